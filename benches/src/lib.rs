@@ -1,0 +1,1 @@
+//! Criterion micro-benches live beside this file, one per part.

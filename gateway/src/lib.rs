@@ -1,0 +1,1 @@
+//! The penstock program: edge proxy, admin API and composition.

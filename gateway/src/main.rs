@@ -1,0 +1,2 @@
+//! The penstock program.
+fn main() {}

@@ -1,0 +1,124 @@
+//! The decision itself: one token bucket per key, as governor's GCRA over a table of fixed size. The time is an argument.
+
+use std::{iter::Sum, num::NonZeroUsize, time::Duration};
+
+use governor::{middleware::StateInformationMiddleware, nanos::Nanos};
+use tokio::time::Instant;
+
+use super::{
+    RateKey, RateQuota,
+    table::{BucketTable, GivenClock},
+};
+
+/// Token buckets by key, all with the same quota. Shared by all cores behind an `Arc`.
+#[derive(Debug)]
+pub struct RateLimiter {
+    governor: governor::RateLimiter<RateKey, BucketTable, GivenClock, StateInformationMiddleware>,
+    quota: RateQuota,
+    capacity: usize,
+    /// Instants become nanoseconds since this one.
+    start: Instant,
+}
+
+/// The answer to one request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Let it through.
+    Allowed {
+        /// How many more requests the bucket holds right now.
+        remaining: u32,
+    },
+    /// Refuse it at once.
+    Limited(Limited),
+}
+
+/// A refusal, with all that its answer should say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limited {
+    /// When the next request of this client would be let through; exact if it sends nothing in between.
+    pub retry_after: Duration,
+    /// The quota that was exceeded.
+    pub quota: RateQuota,
+}
+
+/// What a limiter has decided since its start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RateCounts {
+    /// Requests let through.
+    pub allowed: u64,
+    /// Requests refused.
+    pub limited: u64,
+    /// Buckets forgotten before they had refilled, because the table was full. If it grows, raise the capacity.
+    pub evicted: u64,
+}
+
+impl RateLimiter {
+    /// A limiter for at least `capacity` clients at a time (rounded up to a power of two; 24 bytes each, allocated now).
+    pub fn new(quota: RateQuota, capacity: NonZeroUsize, start: Instant) -> Self {
+        let table = BucketTable::new(capacity);
+        // governor reads its clock once here, to remember its own start.
+        GivenClock::set(Nanos::new(0));
+        Self {
+            capacity: table.capacity(),
+            governor: governor::RateLimiter::new(quota.to_governor(), table, GivenClock)
+                .with_middleware(),
+            quota,
+            start,
+        }
+    }
+
+    /// Takes one request out of the key's bucket, or says how long to wait.
+    pub fn check(&self, key: RateKey, now: Instant) -> Decision {
+        let now = self.since_start(now);
+        GivenClock::set(now);
+        match self.governor.check_key(&key) {
+            Ok(bucket) => Decision::Allowed {
+                remaining: bucket.remaining_burst_capacity(),
+            },
+            Err(not_until) => Decision::Limited(Limited {
+                retry_after: not_until.wait_time_from(now),
+                quota: self.quota,
+            }),
+        }
+    }
+
+    /// Frees the places of buckets that have refilled. Walks the whole table, a shard at a time: for a timer of the control
+    /// plane, before it reads [`keys`](Self::keys). Decisions do not depend on it.
+    pub fn sweep(&self, now: Instant) {
+        GivenClock::set(self.since_start(now));
+        self.governor.retain_recent();
+    }
+
+    /// Clients held, refilled ones included until the next sweep. Never above [`capacity`](Self::capacity).
+    pub fn keys(&self) -> usize {
+        self.governor.len()
+    }
+
+    /// The most clients ever held at a time.
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// The quota of every bucket.
+    pub fn quota(&self) -> RateQuota {
+        self.quota
+    }
+
+    fn since_start(&self, now: Instant) -> Nanos {
+        let elapsed = now.saturating_duration_since(self.start);
+        Nanos::new(u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX / 2))
+    }
+}
+
+impl Sum for RateCounts {
+    fn sum<I: Iterator<Item = Self>>(counts: I) -> Self {
+        counts.fold(Self::default(), |sum, one| Self {
+            allowed: sum.allowed + one.allowed,
+            limited: sum.limited + one.limited,
+            evicted: sum.evicted + one.evicted,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

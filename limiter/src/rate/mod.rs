@@ -1,0 +1,41 @@
+//! The per-client token bucket: who may come in, decided at once.
+//!
+//! On the path: first thing after the request head is read, before routing and before any upstream or store is touched.
+//!
+//! * [`RateQuota`]: so many requests per time, with a burst.
+//! * [`RateKey`], [`KeyExtractor`]: whose bucket a request draws from.
+//! * [`RateLimiter`]: the decision, [`RateLimiter::check`], with the time as an argument; usable without tower.
+//! * [`RateLimitLayer`]: the same around a tower service. The caller renders the refusal.
+//! * [`admin_guard`]: a ready-made `tower_governor` layer for small axum routers.
+//!
+//! **The bound.** A limiter holds at most [`RateLimiter::capacity`] buckets and allocates all of them at start. When a new client
+//! finds its place taken, the fullest bucket of that place is given up: usually one that has refilled, so nothing is
+//! forgotten; else the client nearest to a full bucket gets its burst back early, and [`RateCounts::evicted`] grows.
+//! A client deep in debt is the last to be forgotten, so flooding the table with fresh addresses frees no abuser.
+
+mod quota;
+
+mod key;
+
+mod limiter;
+
+mod table;
+
+mod fields;
+
+mod layer;
+
+mod service;
+
+mod future;
+
+mod guard;
+
+pub use self::fields::{policy_field, remaining_field, retry_after_field};
+pub use self::future::ResponseFuture;
+pub use self::guard::{AdminGuard, admin_guard};
+pub use self::key::{ClientIp, ConstantKey, HeaderKey, IpKey, KeyExtractor, OrKey, RateKey};
+pub use self::layer::RateLimitLayer;
+pub use self::limiter::{Decision, Limited, RateCounts, RateLimiter};
+pub use self::quota::{Rate, RateQuota, RateQuotaError};
+pub use self::service::RateLimit;

@@ -1,0 +1,206 @@
+//! Where the buckets live: governor's state store over a table of fixed size.
+//!
+//! A set-associative table, as in a processor's cache: a key's hash names one *set* of eight places, and the key is in one of
+//! these or nowhere. Looking up, inserting and evicting all touch at most three cache lines, at any load and under
+//! attack, and nothing is allocated after start. One mutex guards a shard of sets.
+
+use std::{
+    cell::Cell,
+    hash::BuildHasher,
+    num::NonZeroUsize,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use ahash::RandomState;
+use governor::{
+    clock::Clock,
+    nanos::Nanos,
+    state::{StateStore, keyed::ShrinkableKeyedStateStore},
+};
+
+use super::{RateCounts, RateKey};
+
+/// Places of a set. Eight 128-bit keys are two cache lines, their times one more.
+const WAYS: usize = 8;
+
+/// At most this many mutexes: far more than cores, so that two cores seldom meet on one.
+const SHARDS_MAX: usize = 64;
+
+thread_local! {
+    /// The instant of the check that runs on this thread, in nanoseconds since the limiter's start.
+    static NOW: Cell<u64> = const { Cell::new(0) };
+}
+
+/// governor asks its clock for the time; this one answers with the instant the caller of the check gave.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct GivenClock;
+
+impl GivenClock {
+    /// Sets the time governor will see on this thread until the next call.
+    pub(super) fn set(now: Nanos) {
+        NOW.set(now.as_u64());
+    }
+}
+
+impl Clock for GivenClock {
+    type Instant = Nanos;
+
+    fn now(&self) -> Nanos {
+        Nanos::new(NOW.get())
+    }
+}
+
+/// The bounded table of buckets.
+#[derive(Debug)]
+pub(super) struct BucketTable {
+    /// Seeded at random: a client cannot choose addresses that fall into somebody else's set.
+    hasher: RandomState,
+    /// A power of two of shards, each with a power of two of sets.
+    shards: Box<[Shard]>,
+    sets_per_shard: usize,
+}
+
+/// On cache lines of its own, so that neighbours' locks do not slow each other down.
+#[derive(Debug)]
+#[repr(align(128))]
+struct Shard(Mutex<Sets>);
+
+#[derive(Debug)]
+struct Sets {
+    sets: Box<[Set]>,
+    /// Places in use, refilled buckets included until they are swept.
+    keys: usize,
+    counts: RateCounts,
+}
+
+/// A bucket's state is its theoretical arrival time in nanoseconds: when it will be full again. No taken place
+/// holds 0, since a request moves the time ahead by at least one nanosecond; so 0 marks a free place.
+#[derive(Clone, Copy, Debug)]
+struct Set {
+    keys: [RateKey; WAYS],
+    full_at: [u64; WAYS],
+}
+
+const FREE: u64 = 0;
+
+const EMPTY_SET: Set = Set {
+    keys: [RateKey::ABSENT; WAYS],
+    full_at: [FREE; WAYS],
+};
+
+impl BucketTable {
+    /// Room for at least `capacity` buckets, rounded up to a power of two.
+    pub(super) fn new(capacity: NonZeroUsize) -> Self {
+        let sets = capacity.get().div_ceil(WAYS).next_power_of_two();
+        let shards = sets.min(SHARDS_MAX);
+        let sets_per_shard = sets / shards;
+        let shard = || {
+            Shard(Mutex::new(Sets {
+                sets: vec![EMPTY_SET; sets_per_shard].into_boxed_slice(),
+                keys: 0,
+                counts: RateCounts::default(),
+            }))
+        };
+        Self {
+            hasher: RandomState::new(),
+            shards: std::iter::repeat_with(shard).take(shards).collect(),
+            sets_per_shard,
+        }
+    }
+
+    pub(super) fn capacity(&self) -> usize {
+        self.shards.len() * self.sets_per_shard * WAYS
+    }
+
+    /// The sum over all shards. Shards are read one after the other: exact per shard, approximate as a whole while in use.
+    pub(super) fn counts(&self) -> RateCounts {
+        self.shards.iter().map(|shard| shard.lock().counts).sum()
+    }
+}
+
+impl Shard {
+    /// A poisoned table is used on: its values are valid after each single assignment.
+    fn lock(&self) -> MutexGuard<'_, Sets> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl StateStore for BucketTable {
+    type Key = RateKey;
+
+    fn measure_and_replace<T, F, E>(&self, key: &RateKey, decide: F) -> Result<T, E>
+    where
+        F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
+    {
+        let hash = self.hasher.hash_one(key) as usize;
+        let shard = &self.shards[hash & (self.shards.len() - 1)];
+        // Other bits of the hash than those that chose the shard.
+        let set_at = (hash >> 32) & (self.sets_per_shard - 1);
+
+        let mut guard = shard.lock();
+        let sets = &mut *guard;
+        let set = &mut sets.sets[set_at];
+        let place = (0..WAYS).find(|&way| set.full_at[way] != FREE && set.keys[way] == *key);
+        let state = place.map(|way| Nanos::new(set.full_at[way]));
+        let (answer, full_at) = match decide(state) {
+            Ok(allowed) => allowed,
+            Err(limited) => {
+                sets.counts.limited += 1;
+                return Err(limited);
+            }
+        };
+        sets.counts.allowed += 1;
+        let way = match place {
+            Some(way) => way,
+            None => {
+                let (way, given_up) = set.fullest();
+                if given_up == FREE {
+                    sets.keys += 1;
+                } else if given_up > GivenClock.now().as_u64() {
+                    sets.counts.evicted += 1;
+                }
+                set.keys[way] = *key;
+                way
+            }
+        };
+        set.full_at[way] = full_at.as_u64();
+        Ok(answer)
+    }
+}
+
+impl ShrinkableKeyedStateStore<RateKey> for BucketTable {
+    fn retain_recent(&self, drop_below: Nanos) {
+        for shard in &self.shards {
+            let mut guard = shard.lock();
+            let mut dropped = 0;
+            for full_at in guard.sets.iter_mut().flat_map(|set| &mut set.full_at) {
+                if *full_at != FREE && *full_at < drop_below.as_u64() {
+                    *full_at = FREE;
+                    dropped += 1;
+                }
+            }
+            guard.keys -= dropped;
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.shards.iter().map(|shard| shard.lock().keys).sum()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl Set {
+    /// The place whose bucket is full soonest, free places first, and when that is.
+    fn fullest(&self) -> (usize, u64) {
+        let mut best = (0, self.full_at[0]);
+        for way in 1..WAYS {
+            if self.full_at[way] < best.1 {
+                best = (way, self.full_at[way]);
+            }
+        }
+        best
+    }
+}

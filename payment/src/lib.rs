@@ -1,0 +1,1 @@
+//! Payment intents, channels and the double-entry ledger, on Stripe's wire.
