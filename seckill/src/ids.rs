@@ -29,7 +29,12 @@ fn check(
     is_allowed: fn(u8) -> bool,
 ) -> Result<(), InvalidId> {
     if text.is_empty() || text.len() > max || !text.bytes().all(is_allowed) {
-        return Err(InvalidId { what, min: 1, max, allowed });
+        return Err(InvalidId {
+            what,
+            min: 1,
+            max,
+            allowed,
+        });
     }
     Ok(())
 }
@@ -121,7 +126,11 @@ pub struct SegmentId {
 impl SegmentId {
     /// The first (today the only) segment of a sku.
     pub fn first(sale: SaleId, sku: SkuId) -> Self {
-        Self { sale, sku, index: 0 }
+        Self {
+            sale,
+            sku,
+            index: 0,
+        }
     }
 
     /// A short stable number that every order id of this segment carries, so that an order can be found by its id alone.
@@ -193,7 +202,12 @@ impl FromStr for OrderId {
     type Err = InvalidId;
 
     fn from_str(text: &str) -> Result<Self, InvalidId> {
-        let invalid = InvalidId { what: "order id", min: 30, max: 30, allowed: "ord_ and 26 of 0-9 a-z without i l o u" };
+        let invalid = InvalidId {
+            what: "order id",
+            min: 30,
+            max: 30,
+            allowed: "ord_ and 26 of 0-9 a-z without i l o u",
+        };
         let digits = text.strip_prefix(PREFIX).ok_or_else(|| invalid.clone())?;
         // The first character carries the top 3 bits only; anything above 7 would overflow 128 bits.
         if digits.len() != TEXT_LEN || digits.as_bytes()[0] > b'7' {
@@ -201,7 +215,10 @@ impl FromStr for OrderId {
         }
         let mut raw = 0u128;
         for byte in digits.bytes() {
-            let digit = ALPHABET.iter().position(|&a| a == byte).ok_or_else(|| invalid.clone())?;
+            let digit = ALPHABET
+                .iter()
+                .position(|&a| a == byte)
+                .ok_or_else(|| invalid.clone())?;
             raw = raw << 5 | digit as u128;
         }
         Ok(Self(raw))
@@ -246,7 +263,12 @@ mod tests {
         for text in ["", "a b", "a\nb", "{x}", &"a".repeat(65)] {
             assert!(SkuId::try_new(text).is_err(), "{text:?}");
         }
-        for text in ["ord_", "ord_8zzzzzzzzzzzzzzzzzzzzzzzzz", "ord_i0000000000000000000000000", "x"] {
+        for text in [
+            "ord_",
+            "ord_8zzzzzzzzzzzzzzzzzzzzzzzzz",
+            "ord_i0000000000000000000000000",
+            "x",
+        ] {
             assert!(text.parse::<OrderId>().is_err(), "{text:?}");
         }
     }

@@ -1,9 +1,25 @@
 //! Sales, stock, orders and settlement: the flash-sale engine.
 //!
 //! # Layout, in reading order
-//! - [`ids`], [`clock`]: the words everything else uses.
+//! - [`ids`], [`clock`], [`sale`]: the words everything else uses.
 //! - [`store`]: where stock is taken atomically (embedded engine, Redis).
+//! - [`purchase`], [`sold_out`], [`catalogue`]: from one request to one place in a batch, and back.
+//! - [`ledger`]: the order ledger, which has the last word.
+//! - [`engine`], [`api`]: all of it joined, and as buyers call it.
 
 pub mod clock;
 pub mod ids;
+pub mod sale;
 pub mod store;
+
+pub mod catalogue;
+pub mod purchase;
+pub mod sold_out;
+
+pub mod ledger;
+
+pub mod api;
+pub mod engine;
+
+pub mod config;
+pub mod metrics;

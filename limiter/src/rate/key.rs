@@ -1,10 +1,7 @@
 //! Whose bucket a request draws from. Keys are 128 bits whatever they stand for: no allocation per request, a table of fixed
 //! size, and no header value (which may be a token) is kept in memory.
 
-use std::{
-    hash::BuildHasher,
-    net::{IpAddr, Ipv6Addr},
-};
+use std::net::{IpAddr, Ipv6Addr};
 
 use ahash::RandomState;
 use http::{Extensions, HeaderName, Request};
@@ -181,7 +178,12 @@ mod tests {
     #[test]
     fn header_key_tells_values_apart() {
         let extractor = HeaderKey::new(HeaderName::from_static("x-user-id"));
-        let with = |user: &str| Request::builder().header("x-user-id", user).body(()).unwrap();
+        let with = |user: &str| {
+            Request::builder()
+                .header("x-user-id", user)
+                .body(())
+                .unwrap()
+        };
         assert_eq!(extractor.key(&with("ann")), extractor.key(&with("ann")));
         assert_ne!(extractor.key(&with("ann")), extractor.key(&with("bob")));
         assert_eq!(extractor.key(&Request::new(())), None);

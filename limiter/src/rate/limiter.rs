@@ -14,8 +14,8 @@ use super::{
 #[derive(Debug)]
 pub struct RateLimiter {
     governor: governor::RateLimiter<RateKey, BucketTable, GivenClock, StateInformationMiddleware>,
+    table: BucketTable,
     quota: RateQuota,
-    capacity: usize,
     /// Instants become nanoseconds since this one.
     start: Instant,
 }
@@ -59,9 +59,8 @@ impl RateLimiter {
         // governor reads its clock once here, to remember its own start.
         GivenClock::set(Nanos::new(0));
         Self {
-            capacity: table.capacity(),
-            governor: governor::RateLimiter::new(quota.to_governor(), table, GivenClock)
-                .with_middleware(),
+            governor: governor::RateLimiter::new(quota.to_governor(), table.clone(), GivenClock),
+            table,
             quota,
             start,
         }
@@ -96,7 +95,12 @@ impl RateLimiter {
 
     /// The most clients ever held at a time.
     pub fn capacity(&self) -> usize {
-        self.capacity
+        self.table.capacity()
+    }
+
+    /// Decisions made so far, for the metrics' reader: counting costs the path no atomic of its own.
+    pub fn counts(&self) -> RateCounts {
+        self.table.counts()
     }
 
     /// The quota of every bucket.

@@ -154,8 +154,17 @@ mod tests {
     #[test]
     fn bad_rates_are_refused() {
         for text in [
-            "", "100", "100/", "0/s", "-1/s", "1/0s", "1/s/s", "1/fortnight", "4294967296/s",
-            "1/18446744073709551615d", "1/99999999999999999999s",
+            "",
+            "100",
+            "100/",
+            "0/s",
+            "-1/s",
+            "1/0s",
+            "1/s/s",
+            "1/fortnight",
+            "4294967296/s",
+            "1/18446744073709551615d",
+            "1/99999999999999999999s",
         ] {
             assert_eq!(text.parse::<Rate>(), Err(RateQuotaError::Syntax), "{text}");
         }

@@ -6,9 +6,8 @@
 
 use std::{
     cell::Cell,
-    hash::BuildHasher,
     num::NonZeroUsize,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use ahash::RandomState;
@@ -50,13 +49,14 @@ impl Clock for GivenClock {
     }
 }
 
-/// The bounded table of buckets.
-#[derive(Debug)]
+/// The bounded table of buckets. A clone is another handle to the same table: governor takes one for good and
+/// shows nothing of it, so the limiter keeps a second to read the counts.
+#[derive(Clone, Debug)]
 pub(super) struct BucketTable {
     /// Seeded at random: a client cannot choose addresses that fall into somebody else's set.
     hasher: RandomState,
     /// A power of two of shards, each with a power of two of sets.
-    shards: Box<[Shard]>,
+    shards: Arc<[Shard]>,
     sets_per_shard: usize,
 }
 
@@ -170,7 +170,7 @@ impl StateStore for BucketTable {
 
 impl ShrinkableKeyedStateStore<RateKey> for BucketTable {
     fn retain_recent(&self, drop_below: Nanos) {
-        for shard in &self.shards {
+        for shard in self.shards.iter() {
             let mut guard = shard.lock();
             let mut dropped = 0;
             for full_at in guard.sets.iter_mut().flat_map(|set| &mut set.full_at) {

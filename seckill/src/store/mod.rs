@@ -4,6 +4,8 @@
 //! store decides (replay → frozen → window → buyer limit → stock), takes the units, and puts the order on the queue that
 //! [`crate::settlement`] reads. Nothing before this step has an effect; everything after it can be repeated.
 
+pub mod embedded;
+
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -268,22 +270,39 @@ pub trait StockStore: Send + Sync + 'static {
     ) -> Result<Vec<Verdict>, StockError>;
 
     /// Returns the units of unpaid orders, each at most once.
-    async fn release_many(&self, segment: &SegmentId, orders: &[OrderId]) -> Result<Vec<Release>, StockError>;
+    async fn release_many(
+        &self,
+        segment: &SegmentId,
+        orders: &[OrderId],
+    ) -> Result<Vec<Release>, StockError>;
 
     /// Marks orders as paid.
-    async fn confirm_many(&self, segment: &SegmentId, orders: &[OrderId]) -> Result<Vec<Confirm>, StockError>;
+    async fn confirm_many(
+        &self,
+        segment: &SegmentId,
+        orders: &[OrderId],
+    ) -> Result<Vec<Confirm>, StockError>;
 
     /// Sets the operator's gate.
     async fn set_gate(&self, segment: &SegmentId, gate: Gate) -> Result<Snapshot, StockError>;
 
     /// Adds units. The same `restock_id` adds them once.
-    async fn restock(&self, segment: &SegmentId, restock_id: &str, units: u64) -> Result<Snapshot, StockError>;
+    async fn restock(
+        &self,
+        segment: &SegmentId,
+        restock_id: &str,
+        units: u64,
+    ) -> Result<Snapshot, StockError>;
 
     /// Counts at one instant.
     async fn snapshot(&self, segment: &SegmentId) -> Result<Snapshot, StockError>;
 
     /// Finds one order.
-    async fn find(&self, segment: &SegmentId, lookup: &Lookup) -> Result<Option<StoredOrder>, StockError>;
+    async fn find(
+        &self,
+        segment: &SegmentId,
+        lookup: &Lookup,
+    ) -> Result<Option<StoredOrder>, StockError>;
 
     /// Orders accepted after a position, oldest first, settled or not: what a node reads to know all accepted request ids.
     async fn accepted_after(

@@ -1,0 +1,51 @@
+# What one does with this repository, in short commands. `make help` lists them.
+CARGO ?= cargo
+PYTHON ?= python3
+
+.DEFAULT_GOAL := help
+.PHONY: help test test-rust test-grafana test-rules test-scripts deps lint demo bench peers peers-install
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+test: deps test-rust test-rules test-scripts test-grafana ## everything the suite has; installs what it needs first
+
+deps:
+	@scripts/install-test-deps.sh
+
+test-rust: deps ## unit, property, integration and doc tests of every crate
+	$(CARGO) test --workspace --no-fail-fast
+
+test-rules: deps ## the alert rules against promtool, and the proof that weakened rules are noticed
+	promtool check config grafana/prometheus.yml
+	promtool test rules grafana/rules/*.test.yml
+	$(PYTHON) grafana/mutate.py
+
+test-scripts: deps ## the Python checks themselves
+	$(PYTHON) -m unittest discover -s grafana -p '*_test.py'
+	$(PYTHON) -m unittest discover -s scripts -p '*_test.py'
+
+# The binary that the integration tests ran: --no-run finds it built and does nothing after `make test-rust`.
+test-grafana: deps ## dashboard and rules against the /metrics of a gateway that has sold something
+	$(PYTHON) grafana/build.py --check
+	$(CARGO) test --workspace --no-run
+	@mkdir -p target/grafana
+	$(PYTHON) grafana/capture.py target/debug/penstock target/grafana/metrics.txt
+	$(PYTHON) grafana/check.py --metrics target/grafana/metrics.txt
+
+lint: ## formatting, clippy and documentation, warnings denied
+	$(CARGO) fmt --all -- --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps
+
+demo: ## a shop, a sale and its peak on this machine, with the verdict
+	$(CARGO) run --release -- demo
+
+bench: ## micro-benchmarks (criterion)
+	$(CARGO) bench -p benches
+
+peers: ## this gateway beside nginx, HAProxy, Pingora and Envoy; see benches/peers/
+	benches/peers/run.sh
+
+peers-install: ## what `make peers` compares with
+	benches/peers/install.sh

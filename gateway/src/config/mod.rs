@@ -1,0 +1,370 @@
+//! The configuration: TOML in, real types out, every problem reported at once.
+//!
+//! The start of the program: `main.rs` reads a file into a [`Config`], `app.rs` builds from it, and nothing later sees the file.
+//! Unknown keys are problems. Secrets are named by file or environment variable, never written in the file itself.
+//! Files and environment come in through [`Inputs`], so that a test needs neither.
+
+pub mod section;
+
+pub mod values;
+
+mod edge;
+
+mod proxy;
+
+mod references;
+
+use std::{
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use http::{HeaderName, Method, StatusCode};
+use limiter::{breaker::BreakerConfig, rate::RateQuota};
+
+use self::{
+    section::{Problems, Section},
+    values::{Cidr, HashOn, LimitKey},
+};
+use crate::tls::Certificate;
+
+/// The whole configuration, checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Which parts this process runs. Not in the file: given by `--role`.
+    pub role: Role,
+    /// Limits and times of the edge as a whole.
+    pub server: Server,
+    /// What happens to log lines.
+    pub log: Log,
+    /// Sockets of the data plane; at least one.
+    pub listeners: Vec<Listener>,
+    /// The shop's own servers, by name.
+    pub upstreams: Vec<Upstream>,
+    /// Which request goes where; at least one.
+    pub routes: Vec<Route>,
+    /// Token buckets that routes name.
+    pub limits: Vec<Limit>,
+    /// The admin listener.
+    pub admin: Admin,
+    /// `[seckill]`, read by that crate.
+    pub seckill: Option<toml::Table>,
+    /// `[payment]`, read by that crate.
+    pub payment: Option<toml::Table>,
+}
+
+/// Which parts a process runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Role {
+    /// Everything.
+    #[default]
+    All,
+    /// Listeners and handlers, no settlement workers.
+    Edge,
+    /// Settlement workers and the admin listener, no data-plane listeners.
+    Worker,
+}
+
+/// `[server]`.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// Data-plane cores; 0 in the file means one per core of the machine.
+    pub workers: usize,
+    /// How long a drain waits for requests in flight before it cuts them off.
+    pub drain_deadline: Duration,
+    /// How long a draining process still accepts, so that load balancers can see `/ready` fail first.
+    pub drain_delay: Duration,
+    /// From accept to the end of the first request's header; a TLS handshake gets as much again.
+    pub header_timeout: Duration,
+    /// A kept-alive connection without a request is closed after this.
+    pub idle_timeout: Duration,
+    /// The longest pause between two pieces of a request's body.
+    pub body_timeout: Duration,
+    /// The most bytes of a request's line and header.
+    pub max_header_bytes: usize,
+    /// The most header lines of a request.
+    pub max_headers: usize,
+    /// The most bytes of a request's body, unless the route says otherwise.
+    pub max_body: u64,
+    /// Client connections at a time, over all cores; above it the listening queue waits.
+    pub max_connections: usize,
+    /// Concurrent streams of one HTTP/2 connection.
+    pub h2_streams: u32,
+    /// Peers whose `X-Forwarded-*` are believed.
+    pub trusted_proxies: Vec<Cidr>,
+    /// Headers that only trusted proxies may set; removed from everybody else's requests.
+    pub trusted_headers: Vec<HeaderName>,
+}
+
+/// `[log]`.
+#[derive(Clone, Debug)]
+pub struct Log {
+    /// Where access lines go.
+    pub access: AccessLog,
+    /// Of refusals (429 and 409), one in this many is logged.
+    pub sample_refusals: u64,
+}
+
+/// Where access lines go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AccessLog {
+    /// Nowhere.
+    Off,
+    /// The process's standard output.
+    Stdout,
+    /// Appended to a file.
+    File(PathBuf),
+}
+
+/// `[[listener]]`.
+#[derive(Clone, Debug)]
+pub struct Listener {
+    /// Where it listens. Port 0 takes a free one.
+    pub address: SocketAddr,
+    /// `None` = plain HTTP.
+    pub tls: Option<Tls>,
+    /// HTTP/2: by ALPN on TLS, by prior knowledge on a plain listener.
+    pub h2: bool,
+    /// HTTP/1.1.
+    pub h1: bool,
+}
+
+/// The certificates of a listener.
+#[derive(Clone, Debug)]
+pub enum Tls {
+    /// From files, read and parsed when the configuration was.
+    Files(Vec<Arc<Certificate>>),
+    /// Made at start for `localhost`: for trying things out.
+    SelfSigned,
+}
+
+/// `[[upstream]]`.
+#[derive(Clone, Debug)]
+pub struct Upstream {
+    /// Its name in routes and metrics.
+    pub name: String,
+    /// How an endpoint is chosen.
+    pub policy: Policy,
+    /// The servers; at least one, at most [`ENDPOINTS_MAX`].
+    pub endpoints: Vec<Endpoint>,
+    /// The most a TCP connect may take.
+    pub connect_timeout: Duration,
+    /// From the request's end to the response's header.
+    pub response_timeout: Duration,
+    /// The longest pause between two pieces of a response's body.
+    pub body_timeout: Duration,
+    /// Further endpoints tried when a request may be sent again.
+    pub retries: usize,
+    /// Bounds of the connection pool, per endpoint and core.
+    pub pool: Pool,
+    /// `None` = switched off.
+    pub breaker: Option<BreakerConfig>,
+    /// `None` = no active health check.
+    pub health: Option<Health>,
+}
+
+/// An endpoint walk marks visited endpoints in one 128-bit word.
+pub const ENDPOINTS_MAX: usize = 128;
+
+/// How an endpoint is chosen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Policy {
+    /// In turn, smoothly by weight.
+    RoundRobin,
+    /// The same key always meets the same endpoint, while it lives.
+    RingHash(HashOn),
+}
+
+/// One server of an upstream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// `host:port`; names are looked up at every connect.
+    pub address: String,
+    /// Its share relative to the others.
+    pub weight: u32,
+}
+
+/// Bounds of the connection pool to one endpoint, per core.
+#[derive(Clone, Copy, Debug)]
+pub struct Pool {
+    /// Idle connections kept; the oldest beyond it are closed.
+    pub max_idle: usize,
+    /// Connections in use; at the limit the endpoint is passed over.
+    pub max_active: usize,
+    /// An idle connection is closed after this. Keep it below the shop's own keep-alive time.
+    pub idle_timeout: Duration,
+}
+
+/// `health = { … }` of an upstream: a GET that must answer 2xx or 3xx.
+#[derive(Clone, Debug)]
+pub struct Health {
+    /// The path asked for.
+    pub path: String,
+    /// Time between two checks of one endpoint.
+    pub interval: Duration,
+    /// The most a check may take.
+    pub timeout: Duration,
+    /// Good answers in a row that bring an endpoint back.
+    pub healthy: u32,
+    /// Bad answers in a row that take an endpoint out.
+    pub unhealthy: u32,
+}
+
+/// `[[route]]`.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// Its name in metrics and log lines.
+    pub name: String,
+    /// `shop.example`, `*.shop.example`, or any.
+    pub host: Option<String>,
+    /// The path's prefix, on segment borders.
+    pub path: String,
+    /// Empty = all.
+    pub methods: Vec<Method>,
+    /// Where it goes.
+    pub target: Target,
+    /// Indexes into [`Config::limits`].
+    pub limits: Vec<usize>,
+    /// The most bytes of a request's body.
+    pub max_body: u64,
+}
+
+/// Where a route leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// An index into [`Config::upstreams`].
+    Upstream(usize),
+    /// The sale API.
+    Sales,
+    /// The payment API.
+    Payments,
+    /// A redirect to the same path elsewhere.
+    Redirect {
+        /// `https` (same host) or a URL's beginning.
+        to: String,
+        /// 301, 302, 307 or 308.
+        status: StatusCode,
+    },
+}
+
+/// `[[limit]]`.
+#[derive(Clone, Debug)]
+pub struct Limit {
+    /// Its name in routes, metrics and response fields.
+    pub name: String,
+    /// Whose bucket.
+    pub key: LimitKey,
+    /// Speed and size of the bucket.
+    pub quota: RateQuota,
+    /// Buckets held at a time.
+    pub max_keys: usize,
+    /// Whether allowed answers carry the `RateLimit` field too.
+    pub report: bool,
+}
+
+/// `[admin]`.
+#[derive(Clone, Debug)]
+pub struct Admin {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// If set, `/admin/*` needs this as a bearer token.
+    pub token: Option<String>,
+}
+
+/// What reading a configuration may touch.
+pub struct Inputs<'a> {
+    /// Reads a file.
+    pub read: &'a dyn Fn(&Path) -> io::Result<Vec<u8>>,
+    /// Cores of the machine.
+    pub cores: usize,
+}
+
+/// Why there is no configuration. The operator is at fault.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read {path}: {error}", path = path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// The file can be read but not used. Every problem is listed.
+    #[error("{} problem(s) in the configuration:\n{}", .0.len(), .0.join("\n"))]
+    Problems(Vec<String>),
+}
+
+impl Config {
+    /// Reads a file of this machine.
+    pub fn try_load(path: &Path) -> Result<Self, ConfigError> {
+        let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
+        let inputs = Inputs {
+            read: &|path| std::fs::read(path),
+            cores,
+        };
+        let text = (inputs.read)(path).map_err(|error| ConfigError::Read {
+            path: path.to_owned(),
+            error,
+        })?;
+        Self::try_parse(&String::from_utf8_lossy(&text), &inputs)
+    }
+
+    /// Reads a text. Files it names are read through `inputs`.
+    pub fn try_parse(text: &str, inputs: &Inputs<'_>) -> Result<Self, ConfigError> {
+        let table: toml::Table = text
+            .parse()
+            .map_err(|error: toml::de::Error| ConfigError::Problems(vec![syntax(text, &error)]))?;
+        let problems = Problems::default();
+        let root = Section::root(table, &problems);
+        let config = Self::read(&root, inputs);
+        root.finish();
+        if problems.is_empty() {
+            Ok(config)
+        } else {
+            Err(ConfigError::Problems(problems.into_list()))
+        }
+    }
+
+    /// Reads what is there and fills what is wrong with something harmless: the result counts only without problems.
+    fn read(root: &Section<'_>, inputs: &Inputs<'_>) -> Self {
+        let server = edge::server(root, inputs);
+        let log = edge::log(root);
+        let listeners = edge::listeners(root, inputs);
+        let upstreams = proxy::upstreams(root);
+        let limits = proxy::limits(root);
+        let routes = proxy::routes(root, &upstreams, &limits, server.max_body);
+        let admin = edge::admin(root, inputs);
+        let config = Self {
+            role: Role::default(),
+            server,
+            log,
+            listeners,
+            upstreams,
+            routes,
+            limits,
+            admin,
+            seckill: root.raw("seckill"),
+            payment: root.raw("payment"),
+        };
+        references::check(&config, root);
+        config
+    }
+}
+
+fn syntax(text: &str, error: &toml::de::Error) -> String {
+    let line = error.span().map_or(0, |span| {
+        text.as_bytes()[..span.start.min(text.len())]
+            .iter()
+            .filter(|byte| **byte == b'\n')
+            .count()
+            + 1
+    });
+    format!("line {line}: not TOML: {}", error.message())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,133 @@
+//! The edge's own refusals, as RFC 9457 problem documents. The only file of the gateway that picks status codes for them.
+//!
+//! Bodies are constant texts: refusing must stay cheaper than serving, above all in a flood.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{
+    HeaderValue, Response, StatusCode,
+    header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER},
+};
+use limiter::rate::retry_after_field;
+
+use crate::body::Body;
+
+/// Why the edge answers by itself.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Problem {
+    /// The request is malformed; the connection is closed, since its framing is in doubt. The client is at fault.
+    BadRequest,
+    /// No route has this host and path. Client or configuration.
+    NoRoute,
+    /// Routes have this path, but not with this method.
+    MethodNotAllowed,
+    /// The body did not come in time. The client is at fault.
+    BodyTimeout,
+    /// The body exceeds the route's limit.
+    BodyTooLarge,
+    /// The client's bucket is empty. It may come back after this.
+    Limited(Duration),
+    /// The upstream's connection failed; the request may have reached it.
+    BadGateway,
+    /// Every endpoint's health check fails.
+    NoEndpoint,
+    /// Every endpoint left was refused by its breaker.
+    BreakerOpen(Duration),
+    /// Every endpoint left has as many connections as the pool allows.
+    UpstreamBusy,
+    /// The route's handler is not part of this process.
+    NotReady,
+    /// The upstream did not answer in time.
+    UpstreamTimeout,
+}
+
+/// One row per problem: status, code and the whole document.
+macro_rules! document {
+    ($status:literal, $code:literal, $title:literal, $detail:literal) => {
+        ($status, concat!(
+            "{\"type\":\"https://penstock.dev/problems/", $code, "\",\"title\":\"", $title,
+            "\",\"status\":", $status, ",\"code\":\"", $code, "\",\"detail\":\"", $detail, "\"}",
+        ))
+    };
+}
+
+const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
+
+/// An endpoint comes back within seconds, or its breaker will say so.
+const SOON: Duration = Duration::from_secs(1);
+
+impl Problem {
+    /// The response.
+    pub fn response(self) -> Response<Body> {
+        let (status, document) = self.document();
+        let mut response = Response::new(Body::full(Bytes::from_static(document.as_bytes())));
+        *response.status_mut() =
+            StatusCode::from_u16(status).expect("the table holds valid status codes");
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, PROBLEM_JSON);
+        if let Some(wait) = self.retry_after() {
+            headers.insert(RETRY_AFTER, retry_after_field(wait));
+        }
+        // What is left of the body would be read as the next request.
+        if matches!(self, Self::BadRequest | Self::BodyTooLarge | Self::BodyTimeout) {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+
+    /// How long the client should wait, where waiting helps.
+    fn retry_after(self) -> Option<Duration> {
+        match self {
+            Self::Limited(wait) | Self::BreakerOpen(wait) => Some(wait),
+            Self::NoEndpoint | Self::UpstreamBusy | Self::NotReady => Some(SOON),
+            _ => None,
+        }
+    }
+
+    fn document(self) -> (u16, &'static str) {
+        match self {
+            Self::BadRequest => document!(400, "bad_request", "Bad request", "the request is malformed"),
+            Self::NoRoute => document!(404, "no_route", "Not found", "no route has this host and path"),
+            Self::MethodNotAllowed => document!(405, "method_not_allowed", "Method not allowed", "the path exists, but not with this method"),
+            Self::BodyTimeout => document!(408, "body_timeout", "Request timeout", "the request's body did not come in time"),
+            Self::BodyTooLarge => document!(413, "body_too_large", "Content too large", "the request's body exceeds the route's limit"),
+            Self::Limited(_) => document!(429, "limited", "Too many requests", "the client's token bucket is empty"),
+            Self::BadGateway => document!(502, "bad_gateway", "Bad gateway", "the connection to the upstream failed"),
+            Self::NoEndpoint => document!(503, "no_endpoint", "Service unavailable", "no endpoint of the upstream is healthy"),
+            Self::BreakerOpen(_) => document!(503, "breaker_open", "Service unavailable", "the upstream failed too often and is given time to recover"),
+            Self::UpstreamBusy => document!(503, "upstream_busy", "Service unavailable", "the upstream has as many connections as it may have"),
+            Self::NotReady => document!(503, "not_ready", "Service unavailable", "this part of the service is not running here"),
+            Self::UpstreamTimeout => document!(504, "upstream_timeout", "Gateway timeout", "the upstream did not answer in time"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn documents_are_json_and_agree_with_their_status() {
+        let wait = Duration::from_millis(1500);
+        let all = [
+            Problem::BadRequest, Problem::NoRoute, Problem::MethodNotAllowed, Problem::BodyTimeout,
+            Problem::BodyTooLarge, Problem::Limited(wait), Problem::BadGateway, Problem::NoEndpoint,
+            Problem::BreakerOpen(wait), Problem::UpstreamBusy, Problem::NotReady, Problem::UpstreamTimeout,
+        ];
+        for problem in all {
+            let (status, document) = problem.document();
+            let json: serde_json::Value = serde_json::from_str(document).unwrap();
+            assert_eq!(json["status"], status);
+            let code = json["code"].as_str().unwrap();
+            assert_eq!(json["type"], format!("https://penstock.dev/problems/{code}"));
+            assert_eq!(problem.response().status().as_u16(), status);
+        }
+    }
+
+    #[test]
+    fn waiting_is_rounded_up_to_whole_seconds() {
+        let response = Problem::Limited(Duration::from_millis(1500)).response();
+        assert_eq!(response.headers()[RETRY_AFTER], "2");
+    }
+}

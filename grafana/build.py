@@ -1,0 +1,328 @@
+#!/usr/bin/env python3
+"""Writes dashboards/penstock.json: the dashboard is this file, the JSON is what Grafana reads.
+
+    grafana/build.py            write the JSON
+    grafana/build.py --check    exit 1 if the JSON is not what this file would write
+
+A panel is one call with a title, a description, a unit and its queries. `SEL` stands in a query for the job and instance matchers that
+every selector must carry; `check.py` holds the result against the lint rules and against a real /metrics.
+"""
+
+import json
+import pathlib
+import sys
+
+TARGET = pathlib.Path(__file__).parent / "dashboards" / "penstock.json"
+DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
+SEL = 'job=~"$job",instance=~"$instance"'
+
+# Answers that spend the error budget. Limited, sold out and refused are correct answers and do not.
+ERRORS = 'outcome=~"server_error|upstream_error|timeout|unavailable"'
+ACCEPTED, SETTLED, SUCCEEDED, NOT_DECLINED = 'outcome="accepted"', 'outcome="settled"', 'outcome="succeeded"', 'outcome!="declined"'
+OPEN, HALF_OPEN = 'state="open"', 'state="half_open"'
+# One colour per meaning, everywhere.
+GREEN, YELLOW, ORANGE, RED, BLUE, PURPLE, GREY = "green", "yellow", "orange", "red", "blue", "purple", "#808080"
+COLOURS = {
+    "accepted": GREEN, "ok": GREEN, "settled": GREEN, "succeeded": GREEN, "delivered": GREEN, "allowed": GREEN,
+    "replayed": BLUE, "duplicate": BLUE, "sold_out": GREY, "buyer_limit": GREY, "not_started": GREY, "ended": GREY,
+    "limited": YELLOW, "declined": YELLOW, "retried": YELLOW, "client_error": YELLOW, "aborted": YELLOW, "paused": YELLOW,
+    "unknown": ORANGE, "unavailable": ORANGE, "timeout": ORANGE, "frozen": ORANGE, "refused": RED, "dead": RED, "error": RED,
+    "failed": RED, "server_error": RED, "upstream_error": RED,
+}
+# The closed label sets whose values are coloured, by the metric that carries them.
+COLOURED = {
+    "penstock_requests_total": "ok client_error limited unavailable upstream_error timeout server_error aborted",
+    "penstock_ratelimit_decisions_total": "allowed limited",
+    "penstock_tls_handshakes_total": "ok failed",
+    "penstock_upstream_requests_total": "ok error timeout unavailable",
+    "penstock_upstream_connects_total": "ok failed",
+    "penstock_sale_purchases_total": "accepted replayed sold_out buyer_limit not_started ended paused frozen unknown",
+    "penstock_settlement_orders_total": "settled duplicate refused dead",
+    "penstock_downstream_deliveries_total": "delivered retried dead",
+    "penstock_payment_attempts_total": "succeeded declined unknown error",
+}
+
+
+def rate(metric, matchers="", by="", fn="rate"):
+    """sum by (…) (rate(metric{…}[$__rate_interval]))"""
+    inner = f"{metric}{{{','.join(filter(None, [SEL, matchers]))}}}"
+    grouping = f" by ({by})" if by else ""
+    return f"sum{grouping} ({fn}({inner}[$__rate_interval]))"
+
+
+def gauge(metric, matchers="", by="", agg="sum"):
+    """agg by (…) (metric{…})"""
+    inner = f"{metric}{{{','.join(filter(None, [SEL, matchers]))}}}"
+    grouping = f" by ({by})" if by else ""
+    return f"{agg}{grouping} ({inner})"
+
+
+def quantile(q, metric, by="", matchers=""):
+    return f"histogram_quantile({q}, {rate(metric + '_bucket', matchers, 'le' + (', ' + by if by else ''))})"
+
+
+def quantiles(metric, by="", matchers=""):
+    """p50, p99 and p99.9 as three queries; a class without traffic draws nothing."""
+    label = f"{{{{{by}}}}} " if by else ""
+    return [(quantile(q, metric, by, matchers), f"{label}{name}") for q, name in ((0.5, "p50"), (0.99, "p99"), (0.999, "p99.9"))]
+
+
+def stock(kind):
+    """Units of the chosen sales. Nodes that share a store report the same gauge, so it is counted once per sku."""
+    return f"sum (max by (sale, sku) (penstock_stock_{kind}_units{{{SEL},sale=~\"$sale\"}}))"
+
+
+class Board:
+    """Places panels left to right on Grafana's 24 columns, a row title above each group."""
+
+    def __init__(self):
+        self.panels, self.x, self.y, self.row_height = [], 0, 0, 0
+
+    def row(self, title):
+        self._newline()
+        self.panels.append({"type": "row", "id": self._id(), "title": title, "collapsed": False, "panels": [],
+                            "gridPos": {"h": 1, "w": 24, "x": 0, "y": self.y}})
+        self.y += 1
+
+    def add(self, kind, title, description, unit, queries, *, w=8, h=8, options=None, defaults=None, overrides=None, fmt="time_series", instant=False):
+        if self.x + w > 24:
+            self._newline()
+        targets = []
+        for n, (expr, legend) in enumerate(queries):
+            targets.append({"datasource": DATASOURCE, "refId": chr(ord("A") + n), "expr": expr, "legendFormat": legend,
+                            "format": fmt, "instant": instant, "range": not instant, "editorMode": "code"})
+        self.panels.append({
+            "type": kind, "id": self._id(), "title": title, "description": description, "datasource": DATASOURCE,
+            "gridPos": {"h": h, "w": w, "x": self.x, "y": self.y}, "targets": targets, "options": options or {},
+            "fieldConfig": {"defaults": {"unit": unit, **(defaults or {})}, "overrides": overrides or []},
+        })
+        self.x += w
+        self.row_height = max(self.row_height, h)
+
+    def stat(self, title, description, unit, expr, *, steps, mappings=None, decimals=None, calc="lastNotNull"):
+        """One number; `steps` is [(from, colour)], the first one from minus infinity."""
+        defaults = {"thresholds": {"mode": "absolute", "steps": [{"value": v, "color": c} for v, c in steps]}, "color": {"mode": "thresholds"},
+                    "noValue": "no data", "mappings": mappings or []}
+        if decimals is not None:
+            defaults["decimals"] = decimals
+        options = {"reduceOptions": {"calcs": [calc], "fields": "", "values": False}, "colorMode": "background", "graphMode": "area",
+                   "textMode": "value", "justifyMode": "auto", "orientation": "auto"}
+        self.add("stat", title, description, unit, [(expr, "")], w=3, h=5, options=options, defaults=defaults)
+
+    def lines(self, title, description, unit, queries, *, w=8, h=8, stack=False, colours=True, log=False):
+        """Time series. Series named after an outcome take that outcome's colour."""
+        custom = {"drawStyle": "line", "lineWidth": 1, "fillOpacity": 35 if stack else 6, "showPoints": "never", "spanNulls": False,
+                  "stacking": {"mode": "normal" if stack else "none", "group": "A"},
+                  "scaleDistribution": {"type": "log", "log": 10} if log else {"type": "linear"}}
+        names = sorted({name for expr, _ in queries for metric, names in COLOURED.items() if metric in expr for name in names.split()}) if colours else []
+        overrides = [{"matcher": {"id": "byRegexp", "options": f"/(^| ){name}$/"}, "properties": [
+            {"id": "color", "value": {"mode": "fixed", "fixedColor": COLOURS[name]}}]} for name in names]
+        options = {"legend": {"displayMode": "table", "placement": "bottom", "showLegend": True, "calcs": ["lastNotNull", "max"]},
+                   "tooltip": {"mode": "multi", "sort": "desc"}}
+        self.add("timeseries", title, description, unit, queries, w=w, h=h, options=options, overrides=overrides,
+                 defaults={"custom": custom, "min": None if log else 0})
+
+    def heatmap(self, title, description, metric, *, w=8):
+        options = {"calculate": False, "cellGap": 0, "color": {"mode": "scheme", "scheme": "Oranges", "steps": 64, "exponent": 0.5, "fill": "dark-orange"},
+                   "yAxis": {"unit": "s", "axisPlacement": "left"}, "tooltip": {"show": True, "yHistogram": True}, "legend": {"show": True},
+                   "rowsFrame": {"layout": "le"}, "filterValues": {"le": 1e-9}}
+        self.add("heatmap", title, description, "s", [(rate(metric + "_bucket", by="le"), "{{le}}")], w=w, options=options, fmt="heatmap")
+
+    def timeline(self, title, description, expr, legend, values, *, w=8):
+        mappings = [{"type": "value", "options": {str(v): {"text": text, "color": colour, "index": v} for v, (text, colour) in enumerate(values)}}]
+        options = {"mergeValues": True, "showValue": "never", "alignValue": "left", "rowHeight": 0.9,
+                   "legend": {"displayMode": "list", "placement": "bottom", "showLegend": True}, "tooltip": {"mode": "single", "sort": "none"}}
+        self.add("state-timeline", title, description, "short", [(expr, legend)], w=w, options=options,
+                 defaults={"mappings": mappings, "custom": {"fillOpacity": 80, "lineWidth": 0}, "color": {"mode": "thresholds"}})
+
+    def _id(self):
+        return len(self.panels) + 1
+
+    def _newline(self):
+        self.x, self.y, self.row_height = 0, self.y + self.row_height, 0
+
+
+def verdict(b):
+    b.row("Verdict: does the sale hold?")
+    b.stat("Answered without error", "Share of requests answered without an error of ours or of the shop. Limited, sold out and refused count as answered.",
+           "percentunit", f"1 - ({rate('penstock_requests_total', ERRORS)} / ({rate('penstock_requests_total')} > 0))",
+           steps=[(None, RED), (0.99, ORANGE), (0.999, GREEN)], decimals=2)
+    b.stat("Requests", "Requests answered per second, every route and outcome.", "reqps", rate("penstock_requests_total"), steps=[(None, BLUE)])
+    b.stat("p99 of a purchase", "99th percentile of an accepted purchase, measured inside the gateway from first byte in to answer out.", "s",
+           quantile(0.99, "penstock_sale_purchase_duration_seconds", matchers=ACCEPTED), steps=[(None, GREEN), (0.1, ORANGE), (0.5, RED)])
+    b.stat("Stock left", "Units of the chosen sales that can still be bought.", "short", stock("available"), steps=[(None, GREY), (1, GREEN)],
+           mappings=[{"type": "value", "options": {"0": {"text": "sold out", "index": 0}}}])
+    b.stat("Oversold", "Units sold or reserved beyond the stock, the worst sku of the range. Anything but 0 is INV-STOCK-1 broken: pause the sale.", "short",
+           f'clamp_min(max (penstock_stock_sold_units{{{SEL},sale=~"$sale"}} + penstock_stock_reserved_units{{{SEL},sale=~"$sale"}}'
+           f' - penstock_stock_initial_units{{{SEL},sale=~"$sale"}}), 0)', steps=[(None, GREEN), (1, RED)], calc="max")
+    b.stat("Invariants broken", "Invariant violations the gateway itself noticed in the range. Anything but 0 needs a person now.", "short",
+           rate("penstock_invariant_violations_total", fn="increase"), steps=[(None, GREEN), (0.001, RED)], calc="max")
+    b.stat("Oldest unsettled order", "Age of the oldest accepted order that is not in the order ledger yet.", "s",
+           gauge("penstock_settlement_oldest_age_seconds", agg="max"), steps=[(None, GREEN), (2, ORANGE), (5, RED)])
+    b.stat("Breakers open", "Endpoints of the shop that get no traffic because their circuit breaker is open.", "short",
+           gauge("penstock_circuit_breaker_state", OPEN), steps=[(None, GREEN), (1, RED)])
+
+
+def sale(b):
+    b.row("Sale")
+    b.lines("Purchases by outcome", "What buyers were told, per second. During a peak most answers are sold_out or limited; unknown and frozen should stay at 0.",
+            "reqps", [(rate("penstock_sale_purchases_total", by="outcome"), "{{outcome}}")], stack=True)
+    b.lines("Funnel", "Orders per second at each step: accepted by the store, written to the ledger, paid, returned unpaid.", "ops",
+            [(rate("penstock_sale_purchases_total", ACCEPTED), "accepted"), (rate("penstock_settlement_orders_total", SETTLED), "settled"),
+             (rate("penstock_payment_attempts_total", SUCCEEDED), "paid"), (rate("penstock_orders_released_total"), "returned")], colours=False)
+    b.lines("Stock", "Units available, reserved and sold, stacked; the top edge must lie on the line of the stock (INV-STOCK-2).", "short",
+            [(stock("sold"), "sold"), (stock("reserved"), "reserved"), (stock("available"), "available"), (stock("initial"), "stock")], stack=True, colours=False)
+    # The stock itself is a line over the stack, not a layer of it.
+    b.panels[-1]["fieldConfig"]["overrides"] = [{"matcher": {"id": "byName", "options": "stock"}, "properties": [
+        {"id": "custom.stacking", "value": {"mode": "none", "group": "B"}}, {"id": "custom.fillOpacity", "value": 0},
+        {"id": "custom.lineWidth", "value": 2}, {"id": "color", "value": {"mode": "fixed", "fixedColor": RED}}]}]
+    b.heatmap("Purchase latency", "How long purchases took, all outcomes; each column is one interval, darker is more.", "penstock_sale_purchase_duration_seconds")
+    b.lines("Purchase latency by outcome", "Percentiles per outcome, never averaged: cheap refusals must not hide slow winners.", "s",
+            quantiles("penstock_sale_purchase_duration_seconds", "outcome"), colours=False, log=True)
+    b.lines("Purchases per store call", "How many purchases one atomic step of the store carried. It grows with the peak; that is what keeps the store ahead.", "short",
+            quantiles("penstock_sale_batch_size"), colours=False)
+
+
+def settlement(b):
+    b.row("Settlement and orders")
+    b.lines("Queues", "Accepted orders waiting for the order ledger, and settled or paid orders waiting to be handed to the shop.", "short",
+            [(gauge("penstock_settlement_queue_depth", agg="max"), "for the ledger"), (gauge("penstock_downstream_pending", agg="max"), "for the shop")], w=6)
+    b.lines("Oldest age", "Age of the oldest waiting order. A deep queue that stays young is a peak; an old one is a wedge.", "s",
+            [(gauge("penstock_settlement_oldest_age_seconds", agg="max"), "oldest")], w=6)
+    b.lines("Settled orders by outcome", "Ledger writes per second. refused means the ledger stopped an oversell; dead means an entry was set aside.", "ops",
+            [(rate("penstock_settlement_orders_total", by="outcome"), "{{outcome}}")], w=6)
+    b.lines("Settlement batch", "Time of one ledger transaction.", "s", quantiles("penstock_settlement_batch_seconds"), w=6, colours=False)
+    b.lines("Journal sync", "Time until a batch of orders is on disk. It is part of every accepted purchase with the embedded store.", "s",
+            quantiles("penstock_journal_sync_seconds"), w=6, colours=False)
+    b.lines("Journal written", "Bytes appended to the journal per second.", "Bps", [(rate("penstock_journal_bytes_total"), "written")], w=6)
+    b.lines("Returned orders", "Orders whose stock went back, by reason.", "ops", [(rate("penstock_orders_released_total", by="reason"), "{{reason}}")], w=6)
+    b.lines("Hand-over to the shop", "Deliveries to the shop's own endpoint per second. dead means given up after every retry.", "ops",
+            [(rate("penstock_downstream_deliveries_total", by="outcome"), "{{outcome}}")], w=6)
+
+
+def edge(b):
+    b.row("Edge")
+    b.lines("Requests by route", "Requests per second, by configured route.", "reqps", [(rate("penstock_requests_total", by="route"), "{{route}}")], stack=True, colours=False)
+    b.lines("Requests by outcome", "Requests per second, by what the client got.", "reqps", [(rate("penstock_requests_total", by="outcome"), "{{outcome}}")], stack=True)
+    b.lines("Requests in flight", "Requests being worked on right now. By Little's law: rate times mean latency.", "short",
+            [(gauge("penstock_requests_in_flight", by="instance"), "{{instance}}")], colours=False)
+    b.heatmap("Request latency", "All requests through the edge, answers of the shop included.", "penstock_request_duration_seconds")
+    b.lines("Request latency by outcome", "Percentiles per outcome.", "s", quantiles("penstock_request_duration_seconds", "outcome"), colours=False, log=True)
+    b.lines("Error budget burn", "How many times faster than allowed the 99.9 % budget burns, per route. 1 spends it in exactly 30 days; 14.4 pages.", "none",
+            [(f"({rate('penstock_requests_total', ERRORS, 'route')} / ({rate('penstock_requests_total', by='route')} > 0)) / 0.001", "{{route}}")],
+            colours=False)
+
+
+def protection(b):
+    b.row("Limits and circuit breakers")
+    b.lines("Limiter decisions", "What each limiter decided, per second.", "reqps",
+            [(rate("penstock_ratelimit_decisions_total", by="limiter, decision"), "{{limiter}} {{decision}}")], w=6)
+    b.lines("Clients tracked", "Keys each limiter holds. It is bounded; a plateau at the bound means the oldest are being forgotten.", "short",
+            [(gauge("penstock_ratelimit_keys", by="limiter"), "{{limiter}}")], w=6, colours=False)
+    b.timeline("Breaker state", "State of each endpoint's breaker; the worst instance wins.",
+               f"{gauge('penstock_circuit_breaker_state', OPEN, 'upstream, endpoint', 'max')} * 2 > 0"
+               f" or {gauge('penstock_circuit_breaker_state', HALF_OPEN, 'upstream, endpoint', 'max')}",
+               "{{upstream}} {{endpoint}}", [("closed", GREEN), ("half open", YELLOW), ("open", RED)], w=6)
+    b.lines("Breaker activity", "Requests refused by an open breaker, and changes of state.", "ops",
+            [(rate("penstock_circuit_breaker_rejected_total", by="upstream"), "{{upstream}} refused"),
+             (rate("penstock_circuit_breaker_transitions_total", by="upstream, to"), "{{upstream}} to {{to}}")], w=6, colours=False)
+
+
+def upstream(b):
+    b.row("Upstreams: the shop's own servers")
+    b.lines("Upstream answers", "Requests sent to the shop per second, by what came of them.", "reqps",
+            [(rate("penstock_upstream_requests_total", by="upstream, outcome"), "{{upstream}} {{outcome}}")], w=6)
+    b.lines("Upstream latency", "Time the shop took. The gap to the edge's own latency is what the gateway adds.", "s",
+            quantiles("penstock_upstream_duration_seconds", "upstream"), w=6, colours=False, log=True)
+    b.lines("Upstream connections", "Pooled connections to the shop, in use and idle.", "short",
+            [(gauge("penstock_upstream_connections", by="upstream, state"), "{{upstream}} {{state}}")], w=6, colours=False)
+    b.lines("New connections and retries", "Connections opened (a busy pool opens few), connections refused, requests sent again.", "ops",
+            [(rate("penstock_upstream_connects_total", by="upstream, result"), "{{upstream}} connect {{result}}"),
+             (rate("penstock_upstream_retries_total", by="upstream"), "{{upstream}} retry")], w=6)
+
+
+def payments(b):
+    b.row("Payments")
+    b.lines("Attempts", "Charges tried per second, by channel and outcome. unknown is neither success nor failure; a query resolves it.", "ops",
+            [(rate("penstock_payment_attempts_total", by="channel, outcome"), "{{channel}} {{outcome}}")], w=6)
+    b.lines("Success", "Share of attempts that succeeded, leaving out cards the bank declined.", "percentunit",
+            [(f"{rate('penstock_payment_attempts_total', SUCCEEDED, 'channel')}"
+              f" / ({rate('penstock_payment_attempts_total', NOT_DECLINED, 'channel')} > 0)", "{{channel}}")], w=6, colours=False)
+    b.lines("Channel latency", "Time a channel took to answer.", "s", quantiles("penstock_payment_duration_seconds", "channel"), w=6, colours=False, log=True)
+    b.lines("In doubt", "Charges whose outcome is not known yet. It may rise; it must come back to 0.", "short",
+            [(gauge("penstock_payment_in_doubt", agg="max"), "in doubt")], w=6, colours=False)
+    b.lines("Money taken", "Minor units captured per second, by currency.", "none",
+            [(rate("penstock_payment_amount_minor_total", by="currency"), "{{currency}}")], w=12, colours=False)
+    b.lines("Replays and late refunds", "Requests answered from the idempotency record, and money sent back because it came after the order was returned.", "ops",
+            [(rate("penstock_payment_idempotent_replays_total"), "replayed"), (rate("penstock_payment_late_refunds_total"), "late refund")], w=12, colours=False)
+
+
+def transport(b):
+    b.row("Transport")
+    b.lines("Connections open", "Client connections, by protocol.", "short", [(gauge("penstock_connections_open", by="protocol"), "{{protocol}}")], w=6, colours=False)
+    b.lines("Connections accepted", "New client connections per second, by protocol.", "cps",
+            [(rate("penstock_connections_total", by="protocol"), "{{protocol}}")], w=6, colours=False)
+    b.lines("TLS handshakes", "Handshakes per second. Failures come from scanners and from expired certificates.", "ops",
+            [(rate("penstock_tls_handshakes_total", by="result"), "{{result}}")], w=6)
+    b.lines("Certificates", "Time until each certificate ends.", "dtdurations",
+            [(f"{gauge('penstock_tls_cert_not_after_timestamp_seconds', by='server_name', agg='min')} - time()", "{{server_name}}")], w=6, colours=False)
+
+
+def invariants(b):
+    b.row("Invariants")
+    b.lines("Violations", "Violations per interval, by invariant (docs/invariants.md). Flat 0 or an incident.", "short",
+            [(rate("penstock_invariant_violations_total", by="invariant", fn="increase"), "{{invariant}}")], w=12, colours=False)
+    b.lines("Units out of balance", "sold + reserved + available - stock, per sku. Below 0 units are lost, above 0 they are sold twice.", "short",
+            [(f'max by (sale, sku) (penstock_stock_sold_units{{{SEL},sale=~"$sale"}} + penstock_stock_reserved_units{{{SEL},sale=~"$sale"}}'
+              f' + penstock_stock_available_units{{{SEL},sale=~"$sale"}} - penstock_stock_initial_units{{{SEL},sale=~"$sale"}})', "{{sale}} {{sku}}")], w=12, colours=False)
+    del b.panels[-1]["fieldConfig"]["defaults"]["min"]  # lost units show below zero
+
+
+def self_monitoring(b):
+    b.row("The monitoring itself")
+    b.timeline("Scraped", "Whether Prometheus reaches each instance.", f"up{{{SEL}}}", "{{instance}}", [("down", RED), ("up", GREEN)], w=6)
+    b.lines("Scrape time", "Time one scrape takes. Past half the interval the numbers start to lie.", "s", [(f"scrape_duration_seconds{{{SEL}}}", "{{instance}}")], w=6, colours=False)
+    b.lines("Samples per scrape", "Series each instance exports. Label sets are closed, so it moves only with the configuration and the number of sales.", "short",
+            [(f"scrape_samples_scraped{{{SEL}}}", "{{instance}}")], w=6, colours=False)
+    b.add("table", "Versions", "What runs where.", "short", [(gauge("penstock_build_info", by="instance, version", agg="max"), "")], w=6, fmt="table", instant=True,
+          options={"showHeader": True, "cellHeight": "sm"})
+
+
+def variable(name, query, label):
+    return {"name": name, "label": label, "type": "query", "datasource": DATASOURCE, "query": query, "definition": query, "refresh": 2, "multi": True,
+            "includeAll": True, "allValue": ".+", "sort": 1, "hide": 0, "regex": "", "skipUrlSync": False, "current": {"text": ["All"], "value": ["$__all"]}}
+
+
+def dashboard():
+    b = Board()
+    for part in (verdict, sale, settlement, edge, protection, upstream, payments, transport, invariants, self_monitoring):
+        part(b)
+    return {
+        "title": "Penstock", "uid": "penstock", "description": "A shop behind Penstock, through a sale.", "tags": ["penstock"], "editable": False,
+        "schemaVersion": 39, "version": 1, "id": None, "timezone": "browser", "graphTooltip": 1, "refresh": "5s", "liveNow": False,
+        "time": {"from": "now-15m", "to": "now"}, "timepicker": {"refresh_intervals": ["5s", "10s", "30s", "1m"]}, "links": [],
+        "annotations": {"list": [{
+            "name": "Alerts", "enable": True, "hide": False, "iconColor": RED, "datasource": DATASOURCE, "step": "5s", "titleFormat": "{{alertname}}",
+            "expr": 'ALERTS{alertstate="firing",alertname!="PenstockWatchdog"}', "tagKeys": "severity", "textFormat": "{{upstream}} {{sale}} {{sku}}"}]},
+        "templating": {"list": [
+            {"name": "datasource", "label": "Data source", "type": "datasource", "query": "prometheus", "refresh": 1, "hide": 0, "multi": False,
+             "includeAll": False, "regex": "", "skipUrlSync": False, "options": [], "current": {}},
+            variable("job", "label_values(penstock_build_info, job)", "Job"),
+            variable("instance", 'label_values(penstock_build_info{job=~"$job"}, instance)', "Instance"),
+            variable("sale", 'label_values(penstock_stock_initial_units{job=~"$job"}, sale)', "Sale"),
+        ]},
+        "panels": b.panels,
+    }
+
+
+def main():
+    text = json.dumps(dashboard(), indent=1, ensure_ascii=False) + "\n"
+    if "--check" in sys.argv[1:]:
+        if not TARGET.exists() or TARGET.read_text() != text:
+            sys.exit(f"{TARGET} is not what grafana/build.py writes: run it and commit the result")
+        return
+    TARGET.write_text(text)
+
+
+if __name__ == "__main__":
+    main()

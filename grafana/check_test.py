@@ -1,0 +1,131 @@
+"""Tests of check.py: each rule finds the fault it is for, and the shipped files have none.
+
+    python3 -m unittest discover -s grafana -p '*_test.py'
+"""
+
+import copy
+import json
+import pathlib
+import unittest
+
+import check
+
+HERE = pathlib.Path(__file__).parent
+DASHBOARD = json.loads((HERE / "dashboards" / "penstock.json").read_text())
+SEL = 'job=~"$job",instance=~"$instance"'
+
+
+def rules_found(change):
+    """The names of the rules that complain after `change` was done to the shipped dashboard."""
+    dashboard = copy.deepcopy(DASHBOARD)
+    change(dashboard)
+    return {finding.split(":")[0] for finding in check.lint(dashboard)}
+
+
+def first_panel(dashboard):
+    return next(p for p in check.panels_of(dashboard) if p["type"] == "timeseries")
+
+
+def set_expr(expr):
+    def change(dashboard):
+        first_panel(dashboard)["targets"][0]["expr"] = expr
+    return change
+
+
+def variable(dashboard, name):
+    return next(v for v in dashboard["templating"]["list"] if v["name"] == name)
+
+
+class Lint(unittest.TestCase):
+    def test_the_shipped_dashboard_has_no_finding(self):
+        self.assertEqual(check.lint(DASHBOARD), [])
+
+    def test_each_rule_finds_its_fault(self):
+        faults = {
+            "uneditable-dashboard": lambda d: d.update(editable=True),
+            "template-datasource": lambda d: variable(d, "datasource").update(name="ds"),
+            "template-job": lambda d: variable(d, "job").update(allValue=".*"),
+            "template-instance": lambda d: d["templating"]["list"].remove(variable(d, "instance")),
+            "template-label-promql": lambda d: variable(d, "sale").update(query="sales()"),
+            "template-on-time-change-reload": lambda d: variable(d, "sale").update(refresh=1),
+            "panel-datasource": lambda d: first_panel(d).update(datasource={"uid": "prometheus"}),
+            "panel-title-description": lambda d: first_panel(d).update(description=""),
+            "panel-units": lambda d: first_panel(d)["fieldConfig"]["defaults"].update(unit="furlong"),
+            "panel-no-targets": lambda d: first_panel(d).update(targets=[]),
+            "panel-type": lambda d: first_panel(d).update(type="graph"),
+            "panel-id": lambda d: first_panel(d).update(id=1),
+            "target-logql": lambda d: first_panel(d)["targets"][0].update(datasource={"type": "loki"}),
+            "target-promql": set_expr("1 + 1"),
+            "target-rate-interval": set_expr(f"rate(a_total{{{SEL}}}[5m])"),
+            "target-job": set_expr('a{instance=~"$instance"}'),
+            "target-instance": set_expr('a{job=~"$job",instance="$instance"}'),
+            "target-counter-agg": set_expr(f"sum(a_total{{{SEL}}})"),
+        }
+        for rule, change in faults.items():
+            with self.subTest(rule):
+                self.assertIn(rule, rules_found(change))
+
+    def test_a_counter_inside_another_function_is_found(self):
+        self.assertIn("target-counter-agg", rules_found(set_expr(f"delta(a_total{{{SEL}}}[$__rate_interval])")))
+
+    def test_expressions_that_do_not_parse_are_named(self):
+        found = check.parses([("good", "sum(a)"), ("bad", "sum(a")])
+        self.assertEqual(len(found), 1)
+        self.assertIn("bad", found[0])
+
+
+class Selectors(unittest.TestCase):
+    def test_names_ranges_and_functions_are_told_apart(self):
+        found = check.selectors('histogram_quantile(0.9, sum by (le, x) (rate(b_bucket{y="by z"}[1m]))) > 1e3 and on (x) c offset 1h unless d:e:f')
+        self.assertEqual([(name, window, call) for name, _, window, call in found],
+                         [("b_bucket", "[1m]", "rate"), ("c", None, None), ("d:e:f", None, None)])
+        self.assertEqual(found[0][1], [("y", "=", "by z")])
+
+
+class Rules(unittest.TestCase):
+    RULE = """groups:
+  - name: g
+    rules:
+      - alert: A
+        expr: a > 0
+        labels: {severity: page}
+        annotations:
+          summary: "s"
+          runbook_url: https://github.com/penstock/penstock/blob/main/docs/operating.md#what-to-do
+"""
+
+    def found(self, rule, tests="alertname: A\n", runbook="## What to do\n"):
+        return {finding.split(":")[0] for finding in check.check_rules(rule, tests, runbook)}
+
+    def test_a_complete_alert_has_no_finding(self):
+        self.assertEqual(self.found(self.RULE), set())
+
+    def test_each_omission_is_found(self):
+        self.assertEqual(self.found(self.RULE.replace("page", "loud")), {"alert-severity"})
+        self.assertEqual(self.found(self.RULE.replace("summary", "s")), {"alert-summary"})
+        self.assertEqual(self.found(self.RULE, runbook="## Something else\n"), {"alert-runbook"})
+        self.assertEqual(self.found(self.RULE, tests=""), {"alert-test"})
+
+
+class Metrics(unittest.TestCase):
+    METRICS = check.parse_metrics('# TYPE a_total counter\na_total{outcome="ok",route="/"} 0\na_total{outcome="bad",route="/"} 0\nup_since 1.5\n')
+
+    def found(self, expr, mentioned=()):
+        return check.check_use([("here", expr, set(mentioned))], self.METRICS, {"r:a:rate1m"})
+
+    def test_what_exists_is_accepted(self):
+        for expr in ('sum by (route) (rate(a_total{outcome=~"ok|bad"}[1m]))', "up_since", "up == 0", "r:a:rate1m > 1", 'a_total{route="$route"}'):
+            with self.subTest(expr):
+                self.assertEqual(self.found(expr), [])
+
+    def test_a_metric_a_label_and_a_value_that_do_not_exist_are_found(self):
+        for expr in ("b_total", 'a_total{code="200"}', 'a_total{outcome=~"ok|gone"}', "sum by (code) (a_total)"):
+            with self.subTest(expr):
+                self.assertEqual(len(self.found(expr)), 1)
+
+    def test_a_legend_of_a_label_that_does_not_exist_is_found(self):
+        self.assertEqual(len(self.found("a_total", ["code"])), 1)
+
+
+if __name__ == "__main__":
+    unittest.main()

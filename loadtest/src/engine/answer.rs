@@ -1,0 +1,179 @@
+//! Status and body of an answer → outcome. The one place that knows what the wire means.
+
+use http::StatusCode;
+use serde::Deserialize;
+
+use crate::outcome::Outcome;
+use crate::plan::Kind;
+
+/// What an answer says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Answer {
+    pub outcome: Outcome,
+    /// The order it names, for purchases.
+    pub order: Option<Box<str>>,
+    /// A payment that may succeed a little later (the order is not settled yet, or a limit said no).
+    pub try_later: bool,
+}
+
+impl Answer {
+    pub(super) fn of(outcome: Outcome) -> Answer {
+        Answer {
+            outcome,
+            order: None,
+            try_later: false,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Order {
+    id: Option<Box<str>>,
+}
+
+#[derive(Deserialize)]
+struct Intent {
+    status: Option<Box<str>>,
+}
+
+#[derive(Deserialize)]
+struct ProblemDocument {
+    code: Option<Box<str>>,
+}
+
+/// Reads an answer.
+pub(super) fn read(kind: Kind, status: StatusCode, body: &[u8]) -> Answer {
+    match kind {
+        Kind::Page => Answer::of(page(status)),
+        Kind::Buy | Kind::BuyAgain | Kind::Poll => purchase(status, body),
+        Kind::Pay => payment(status, body),
+    }
+}
+
+fn page(status: StatusCode) -> Outcome {
+    match status.as_u16() {
+        100..=399 => Outcome::PageOk,
+        429 => Outcome::Limited,
+        400..=499 => Outcome::ClientError,
+        _ => Outcome::ServerError,
+    }
+}
+
+fn purchase(status: StatusCode, body: &[u8]) -> Answer {
+    let code = || {
+        serde_json::from_slice::<ProblemDocument>(body)
+            .ok()
+            .and_then(|problem| problem.code)
+            .unwrap_or_default()
+    };
+    let outcome = match status.as_u16() {
+        200 | 201 => {
+            let order = serde_json::from_slice::<Order>(body)
+                .ok()
+                .and_then(|order| order.id);
+            // A success that names no order cannot be checked, so it is none.
+            let outcome = match (&order, status) {
+                (None, _) => Outcome::ServerError,
+                (_, StatusCode::CREATED) => Outcome::Accepted,
+                _ => Outcome::Replayed,
+            };
+            return Answer {
+                outcome,
+                order,
+                try_later: false,
+            };
+        }
+        202 => Outcome::Unknown,
+        409 => match &*code() {
+            "sold_out" => Outcome::SoldOut,
+            "buyer_limit" => Outcome::BuyerLimit,
+            "not_started" => Outcome::NotStarted,
+            "in_flight" => Outcome::InFlight,
+            _ => Outcome::ClientError,
+        },
+        410 => Outcome::Ended,
+        429 => Outcome::Limited,
+        503 => match &*code() {
+            "frozen" | "paused" => Outcome::Frozen,
+            _ => Outcome::ServerError,
+        },
+        400..=499 => Outcome::ClientError,
+        _ => Outcome::ServerError,
+    };
+    Answer::of(outcome)
+}
+
+fn payment(status: StatusCode, body: &[u8]) -> Answer {
+    let outcome = match status.as_u16() {
+        200 | 201 => {
+            let state = serde_json::from_slice::<Intent>(body)
+                .ok()
+                .and_then(|intent| intent.status)
+                .unwrap_or_default();
+            match &*state {
+                "succeeded" => Outcome::Paid,
+                "processing" => Outcome::Unknown,
+                "requires_payment_method" => Outcome::Declined,
+                _ => Outcome::ServerError,
+            }
+        }
+        202 => Outcome::Unknown,
+        402 => Outcome::Declined,
+        429 => Outcome::Limited,
+        400..=499 => Outcome::ClientError,
+        _ => Outcome::ServerError,
+    };
+    Answer {
+        outcome,
+        order: None,
+        try_later: matches!(status.as_u16(), 404 | 409 | 425 | 429 | 503),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn buy(status: u16, body: &str) -> Outcome {
+        let status = StatusCode::from_u16(status).unwrap();
+        read(Kind::Buy, status, body.as_bytes()).outcome
+    }
+
+    #[test]
+    fn every_answer_of_the_sale_api_has_its_outcome() {
+        let problem = |code: &str| format!("{{\"title\":\"x\",\"code\":\"{code}\",\"status\":1}}");
+        assert_eq!(buy(201, r#"{"object":"order","id":"ord_a"}"#), Outcome::Accepted);
+        assert_eq!(buy(200, r#"{"id":"ord_a"}"#), Outcome::Replayed);
+        assert_eq!(buy(202, r#"{"status":"unknown"}"#), Outcome::Unknown);
+        assert_eq!(buy(409, &problem("sold_out")), Outcome::SoldOut);
+        assert_eq!(buy(409, &problem("buyer_limit")), Outcome::BuyerLimit);
+        assert_eq!(buy(409, &problem("not_started")), Outcome::NotStarted);
+        assert_eq!(buy(409, &problem("in_flight")), Outcome::InFlight);
+        assert_eq!(buy(410, &problem("ended")), Outcome::Ended);
+        assert_eq!(buy(429, &problem("limited")), Outcome::Limited);
+        assert_eq!(buy(503, &problem("frozen")), Outcome::Frozen);
+        assert_eq!(buy(503, &problem("paused")), Outcome::Frozen);
+        assert_eq!(buy(503, "upstream away"), Outcome::ServerError);
+        assert_eq!(buy(422, &problem("key_reused")), Outcome::ClientError);
+        assert_eq!(buy(500, ""), Outcome::ServerError);
+    }
+
+    #[test]
+    fn a_success_without_an_order_id_is_an_error() {
+        assert_eq!(buy(201, "{}"), Outcome::ServerError);
+        assert_eq!(buy(201, "not json"), Outcome::ServerError);
+    }
+
+    #[test]
+    fn payments_are_paid_declined_or_to_be_tried_again() {
+        let pay = |status: u16, body: &str| {
+            let status = StatusCode::from_u16(status).unwrap();
+            read(Kind::Pay, status, body.as_bytes())
+        };
+        assert_eq!(pay(200, r#"{"status":"succeeded"}"#).outcome, Outcome::Paid);
+        assert_eq!(pay(402, r#"{"error":{}}"#).outcome, Outcome::Declined);
+        assert!(pay(409, "").try_later);
+        assert!(!pay(400, "").try_later);
+        assert_eq!(pay(200, r#"{"status":"canceled"}"#).outcome, Outcome::ServerError);
+    }
+}

@@ -1,0 +1,457 @@
+//! One generator thread: its share of the plan, its workers, its measurements. Nothing in here is shared with another thread.
+//!
+//! `pump` moves what is due from the schedule to the queue and wakes workers. The pacer calls it when its timer fires, and
+//! every worker calls it between two requests, so a busy thread needs no timer at all. A job is never handed out early.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use http::Request;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::{Instant, MissedTickBehavior};
+
+use super::answer::Answer;
+use super::line::{H2Shared, Wires};
+use super::request::{Body, Parts};
+use super::target::Target;
+use super::timer::Timer;
+use super::worker;
+use crate::history::History;
+use crate::outcome::Outcome;
+use crate::plan::{Identities, Job, Kind, Plan, Schedule};
+use crate::record::{INTERVAL_MS, Interval, Recorder};
+use crate::scenario::{Protocol, Scenario};
+
+/// The pacer sleeps at least this long: what falls due meanwhile is sent together, at most this late. Five thousand wake-ups
+/// a second cost about 2 % of a core.
+const SLOT_NS: u64 = 200_000;
+/// The pacer looks at least this often whether the run was stopped.
+const LONGEST_NAP_NS: u64 = 50_000_000;
+/// First pause before asking again about an unknown purchase; doubled up to sixteen times it.
+const POLL_PAUSE_NS: u64 = 100_000_000;
+/// Together about half a minute of asking.
+const MAX_POLLS: u8 = 22;
+/// First pause before a payment is tried again; doubled each time.
+const PAY_PAUSE_NS: u64 = 200_000_000;
+const MAX_PAY_TRIES: u8 = 5;
+/// After the last job was due, a send still counts as in time for this long (the length of a slot, and a wake-up).
+const IN_TIME_GRACE_NS: u64 = 10_000_000;
+
+/// What a thread tells the run.
+pub(super) enum Message {
+    /// Connections stand (or not: then why).
+    Ready { opened: usize, error: Option<String> },
+    /// An interval is over.
+    Interval { index: u64, interval: Box<Interval> },
+    /// The thread is done.
+    Done(Box<Measured>),
+    /// The thread could not run.
+    Failed(anyhow::Error),
+}
+
+/// All that a thread measured.
+pub(super) struct Measured {
+    pub recorder: Recorder,
+    pub history: History,
+    pub cpu: Option<super::cpu::ThreadCpu>,
+}
+
+/// What a thread is given.
+pub(super) struct Assignment {
+    pub scenario: Scenario,
+    pub target: Target,
+    pub thread: usize,
+    pub start: watch::Receiver<Option<Instant>>,
+    pub stop: watch::Receiver<bool>,
+    pub tell: mpsc::UnboundedSender<Message>,
+}
+
+/// The state of a thread, shared by its tasks.
+pub(super) struct Local {
+    pub wires: Wires,
+    pub timeout: Duration,
+    pub h2: Vec<Rc<H2Shared>>,
+    parts: Parts,
+    ids: Identities,
+    start: Cell<Option<Instant>>,
+    end_ns: u64,
+    schedule: RefCell<Schedule>,
+    next_due: Cell<u64>,
+    /// Jobs handed over and not yet taken by a worker, with the instant of the hand-over.
+    queue: RefCell<VecDeque<(Job, u64)>>,
+    in_flight: Cell<usize>,
+    max_in_flight: usize,
+    /// Idle workers, the last to become idle on top: at low rates few connections carry all.
+    parked: RefCell<Vec<usize>>,
+    wakers: RefCell<Vec<Option<Waker>>>,
+    max_workers: usize,
+    recorder: Rc<RefCell<Recorder>>,
+    history: RefCell<History>,
+    pacer: Notify,
+    pacer_wakes_at: Cell<u64>,
+    stopping: Cell<bool>,
+}
+
+/// The whole life of a generator thread.
+pub(super) async fn live(mut assignment: Assignment) -> anyhow::Result<()> {
+    let tell = assignment.tell.clone();
+    let local = Rc::new(Local::new(&assignment)?);
+    let connections = local.open_all(&assignment).await;
+    let error = connections.iter().find_map(|(_, error)| error.clone());
+    let opened = connections.iter().filter(|(_, e)| e.is_none()).count();
+    // Whoever does not listen any more has dropped the whole run.
+    let _ = tell.send(Message::Ready { opened, error });
+    let Ok(start) = assignment.start.wait_for(Option::is_some).await.map(|s| *s) else {
+        return Ok(());
+    };
+    local.start.set(start);
+    for (line, _) in connections {
+        local.spawn_worker(line);
+    }
+    let reporter = tokio::task::spawn_local(report_intervals(Rc::clone(&local), tell.clone()));
+    local.pace(&mut assignment.stop).await?;
+    reporter.abort();
+    local.tell_interval(local.now_ns() / (INTERVAL_MS * 1_000_000), &tell);
+
+    let measured = Measured {
+        recorder: local.recorder.take(),
+        history: local.history.take(),
+        cpu: super::cpu::of_this_thread(),
+    };
+    let _ = tell.send(Message::Done(Box::new(measured)));
+    Ok(())
+}
+
+async fn report_intervals(local: Rc<Local>, tell: mpsc::UnboundedSender<Message>) {
+    let Some(start) = local.start.get() else {
+        return;
+    };
+    let length = Duration::from_millis(INTERVAL_MS);
+    let mut ticks = tokio::time::interval_at(start + length, length);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    loop {
+        ticks.tick().await;
+        let index = local.now_ns() / (INTERVAL_MS * 1_000_000);
+        local.tell_interval(index.saturating_sub(1), &tell);
+    }
+}
+
+impl Local {
+    fn new(assignment: &Assignment) -> anyhow::Result<Local> {
+        let s = &assignment.scenario;
+        let threads = s.generator.threads;
+        let plan = Plan::new(s);
+        let schedule = plan.schedule(assignment.thread, threads);
+        let connections = s.generator.connections.div_ceil(threads);
+        let (h2, max_workers) = match s.target.protocol {
+            Protocol::H1 => (Vec::new(), connections),
+            Protocol::H2 => (
+                (0..connections).map(|_| Rc::default()).collect(),
+                connections * s.generator.streams_per_connection,
+            ),
+        };
+        let recorder = Rc::new(RefCell::new(Recorder::new()));
+        Ok(Local {
+            wires: Wires {
+                target: assignment.target.clone(),
+                recorder: Rc::clone(&recorder),
+            },
+            timeout: s.generator.request_timeout,
+            h2,
+            parts: Parts::new(s)?,
+            ids: Identities::new(s),
+            start: Cell::new(None),
+            end_ns: plan.t0_ns + plan.length_ns,
+            next_due: Cell::new(schedule.next_due_ns().unwrap_or(u64::MAX)),
+            schedule: RefCell::new(schedule),
+            queue: RefCell::default(),
+            in_flight: Cell::new(0),
+            max_in_flight: s.generator.max_in_flight.div_ceil(threads),
+            parked: RefCell::default(),
+            wakers: RefCell::default(),
+            max_workers,
+            recorder,
+            history: RefCell::new(History::new(plan.purchases())),
+            pacer: Notify::new(),
+            pacer_wakes_at: Cell::new(0),
+            stopping: Cell::new(false),
+        })
+    }
+
+    /// Opens every connection before the first request, side by side. A failure leaves that line to open itself later.
+    async fn open_all(self: &Rc<Self>, assignment: &Assignment) -> Vec<worker::Opened> {
+        let wanted = match assignment.target.protocol() {
+            Protocol::H1 => self.max_workers,
+            Protocol::H2 => self.h2.len(),
+        };
+        let tasks: Vec<_> = (0..wanted)
+            .map(|id| tokio::task::spawn_local(worker::open(Rc::clone(self), id)))
+            .collect();
+        let mut opened = Vec::with_capacity(wanted);
+        for task in tasks {
+            if let Ok(one) = task.await {
+                opened.push(one);
+            }
+        }
+        opened
+    }
+
+    fn spawn_worker(self: &Rc<Self>, line: super::line::Line) {
+        let id = self.wakers.borrow().len();
+        self.wakers.borrow_mut().push(None);
+        tokio::task::spawn_local(worker::work(Rc::clone(self), id, line));
+    }
+
+    /// Nanoseconds since the start of the run; 0 before it.
+    pub(super) fn now_ns(&self) -> u64 {
+        self.start.get().map_or(0, |start| {
+            Instant::now().saturating_duration_since(start).as_nanos() as u64
+        })
+    }
+
+    /// Hands over every job that is due.
+    pub(super) fn pump(self: &Rc<Self>, now_ns: u64) {
+        if now_ns < self.next_due.get() {
+            return;
+        }
+        let mut schedule = self.schedule.borrow_mut();
+        let mut recorder = self.recorder.borrow_mut();
+        let mut queue = self.queue.borrow_mut();
+        while let Some(job) = schedule.pop_due(now_ns) {
+            recorder.handed_over(now_ns - job.planned_ns);
+            if matches!(job.kind, Kind::Pay | Kind::Poll) {
+                recorder.counts.follow_ups += 1;
+            } else {
+                recorder.counts.planned += 1;
+                recorder.interval.planned += 1;
+            }
+            if self.in_flight.get() >= self.max_in_flight {
+                recorder.ended(Outcome::Shed, job.planned_ns, now_ns, now_ns);
+            } else {
+                self.in_flight.set(self.in_flight.get() + 1);
+                queue.push_back((job, now_ns));
+            }
+        }
+        self.next_due
+            .set(schedule.next_due_ns().unwrap_or(u64::MAX));
+
+        let mut waiting = queue.len();
+        let mut parked = self.parked.borrow_mut();
+        let mut wakers = self.wakers.borrow_mut();
+        while waiting > 0
+            && let Some(id) = parked.pop()
+        {
+            if let Some(waker) = wakers[id].take() {
+                waker.wake();
+            }
+            waiting -= 1;
+        }
+        let more = waiting.min(self.max_workers - wakers.len().min(self.max_workers));
+        drop((parked, wakers));
+        for _ in 0..more {
+            let id = self.wakers.borrow().len();
+            self.spawn_worker(worker::line_of(self, id));
+        }
+    }
+
+    /// The next job for a worker; parks the worker if there is none.
+    pub(super) fn poll_job(&self, id: usize, cx: &mut Context<'_>) -> Poll<(Job, u64)> {
+        if let Some(job) = self.queue.borrow_mut().pop_front() {
+            return Poll::Ready(job);
+        }
+        let mut wakers = self.wakers.borrow_mut();
+        if wakers[id].is_none() {
+            self.parked.borrow_mut().push(id);
+        }
+        wakers[id] = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// A worker took a job: notes it in the history. `None` if it waited so long that it is shed instead.
+    pub(super) fn begin(&self, job: &Job, handed_ns: u64, now_ns: u64) -> Option<()> {
+        if now_ns - job.planned_ns > self.timeout.as_nanos() as u64 {
+            return None;
+        }
+        let mut recorder = self.recorder.borrow_mut();
+        recorder
+            .connection_wait
+            .saturating_record(crate::record::micros(now_ns - handed_ns));
+        let mut history = self.history.borrow_mut();
+        match job.kind {
+            Kind::Buy => history.note_sent(job.number, false),
+            Kind::BuyAgain => history.note_sent(job.number, true),
+            Kind::Pay => history.note_pay_sent(job.number),
+            Kind::Poll => recorder.counts.polls += 1,
+            Kind::Page => {}
+        }
+        if !matches!(job.kind, Kind::Pay | Kind::Poll)
+            && now_ns <= self.end_ns + IN_TIME_GRACE_NS
+        {
+            recorder.counts.sent_in_time += 1;
+        }
+        Some(())
+    }
+
+    /// The request of a job, counted as sent. `again` if its connection closed under the copy before.
+    pub(super) fn request(&self, job: &Job, again: bool) -> Request<Body> {
+        let mut recorder = self.recorder.borrow_mut();
+        recorder.counts.sent += 1;
+        recorder.counts.resends += u64::from(again);
+        recorder.interval.sent += 1;
+        let history = self.history.borrow();
+        let order = match job.kind {
+            Kind::Pay => history.orders_of(job.number).first().map(|id| &**id),
+            _ => None,
+        };
+        self.parts.request(job, order)
+    }
+
+    /// The connection closed under a request that the server may have seen.
+    pub(super) fn note_broken(&self, job: &Job) {
+        if matches!(job.kind, Kind::Buy | Kind::BuyAgain) {
+            self.history.borrow_mut().note_broken(job.number);
+        }
+    }
+
+    /// A job ended: measures it, remembers it, and plans what follows from it.
+    pub(super) fn finish(&self, job: Job, sent_ns: u64, done_ns: u64, answer: Answer) {
+        if job.kind != Kind::Poll {
+            self.recorder.borrow_mut().ended(
+                answer.outcome,
+                job.planned_ns,
+                sent_ns,
+                done_ns,
+            );
+        }
+        match job.kind {
+            Kind::Page => {}
+            Kind::Buy | Kind::BuyAgain => self.finish_purchase(job, done_ns, &answer),
+            Kind::Poll => self.finish_poll(job, done_ns, &answer),
+            Kind::Pay => self.finish_payment(job, done_ns, &answer),
+        }
+        self.in_flight.set(self.in_flight.get() - 1);
+        if self.in_flight.get() == 0 && self.next_due.get() == u64::MAX {
+            self.pacer.notify_one();
+        }
+    }
+
+    fn finish_purchase(&self, job: Job, done_ns: u64, answer: &Answer) {
+        let first = self.history.borrow().orders_of(job.number).is_empty();
+        let order = answer.order.as_deref();
+        self.history
+            .borrow_mut()
+            .note_purchase(job.number, answer.outcome, order);
+        if answer.outcome == Outcome::Unknown {
+            self.follow(job, Kind::Poll, 0, done_ns + POLL_PAUSE_NS);
+        }
+        if order.is_some() && first && self.ids.pays(job.number) {
+            let delay = self.ids.pay_delay_ns(job.number);
+            self.follow(job, Kind::Pay, 0, done_ns + delay);
+        }
+    }
+
+    fn finish_poll(&self, job: Job, done_ns: u64, answer: &Answer) {
+        if answer.order.is_some() {
+            self.recorder.borrow_mut().counts.polls_settled += 1;
+            self.finish_purchase(job, done_ns, answer);
+            return;
+        }
+        let is_final = matches!(
+            answer.outcome,
+            Outcome::SoldOut | Outcome::BuyerLimit | Outcome::Ended | Outcome::ClientError
+        );
+        if is_final {
+            // The purchase stays ambiguous in the history: "no such order" now is not a refusal of the request then.
+            self.recorder.borrow_mut().counts.polls_settled += 1;
+        } else if job.attempt < MAX_POLLS {
+            let pause = POLL_PAUSE_NS << job.attempt.min(4);
+            self.follow(job, Kind::Poll, job.attempt + 1, done_ns + pause);
+        }
+    }
+
+    fn finish_payment(&self, job: Job, done_ns: u64, answer: &Answer) {
+        self.history
+            .borrow_mut()
+            .note_pay(job.number, answer.outcome);
+        let again = answer.try_later || answer.outcome == Outcome::Timeout;
+        if again && job.attempt + 1 < MAX_PAY_TRIES {
+            self.recorder.borrow_mut().counts.pay_retries += 1;
+            let pause = PAY_PAUSE_NS << job.attempt;
+            self.follow(job, Kind::Pay, job.attempt + 1, done_ns + pause);
+        }
+    }
+
+    fn follow(&self, job: Job, kind: Kind, attempt: u8, planned_ns: u64) {
+        if self.stopping.get() {
+            return;
+        }
+        self.schedule.borrow_mut().push(Job {
+            planned_ns,
+            kind,
+            number: job.number,
+            attempt,
+        });
+        if planned_ns < self.next_due.get() {
+            self.next_due.set(planned_ns);
+            if planned_ns < self.pacer_wakes_at.get() {
+                self.pacer.notify_one();
+            }
+        }
+    }
+
+    /// Hands over jobs when they are due, until none is left and every answer is in.
+    async fn pace(self: &Rc<Self>, stop: &mut watch::Receiver<bool>) -> anyhow::Result<()> {
+        let mut timer = Timer::new()?;
+        loop {
+            if !self.stopping.get() && (*stop.borrow() || stop.has_changed().is_err()) {
+                self.stop();
+            }
+            let now = self.now_ns();
+            if self.has_started() {
+                self.pump(now);
+            }
+            if self.in_flight.get() == 0 && self.next_due.get() == u64::MAX {
+                return Ok(());
+            }
+            let wake_at = (self.next_due.get().saturating_add(self.ns_before_start()))
+                .max(now + SLOT_NS)
+                .min(now + LONGEST_NAP_NS);
+            self.pacer_wakes_at.set(wake_at);
+            tokio::select! {
+                slept = timer.sleep(Duration::from_nanos(wake_at - now)) => slept?,
+                () = self.pacer.notified() => {}
+            }
+        }
+    }
+
+    fn has_started(&self) -> bool {
+        self.start.get().is_some_and(|start| Instant::now() >= start)
+    }
+
+    fn ns_before_start(&self) -> u64 {
+        self.start.get().map_or(0, |start| {
+            start.saturating_duration_since(Instant::now()).as_nanos() as u64
+        })
+    }
+
+    /// No new request; what is on the wire may end.
+    fn stop(&self) {
+        self.stopping.set(true);
+        self.schedule.borrow_mut().clear();
+        self.next_due.set(u64::MAX);
+        let dropped = self.queue.take().len();
+        self.in_flight.set(self.in_flight.get() - dropped);
+        self.recorder.borrow_mut().counts.dropped += dropped as u64;
+    }
+
+    fn tell_interval(&self, index: u64, tell: &mpsc::UnboundedSender<Message>) {
+        let interval = std::mem::take(&mut self.recorder.borrow_mut().interval);
+        let _ = tell.send(Message::Interval {
+            index,
+            interval: Box::new(interval),
+        });
+    }
+}

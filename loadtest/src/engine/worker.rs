@@ -1,0 +1,101 @@
+//! One worker: takes a due job, sends it, waits for the answer, hands it in. There is one per HTTP/1.1 connection or HTTP/2
+//! stream; they live as long as the run, so a request costs no task.
+
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::Poll;
+
+use tokio::time::{Instant, Sleep};
+
+use super::answer::{self, Answer};
+use super::line::{Broken, H1Line, Line};
+use super::thread::Local;
+use crate::outcome::Outcome;
+use crate::plan::{Job, Kind};
+
+/// Copies of one request put on the wire when connections close under it.
+const MAX_SENDS: u32 = 3;
+
+/// A line opened ahead of the run, with the reason if it could not be.
+pub(super) type Opened = (Line, Option<String>);
+
+/// The line of worker `id`: HTTP/2 workers are spread evenly over the connections.
+pub(super) fn line_of(local: &Local, id: usize) -> Line {
+    match local.h2.len() {
+        0 => Line::H1(H1Line::default()),
+        connections => Line::H2(Rc::clone(&local.h2[id % connections])),
+    }
+}
+
+/// Opens the line of worker `id`.
+pub(super) async fn open(local: Rc<Local>, id: usize) -> Opened {
+    let mut line = line_of(&local, id);
+    let opening = tokio::time::timeout(local.timeout, line.open(&local.wires));
+    let error = match opening.await {
+        Ok(Ok(())) => None,
+        Ok(Err(Broken::NoConnection(error))) => Some(error),
+        Ok(Err(Broken::Closed { .. })) => Some("closed at once".into()),
+        Err(_) => Some("no connection within the request timeout".into()),
+    };
+    (line, error)
+}
+
+/// Works until the thread drops it.
+pub(super) async fn work(local: Rc<Local>, id: usize, mut line: Line) {
+    // One timer for all requests of this worker: moving it is cheaper than making one.
+    let mut alarm = Box::pin(tokio::time::sleep(local.timeout));
+    loop {
+        let (job, handed_ns) = poll_fn(|cx| {
+            line.poll_idle(cx);
+            local.poll_job(id, cx)
+        })
+        .await;
+        let sent_ns = local.now_ns();
+        let answer = if local.begin(&job, handed_ns, sent_ns).is_some() {
+            alarm.as_mut().reset(Instant::now() + local.timeout);
+            match in_time(alarm.as_mut(), send(&local, &mut line, &job)).await {
+                Some(answer) => answer,
+                None => {
+                    line.abandon();
+                    Answer::of(Outcome::Timeout)
+                }
+            }
+        } else {
+            Answer::of(Outcome::Shed)
+        };
+        let done_ns = local.now_ns();
+        local.finish(job, sent_ns, done_ns, answer);
+        local.pump(done_ns);
+    }
+}
+
+/// Sends the request; again, under the same key, if its connection closes under it.
+async fn send(local: &Local, line: &mut Line, job: &Job) -> Answer {
+    for attempt in 0..MAX_SENDS {
+        let request = local.request(job, attempt > 0);
+        let keep = job.kind != Kind::Page;
+        match line.exchange(&local.wires, request, keep).await {
+            Ok(reply) => return answer::read(job.kind, reply.status, &reply.body),
+            Err(Broken::NoConnection(_)) => break,
+            Err(Broken::Closed { sent }) => {
+                if sent {
+                    local.note_broken(job);
+                }
+            }
+        }
+    }
+    Answer::of(Outcome::ConnectError)
+}
+
+/// The result of `what`, or `None` when the alarm goes first.
+async fn in_time<F: Future>(mut alarm: Pin<&mut Sleep>, what: F) -> Option<F::Output> {
+    let mut what = pin!(what);
+    poll_fn(|cx| {
+        if let Poll::Ready(done) = what.as_mut().poll(cx) {
+            return Poll::Ready(Some(done));
+        }
+        alarm.as_mut().poll(cx).map(|()| None)
+    })
+    .await
+}

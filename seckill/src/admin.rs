@@ -1,0 +1,222 @@
+//! The sale part of the admin API: what operators, the command line and the load tester call. Loopback only, by default.
+
+use std::sync::Arc;
+
+use axum::{
+    Json, Router,
+    body::Bytes,
+    extract::{Path, Query, State, rejection::QueryRejection},
+    response::{IntoResponse, Response},
+    routing,
+};
+use http::StatusCode;
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+
+use crate::{
+    api::problem::{Code, Problem},
+    engine::{EngineError, SaleEngine},
+    ids::{SaleId, SkuId},
+    ledger::{Created, Restock, Restocked},
+    reconcile::{self, Findings},
+    sale::{FieldProblem, NewSale, Sale},
+    store::{Gate, QueueDepth, Snapshot},
+};
+
+type Engine = State<Arc<SaleEngine>>;
+
+/// Rows of one page at most.
+const PAGE_MAX: u32 = 10_000;
+const PAGE_DEFAULT: u32 = 1_000;
+/// Redis counts with 64-bit floats inside Lua; above 2^53 they lose units.
+const RESTOCK_MAX: i128 = 1 << 53;
+
+/// The routes below `/admin/v1/sales`.
+pub fn router(engine: Arc<SaleEngine>) -> Router {
+    Router::new()
+        .route("/admin/v1/sales", routing::get(list).post(create))
+        .route("/admin/v1/sales/{sale}", routing::get(show))
+        .route("/admin/v1/sales/{sale}/pause", routing::post(|e, s| set_gate(e, s, Gate::Paused)))
+        .route("/admin/v1/sales/{sale}/resume", routing::post(|e, s| set_gate(e, s, Gate::Open)))
+        .route("/admin/v1/sales/{sale}/close", routing::post(|e, s| set_gate(e, s, Gate::Closed)))
+        .route("/admin/v1/sales/{sale}/restock", routing::post(restock))
+        .route("/admin/v1/sales/{sale}/report", routing::get(report))
+        .route("/admin/v1/sales/{sale}/orders", routing::get(orders))
+        .route("/admin/v1/sales/{sale}/reconcile", routing::get(reconcile_sale))
+        .with_state(engine)
+}
+
+fn sale_of(engine: &SaleEngine, id: &str) -> Result<(SaleId, Sale), Problem> {
+    let found = SaleId::try_new(id).ok().and_then(|id| engine.catalogue().sale(&id).map(|open| (id, open.sale.clone())));
+    found.ok_or_else(|| Problem::new(Code::NoSuchSale, format!("no sale has the id {id:?}")))
+}
+
+/// Operators' clients do not all send a content type, so only the content counts here.
+fn document<T: DeserializeOwned>(body: &Bytes) -> Result<T, Problem> {
+    serde_json::from_slice(body).map_err(|error| Problem::new(Code::InvalidBody, error.to_string()))
+}
+
+fn invalid(problems: Vec<FieldProblem>) -> Problem {
+    let told: Vec<String> =
+        problems.iter().map(|p| format!("{} = {:?}: must be {}", p.field, p.value, p.allowed)).collect();
+    Problem::new(Code::InvalidDocument, told.join("; ")).with_problems(&problems)
+}
+
+async fn list(State(engine): Engine) -> Json<Value> {
+    let mut sales: Vec<Sale> = engine.catalogue().sales().iter().map(|open| open.sale.clone()).collect();
+    sales.sort_by(|a, b| (a.starts_at_ms, &a.id).cmp(&(b.starts_at_ms, &b.id)));
+    Json(json!({"sales": sales}))
+}
+
+async fn show(State(engine): Engine, Path(sale): Path<String>) -> Result<Json<Sale>, Problem> {
+    Ok(Json(sale_of(&engine, &sale)?.1))
+}
+
+async fn create(State(engine): Engine, body: Bytes) -> Result<Response, Problem> {
+    let sale = document::<NewSale>(&body)?.check().map_err(invalid)?;
+    let status = match engine.create_sale(sale.clone()).await? {
+        Created::New => StatusCode::CREATED,
+        Created::Same => StatusCode::OK,
+        Created::Conflict => {
+            let detail = format!("sale {} exists with other content; choose another id", sale.id);
+            return Err(Problem::new(Code::SaleExists, detail));
+        }
+    };
+    Ok((status, Json(sale)).into_response())
+}
+
+async fn set_gate(State(engine): Engine, Path(sale): Path<String>, gate: Gate) -> Result<Json<Sale>, Problem> {
+    let (id, sale) = sale_of(&engine, &sale)?;
+    if sale.gate == Gate::Closed && gate != Gate::Closed {
+        return Err(Problem::new(Code::Ended, "a closed sale stays closed; create a new one"));
+    }
+    engine.set_gate(&id, gate).await?;
+    Ok(Json(Sale { gate, ..sale }))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RestockBody {
+    sku: String,
+    units: i128,
+    id: String,
+}
+
+async fn restock(State(engine): Engine, Path(sale): Path<String>, body: Bytes) -> Result<Json<Value>, Problem> {
+    let (sale, _) = sale_of(&engine, &sale)?;
+    let body: RestockBody = document(&body)?;
+    let mut problems = Vec::new();
+    let mut bad = |field: &str, value: String, allowed: String| {
+        problems.push(FieldProblem { field: field.to_owned(), value, allowed });
+    };
+    if !(1..=RESTOCK_MAX).contains(&body.units) {
+        bad("units", body.units.to_string(), format!("a whole number from 1 to {RESTOCK_MAX}"));
+    }
+    // The id becomes a key of the store, so it obeys the rules of a sku's name.
+    if SkuId::try_new(&body.id).is_err() {
+        bad("id", body.id.clone(), "1..=64 characters of A-Z a-z 0-9 - _ .".to_owned());
+    }
+    let sku = SkuId::try_new(&body.sku).ok();
+    let (true, Some(sku)) = (problems.is_empty(), sku) else {
+        return Err(match problems.is_empty() {
+            true => Problem::new(Code::NoSuchSku, format!("sku: {:?} is not on sale here", body.sku)),
+            false => invalid(problems),
+        });
+    };
+    let restock = Restock { sku, id: body.id, units: body.units as u64 };
+    match engine.restock(&sale, &restock).await? {
+        outcome @ (Restocked::Added | Restocked::Repeated) => {
+            Ok(Json(json!({"sale": sale, "sku": restock.sku, "id": restock.id, "units": restock.units,
+                "added": outcome == Restocked::Added})))
+        }
+        Restocked::Conflict => Err(Problem::new(Code::KeyReused, "this restock id was used for another number of units")),
+        Restocked::UnknownSku => Err(Problem::new(Code::NoSuchSku, format!("sku: {} is not on sale here", restock.sku))),
+    }
+}
+
+/// Counts of all segments of a sale.
+async fn counts(engine: &SaleEngine, sale: &Sale) -> Result<(Vec<Snapshot>, Vec<QueueDepth>), EngineError> {
+    let (mut snapshots, mut depths) = (Vec::new(), Vec::new());
+    for sku in &sale.skus {
+        let Some(segment) = sale.segment(&sku.sku) else { continue };
+        snapshots.push(engine.store().snapshot(&segment).await?);
+        depths.push(engine.store().depth(&segment).await?);
+    }
+    Ok((snapshots, depths))
+}
+
+async fn report(State(engine): Engine, Path(sale): Path<String>) -> Result<Json<Value>, Problem> {
+    let (id, sale) = sale_of(&engine, &sale)?;
+    let (snapshots, depths) = counts(&engine, &sale).await?;
+    let ledger = engine.ledger().report(&id).await.map_err(EngineError::from)?;
+    let ledger = ledger.ok_or_else(|| Problem::new(Code::NoSuchSale, format!("the ledger has no sale {id}")))?;
+    let skus: Vec<Value> = snapshots
+        .iter()
+        .map(|s| {
+            let in_ledger = ledger.skus.iter().find(|sku| sku.sku == s.spec.id.sku);
+            json!({
+                "sku": s.spec.id.sku, "stock": s.spec.stock, "restocked": s.restocked, "available": s.available,
+                "reserved": s.reserved, "sold": s.sold, "ledger_sold": in_ledger.map(|sku| sku.sold),
+            })
+        })
+        .collect();
+    Ok(Json(json!({
+        "sale": id,
+        "state": sale.gate,
+        "skus": skus,
+        "accepted": snapshots.iter().map(|s| s.accepted).sum::<u64>(),
+        "settled": ledger.settled,
+        "paid": ledger.paid,
+        "returned": ledger.returned,
+        "refused": ledger.refused,
+        "dead_letters": ledger.dead_letters,
+        "queue_depth": depths.iter().map(|d| d.entries).sum::<u64>(),
+        "outbox_pending": ledger.outbox_pending,
+    })))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Page {
+    #[serde(default)]
+    after: String,
+    limit: Option<u32>,
+}
+
+async fn orders(
+    State(engine): Engine,
+    Path(sale): Path<String>,
+    query: Result<Query<Page>, QueryRejection>,
+) -> Result<Json<Value>, Problem> {
+    let Query(page) = query.map_err(|error| Problem::new(Code::InvalidRequest, error.body_text()))?;
+    let (_, sale) = sale_of(&engine, &sale)?;
+    let limit = page.limit.unwrap_or(PAGE_DEFAULT);
+    if !(1..=PAGE_MAX).contains(&limit) {
+        return Err(Problem::new(Code::InvalidRequest, format!("limit = {limit}: must be from 1 to {PAGE_MAX}")));
+    }
+    let after = match page.after.as_str() {
+        "" => None,
+        text => Some(text.parse().map_err(|_| Problem::new(Code::InvalidRequest, "after: must be an order id"))?),
+    };
+    let found = engine.ledger().orders_page(&sale, after, limit as usize).await.map_err(EngineError::from)?;
+    let rows: Vec<Value> = found
+        .orders
+        .iter()
+        .map(|order| {
+            let mut row = json!(order);
+            row["request_id"] = json!(order.request);
+            row["reason"] = json!(order.reason);
+            row
+        })
+        .collect();
+    Ok(Json(json!({"orders": rows, "next": found.next})))
+}
+
+async fn reconcile_sale(State(engine): Engine, Path(sale): Path<String>) -> Result<Json<Findings>, Problem> {
+    let (id, sale) = sale_of(&engine, &sale)?;
+    let findings = reconcile::run(engine.store().as_ref(), engine.ledger(), &sale).await;
+    findings.map(Json).map_err(|error| {
+        tracing::warn!(sale = %id, %error, "a sale was not reconciled");
+        Problem::new(Code::Unavailable, error.to_string()).retry_after_ms(1_000)
+    })
+}

@@ -1,0 +1,242 @@
+//! `POST /v1/sales/{sale}/orders`: the one request that matters at T0.
+
+use std::sync::Arc;
+
+use axum::{
+    body::Bytes,
+    extract::{Path, State, rejection::BytesRejection},
+    response::{IntoResponse, Response},
+};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use serde::Deserialize;
+use tokio::time::Instant;
+
+use super::{
+    Api, extract,
+    orders::stored_document,
+    problem::{Code, Problem},
+};
+use crate::{
+    catalogue::{OpenSale, Segment},
+    ids::{BuyerId, RequestId, SaleId, SkuId},
+    metrics::PurchaseResult,
+    purchase::Outcome,
+    store::{StoredOrder, Verdict},
+};
+
+/// Above any sensible buyer limit; a larger number is a mistake, not a wish.
+const QUANTITY_MAX: i128 = 1_000_000;
+/// When a refusal that passes by itself is worth another try.
+const RETRY_SOON_MS: u64 = 1_000;
+
+/// The quantity is wide, so that −1 and 2^63 are told as out of range and not as malformed.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Body {
+    sku: String,
+    #[serde(default = "one")]
+    quantity: i128,
+}
+
+fn one() -> i128 {
+    1
+}
+
+/// A request whose form is right.
+struct Checked {
+    sale: Arc<OpenSale>,
+    segment: Arc<Segment>,
+    buyer: BuyerId,
+    request: RequestId,
+    quantity: u32,
+}
+
+pub(super) async fn buy(
+    State(api): State<Arc<Api>>,
+    Path(sale): Path<String>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Response {
+    let started = Instant::now();
+    let (result, response) = match check(&api, &sale, &headers, body) {
+        Err(problem) => (refused(&problem), problem.into_response()),
+        Ok(checked) => {
+            let Checked {
+                sale,
+                segment,
+                buyer,
+                request,
+                quantity,
+            } = checked;
+            let outcome = api
+                .engine
+                .purchase(&segment, buyer, request.clone(), quantity)
+                .await;
+            (
+                PurchaseResult::from(&outcome),
+                answer(&sale, &segment, &request, quantity, outcome),
+            )
+        }
+    };
+    api.engine
+        .metrics
+        .record(result, started.elapsed().as_secs_f64());
+    response
+}
+
+fn check(
+    api: &Api,
+    sale: &str,
+    headers: &HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Checked, Problem> {
+    let buyer = extract::buyer(headers, &api.buyer_header)?;
+    let request = extract::request_id(headers)?;
+    let body: Body = extract::json(headers, body)?;
+    let no_such_sale = || Problem::new(Code::NoSuchSale, format!("no sale has the id {sale:?}"));
+    let sale = SaleId::try_new(sale)
+        .ok()
+        .and_then(|id| api.engine.catalogue().sale(&id))
+        .ok_or_else(no_such_sale)?;
+    let sku = SkuId::try_new(&body.sku).ok();
+    let segment = sku.and_then(|sku| sale.segment(&sku).cloned());
+    let no_such_sku = || {
+        Problem::new(
+            Code::NoSuchSku,
+            format!("sku: {:?} is not on sale here", body.sku),
+        )
+    };
+    let segment = segment.ok_or_else(no_such_sku)?;
+    if !(1..=QUANTITY_MAX).contains(&body.quantity) {
+        let detail = format!(
+            "quantity = {}: must be a whole number from 1 to {QUANTITY_MAX}",
+            body.quantity
+        );
+        return Err(Problem::new(Code::InvalidQuantity, detail));
+    }
+    Ok(Checked {
+        sale,
+        segment,
+        buyer,
+        request,
+        quantity: body.quantity as u32,
+    })
+}
+
+fn refused(problem: &Problem) -> PurchaseResult {
+    match problem.code() {
+        Code::NoSuchSale | Code::NoSuchSku => PurchaseResult::NotFound,
+        _ => PurchaseResult::Invalid,
+    }
+}
+
+fn answer(
+    sale: &OpenSale,
+    segment: &Segment,
+    request: &RequestId,
+    quantity: u32,
+    outcome: Outcome,
+) -> Response {
+    let verdict = match outcome {
+        Outcome::Decided(verdict) => verdict,
+        Outcome::SoldOutFromMemory => return sold_out(0).into_response(),
+        Outcome::Unknown => return unknown(segment, request),
+        Outcome::Unavailable => {
+            let problem = Problem::new(
+                Code::Unavailable,
+                "nothing was bought; send the same request again",
+            );
+            return problem.retry_after_ms(RETRY_SOON_MS).into_response();
+        }
+    };
+    let problem = match verdict {
+        Verdict::Accepted { order, .. } => {
+            return found(StatusCode::CREATED, sale, segment, &order);
+        }
+        Verdict::Replayed(order) => {
+            let mut response = found(StatusCode::OK, sale, segment, &order);
+            response
+                .headers_mut()
+                .insert("idempotent-replayed", HeaderValue::from_static("true"));
+            return response;
+        }
+        Verdict::SoldOut { remaining, .. } => sold_out(remaining),
+        Verdict::BuyerLimit { held, limit } => {
+            let detail = format!(
+                "the buyer holds {held} of at most {limit} units; {quantity} more are too many"
+            );
+            Problem::new(Code::BuyerLimit, detail)
+        }
+        Verdict::NotStarted {
+            starts_at_ms,
+            now_ms,
+        } => Problem::new(
+            Code::NotStarted,
+            format!("the sale starts at {starts_at_ms} (unix milliseconds)"),
+        )
+        .retry_after_ms(starts_at_ms.saturating_sub(now_ms)),
+        Verdict::Ended => Problem::new(Code::Ended, "the sale's window is over, or it was closed"),
+        Verdict::Paused => Problem::new(Code::Paused, "an operator has paused the sale")
+            .retry_after_ms(RETRY_SOON_MS),
+        Verdict::Frozen | Verdict::StaleEpoch { .. } => Problem::new(
+            Code::Frozen,
+            "the stock is being checked; nothing was bought",
+        )
+        .retry_after_ms(RETRY_SOON_MS),
+        Verdict::KeyReused => {
+            let detail =
+                "this Idempotency-Key was used by the same buyer for another quantity of this sku";
+            Problem::new(Code::KeyReused, detail)
+        }
+        Verdict::InvalidQuantity => {
+            Problem::new(Code::InvalidQuantity, "quantity: must be at least 1")
+        }
+    };
+    problem.into_response()
+}
+
+fn sold_out(remaining: u64) -> Problem {
+    match remaining {
+        0 => Problem::new(Code::SoldOut, "no unit is left"),
+        some => Problem::new(Code::SoldOut, format!("only {some} units are left")),
+    }
+}
+
+fn found(status: StatusCode, sale: &OpenSale, segment: &Segment, order: &StoredOrder) -> Response {
+    let document = stored_document(&segment.id, order, Some((sale, segment.price_minor)));
+    let mut response = (
+        status,
+        [(header::CONTENT_TYPE, "application/json")],
+        document.to_string(),
+    )
+        .into_response();
+    if status == StatusCode::CREATED
+        && let Ok(location) = HeaderValue::try_from(format!("/v1/orders/{}", order.order))
+    {
+        response.headers_mut().insert(header::LOCATION, location);
+    }
+    response
+}
+
+/// The purchase may have happened: the caller polls, and never gives the money back on its own.
+fn unknown(segment: &Segment, request: &RequestId) -> Response {
+    let mut key = String::with_capacity(request.as_str().len());
+    for byte in request.as_str().bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
+                key.push(char::from(byte))
+            }
+            other => key.push_str(&format!("%{other:02X}")),
+        }
+    }
+    let poll = format!(
+        "/v1/sales/{}/orders?sku={}&request_id={key}",
+        segment.id.sale, segment.id.sku
+    );
+    let document = serde_json::json!({"object": "order", "status": "unknown", "poll": poll});
+    let headers = [
+        (header::CONTENT_TYPE, "application/json"),
+        (header::RETRY_AFTER, "1"),
+    ];
+    (StatusCode::ACCEPTED, headers, document.to_string()).into_response()
+}

@@ -1,0 +1,215 @@
+//! Reading a sale, reading and polling an order, cancelling one.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Json,
+    extract::{Path, Query, State, rejection::QueryRejection},
+    response::{IntoResponse, Response},
+};
+use http::HeaderMap;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{
+    Api, extract,
+    problem::{Code, Problem},
+};
+use crate::{
+    catalogue::OpenSale,
+    engine::{EngineError, FoundOrder, status_of},
+    ids::{OrderId, RequestId, SaleId, SegmentId, SkuId},
+    ledger::Cancel,
+    store::{Gate, StoredOrder},
+};
+
+/// How long a cancellation waits for an order that is still on its way into the ledger.
+const SETTLE_WAIT: Duration = Duration::from_secs(2);
+/// When a store or the ledger may be back.
+const RETRY_MS: u64 = 1_000;
+
+impl From<EngineError> for Problem {
+    fn from(error: EngineError) -> Self {
+        tracing::warn!(%error, "a request could not be answered");
+        Problem::new(
+            Code::Unavailable,
+            "the order store cannot be reached; nothing was changed",
+        )
+        .retry_after_ms(RETRY_MS)
+    }
+}
+
+/// The order document for an order that is not in the ledger yet.
+pub(super) fn stored_document(
+    id: &SegmentId,
+    order: &StoredOrder,
+    price: Option<(&OpenSale, i64)>,
+) -> Value {
+    let mut document = json!({
+        "id": order.order,
+        "object": "order",
+        "sale": id.sale,
+        "sku": id.sku,
+        "buyer": order.buyer,
+        "quantity": order.quantity,
+        "status": status_of(order.state),
+        "created_at_ms": order.created_at_ms,
+        "pay_by_ms": order.pay_by_ms,
+    });
+    if let Some((sale, price_minor)) = price {
+        document["amount_minor"] = (price_minor * i64::from(order.quantity)).into();
+        document["currency"] = sale.sale.currency.as_str().into();
+    }
+    document
+}
+
+fn document(api: &Api, found: &FoundOrder) -> Response {
+    match found {
+        FoundOrder::Settled(order) => Json(order.as_ref()).into_response(),
+        FoundOrder::Accepted(id, order) => {
+            let sale = api.engine.catalogue().sale(&id.sale);
+            let price = sale
+                .as_deref()
+                .and_then(|open| Some((open, open.segment(&id.sku)?.price_minor)));
+            Json(stored_document(id, order, price)).into_response()
+        }
+    }
+}
+
+fn no_such_order() -> Problem {
+    Problem::new(Code::NoSuchOrder, "no order of this buyer has that id")
+}
+
+pub(super) async fn sale(
+    State(api): State<Arc<Api>>,
+    Path(sale): Path<String>,
+) -> Result<Response, Problem> {
+    let open = SaleId::try_new(&sale)
+        .ok()
+        .and_then(|id| api.engine.catalogue().sale(&id));
+    let open =
+        open.ok_or_else(|| Problem::new(Code::NoSuchSale, format!("no sale has the id {sale:?}")))?;
+    let now_ms = api.engine.now_ms();
+    let sale = &open.sale;
+    let state = match sale.gate {
+        Gate::Closed => "ended",
+        _ if now_ms >= sale.ends_at_ms => "ended",
+        Gate::Paused => "paused",
+        Gate::Frozen => "frozen",
+        Gate::Open if now_ms < sale.starts_at_ms => "scheduled",
+        Gate::Open => "open",
+    };
+    let skus: Vec<Value> = sale
+        .skus
+        .iter()
+        .map(|sku| json!({"sku": sku.sku, "price_minor": sku.price_minor}))
+        .collect();
+    Ok(Json(json!({
+        "id": sale.id, "object": "sale", "state": state, "now_ms": now_ms,
+        "starts_at_ms": sale.starts_at_ms, "ends_at_ms": sale.ends_at_ms, "pay_within_ms": sale.pay_within_ms,
+        "buyer_limit": sale.buyer_limit, "currency": sale.currency, "skus": skus,
+    }))
+    .into_response())
+}
+
+#[derive(Deserialize)]
+pub(super) struct Poll {
+    sku: String,
+    request_id: String,
+}
+
+pub(super) async fn poll(
+    State(api): State<Arc<Api>>,
+    Path(sale): Path<String>,
+    query: Result<Query<Poll>, QueryRejection>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let buyer = extract::buyer(&headers, &api.buyer_header)?;
+    let Query(query) =
+        query.map_err(|error| Problem::new(Code::InvalidRequest, error.body_text()))?;
+    let request: RequestId = extract::id(&query.request_id, Code::InvalidRequest)?;
+    let open = SaleId::try_new(&sale)
+        .ok()
+        .and_then(|id| api.engine.catalogue().sale(&id));
+    let open =
+        open.ok_or_else(|| Problem::new(Code::NoSuchSale, format!("no sale has the id {sale:?}")))?;
+    let segment = SkuId::try_new(&query.sku)
+        .ok()
+        .and_then(|sku| open.segment(&sku).cloned());
+    let segment = segment.ok_or_else(|| {
+        Problem::new(
+            Code::NoSuchSku,
+            format!("sku: {:?} is not on sale here", query.sku),
+        )
+    })?;
+    let found = api
+        .engine
+        .order_by_request(&segment.id, &buyer, &request)
+        .await?;
+    Ok(document(&api, &found.ok_or_else(no_such_order)?))
+}
+
+pub(super) async fn show(
+    State(api): State<Arc<Api>>,
+    Path(order): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let buyer = extract::buyer(&headers, &api.buyer_header)?;
+    let id: OrderId = extract::id(&order, Code::NoSuchOrder)?;
+    // Somebody else's order and no order are one answer: ids must not be guessed by asking.
+    let found = api
+        .engine
+        .order(id)
+        .await?
+        .filter(|found| *found.buyer() == buyer);
+    Ok(document(&api, &found.ok_or_else(no_such_order)?))
+}
+
+pub(super) async fn cancel(
+    State(api): State<Arc<Api>>,
+    Path(order): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let buyer = extract::buyer(&headers, &api.buyer_header)?;
+    let id: OrderId = extract::id(&order, Code::NoSuchOrder)?;
+    let found = api
+        .engine
+        .order(id)
+        .await?
+        .filter(|found| *found.buyer() == buyer);
+    let found = found.ok_or_else(no_such_order)?;
+    if matches!(found, FoundOrder::Accepted(..)) {
+        let settled = api
+            .engine
+            .ledger()
+            .await_order(id, SETTLE_WAIT)
+            .await
+            .map_err(EngineError::from)?;
+        if settled.is_none() {
+            let problem = Problem::new(
+                Code::InFlight,
+                "the order is on its way into the ledger; cancel it again",
+            );
+            return Err(problem.retry_after_ms(RETRY_MS));
+        }
+    }
+    let cancelled = api
+        .engine
+        .ledger()
+        .cancel(id, &buyer, api.engine.now_ms())
+        .await
+        .map_err(EngineError::from)?;
+    match cancelled {
+        Cancel::Cancelled(order) | Cancel::AlreadyReleased(order) => {
+            Ok(Json(order).into_response())
+        }
+        Cancel::NotCancellable(order) => {
+            let detail = format!(
+                "the order is {}; only reserved orders can be cancelled",
+                order.status
+            );
+            Err(Problem::new(Code::NotCancellable, detail))
+        }
+        Cancel::Unknown => Err(no_such_order()),
+    }
+}

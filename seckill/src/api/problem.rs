@@ -1,0 +1,176 @@
+//! The refusals of the sale API as RFC 9457 problem documents: one closed set of codes, each with its one status.
+
+use std::borrow::Cow;
+
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+use serde_json::json;
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $name:ident = $status:ident, $code:literal, $title:literal;)*) => {
+        /// Why a request was refused. The text form is stable: clients may switch on it.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Code {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Code {
+            /// Every code, for documentation and tests.
+            pub const ALL: &'static [Code] = &[$(Code::$name,)*];
+
+            /// The stable text form.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Code::$name => $code,)* }
+            }
+
+            /// The status it is answered with.
+            pub fn status(self) -> StatusCode {
+                match self { $(Code::$name => StatusCode::$status,)* }
+            }
+
+            fn title(self) -> &'static str {
+                match self { $(Code::$name => $title,)* }
+            }
+        }
+    };
+}
+
+codes! {
+    /// A header or a query parameter is missing or malformed.
+    InvalidRequest = BAD_REQUEST, "invalid_request", "The request is malformed";
+    /// The body is not JSON or has a wrong or unknown field.
+    InvalidBody = BAD_REQUEST, "invalid_body", "The body is malformed";
+    /// The quantity is out of range.
+    InvalidQuantity = BAD_REQUEST, "invalid_quantity", "The quantity is out of range";
+    /// `Idempotency-Key` is missing.
+    MissingKey = BAD_REQUEST, "missing_idempotency_key", "An Idempotency-Key is required";
+    /// The buyer is not named, or not by a hop that may.
+    Unauthenticated = UNAUTHORIZED, "unauthenticated", "The buyer is not known";
+    /// No sale of that id.
+    NoSuchSale = NOT_FOUND, "no_such_sale", "There is no such sale";
+    /// The sale does not sell that sku.
+    NoSuchSku = NOT_FOUND, "no_such_sku", "The sale does not sell this sku";
+    /// No order of that id, or it is somebody else's.
+    NoSuchOrder = NOT_FOUND, "no_such_order", "There is no such order";
+    /// No such path.
+    NotFound = NOT_FOUND, "not_found", "There is nothing here";
+    /// The path exists, the method does not.
+    MethodNotAllowed = METHOD_NOT_ALLOWED, "method_not_allowed", "The method is not allowed here";
+    /// Fewer units are left than asked for.
+    SoldOut = CONFLICT, "sold_out", "Sold out";
+    /// The buyer would hold more than the limit.
+    BuyerLimit = CONFLICT, "buyer_limit", "The buyer limit is reached";
+    /// The window has not begun.
+    NotStarted = CONFLICT, "not_started", "The sale has not started";
+    /// The order is on its way into the ledger.
+    InFlight = CONFLICT, "in_flight", "The order is still being settled";
+    /// The order is paid, being paid or returned.
+    NotCancellable = CONFLICT, "not_cancellable", "The order can no longer be cancelled";
+    /// A sale of that id exists with other content.
+    SaleExists = CONFLICT, "sale_exists", "A sale of this id exists already";
+    /// The window is over.
+    Ended = GONE, "ended", "The sale has ended";
+    /// The body is larger than any valid one.
+    BodyTooLarge = PAYLOAD_TOO_LARGE, "body_too_large", "The body is too large";
+    /// The body is not declared as JSON.
+    UnsupportedMediaType = UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "The body must be application/json";
+    /// The key was used before with other content.
+    KeyReused = UNPROCESSABLE_ENTITY, "key_reused", "The Idempotency-Key was used with other content";
+    /// A document failed its checks.
+    InvalidDocument = UNPROCESSABLE_ENTITY, "invalid_document", "The document has problems";
+    /// An operator has paused the sale.
+    Paused = SERVICE_UNAVAILABLE, "paused", "The sale is paused";
+    /// The segment is being checked or rebuilt.
+    Frozen = SERVICE_UNAVAILABLE, "frozen", "The sale is frozen for a moment";
+    /// A store or the ledger cannot be reached; nothing happened.
+    Unavailable = SERVICE_UNAVAILABLE, "unavailable", "Temporarily unavailable";
+}
+
+/// A refusal on its way out.
+#[derive(Debug, Clone)]
+pub struct Problem {
+    code: Code,
+    detail: Cow<'static, str>,
+    retry_after_s: Option<u64>,
+    problems: Option<serde_json::Value>,
+}
+
+impl Problem {
+    /// A refusal and what exactly was wrong.
+    pub fn new(code: Code, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            code,
+            detail: detail.into(),
+            retry_after_s: None,
+            problems: None,
+        }
+    }
+
+    /// Tells when waiting will have helped; at least one second, since 0 means "hammer me".
+    pub fn retry_after_ms(mut self, wait_ms: u64) -> Self {
+        self.retry_after_s = Some(wait_ms.div_ceil(1000).max(1));
+        self
+    }
+
+    /// Adds a list of single problems under `problems`.
+    pub fn with_problems(mut self, problems: &impl serde::Serialize) -> Self {
+        self.problems = serde_json::to_value(problems).ok();
+        self
+    }
+
+    /// The code.
+    pub fn code(&self) -> Code {
+        self.code
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut document = json!({
+            "type": format!("https://penstock.dev/problems/{}", self.code.as_str()),
+            "title": self.code.title(),
+            "status": self.code.status().as_u16(),
+            "code": self.code.as_str(),
+            "detail": self.detail,
+        });
+        if let Some(problems) = self.problems {
+            document["problems"] = problems;
+        }
+        let mut response = (self.code.status(), document.to_string()).into_response();
+        let headers = response.headers_mut();
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/problem+json"),
+        );
+        if let Some(seconds) = self.retry_after_s {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_unique_and_never_a_server_error_but_503() {
+        let mut seen = std::collections::HashSet::new();
+        for code in Code::ALL {
+            assert!(seen.insert(code.as_str()), "{code:?}");
+            let status = code.status();
+            assert!(
+                status.is_client_error() || status == StatusCode::SERVICE_UNAVAILABLE,
+                "{code:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn retry_after_is_never_zero() {
+        let response = Problem::new(Code::NotStarted, "x")
+            .retry_after_ms(0)
+            .into_response();
+        assert_eq!(response.headers()[header::RETRY_AFTER], "1");
+    }
+}

@@ -1,0 +1,484 @@
+//! The sale API on real parts (embedded store, SQLite ledger): answers, and bad input of every endpoint.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use axum::{body::Body, response::Response};
+use http::{Method, Request, StatusCode};
+use http_body_util::BodyExt;
+use serde_json::{Value, json};
+use tower::ServiceExt;
+
+use super::*;
+use crate::{
+    ledger::{self, OrderLedger},
+    sale::NewSale,
+    store::{
+        Gate, StockStore,
+        embedded::{EmbeddedStore, Method as JournalMethod, Options, Sync},
+    },
+};
+
+const START: u64 = 1_000_000;
+
+struct Shop {
+    api: Router,
+    engine: Arc<SaleEngine>,
+    now: Arc<AtomicU64>,
+    _folder: tempfile::TempDir,
+}
+
+/// A sale of 3 units of `shoe`, two a buyer, that has begun.
+async fn shop() -> Shop {
+    let folder = tempfile::tempdir().unwrap();
+    let now = Arc::new(AtomicU64::new(START + 1));
+    let reader = now.clone();
+    let clock: crate::clock::WallClock = Arc::new(move || reader.load(Ordering::Relaxed));
+    let options = Options {
+        folder: folder.path().join("journal"),
+        sync: Sync::Fast,
+        method: JournalMethod::Plain,
+    };
+    let store: Arc<dyn StockStore> =
+        Arc::new(EmbeddedStore::open(&options, clock.clone()).unwrap());
+    let url = format!("sqlite:{}", folder.path().join("ledger.db").display());
+    let ledger = OrderLedger::new(ledger::connect(&url).await.unwrap());
+    let ring = Arc::new(tokio::sync::Notify::new());
+    let engine = SaleEngine::start(store, ledger, clock, Duration::from_secs(5), ring)
+        .await
+        .unwrap();
+    let sale = json!({
+        "id": "spring", "starts_at_ms": START, "ends_at_ms": START + 1000, "pay_within": "1m", "buyer_limit": 2,
+        "currency": "usd", "skus": [{"sku": "shoe", "stock": 3, "price_minor": 500}]
+    });
+    let sale = serde_json::from_value::<NewSale>(sale)
+        .unwrap()
+        .check()
+        .unwrap();
+    engine.create_sale(sale).await.unwrap();
+    let api = router(engine.clone(), HeaderName::from_static("x-buyer-id"));
+    Shop {
+        api,
+        engine,
+        now,
+        _folder: folder,
+    }
+}
+
+impl Shop {
+    async fn send(&self, request: Request<Body>) -> (StatusCode, Value, Response<()>) {
+        let (parts, body) = self
+            .api
+            .clone()
+            .oneshot(request)
+            .await
+            .unwrap()
+            .into_parts();
+        let bytes = body.collect().await.unwrap().to_bytes();
+        let document = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+        (parts.status, document, Response::from_parts(parts, ()))
+    }
+
+    async fn buy(&self, buyer: &str, key: &str, quantity: u64) -> (StatusCode, Value) {
+        let body = json!({"sku": "shoe", "quantity": quantity});
+        let (status, document, _) = self
+            .send(post("spring", Some(buyer), Some(key), &body.to_string()))
+            .await;
+        (status, document)
+    }
+
+    async fn available(&self) -> u64 {
+        let sale = self.engine.catalogue().sales()[0].clone();
+        let segment = sale.segments().next().unwrap().id.clone();
+        self.engine
+            .store()
+            .snapshot(&segment)
+            .await
+            .unwrap()
+            .available
+    }
+}
+
+fn post(sale: &str, buyer: Option<&str>, key: Option<&str>, body: &str) -> Request<Body> {
+    let mut request = Request::post(format!("/v1/sales/{sale}/orders"))
+        .header("content-type", "application/json");
+    if let Some(buyer) = buyer {
+        request = request.header("x-buyer-id", buyer);
+    }
+    if let Some(key) = key {
+        request = request.header("idempotency-key", key);
+    }
+    request.body(Body::from(body.to_owned())).unwrap()
+}
+
+fn get(path: &str, buyer: &str) -> Request<Body> {
+    Request::get(path)
+        .header("x-buyer-id", buyer)
+        .body(Body::empty())
+        .unwrap()
+}
+
+#[tokio::test]
+async fn a_purchase_is_created_then_replayed_then_readable() {
+    let shop = shop().await;
+    let (status, order) = shop.buy("ann", "k1", 2).await;
+    assert_eq!(status, StatusCode::CREATED);
+    assert_eq!(
+        (order["status"].as_str(), order["amount_minor"].as_i64()),
+        (Some("reserved"), Some(1000))
+    );
+    let body = json!({"sku": "shoe", "quantity": 2}).to_string();
+    let (status, replay, response) = shop
+        .send(post("spring", Some("ann"), Some("k1"), &body))
+        .await;
+    assert_eq!((status, &replay["id"]), (StatusCode::OK, &order["id"]));
+    assert_eq!(response.headers()["idempotent-replayed"], "true");
+    let path = format!("/v1/orders/{}", order["id"].as_str().unwrap());
+    assert_eq!(shop.send(get(&path, "ann")).await.1["id"], order["id"]);
+    let poll = "/v1/sales/spring/orders?sku=shoe&request_id=k1";
+    assert_eq!(shop.send(get(poll, "ann")).await.1["id"], order["id"]);
+    assert_eq!(
+        shop.send(get(&path, "bob")).await.0,
+        StatusCode::NOT_FOUND,
+        "somebody else's order"
+    );
+    assert_eq!(shop.send(get(poll, "bob")).await.0, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn every_refusal_has_its_code() {
+    let shop = shop().await;
+    let code = |answer: (StatusCode, Value)| {
+        (
+            answer.0.as_u16(),
+            answer.1["code"].as_str().unwrap_or("").to_owned(),
+        )
+    };
+    assert_eq!(shop.buy("ann", "k1", 2).await.0, StatusCode::CREATED);
+    assert_eq!(
+        code(shop.buy("ann", "k1", 1).await),
+        (422, "key_reused".into())
+    );
+    assert_eq!(
+        code(shop.buy("ann", "k2", 1).await),
+        (409, "buyer_limit".into())
+    );
+    assert_eq!(
+        code(shop.buy("bob", "k1", 2).await),
+        (409, "sold_out".into())
+    );
+    assert_eq!(shop.buy("bob", "k2", 1).await.0, StatusCode::CREATED);
+    assert_eq!(
+        code(shop.buy("cat", "k1", 1).await),
+        (409, "sold_out".into())
+    );
+    shop.now.store(START + 1000, Ordering::Relaxed);
+    assert_eq!(
+        code(shop.buy("dan", "k1", 1).await),
+        (409, "sold_out".into()),
+        "from memory, whatever the window"
+    );
+    let sale = shop.engine.catalogue().sales()[0].sale.id.clone();
+    for (gate, expected) in [
+        (Gate::Paused, (503, "paused")),
+        (Gate::Closed, (410, "ended")),
+    ] {
+        let fresh = self::shop().await;
+        fresh.engine.set_gate(&sale, gate).await.unwrap();
+        let answer = code(fresh.buy("ann", "k1", 1).await);
+        assert_eq!((answer.0, answer.1.as_str()), expected);
+    }
+}
+
+#[tokio::test]
+async fn before_the_window_the_answer_says_when_to_come_back() {
+    let shop = shop().await;
+    let fresh = self::shop().await;
+    fresh.now.store(START - 2500, Ordering::Relaxed);
+    let body = json!({"sku": "shoe"}).to_string();
+    let (status, document, response) = fresh
+        .send(post("spring", Some("ann"), Some("k"), &body))
+        .await;
+    // The store's clock never goes back, and this store was opened within the window.
+    assert_eq!(
+        (status, document["status"].as_str()),
+        (StatusCode::CREATED, Some("reserved"))
+    );
+    assert!(response.headers().contains_key("location"));
+    let sale = json!({
+        "id": "later", "starts_at_ms": START + 2501, "ends_at_ms": START + 9000, "pay_within": "1m", "buyer_limit": 2,
+        "currency": "usd", "skus": [{"sku": "shoe", "stock": 3, "price_minor": 500}]
+    });
+    let sale = serde_json::from_value::<NewSale>(sale)
+        .unwrap()
+        .check()
+        .unwrap();
+    shop.engine.create_sale(sale).await.unwrap();
+    let (status, document, response) = shop
+        .send(post("later", Some("ann"), Some("k"), &body))
+        .await;
+    assert_eq!(
+        (status.as_u16(), document["code"].as_str()),
+        (409, Some("not_started"))
+    );
+    assert_eq!(response.headers()["retry-after"], "3", "2.5 s, rounded up");
+}
+
+#[tokio::test]
+async fn bad_input_of_the_purchase_is_a_problem_and_changes_nothing() {
+    let shop = shop().await;
+    let ok = json!({"sku": "shoe", "quantity": 1}).to_string();
+    let long = "x".repeat(256);
+    let big = format!("{{\"sku\":\"{}\"}}", "x".repeat(5000));
+    let spaced = "a b";
+    let cases: Vec<(&str, Option<&str>, Option<&str>, &str, u16, &str)> = vec![
+        ("spring", None, Some("k"), &ok, 401, "unauthenticated"),
+        ("spring", Some(""), Some("k"), &ok, 400, "invalid_request"),
+        (
+            "spring",
+            Some(spaced),
+            Some("k"),
+            &ok,
+            400,
+            "invalid_request",
+        ),
+        (
+            "spring",
+            Some("ann"),
+            None,
+            &ok,
+            400,
+            "missing_idempotency_key",
+        ),
+        (
+            "spring",
+            Some("ann"),
+            Some(&long),
+            &ok,
+            400,
+            "invalid_request",
+        ),
+        ("spring", Some("ann"), Some("k"), "{", 400, "invalid_body"),
+        ("spring", Some("ann"), Some("k"), "", 400, "invalid_body"),
+        ("spring", Some("ann"), Some("k"), "[]", 400, "invalid_body"),
+        (
+            "spring",
+            Some("ann"),
+            Some("k"),
+            "\u{0}",
+            400,
+            "invalid_body",
+        ),
+        (
+            "spring",
+            Some("ann"),
+            Some("k"),
+            r#"{"sku":5}"#,
+            400,
+            "invalid_body",
+        ),
+        (
+            "spring",
+            Some("ann"),
+            Some("k"),
+            r#"{"sku":"shoe","quantity":"1"}"#,
+            400,
+            "invalid_body",
+        ),
+        (
+            "spring",
+            Some("ann"),
+            Some("k"),
+            r#"{"sku":"shoe","quantity":1.5}"#,
+            400,
+            "invalid_body",
+        ),
+        (
+            "spring",
+            Some("ann"),
+            Some("k"),
+            r#"{"sku":"shoe","colour":"red"}"#,
+            400,
+            "invalid_body",
+        ),
+        (
+            "spring",
+            Some("ann"),
+            Some("k"),
+            r#"{"sku":"shoe","quantity":0}"#,
+            400,
+            "invalid_quantity",
+        ),
+        (
+            "spring",
+            Some("ann"),
+            Some("k"),
+            r#"{"sku":"shoe","quantity":-1}"#,
+            400,
+            "invalid_quantity",
+        ),
+        (
+            "spring",
+            Some("ann"),
+            Some("k"),
+            r#"{"sku":"shoe","quantity":9223372036854775808}"#,
+            400,
+            "invalid_quantity",
+        ),
+        (
+            "spring",
+            Some("ann"),
+            Some("k"),
+            r#"{"sku":"shoe","quantity":4294967297}"#,
+            400,
+            "invalid_quantity",
+        ),
+        (
+            "spring",
+            Some("ann"),
+            Some("k"),
+            r#"{"sku":"hat"}"#,
+            404,
+            "no_such_sku",
+        ),
+        (
+            "spring",
+            Some("ann"),
+            Some("k"),
+            r#"{"sku":"sh oe"}"#,
+            404,
+            "no_such_sku",
+        ),
+        ("summer", Some("ann"), Some("k"), &ok, 404, "no_such_sale"),
+        ("%7Bx%7D", Some("ann"), Some("k"), &ok, 404, "no_such_sale"),
+        (
+            "spring",
+            Some("ann"),
+            Some("k"),
+            &big,
+            413,
+            "body_too_large",
+        ),
+    ];
+    for (sale, buyer, key, body, status, code) in cases {
+        let (answered, document, response) = shop.send(post(sale, buyer, key, body)).await;
+        assert_eq!(
+            (answered.as_u16(), document["code"].as_str()),
+            (status, Some(code)),
+            "{sale} {buyer:?} {key:?} {body}"
+        );
+        assert_eq!(
+            response.headers()["content-type"],
+            "application/problem+json"
+        );
+        assert!(
+            document["detail"]
+                .as_str()
+                .is_some_and(|detail| !detail.is_empty())
+        );
+    }
+    let mut form = post("spring", Some("ann"), Some("k"), &ok);
+    form.headers_mut()
+        .insert("content-type", "text/plain".parse().unwrap());
+    assert_eq!(shop.send(form).await.0, StatusCode::UNSUPPORTED_MEDIA_TYPE);
+    let mut twice = post("spring", Some("ann"), Some("k"), &ok);
+    twice
+        .headers_mut()
+        .append("x-buyer-id", "bob".parse().unwrap());
+    assert_eq!(shop.send(twice).await.0, StatusCode::BAD_REQUEST);
+    assert_eq!(
+        shop.available().await,
+        3,
+        "nothing was changed by any of it"
+    );
+}
+
+#[tokio::test]
+async fn bad_input_of_the_other_paths_is_a_problem() {
+    let shop = shop().await;
+    let cases = [
+        ("/v1/orders/x", 404, "no_such_order"),
+        (
+            "/v1/orders/ord_00000000000000000000000000",
+            404,
+            "no_such_order",
+        ),
+        ("/v1/sales/none", 404, "no_such_sale"),
+        ("/v1/sales/spring/orders", 400, "invalid_request"),
+        (
+            "/v1/sales/spring/orders?sku=shoe&request_id=a%20b",
+            400,
+            "invalid_request",
+        ),
+        (
+            "/v1/sales/spring/orders?sku=hat&request_id=k",
+            404,
+            "no_such_sku",
+        ),
+        (
+            "/v1/sales/none/orders?sku=shoe&request_id=k",
+            404,
+            "no_such_sale",
+        ),
+        ("/v1/elsewhere", 404, "not_found"),
+    ];
+    for (path, status, code) in cases {
+        let (answered, document, _) = shop.send(get(path, "ann")).await;
+        assert_eq!(
+            (answered.as_u16(), document["code"].as_str()),
+            (status, Some(code)),
+            "{path}"
+        );
+    }
+    let anonymous = Request::get("/v1/orders/x").body(Body::empty()).unwrap();
+    assert_eq!(shop.send(anonymous).await.0, StatusCode::UNAUTHORIZED);
+    let put = Request::builder()
+        .method(Method::PUT)
+        .uri("/v1/sales/spring")
+        .body(Body::empty())
+        .unwrap();
+    assert_eq!(shop.send(put).await.1["code"], "method_not_allowed");
+}
+
+#[tokio::test]
+async fn an_order_is_cancelled_once_it_is_in_the_ledger() {
+    let shop = shop().await;
+    let (_, order) = shop.buy("ann", "k1", 1).await;
+    let path = format!("/v1/orders/{}", order["id"].as_str().unwrap());
+    let delete = |buyer: &str| {
+        Request::delete(&path)
+            .header("x-buyer-id", buyer)
+            .body(Body::empty())
+            .unwrap()
+    };
+    assert_eq!(shop.send(delete("bob")).await.0, StatusCode::NOT_FOUND);
+    let sale = shop.engine.catalogue().sales()[0].clone();
+    let segment = sale.segments().next().unwrap().id.clone();
+    let entries = shop
+        .engine
+        .store()
+        .pull(&segment, "c", 10, Duration::ZERO)
+        .await
+        .unwrap();
+    let orders: Vec<_> = entries
+        .into_iter()
+        .map(|entry| entry.order.unwrap())
+        .collect();
+    shop.engine
+        .ledger()
+        .settle(&segment, &orders, START)
+        .await
+        .unwrap();
+    let (status, document, _) = shop.send(delete("ann")).await;
+    assert_eq!(
+        (status, document["status"].as_str()),
+        (StatusCode::OK, Some("released"))
+    );
+    assert_eq!(
+        shop.send(delete("ann")).await.0,
+        StatusCode::OK,
+        "cancelling twice is one cancellation"
+    );
+}

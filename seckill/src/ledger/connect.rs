@@ -1,0 +1,126 @@
+//! Opens the database that the order ledger and the payment ledger share, and lays the order ledger's tables.
+
+use std::{fs, path::Path, sync::Once, time::Duration};
+
+use sqlx::{AnyConnection, AnyPool, Connection, Executor, any::AnyPoolOptions};
+
+use super::LedgerError;
+
+const SCHEMA: &str = include_str!("sql/schema.sql");
+/// Settlement, reaper, deliveries and checkouts at once; PostgreSQL serves far more, but they would only queue for its disk.
+const DEFAULT_CONNECTIONS: u32 = 16;
+/// A caller that waits longer than this for a connection is better told so.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+/// A pooled connection idle for longer is tried before use: a restarted server has closed it.
+const IDLE_BEFORE_PING: Duration = Duration::from_secs(5);
+/// Two nodes that lay the tables at once wait for one another; the number is arbitrary and only has to be the same.
+const MIGRATION_LOCK: &str = "SELECT pg_advisory_xact_lock(7363467)";
+
+/// How the pool is sized.
+#[derive(Debug, Clone)]
+pub struct ConnectOptions {
+    /// Most connections to PostgreSQL. SQLite always has one: it has one writer.
+    pub max_connections: u32,
+    /// Longest wait for a connection.
+    pub acquire_timeout: Duration,
+}
+
+impl Default for ConnectOptions {
+    fn default() -> Self {
+        Self {
+            max_connections: DEFAULT_CONNECTIONS,
+            acquire_timeout: ACQUIRE_TIMEOUT,
+        }
+    }
+}
+
+/// [`connect_with`] the default options.
+pub async fn connect(url: &str) -> Result<AnyPool, LedgerError> {
+    connect_with(url, &ConnectOptions::default()).await
+}
+
+/// Connects to `sqlite:path` (the folder and the file are made if missing) or `postgres://…`, and lays the ledger's tables.
+pub async fn connect_with(url: &str, options: &ConnectOptions) -> Result<AnyPool, LedgerError> {
+    static DRIVERS: Once = Once::new();
+    DRIVERS.call_once(sqlx::any::install_default_drivers);
+
+    let pool = AnyPoolOptions::new()
+        .acquire_timeout(options.acquire_timeout)
+        // The default asks the server before every use, which costs a round trip for each transaction.
+        .test_before_acquire(false)
+        .before_acquire(|connection, used| {
+            Box::pin(async move {
+                if used.idle_for > IDLE_BEFORE_PING {
+                    connection.ping().await?;
+                }
+                Ok(true)
+            })
+        });
+    let pool = if let Some(path) = url.strip_prefix("sqlite:") {
+        let path = path.strip_prefix("//").unwrap_or(path);
+        let file = Path::new(path.split('?').next().unwrap_or_default());
+        if let Some(folder) = file
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty())
+        {
+            let failed = |error| {
+                LedgerError::Address(format!("cannot make folder {}: {error}", folder.display()))
+            };
+            fs::create_dir_all(folder).map_err(failed)?;
+        }
+        let separator = if path.contains('?') { '&' } else { '?' };
+        pool.max_connections(1)
+            // The one connection is the database's writer: closing it for its age would only cost its caches.
+            .max_lifetime(None)
+            .idle_timeout(None)
+            .after_connect(|connection, _| Box::pin(prepare_sqlite(connection)))
+            .connect(&format!("sqlite:{path}{separator}mode=rwc"))
+            .await
+    } else if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+        pool.max_connections(options.max_connections.max(1))
+            .after_connect(|connection, _| Box::pin(prepare_postgres(connection)))
+            .connect(url)
+            .await
+    } else {
+        return Err(LedgerError::Address(
+            "must start with sqlite: or postgres://".to_owned(),
+        ));
+    };
+    let pool = pool.map_err(|error| match error {
+        sqlx::Error::Configuration(cause) => LedgerError::Address(cause.to_string()),
+        other => other.into(),
+    })?;
+    migrate(&pool).await?;
+    Ok(pool)
+}
+
+/// WAL keeps readers of other processes (backups, a shell) out of the writer's way; FULL makes a commit survive a power cut.
+async fn prepare_sqlite(connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
+    for pragma in [
+        "PRAGMA journal_mode = WAL",
+        "PRAGMA synchronous = FULL",
+        "PRAGMA busy_timeout = 5000",
+    ] {
+        connection.execute(pragma).await?;
+    }
+    Ok(())
+}
+
+/// Bounds what a lost caller can hold.
+async fn prepare_postgres(connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
+    connection.execute("SET statement_timeout = '30s'").await?;
+    connection
+        .execute("SET idle_in_transaction_session_timeout = '60s'")
+        .await?;
+    Ok(())
+}
+
+async fn migrate(pool: &AnyPool) -> Result<(), LedgerError> {
+    let mut tx = pool.begin().await?;
+    if tx.backend_name() == "PostgreSQL" {
+        sqlx::query(MIGRATION_LOCK).execute(&mut *tx).await?;
+    }
+    sqlx::raw_sql(SCHEMA).execute(&mut *tx).await?;
+    tx.commit().await?;
+    Ok(())
+}

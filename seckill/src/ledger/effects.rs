@@ -1,0 +1,142 @@
+//! What the stock store must still be told: written in the transaction that decided it, removed when the store has answered.
+
+use sqlx::{AnyConnection, Row};
+
+use super::{
+    LedgerError, OrderLedger,
+    rows::{parsed, read_segment},
+    sql,
+};
+use crate::ids::{OrderId, SegmentId};
+
+/// What the store must do with an order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Take its units back.
+    Release,
+    /// Count its units as sold.
+    Confirm,
+}
+
+impl Action {
+    /// The word in the database.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Release => "release",
+            Self::Confirm => "confirm",
+        }
+    }
+}
+
+/// One thing to tell the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Effect {
+    /// The order.
+    pub order: OrderId,
+    /// What to do with it.
+    pub action: Action,
+}
+
+impl OrderLedger {
+    /// The segments that have effects pending.
+    pub async fn segments_with_effects(&self) -> Result<Vec<SegmentId>, LedgerError> {
+        let rows = sqlx::query("SELECT DISTINCT sale, sku, segment FROM order_effects")
+            .fetch_all(&self.pool)
+            .await?;
+        rows.iter().map(|row| read_segment(row, 0)).collect()
+    }
+
+    /// The oldest pending effects of a segment.
+    pub async fn effects(
+        &self,
+        segment: &SegmentId,
+        limit: usize,
+    ) -> Result<Vec<Effect>, LedgerError> {
+        const OLDEST: &str = "SELECT order_id, action FROM order_effects WHERE sale = $1 AND sku = $2 AND segment = $3 \
+            ORDER BY created_at_ms, order_id LIMIT $4";
+        let rows = sqlx::query(OLDEST)
+            .bind(segment.sale.as_str())
+            .bind(segment.sku.as_str())
+            .bind(i64::from(segment.index))
+            .bind(limit as i64)
+            .fetch_all(&self.pool)
+            .await?;
+        rows.iter()
+            .map(|row| {
+                let action = match row.try_get::<&str, _>(1)? {
+                    "release" => Action::Release,
+                    "confirm" => Action::Confirm,
+                    other => return Err(LedgerError::Corrupt(format!("effect {other:?}"))),
+                };
+                Ok(Effect {
+                    order: parsed(row, 0)?,
+                    action,
+                })
+            })
+            .collect()
+    }
+
+    /// Removes effects that the store has answered.
+    pub async fn effects_done(
+        &self,
+        action: Action,
+        orders: &[OrderId],
+    ) -> Result<(), LedgerError> {
+        const POSTGRES: &str = "DELETE FROM order_effects WHERE action = $1 AND order_id = ANY(string_to_array($2, E'\\n'))";
+        const SQLITE: &str = "DELETE FROM order_effects WHERE action = $1 AND order_id IN (SELECT value FROM json_each($2))";
+        if orders.is_empty() {
+            return Ok(());
+        }
+        let statement = if self.is_sqlite { SQLITE } else { POSTGRES };
+        sqlx::query(statement)
+            .bind(action.as_str())
+            .bind(self.list(orders))
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+}
+
+/// Writes one effect inside a transaction.
+pub(super) async fn insert(
+    connection: &mut AnyConnection,
+    order: OrderId,
+    segment: &SegmentId,
+    action: Action,
+    now_ms: u64,
+) -> Result<(), LedgerError> {
+    const INSERT: &str = "INSERT INTO order_effects (order_id, action, sale, sku, segment, created_at_ms) \
+        VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING";
+    sqlx::query(INSERT)
+        .bind(order.to_string())
+        .bind(action.as_str())
+        .bind(segment.sale.as_str())
+        .bind(segment.sku.as_str())
+        .bind(i64::from(segment.index))
+        .bind(sql(now_ms))
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Writes the release of orders that this transaction has changed, given as [`OrderLedger::list`].
+pub(super) async fn insert_releases(
+    ledger: &OrderLedger,
+    connection: &mut AnyConnection,
+    orders: &str,
+    now_ms: u64,
+) -> Result<(), LedgerError> {
+    const POSTGRES: &str = "INSERT INTO order_effects (order_id, action, sale, sku, segment, created_at_ms) \
+        SELECT order_id, 'release', sale, sku, segment, $1 FROM order_orders \
+        WHERE order_id = ANY(string_to_array($2, E'\\n')) ON CONFLICT DO NOTHING";
+    const SQLITE: &str = "INSERT INTO order_effects (order_id, action, sale, sku, segment, created_at_ms) \
+        SELECT order_id, 'release', sale, sku, segment, $1 FROM order_orders \
+        WHERE order_id IN (SELECT value FROM json_each($2)) ON CONFLICT DO NOTHING";
+    let statement = if ledger.is_sqlite { SQLITE } else { POSTGRES };
+    sqlx::query(statement)
+        .bind(sql(now_ms))
+        .bind(orders)
+        .execute(connection)
+        .await?;
+    Ok(())
+}

@@ -1,0 +1,183 @@
+//! The order ledger: what was sold, to whom, and where each order stands. It has the last word about stock.
+//!
+//! [`crate::settlement`] writes orders here under `sold + quantity <= total`; the payment side holds and pays them inside its
+//! own transaction ([`OrderLedger::hold`], [`OrderLedger::mark_paid`]); [`crate::reaper`] returns the unpaid. Each change writes
+//! beside itself, in the same transaction, what others must be told: `order_effects` for the stock store, `order_outbox` for
+//! the shop.
+//!
+//! One SQL dialect serves SQLite and PostgreSQL; the two statements that take a whole list have one file per engine.
+
+mod checkout;
+mod connect;
+mod dead_letters;
+mod effects;
+mod orders;
+mod outbox;
+mod report;
+mod rows;
+mod sales;
+mod settle;
+mod status;
+
+use std::{sync::Arc, time::Duration};
+
+use metrics::Counter;
+use sqlx::AnyPool;
+use tokio::sync::{Notify, watch};
+
+use crate::ids::SkuId;
+
+pub use self::{
+    checkout::{Dropped, Hold, NotPayable, Payment},
+    connect::{ConnectOptions, connect, connect_with},
+    dead_letters::DeadLetter,
+    effects::{Action, Effect},
+    orders::{Cancel, Expiry, OrderPage},
+    outbox::{EventKind, OutboxEvent},
+    report::{BuyerOverLimit, LedgerReport, SkuReport},
+    rows::LedgerOrder,
+    sales::{Created, Restock, Restocked},
+    settle::Settled,
+    status::{OrderEvent, OrderStatus},
+};
+
+/// Why the ledger gave no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    /// The database could not be reached, is busy or gave up on a conflict. Nothing was changed, or the same call repeated
+    /// finds it done: every call is idempotent.
+    #[error("ledger unavailable: {0}")]
+    Unavailable(#[source] sqlx::Error),
+    /// The database refuses these values, now and later. The caller must set the input aside.
+    #[error("ledger refuses the values: {0}")]
+    Invalid(#[source] sqlx::Error),
+    /// The ledger does not know this sku: the sale was not created here.
+    #[error("sku {sku} of sale {sale} is not in the ledger")]
+    UnknownSku {
+        /// The sale.
+        sale: crate::ids::SaleId,
+        /// The sku.
+        sku: SkuId,
+    },
+    /// A row holds what it should not. An operator must look.
+    #[error("ledger row is corrupt: {0}")]
+    Corrupt(String),
+    /// The address of the ledger cannot be used. The configuration is at fault.
+    #[error("ledger address: {0}")]
+    Address(String),
+}
+
+impl LedgerError {
+    /// Whether the same call may succeed later.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Unavailable(_))
+    }
+}
+
+impl From<sqlx::Error> for LedgerError {
+    fn from(error: sqlx::Error) -> Self {
+        use sqlx::error::ErrorKind;
+        let is_invalid = match &error {
+            // SQLSTATE class 22 is "data exception": too long, not a number, not text.
+            sqlx::Error::Database(cause) => {
+                !matches!(cause.kind(), ErrorKind::Other)
+                    || cause
+                        .code()
+                        .is_some_and(|code| code.len() == 5 && code.starts_with("22"))
+            }
+            sqlx::Error::Encode(_) | sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. } => {
+                true
+            }
+            _ => false,
+        };
+        if is_invalid {
+            Self::Invalid(error)
+        } else {
+            Self::Unavailable(error)
+        }
+    }
+}
+
+/// The ledger. Cheap to clone; all clones share one pool and wake one another.
+#[derive(Clone)]
+pub struct OrderLedger {
+    pool: AnyPool,
+    is_sqlite: bool,
+    has_outbox: bool,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    /// Grows with every change of orders made by this process, for [`OrderLedger::await_order`].
+    changes: watch::Sender<u64>,
+    effects: Notify,
+    outbox: Notify,
+    expired: Counter,
+    cancelled: Counter,
+}
+
+impl OrderLedger {
+    /// A ledger over a pool that [`connect`] made and migrated. Orders write outbox events; see [`OrderLedger::without_outbox`].
+    pub fn new(pool: AnyPool) -> Self {
+        // Any option of the pool tells the scheme; a connection would only be known once it is made.
+        let is_sqlite = pool.connect_options().database_url.scheme() == "sqlite";
+        let released = |reason: &'static str| metrics::counter!("penstock_orders_released_total", "reason" => reason);
+        Self {
+            pool,
+            is_sqlite,
+            has_outbox: true,
+            shared: Arc::new(Shared {
+                changes: watch::Sender::new(0),
+                effects: Notify::new(),
+                outbox: Notify::new(),
+                expired: released("expired"),
+                cancelled: released("cancelled"),
+            }),
+        }
+    }
+
+    /// The same ledger writing no events: for a shop that listens to none, whose outbox would only grow.
+    pub fn without_outbox(mut self) -> Self {
+        self.has_outbox = false;
+        self
+    }
+
+    /// The pool, for the other parts that keep tables in the same database.
+    pub fn pool(&self) -> &AnyPool {
+        &self.pool
+    }
+
+    /// Tells the workers of this process that a transaction which called [`OrderLedger::mark_paid`] has committed. Without it
+    /// they find its effects at their next poll.
+    pub fn wake(&self) {
+        self.shared.changes.send_modify(|version| *version += 1);
+        self.shared.effects.notify_one();
+        self.shared.outbox.notify_one();
+    }
+
+    /// Waits until effects may be pending, or until `at_most` has passed.
+    pub(crate) async fn effects_due(&self, at_most: Duration) {
+        let _ = tokio::time::timeout(at_most, self.shared.effects.notified()).await;
+    }
+
+    /// Waits until events may be pending, or until `at_most` has passed.
+    pub(crate) async fn outbox_due(&self, at_most: Duration) {
+        let _ = tokio::time::timeout(at_most, self.shared.outbox.notified()).await;
+    }
+
+    /// A list as one text parameter, in the form that this engine's statements take apart. Ids are visible ASCII, so neither
+    /// quoting nor the separator can be confused with them.
+    fn list<T: ToString>(&self, items: impl IntoIterator<Item = T>) -> String {
+        let items: Vec<String> = items.into_iter().map(|item| item.to_string()).collect();
+        if self.is_sqlite {
+            serde_json::to_string(&items).expect("texts are valid JSON")
+        } else {
+            items.join("\n")
+        }
+    }
+}
+
+/// A count as SQL keeps it.
+fn sql(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,237 @@
+//! Orders one by one and in pages, and the two ways an unpaid order ends: its buyer cancels it, or its time is over.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use sqlx::AnyConnection;
+use tokio::time::Instant;
+
+use super::{
+    Action, LedgerError, LedgerOrder, OrderLedger, OrderStatus, checkout, effects,
+    outbox::{self, EventKind},
+    rows::{order_columns, read_order},
+    sql,
+};
+use crate::{
+    ids::{BuyerId, OrderId, RequestId, SaleId, SegmentId, SkuId},
+    sale::Sale,
+};
+
+/// The answer to [`OrderLedger::cancel`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cancel {
+    /// The order is released now.
+    Cancelled(LedgerOrder),
+    /// It had been released before.
+    AlreadyReleased(LedgerOrder),
+    /// It is being paid, is paid, or was refused.
+    NotCancellable(LedgerOrder),
+    /// The buyer has no such order in the ledger.
+    Unknown,
+}
+
+/// What one round of [`OrderLedger::expire_due`] did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Expiry {
+    /// The orders released.
+    pub released: Vec<OrderId>,
+}
+
+/// Orders of a sale, by id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OrderPage {
+    /// The orders.
+    pub orders: Vec<LedgerOrder>,
+    /// Where the next page starts, if there may be one.
+    pub next: Option<OrderId>,
+}
+
+/// A settlement by another node is only seen by asking again.
+const AWAIT_POLL: Duration = Duration::from_millis(50);
+/// An order's id carries the clock of the node that made it; a page looks this far around the sale's window.
+const CLOCK_SLACK_MS: u64 = 24 * 3_600_000;
+/// Largest page.
+const MAX_PAGE: usize = 10_000;
+
+const BY_REQUEST: &str = concat!(
+    "SELECT ",
+    order_columns!(),
+    " FROM order_orders WHERE sale = $1 AND sku = $2 AND buyer = $3 AND request_id = $4"
+);
+const PAGE: &str = concat!(
+    "SELECT ",
+    order_columns!(),
+    " FROM order_orders WHERE sale = $1 AND order_id > $2 AND order_id <= $3 ORDER BY order_id LIMIT $4"
+);
+const CANCEL: &str = concat!(
+    "UPDATE order_orders SET status = 'released', reason = 'cancelled' \
+     WHERE order_id = $1 AND buyer = $2 AND status = 'reserved' RETURNING ",
+    order_columns!()
+);
+/// The status is asked again outside the subquery: of two nodes that chose the same order, the second finds it taken.
+const EXPIRE: &str = concat!(
+    "UPDATE order_orders SET status = 'released', reason = 'expired' WHERE status = 'reserved' AND pay_by_ms <= $1 \
+     AND order_id IN (SELECT order_id FROM order_orders WHERE status = 'reserved' AND pay_by_ms <= $1 \
+     ORDER BY pay_by_ms, order_id LIMIT $2) RETURNING ",
+    order_columns!()
+);
+const GIVE_BACK: &str = "UPDATE sale_skus SET sold = sold - $1 WHERE sale = $2 AND sku = $3";
+
+impl OrderLedger {
+    /// One order.
+    pub async fn order(&self, order: OrderId) -> Result<Option<LedgerOrder>, LedgerError> {
+        let mut connection = self.pool.acquire().await?;
+        checkout::read(&mut connection, order).await
+    }
+
+    /// The order of a request.
+    pub async fn order_by_request(
+        &self,
+        sale: &SaleId,
+        sku: &SkuId,
+        buyer: &BuyerId,
+        request: &RequestId,
+    ) -> Result<Option<LedgerOrder>, LedgerError> {
+        let row = sqlx::query(BY_REQUEST)
+            .bind(sale.as_str())
+            .bind(sku.as_str())
+            .bind(buyer.as_str())
+            .bind(request.as_str())
+            .fetch_optional(&self.pool)
+            .await?;
+        row.as_ref().map(read_order).transpose()
+    }
+
+    /// The orders of a sale after a cursor, in the order of their ids.
+    pub async fn orders_page(
+        &self,
+        sale: &Sale,
+        after: Option<OrderId>,
+        limit: usize,
+    ) -> Result<OrderPage, LedgerError> {
+        let limit = limit.clamp(1, MAX_PAGE);
+        let first = OrderId::new(sale.starts_at_ms.saturating_sub(CLOCK_SLACK_MS), 0, 0);
+        let last = OrderId::new(
+            (sale.ends_at_ms + CLOCK_SLACK_MS).min((1 << 48) - 1),
+            u32::MAX,
+            u64::MAX,
+        );
+        let rows = sqlx::query(PAGE)
+            .bind(sale.id.as_str())
+            .bind(after.unwrap_or(first).to_string())
+            .bind(last.to_string())
+            .bind(limit as i64)
+            .fetch_all(&self.pool)
+            .await?;
+        let orders = rows.iter().map(read_order).collect::<Result<Vec<_>, _>>()?;
+        let next = if orders.len() == limit {
+            orders.last().map(|order| order.order)
+        } else {
+            None
+        };
+        Ok(OrderPage { orders, next })
+    }
+
+    /// Waits until the order is in the ledger, at most `timeout`: for a caller that was told of it by the store.
+    pub async fn await_order(
+        &self,
+        order: OrderId,
+        timeout: Duration,
+    ) -> Result<Option<LedgerOrder>, LedgerError> {
+        let deadline = Instant::now() + timeout;
+        let mut changes = self.shared.changes.subscribe();
+        loop {
+            // Mark before reading: a settlement between the read and the wait then ends the wait at once.
+            changes.mark_unchanged();
+            let found = self.order(order).await?;
+            if found.is_some() || Instant::now() >= deadline {
+                return Ok(found);
+            }
+            let wake = deadline.min(Instant::now() + AWAIT_POLL);
+            let _ = tokio::time::timeout_at(wake, changes.changed()).await;
+        }
+    }
+
+    /// The buyer gives an unpaid order back. The order of another buyer is not found.
+    pub async fn cancel(
+        &self,
+        order: OrderId,
+        buyer: &BuyerId,
+        now_ms: u64,
+    ) -> Result<Cancel, LedgerError> {
+        let mut tx = self.pool.begin().await?;
+        let cancelled = sqlx::query(CANCEL)
+            .bind(order.to_string())
+            .bind(buyer.as_str())
+            .fetch_all(&mut *tx)
+            .await?;
+        let Some(row) = cancelled.first() else {
+            let known = checkout::read(&mut tx, order).await?;
+            tx.rollback().await?;
+            return Ok(match known.filter(|known| known.buyer == *buyer) {
+                None => Cancel::Unknown,
+                Some(known) if known.status == OrderStatus::Released => {
+                    Cancel::AlreadyReleased(known)
+                }
+                Some(known) => Cancel::NotCancellable(known),
+            });
+        };
+        let released = read_order(row)?;
+        self.give_back(&mut tx, std::slice::from_ref(&released), now_ms)
+            .await?;
+        tx.commit().await?;
+        self.shared.cancelled.increment(1);
+        self.wake();
+        Ok(Cancel::Cancelled(released))
+    }
+
+    /// Releases orders that were not paid in time, at most `limit` of them. An order is released by exactly one caller.
+    pub async fn expire_due(&self, now_ms: u64, limit: usize) -> Result<Expiry, LedgerError> {
+        let mut tx = self.pool.begin().await?;
+        let rows = sqlx::query(EXPIRE)
+            .bind(sql(now_ms))
+            .bind(limit as i64)
+            .fetch_all(&mut *tx)
+            .await?;
+        if rows.is_empty() {
+            tx.rollback().await?;
+            return Ok(Expiry::default());
+        }
+        let released = rows.iter().map(read_order).collect::<Result<Vec<_>, _>>()?;
+        self.give_back(&mut tx, &released, now_ms).await?;
+        tx.commit().await?;
+        self.shared.expired.increment(released.len() as u64);
+        self.wake();
+        Ok(Expiry {
+            released: released.into_iter().map(|order| order.order).collect(),
+        })
+    }
+
+    /// The rest of a release, inside its transaction: the units, the store's effect, the shop's event.
+    async fn give_back(
+        &self,
+        connection: &mut AnyConnection,
+        released: &[LedgerOrder],
+        now_ms: u64,
+    ) -> Result<(), LedgerError> {
+        // Sorted, so that two releases lock the rows of several skus in the same order.
+        let mut by_segment: BTreeMap<&SegmentId, Vec<&LedgerOrder>> = BTreeMap::new();
+        for order in released {
+            by_segment.entry(&order.segment).or_default().push(order);
+        }
+        for (segment, orders) in by_segment {
+            let units: i64 = orders.iter().map(|order| i64::from(order.quantity)).sum();
+            sqlx::query(GIVE_BACK)
+                .bind(units)
+                .bind(segment.sale.as_str())
+                .bind(segment.sku.as_str())
+                .execute(&mut *connection)
+                .await?;
+        }
+        let ids = self.list(released.iter().map(|order| order.order));
+        effects::insert_releases(self, connection, &ids, now_ms).await?;
+        if self.has_outbox {
+            outbox::insert_many(self, connection, &ids, EventKind::Released, now_ms).await?;
+        }
+        Ok(())
+    }
+}

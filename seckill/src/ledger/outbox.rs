@@ -1,0 +1,275 @@
+//! What the shop must still be told. A row is written in the transaction that decided it; [`crate::downstream`] delivers it at
+//! least once, the events of one order in their order, and several nodes share the work by leases.
+
+use std::time::Duration;
+
+use sqlx::{AnyConnection, Row};
+
+use super::{
+    LedgerError, LedgerOrder, OrderLedger,
+    rows::{count, order_columns, read_order},
+    sql,
+};
+use crate::ids::OrderId;
+
+/// What happened to an order, as the shop is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EventKind {
+    /// It is in the ledger and awaits its payment.
+    Settled,
+    /// The store had admitted it, the ledger has no unit for it.
+    Refused,
+    /// It is paid.
+    Paid,
+    /// Its units went back.
+    Released,
+}
+
+impl EventKind {
+    const ALL: [Self; 4] = [Self::Settled, Self::Refused, Self::Paid, Self::Released];
+
+    /// The word in the database; with `order.` before it, the type on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Settled => "settled",
+            Self::Refused => "refused",
+            Self::Paid => "paid",
+            Self::Released => "released",
+        }
+    }
+
+    /// Its place among the events of an order: an order begins once and ends once.
+    fn step(self) -> i64 {
+        match self {
+            Self::Settled | Self::Refused => 1,
+            Self::Paid | Self::Released => 2,
+        }
+    }
+}
+
+/// One event, leased to the caller.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutboxEvent {
+    /// The order as it stands now; the parts that an event tells do not change, except the status, which `kind` gives.
+    pub order: LedgerOrder,
+    /// What happened.
+    pub kind: EventKind,
+    /// Its place among the events of the order.
+    pub step: u32,
+    /// When it happened.
+    pub created_at_ms: u64,
+    /// How often it was handed out, this time included.
+    pub attempts: u32,
+}
+
+impl OutboxEvent {
+    /// The same for every delivery of the event, so that the shop can recognise a repetition.
+    pub fn id(&self) -> String {
+        let order = self.order.order.to_string();
+        format!("evt_{}_{}", order.trim_start_matches("ord_"), self.step)
+    }
+}
+
+/// The attempt is counted at the lease, so that a crash while delivering counts too. The due time is asked again outside the
+/// subquery: of two nodes that chose the same event, the second finds it leased.
+const LEASE: &str = "UPDATE order_outbox SET attempts = attempts + 1, next_at_ms = $2 \
+    WHERE delivered_at_ms = 0 AND dead_at_ms = 0 AND next_at_ms <= $1 AND (order_id, step) IN ( \
+        SELECT o.order_id, o.step FROM order_outbox o \
+        WHERE o.delivered_at_ms = 0 AND o.dead_at_ms = 0 AND o.next_at_ms <= $1 \
+        AND NOT EXISTS (SELECT 1 FROM order_outbox e WHERE e.order_id = o.order_id AND e.step < o.step \
+            AND e.delivered_at_ms = 0 AND e.dead_at_ms = 0) \
+        ORDER BY o.next_at_ms LIMIT $3) \
+    RETURNING order_id, step, kind, created_at_ms, attempts";
+const ORDERS_POSTGRES: &str = concat!(
+    "SELECT ",
+    order_columns!(),
+    " FROM order_orders WHERE order_id = ANY(string_to_array($1, E'\\n'))"
+);
+const ORDERS_SQLITE: &str = concat!(
+    "SELECT ",
+    order_columns!(),
+    " FROM order_orders WHERE order_id IN (SELECT value FROM json_each($1))"
+);
+
+impl OrderLedger {
+    /// Leases events that are due, oldest first. Until the lease ends no other caller gets them; if it ends without an answer
+    /// they are due again.
+    pub async fn lease_events(
+        &self,
+        now_ms: u64,
+        lease: Duration,
+        limit: usize,
+    ) -> Result<Vec<OutboxEvent>, LedgerError> {
+        let until = now_ms + lease.as_millis() as u64;
+        let rows = sqlx::query(LEASE)
+            .bind(sql(now_ms))
+            .bind(sql(until))
+            .bind(limit as i64)
+            .fetch_all(&self.pool)
+            .await?;
+        if rows.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut ids = Vec::with_capacity(rows.len());
+        for row in &rows {
+            ids.push(row.try_get::<String, _>(0)?);
+        }
+        let statement = if self.is_sqlite {
+            ORDERS_SQLITE
+        } else {
+            ORDERS_POSTGRES
+        };
+        let orders = sqlx::query(statement)
+            .bind(self.list(&ids))
+            .fetch_all(&self.pool)
+            .await?;
+        let orders = orders
+            .iter()
+            .map(|row| read_order(row).map(|order| (order.order.to_string(), order)))
+            .collect::<Result<std::collections::HashMap<_, _>, _>>()?;
+        let mut events = Vec::with_capacity(rows.len());
+        for (row, id) in rows.iter().zip(&ids) {
+            let order = orders
+                .get(id)
+                .ok_or_else(|| LedgerError::Corrupt(format!("event of missing order {id}")))?;
+            let word: &str = row.try_get(2)?;
+            let kind = EventKind::ALL
+                .into_iter()
+                .find(|kind| kind.as_str() == word);
+            events.push(OutboxEvent {
+                order: order.clone(),
+                kind: kind.ok_or_else(|| LedgerError::Corrupt(format!("event {word:?}")))?,
+                step: count(row, 1)? as u32,
+                created_at_ms: count(row, 3)?,
+                attempts: count(row, 4)? as u32,
+            });
+        }
+        events.sort_by_key(|event| (event.created_at_ms, event.order.order));
+        Ok(events)
+    }
+
+    /// These were delivered.
+    pub async fn events_delivered(
+        &self,
+        events: &[&OutboxEvent],
+        now_ms: u64,
+    ) -> Result<(), LedgerError> {
+        const POSTGRES: &str = "UPDATE order_outbox SET delivered_at_ms = $1 WHERE step = $2 AND order_id = ANY(string_to_array($3, E'\\n'))";
+        const SQLITE: &str = "UPDATE order_outbox SET delivered_at_ms = $1 WHERE step = $2 AND order_id IN (SELECT value FROM json_each($3))";
+        let statement = if self.is_sqlite { SQLITE } else { POSTGRES };
+        self.for_each_step(statement, events, now_ms).await?;
+        // The next event of these orders may be due now.
+        self.shared.outbox.notify_one();
+        Ok(())
+    }
+
+    /// These are given up; they stay for an operator.
+    pub async fn events_dead(
+        &self,
+        events: &[&OutboxEvent],
+        now_ms: u64,
+    ) -> Result<(), LedgerError> {
+        const POSTGRES: &str = "UPDATE order_outbox SET dead_at_ms = $1 WHERE step = $2 AND order_id = ANY(string_to_array($3, E'\\n'))";
+        const SQLITE: &str = "UPDATE order_outbox SET dead_at_ms = $1 WHERE step = $2 AND order_id IN (SELECT value FROM json_each($3))";
+        let statement = if self.is_sqlite { SQLITE } else { POSTGRES };
+        self.for_each_step(statement, events, now_ms).await
+    }
+
+    /// This one is tried again later.
+    pub async fn event_retry_at(
+        &self,
+        event: &OutboxEvent,
+        next_at_ms: u64,
+    ) -> Result<(), LedgerError> {
+        sqlx::query("UPDATE order_outbox SET next_at_ms = $1 WHERE order_id = $2 AND step = $3 AND delivered_at_ms = 0")
+            .bind(sql(next_at_ms))
+            .bind(event.order.order.to_string())
+            .bind(i64::from(event.step))
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+
+    /// How many events wait, leased or not.
+    pub async fn events_pending(&self) -> Result<u64, LedgerError> {
+        let pending =
+            "SELECT COUNT(*) FROM order_outbox WHERE delivered_at_ms = 0 AND dead_at_ms = 0";
+        let row = sqlx::query(pending).fetch_one(&self.pool).await?;
+        count(&row, 0)
+    }
+
+    /// Forgets events delivered before an instant; answers how many.
+    pub async fn prune_events(&self, delivered_before_ms: u64) -> Result<u64, LedgerError> {
+        let prune = "DELETE FROM order_outbox WHERE delivered_at_ms > 0 AND delivered_at_ms < $1";
+        Ok(sqlx::query(prune)
+            .bind(sql(delivered_before_ms))
+            .execute(&self.pool)
+            .await?
+            .rows_affected())
+    }
+
+    async fn for_each_step(
+        &self,
+        statement: &'static str,
+        events: &[&OutboxEvent],
+        now_ms: u64,
+    ) -> Result<(), LedgerError> {
+        for step in 1..=2 {
+            let orders: Vec<OrderId> = events
+                .iter()
+                .filter(|event| event.step == step)
+                .map(|event| event.order.order)
+                .collect();
+            if !orders.is_empty() {
+                let update = sqlx::query(statement)
+                    .bind(sql(now_ms))
+                    .bind(i64::from(step))
+                    .bind(self.list(orders));
+                update.execute(&self.pool).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Writes one event inside a transaction.
+pub(super) async fn insert(
+    connection: &mut AnyConnection,
+    order: OrderId,
+    kind: EventKind,
+    now_ms: u64,
+) -> Result<(), LedgerError> {
+    const INSERT: &str = "INSERT INTO order_outbox (order_id, step, kind, created_at_ms, next_at_ms) \
+        VALUES ($1, $2, $3, $4, $4) ON CONFLICT DO NOTHING";
+    sqlx::query(INSERT)
+        .bind(order.to_string())
+        .bind(kind.step())
+        .bind(kind.as_str())
+        .bind(sql(now_ms))
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Writes the same event for many orders, given as [`OrderLedger::list`], inside a transaction.
+pub(super) async fn insert_many(
+    ledger: &OrderLedger,
+    connection: &mut AnyConnection,
+    orders: &str,
+    kind: EventKind,
+    now_ms: u64,
+) -> Result<(), LedgerError> {
+    const POSTGRES: &str = "INSERT INTO order_outbox (order_id, step, kind, created_at_ms, next_at_ms) \
+        SELECT id, $1, $2, $3, $3 FROM unnest(string_to_array($4, E'\\n')) AS ids (id) ON CONFLICT DO NOTHING";
+    const SQLITE: &str = "INSERT INTO order_outbox (order_id, step, kind, created_at_ms, next_at_ms) \
+        SELECT value, $1, $2, $3, $3 FROM json_each($4) WHERE true ON CONFLICT DO NOTHING";
+    let statement = if ledger.is_sqlite { SQLITE } else { POSTGRES };
+    sqlx::query(statement)
+        .bind(kind.step())
+        .bind(kind.as_str())
+        .bind(sql(now_ms))
+        .bind(orders)
+        .execute(connection)
+        .await?;
+    Ok(())
+}

@@ -1,0 +1,250 @@
+//! Sales in the ledger: created once, their gate, their restocks.
+
+use sqlx::{AnyConnection, Row};
+
+use super::{
+    LedgerError, OrderLedger,
+    rows::{count, parsed},
+    sql,
+};
+use crate::{
+    ids::{SaleId, SkuId},
+    sale::{Sale, SkuOnSale},
+    store::Gate,
+};
+
+/// The answer to [`OrderLedger::create_sale`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Created {
+    /// It is new.
+    New,
+    /// The same sale was created before; nothing changed.
+    Same,
+    /// The id belongs to a sale with other content; nothing changed.
+    Conflict,
+}
+
+/// Units added to a sku.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Restock {
+    /// The sku.
+    pub sku: SkuId,
+    /// The caller's id; the same id adds once.
+    pub id: String,
+    /// Units.
+    pub units: u64,
+}
+
+/// The answer to [`OrderLedger::restock`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Restocked {
+    /// The units were added now.
+    Added,
+    /// They had been added under this id before.
+    Repeated,
+    /// The id was used for another number of units; nothing changed.
+    Conflict,
+    /// No such sku.
+    UnknownSku,
+}
+
+const INSERT_SALE: &str = "INSERT INTO sale_sales \
+    (sale, starts_at_ms, ends_at_ms, pay_within_ms, buyer_limit, currency, gate, created_at_ms) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING";
+const INSERT_SKU: &str = "INSERT INTO sale_skus (sale, sku, position, stock, total, price_minor) VALUES ($1, $2, $3, $4, $4, $5)";
+const SALE_COLUMNS: &str = "SELECT sale, starts_at_ms, ends_at_ms, pay_within_ms, buyer_limit, currency, gate FROM sale_sales \
+    WHERE $1 = '' OR sale = $1 ORDER BY created_at_ms, sale";
+const SKUS: &str = "SELECT sku, stock, price_minor, sale FROM sale_skus WHERE $1 = '' OR sale = $1 ORDER BY sale, position";
+
+impl OrderLedger {
+    /// Creates a sale with its skus, all or nothing.
+    pub async fn create_sale(&self, sale: &Sale, now_ms: u64) -> Result<Created, LedgerError> {
+        let mut tx = self.pool.begin().await?;
+        let created = sqlx::query(INSERT_SALE)
+            .bind(sale.id.as_str())
+            .bind(sql(sale.starts_at_ms))
+            .bind(sql(sale.ends_at_ms))
+            .bind(sql(sale.pay_within_ms))
+            .bind(i64::from(sale.buyer_limit))
+            .bind(sale.currency.as_str())
+            .bind(gate_word(sale.gate))
+            .bind(sql(now_ms))
+            .execute(&mut *tx)
+            .await?;
+        if created.rows_affected() == 0 {
+            let mut known = read_sales(&mut tx, sale.id.as_str()).await?;
+            tx.rollback().await?;
+            // The gate is the operator's, not part of what was asked for.
+            let same = known.pop().is_some_and(|known| {
+                Sale {
+                    gate: sale.gate,
+                    ..known
+                } == *sale
+            });
+            return Ok(if same {
+                Created::Same
+            } else {
+                Created::Conflict
+            });
+        }
+        for (position, sku) in sale.skus.iter().enumerate() {
+            sqlx::query(INSERT_SKU)
+                .bind(sale.id.as_str())
+                .bind(sku.sku.as_str())
+                .bind(position as i64)
+                .bind(sql(sku.stock))
+                .bind(sku.price_minor)
+                .execute(&mut *tx)
+                .await?;
+        }
+        tx.commit().await?;
+        Ok(Created::New)
+    }
+
+    /// All sales, oldest first.
+    pub async fn sales(&self) -> Result<Vec<Sale>, LedgerError> {
+        let mut connection = self.pool.acquire().await?;
+        read_sales(&mut connection, "").await
+    }
+
+    /// One sale.
+    pub async fn sale(&self, sale: &SaleId) -> Result<Option<Sale>, LedgerError> {
+        let mut connection = self.pool.acquire().await?;
+        Ok(read_sales(&mut connection, sale.as_str()).await?.pop())
+    }
+
+    /// Sets the operator's gate; false if there is no such sale.
+    pub async fn set_gate(&self, sale: &SaleId, gate: Gate) -> Result<bool, LedgerError> {
+        let update = sqlx::query("UPDATE sale_sales SET gate = $1 WHERE sale = $2");
+        let done = update
+            .bind(gate_word(gate))
+            .bind(sale.as_str())
+            .execute(&self.pool)
+            .await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    /// Adds units to what may be sold. Call it before the stock store's restock, so that the ledger never refuses a unit that
+    /// the store already sells.
+    pub async fn restock(
+        &self,
+        sale: &SaleId,
+        restock: &Restock,
+        now_ms: u64,
+    ) -> Result<Restocked, LedgerError> {
+        let mut tx = self.pool.begin().await?;
+        let insert = "INSERT INTO sale_restocks (sale, sku, restock_id, units, at_ms) VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING";
+        let inserted = sqlx::query(insert)
+            .bind(sale.as_str())
+            .bind(restock.sku.as_str())
+            .bind(restock.id.as_str())
+            .bind(sql(restock.units))
+            .bind(sql(now_ms))
+            .execute(&mut *tx)
+            .await?;
+        if inserted.rows_affected() == 0 {
+            let known = sqlx::query(
+                "SELECT units FROM sale_restocks WHERE sale = $1 AND sku = $2 AND restock_id = $3",
+            )
+            .bind(sale.as_str())
+            .bind(restock.sku.as_str())
+            .bind(restock.id.as_str())
+            .fetch_one(&mut *tx)
+            .await?;
+            tx.rollback().await?;
+            return Ok(if count(&known, 0)? == restock.units {
+                Restocked::Repeated
+            } else {
+                Restocked::Conflict
+            });
+        }
+        let raised =
+            sqlx::query("UPDATE sale_skus SET total = total + $1 WHERE sale = $2 AND sku = $3")
+                .bind(sql(restock.units))
+                .bind(sale.as_str())
+                .bind(restock.sku.as_str())
+                .execute(&mut *tx)
+                .await?;
+        if raised.rows_affected() == 0 {
+            tx.rollback().await?;
+            return Ok(Restocked::UnknownSku);
+        }
+        tx.commit().await?;
+        Ok(Restocked::Added)
+    }
+
+    /// The restocks of a sale, for a store that may have missed one: repeating them there is harmless.
+    pub async fn restocks(&self, sale: &SaleId) -> Result<Vec<Restock>, LedgerError> {
+        let rows = sqlx::query("SELECT sku, restock_id, units FROM sale_restocks WHERE sale = $1 ORDER BY at_ms, restock_id")
+            .bind(sale.as_str())
+            .fetch_all(&self.pool)
+            .await?;
+        rows.iter()
+            .map(|row| {
+                Ok(Restock {
+                    sku: parsed(row, 0)?,
+                    id: row.try_get(1)?,
+                    units: count(row, 2)?,
+                })
+            })
+            .collect()
+    }
+}
+
+/// Reads one sale, or all for the empty id.
+async fn read_sales(connection: &mut AnyConnection, id: &str) -> Result<Vec<Sale>, LedgerError> {
+    let rows = sqlx::query(SALE_COLUMNS)
+        .bind(id)
+        .fetch_all(&mut *connection)
+        .await?;
+    let skus = sqlx::query(SKUS).bind(id).fetch_all(connection).await?;
+    let mut sales = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let buyer_limit = count(row, 4)?
+            .try_into()
+            .map_err(|_| LedgerError::Corrupt("buyer_limit above 2^32".to_owned()))?;
+        sales.push(Sale {
+            id: parsed(row, 0)?,
+            starts_at_ms: count(row, 1)?,
+            ends_at_ms: count(row, 2)?,
+            pay_within_ms: count(row, 3)?,
+            buyer_limit,
+            currency: row.try_get(5)?,
+            gate: read_gate(row.try_get(6)?)?,
+            skus: Vec::new(),
+        });
+    }
+    let place: std::collections::HashMap<SaleId, usize> = sales
+        .iter()
+        .enumerate()
+        .map(|(place, sale)| (sale.id.clone(), place))
+        .collect();
+    for row in &skus {
+        let sale: SaleId = parsed(row, 3)?;
+        // A sale created between the two reads has skus here and no row above; the next read has it.
+        if let Some(&place) = place.get(&sale) {
+            let sku = SkuOnSale {
+                sku: parsed(row, 0)?,
+                stock: count(row, 1)?,
+                price_minor: row.try_get(2)?,
+            };
+            sales[place].skus.push(sku);
+        }
+    }
+    Ok(sales)
+}
+
+fn gate_word(gate: Gate) -> &'static str {
+    match gate {
+        Gate::Open => "open",
+        Gate::Paused => "paused",
+        Gate::Closed => "closed",
+        Gate::Frozen => "frozen",
+    }
+}
+
+fn read_gate(word: &str) -> Result<Gate, LedgerError> {
+    let all = [Gate::Open, Gate::Paused, Gate::Closed, Gate::Frozen];
+    let found = all.into_iter().find(|gate| gate_word(*gate) == word);
+    found.ok_or_else(|| LedgerError::Corrupt(format!("gate {word:?}")))
+}

@@ -1,0 +1,89 @@
+//! The sale's metrics: handles resolved once, every series there at 0 from the start, labels from closed sets.
+
+use metrics::{Counter, Histogram};
+
+use crate::{purchase::Outcome, store::Verdict};
+
+macro_rules! results {
+    ($($name:ident = $label:literal,)*) => {
+        /// How a purchase ended, as the `outcome` label.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        #[allow(missing_docs, reason = "the label says it")]
+        pub enum PurchaseResult {
+            $($name,)*
+        }
+
+        const LABELS: &[&str] = &[$($label,)*];
+    };
+}
+
+results! {
+    Accepted = "accepted",
+    Replayed = "replayed",
+    SoldOut = "sold_out",
+    BuyerLimit = "buyer_limit",
+    NotStarted = "not_started",
+    Ended = "ended",
+    Paused = "paused",
+    Frozen = "frozen",
+    KeyReused = "key_reused",
+    NotFound = "not_found",
+    Unknown = "unknown",
+    Invalid = "invalid",
+}
+
+impl From<&Outcome> for PurchaseResult {
+    fn from(outcome: &Outcome) -> Self {
+        match outcome {
+            Outcome::SoldOutFromMemory => Self::SoldOut,
+            Outcome::Unknown => Self::Unknown,
+            Outcome::Unavailable => Self::Frozen,
+            Outcome::Decided(verdict) => match verdict {
+                Verdict::Accepted { .. } => Self::Accepted,
+                Verdict::Replayed(_) => Self::Replayed,
+                Verdict::KeyReused => Self::KeyReused,
+                Verdict::NotStarted { .. } => Self::NotStarted,
+                Verdict::Ended => Self::Ended,
+                Verdict::Paused => Self::Paused,
+                Verdict::Frozen | Verdict::StaleEpoch { .. } => Self::Frozen,
+                Verdict::BuyerLimit { .. } => Self::BuyerLimit,
+                Verdict::SoldOut { .. } => Self::SoldOut,
+                Verdict::InvalidQuantity => Self::Invalid,
+            },
+        }
+    }
+}
+
+/// Counts purchases by result.
+pub struct PurchaseMetrics {
+    total: Vec<Counter>,
+    seconds: Vec<Histogram>,
+}
+
+impl PurchaseMetrics {
+    /// Registers all series.
+    pub fn new() -> Self {
+        Self {
+            total: LABELS
+                .iter()
+                .map(|&label| metrics::counter!("penstock_sale_purchases_total", "outcome" => label))
+                .collect(),
+            seconds: LABELS
+                .iter()
+                .map(|&label| metrics::histogram!("penstock_sale_purchase_duration_seconds", "outcome" => label))
+                .collect(),
+        }
+    }
+
+    /// Counts one purchase.
+    pub fn record(&self, result: PurchaseResult, seconds: f64) {
+        self.total[result as usize].increment(1);
+        self.seconds[result as usize].record(seconds);
+    }
+}
+
+impl Default for PurchaseMetrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}

@@ -1,0 +1,180 @@
+//! The lane against the embedded store: batching, cancelled callers, a full lane, the memory of "sold out".
+
+use std::sync::atomic::AtomicU64;
+
+use super::*;
+use crate::{
+    ids::{BuyerId, OrderId, RequestId, SaleId, SegmentId, SkuId},
+    sold_out::SoldOut,
+    store::{
+        Lookup, SegmentSpec,
+        embedded::{EmbeddedStore, Method, Options, Sync},
+    },
+};
+
+struct Shop {
+    segment: Arc<Segment>,
+    store: Arc<dyn StockStore>,
+    work: Option<LaneWork>,
+    _folder: tempfile::TempDir,
+}
+
+async fn shop(stock: u64) -> Shop {
+    let folder = tempfile::tempdir().unwrap();
+    let options = Options {
+        folder: folder.path().into(),
+        sync: Sync::Fast,
+        method: Method::Plain,
+    };
+    let store: Arc<dyn StockStore> =
+        Arc::new(EmbeddedStore::open(&options, Arc::new(|| 1_000)).unwrap());
+    let id = SegmentId::first(SaleId::try_new("s").unwrap(), SkuId::try_new("k").unwrap());
+    let spec = SegmentSpec {
+        id: id.clone(),
+        stock,
+        starts_at_ms: 0,
+        ends_at_ms: 9_999,
+        buyer_limit: 1,
+        pay_within_ms: 5,
+    };
+    store.open(&spec).await.unwrap();
+    let (lane, work) = lane();
+    let segment = Segment {
+        id,
+        price_minor: 100,
+        epoch: AtomicU64::new(1),
+        sold_out: SoldOut::default(),
+        lane,
+    };
+    Shop {
+        segment: Arc::new(segment),
+        store,
+        work: Some(work),
+        _folder: folder,
+    }
+}
+
+impl Shop {
+    fn work(&mut self) {
+        let work = self.work.take().expect("started once");
+        tokio::spawn(run_lane(
+            work,
+            Arc::downgrade(&self.segment),
+            self.store.clone(),
+            || {},
+        ));
+    }
+}
+
+fn purchase(n: u32) -> Purchase {
+    Purchase {
+        order: OrderId::from_u128(u128::from(n) + 1),
+        buyer: BuyerId::try_new(&format!("b{n}")).unwrap(),
+        request: RequestId::try_new("r").unwrap(),
+        fingerprint: 1,
+        quantity: 1,
+    }
+}
+
+const LONG: Duration = Duration::from_secs(10);
+
+#[tokio::test]
+async fn what_waits_is_decided_together_and_in_order() {
+    let mut shop = shop(3).await;
+    let callers: Vec<_> = (0..5)
+        .map(|n| {
+            let segment = shop.segment.clone();
+            tokio::spawn(async move { buy(&segment, purchase(n), LONG).await })
+        })
+        .collect();
+    tokio::task::yield_now().await;
+    shop.work();
+    let mut outcomes = Vec::new();
+    for caller in callers {
+        outcomes.push(caller.await.unwrap());
+    }
+    let accepted =
+        |outcome: &Outcome| matches!(outcome, Outcome::Decided(Verdict::Accepted { .. }));
+    assert!(outcomes[..3].iter().all(accepted), "{outcomes:?}");
+    assert!(
+        outcomes[3..]
+            .iter()
+            .all(|o| matches!(o, Outcome::Decided(Verdict::SoldOut { .. }))),
+        "{outcomes:?}"
+    );
+}
+
+#[tokio::test]
+async fn once_empty_new_requests_are_refused_from_memory_and_retries_still_replay() {
+    let mut shop = shop(1).await;
+    shop.work();
+    assert!(matches!(
+        buy(&shop.segment, purchase(0), LONG).await,
+        Outcome::Decided(Verdict::Accepted { .. })
+    ));
+    assert!(matches!(
+        buy(&shop.segment, purchase(1), LONG).await,
+        Outcome::Decided(Verdict::SoldOut { .. })
+    ));
+    assert!(matches!(
+        buy(&shop.segment, purchase(2), LONG).await,
+        Outcome::SoldOutFromMemory
+    ));
+    assert!(matches!(
+        buy(&shop.segment, purchase(0), LONG).await,
+        Outcome::Decided(Verdict::Replayed(_))
+    ));
+}
+
+#[tokio::test]
+async fn a_caller_that_goes_away_does_not_undo_its_purchase() {
+    let mut shop = shop(1).await;
+    let segment = shop.segment.clone();
+    let caller = tokio::spawn(async move { buy(&segment, purchase(0), LONG).await });
+    tokio::task::yield_now().await;
+    caller.abort();
+    assert!(caller.await.unwrap_err().is_cancelled());
+    shop.work();
+    let replay = buy(&shop.segment, purchase(0), LONG).await;
+    assert!(
+        matches!(replay, Outcome::Decided(Verdict::Replayed(_))),
+        "{replay:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_deadline_that_passes_is_unknown_and_the_order_is_found_later() {
+    let mut shop = shop(1).await;
+    let outcome = buy(&shop.segment, purchase(0), Duration::from_millis(1)).await;
+    assert!(matches!(outcome, Outcome::Unknown), "{outcome:?}");
+    shop.work();
+    let lookup = Lookup::Request(purchase(0).buyer, purchase(0).request);
+    while shop
+        .store
+        .find(&shop.segment.id, &lookup)
+        .await
+        .unwrap()
+        .is_none()
+    {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_full_lane_refuses_at_once() {
+    let shop = shop(1).await;
+    let mut callers = Vec::new();
+    for n in 0..LANE_DEPTH as u32 {
+        let segment = shop.segment.clone();
+        callers.push(tokio::spawn(async move {
+            buy(&segment, purchase(n), LONG).await
+        }));
+    }
+    while shop.segment.lane.waiting.capacity() > 0 {
+        tokio::task::yield_now().await;
+    }
+    assert!(matches!(
+        buy(&shop.segment, purchase(u32::MAX - 1), LONG).await,
+        Outcome::Unavailable
+    ));
+}

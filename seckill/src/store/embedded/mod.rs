@@ -1,0 +1,201 @@
+//! The embedded stock store: one thread decides in memory, a journal makes it durable, and only then the answers leave.
+//!
+//! Calls become jobs on a bounded channel. The sequencer takes all that wait, runs them one after another, writes what they
+//! changed as one frame, and answers them together: the more wait, the more share one `fdatasync`.
+
+mod journal;
+mod record;
+mod segment;
+mod sequencer;
+
+use std::{path::PathBuf, time::Duration};
+
+use async_trait::async_trait;
+use tokio::sync::{mpsc, oneshot};
+
+pub use self::journal::{Method, RecoverError, Sync};
+use self::{
+    record::Event,
+    sequencer::{Engine, Job, Sequencer},
+};
+use crate::{
+    clock::WallClock,
+    ids::{OrderId, SegmentId},
+    store::{
+        Confirm, Gate, Lookup, Position, Purchase, QueueDepth, QueueEntry, Release, SegmentSpec,
+        Snapshot, StockError, StockStore, StoredOrder, Verdict,
+    },
+};
+
+/// Jobs that may wait for the sequencer. Beyond it callers wait in turn; the purchase deadline bounds that wait.
+const JOBS_WAITING: usize = 4096;
+
+/// How to open the store.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Folder of the journal; made if it does not exist.
+    pub folder: PathBuf,
+    /// Whether answers wait for the disk.
+    pub sync: Sync,
+    /// How the journal is written.
+    pub method: Method,
+}
+
+/// A handle to the store; clones share it. The sequencer ends, after all queued jobs, when the last handle is gone.
+#[derive(Clone)]
+pub struct EmbeddedStore {
+    jobs: mpsc::Sender<Job>,
+}
+
+impl EmbeddedStore {
+    /// Replays the journal and starts the sequencer thread. Blocks until the replay is done.
+    pub fn open(options: &Options, clock: WallClock) -> Result<Self, RecoverError> {
+        let sequencer = Sequencer::open(options, clock)?;
+        let (jobs, waiting) = mpsc::channel(JOBS_WAITING);
+        std::thread::Builder::new()
+            .name("sequencer".into())
+            .spawn(move || sequencer.run(waiting))
+            .map_err(|source| RecoverError::Io {
+                path: options.folder.clone(),
+                source,
+            })?;
+        Ok(Self { jobs })
+    }
+
+    /// Runs `work` on the sequencer and answers when its batch is durable.
+    async fn call<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Engine) -> Result<T, StockError> + Send + 'static,
+    ) -> Result<T, StockError> {
+        let (answer, answered) = oneshot::channel();
+        let job: Job = Box::new(move |engine| {
+            let result = work(engine);
+            Box::new(move |durable| {
+                // A caller that has gone away loses only the answer: the same request id will find the order.
+                let _ = answer.send(durable.and(result));
+            })
+        });
+        let closed = || StockError::Unavailable("the embedded store has stopped".into());
+        self.jobs.send(job).await.map_err(|_| closed())?;
+        answered.await.map_err(|_| {
+            StockError::Unknown("the embedded store stopped before it answered".into())
+        })?
+    }
+}
+
+#[async_trait]
+impl StockStore for EmbeddedStore {
+    async fn open(&self, spec: &SegmentSpec) -> Result<Snapshot, StockError> {
+        let spec = spec.clone();
+        self.call(move |engine| Ok(engine.open(spec))).await
+    }
+
+    async fn buy_many(
+        &self,
+        segment: &SegmentId,
+        epoch: u64,
+        purchases: Vec<Purchase>,
+    ) -> Result<Vec<Verdict>, StockError> {
+        let segment = segment.clone();
+        self.call(move |engine| engine.buy_many(&segment, epoch, purchases))
+            .await
+    }
+
+    async fn release_many(
+        &self,
+        segment: &SegmentId,
+        orders: &[OrderId],
+    ) -> Result<Vec<Release>, StockError> {
+        let (segment, orders) = (segment.clone(), orders.to_vec());
+        self.call(move |engine| engine.release_many(&segment, &orders))
+            .await
+    }
+
+    async fn confirm_many(
+        &self,
+        segment: &SegmentId,
+        orders: &[OrderId],
+    ) -> Result<Vec<Confirm>, StockError> {
+        let (segment, orders) = (segment.clone(), orders.to_vec());
+        self.call(move |engine| engine.confirm_many(&segment, &orders))
+            .await
+    }
+
+    async fn set_gate(&self, segment: &SegmentId, gate: Gate) -> Result<Snapshot, StockError> {
+        let segment = segment.clone();
+        self.call(move |engine| engine.change(&segment, |_| Some(Event::GateSet { gate })))
+            .await
+    }
+
+    async fn restock(
+        &self,
+        segment: &SegmentId,
+        restock_id: &str,
+        units: u64,
+    ) -> Result<Snapshot, StockError> {
+        let (segment, id) = (segment.clone(), restock_id.to_owned());
+        self.call(move |engine| {
+            engine.change(&segment, |state| {
+                (!state.has_restock(&id)).then(|| Event::Restocked { id, units })
+            })
+        })
+        .await
+    }
+
+    async fn snapshot(&self, segment: &SegmentId) -> Result<Snapshot, StockError> {
+        let segment = segment.clone();
+        self.call(move |engine| Ok(engine.segment(&segment)?.snapshot()))
+            .await
+    }
+
+    async fn find(
+        &self,
+        segment: &SegmentId,
+        lookup: &Lookup,
+    ) -> Result<Option<StoredOrder>, StockError> {
+        let (segment, lookup) = (segment.clone(), lookup.clone());
+        self.call(move |engine| Ok(engine.segment(&segment)?.find(&lookup)))
+            .await
+    }
+
+    async fn accepted_after(
+        &self,
+        segment: &SegmentId,
+        after: Position,
+        max: usize,
+    ) -> Result<Vec<(Position, StoredOrder)>, StockError> {
+        let segment = segment.clone();
+        self.call(move |engine| Ok(engine.segment(&segment)?.accepted_after(after, max)))
+            .await
+    }
+
+    /// One process, one queue: whoever pulls is the consumer, so `consumer` only matters to stores that several nodes share.
+    async fn pull(
+        &self,
+        segment: &SegmentId,
+        _consumer: &str,
+        max: usize,
+        reclaim_after: Duration,
+    ) -> Result<Vec<QueueEntry>, StockError> {
+        let segment = segment.clone();
+        let reclaim_after_ms = u64::try_from(reclaim_after.as_millis()).unwrap_or(u64::MAX);
+        self.call(move |engine| engine.pull(&segment, max, reclaim_after_ms))
+            .await
+    }
+
+    async fn ack(&self, segment: &SegmentId, positions: &[Position]) -> Result<(), StockError> {
+        let segment = segment.clone();
+        let positions: Vec<u64> = positions.iter().map(|position| position.minor).collect();
+        self.call(move |engine| {
+            engine
+                .change(&segment, |_| Some(Event::Acked { positions }))
+                .map(drop)
+        })
+        .await
+    }
+
+    async fn depth(&self, segment: &SegmentId) -> Result<QueueDepth, StockError> {
+        let segment = segment.clone();
+        self.call(move |engine| engine.depth(&segment)).await
+    }
+}

@@ -1,0 +1,212 @@
+//! One call of a stock function: sends it, waits for the wanted durability, and says what a failure means.
+//!
+//! The hard part is the last one. [`StockError::Unavailable`] promises that nothing was executed; whatever cannot be proven not
+//! to have been executed is [`StockError::Unknown`]. The client never sends a call a second time by itself once it may have
+//! reached the server: every command is `fail_fast`, so a lost connection ends it at once. (Request ids would make a second
+//! run harmless, but its answer would say "replayed" or "already released" for what the first run did.) It does follow
+//! `MOVED` and `ASK`, because such an answer proves that nothing was executed.
+
+use std::time::Duration;
+
+use fred::{
+    clients::{Client, Pipeline, WithOptions},
+    error::{Error, ErrorKind},
+    interfaces::ClientLike,
+    types::{ClusterHash, CustomCommand, Value, config::Options},
+};
+
+use super::{connect, keys::SegmentKeys};
+use crate::{ids::SegmentId, store::StockError};
+
+/// Most items in one call; it bounds how long one call holds the server. The same number stands in `library.lua`.
+pub(super) const MAX_BATCH: usize = 1024;
+
+/// Share of the timeout that `WAIT` may use up, so that its answer still comes in time.
+const WAIT_SHARE: u32 = 2;
+
+/// A stock function: its name in the library, and whether it changes anything.
+#[derive(Clone, Copy)]
+pub(super) struct Function {
+    name: &'static str,
+    writes: bool,
+}
+
+impl Function {
+    pub(super) const OPEN: Self = Self { name: "penstock_v1_open", writes: true };
+    pub(super) const BUY: Self = Self { name: "penstock_v1_buy", writes: true };
+    pub(super) const RELEASE: Self = Self { name: "penstock_v1_release", writes: true };
+    pub(super) const CONFIRM: Self = Self { name: "penstock_v1_confirm", writes: true };
+    pub(super) const SET_GATE: Self = Self { name: "penstock_v1_set_gate", writes: true };
+    pub(super) const RESTOCK: Self = Self { name: "penstock_v1_restock", writes: true };
+    pub(super) const SNAPSHOT: Self = Self { name: "penstock_v1_snapshot", writes: false };
+    pub(super) const FIND: Self = Self { name: "penstock_v1_find", writes: false };
+    pub(super) const ACCEPTED: Self = Self { name: "penstock_v1_accepted", writes: false };
+    pub(super) const DEPTH: Self = Self { name: "penstock_v1_depth", writes: false };
+    // Both write, but what they write may be lost: settlement is idempotent and is handed the entry again.
+    pub(super) const PULL: Self = Self { name: "penstock_v1_pull", writes: false };
+    pub(super) const ACK: Self = Self { name: "penstock_v1_ack", writes: false };
+}
+
+/// Calls stock functions over one client.
+pub(super) struct Caller {
+    pub(super) client: Client,
+    pub(super) timeout: Duration,
+    /// Replicas that must have a write before its answer counts; 0 for none.
+    pub(super) replicas: u32,
+}
+
+impl Caller {
+    /// Calls `function` for a segment and returns its answer.
+    pub(super) async fn call(
+        &self,
+        function: Function,
+        segment: &SegmentId,
+        args: Vec<Value>,
+    ) -> Result<String, StockError> {
+        let keys = SegmentKeys::new(segment);
+        let mut words = Vec::with_capacity(8 + args.len());
+        words.push(Value::from_static_str(function.name));
+        words.push(Value::from_static_str(SegmentKeys::count()));
+        words.extend(keys.values());
+        words.extend(args);
+
+        let mut answer = self.send(function, keys.slot, words.clone()).await;
+        if matches!(&answer, Err(Failure::Server(error)) if is_function_missing(error)) {
+            // A flushed server, a new shard, a primary that was promoted before it had the library. Nothing was executed.
+            tracing::warn!(%segment, "the stock functions are missing in redis, loading them again");
+            connect::load_library(&self.client, self.timeout).await?;
+            answer = self.send(function, keys.slot, words).await;
+        }
+        answer.map_err(|failure| match failure {
+            Failure::Server(error) => classify(&error, segment),
+            Failure::TooFewReplicas(count) => StockError::Unknown(format!(
+                "written, but only {count} of {} replicas acknowledged it in time",
+                self.replicas
+            )),
+        })
+    }
+
+    async fn send(&self, function: Function, slot: u16, words: Vec<Value>) -> Result<String, Failure> {
+        // Not fred's own `fcall`: it counts as a blocking command and switches the client's checks of the connection off.
+        let fcall = CustomCommand::new_static("FCALL", ClusterHash::Custom(slot), false);
+        let client = self.client.with_options(&options(self.timeout));
+        if self.replicas == 0 || !function.writes {
+            return Ok(client.custom(fcall, words).await?);
+        }
+        // WAIT looks at the last write of its own connection: the pipeline keeps both on the same one.
+        let wait = CustomCommand::new_static("WAIT", ClusterHash::Custom(slot), false);
+        let wait_ms = (self.timeout / WAIT_SHARE).as_millis().max(1);
+        let pipeline: Pipeline<WithOptions<Client>> = Pipeline::from(client);
+        let _: Value = pipeline.custom(fcall, words).await?;
+        let _: Value = pipeline.custom(wait, vec![self.replicas.to_string(), wait_ms.to_string()]).await?;
+        let mut results = pipeline.try_all::<Value>().await.into_iter();
+        let missing = || Error::new(ErrorKind::Protocol, "the pipeline has no answer");
+        let answer = results.next().ok_or_else(missing)??.convert()?;
+        let count: u32 = results.next().ok_or_else(missing)??.convert()?;
+        if count < self.replicas { Err(Failure::TooFewReplicas(count)) } else { Ok(answer) }
+    }
+}
+
+/// The options of every command.
+pub(super) fn options(timeout: Duration) -> Options {
+    Options { timeout: Some(timeout), fail_fast: true, ..Options::default() }
+}
+
+enum Failure {
+    Server(Error),
+    TooFewReplicas(u32),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Server(error)
+    }
+}
+
+fn is_function_missing(error: &Error) -> bool {
+    error.details().starts_with("ERR Function not found")
+}
+
+/// What fred says when it has not handed a command to any connection.
+const NEVER_SENT: [&str; 5] = [
+    "Connection closed unexpectedly.", // `fail_fast` while reconnecting; a loss in flight is an IO error
+    "Failed to route command.",
+    "Failed to send command to router.",
+    "Client is not initialized.",
+    "Too many redirections.",
+];
+
+/// Answers with which Redis refuses a call before it has written anything.
+///
+/// `CLUSTERDOWN` is such an answer too, but fred closes the connection on it and gives the same error to all calls in flight, some of
+/// which may run: it stays unknown.
+const NOT_EXECUTED: [&str; 15] = [
+    "MOVED", "ASK", "TRYAGAIN", "CROSSSLOT", "LOADING", "MASTERDOWN", "READONLY", "NOREPLICAS", "MISCONF", "OOM", "BUSY", "NOAUTH",
+    "NOPERM", "WRONGPASS", "TAKEN",
+];
+
+/// Maps an error of a call to what the caller may conclude from it.
+pub(super) fn classify(error: &Error, segment: &SegmentId) -> StockError {
+    let details = error.details();
+    let code = details.split_ascii_whitespace().next().unwrap_or_default();
+    match code {
+        "NOTOPEN" => StockError::NotOpen(segment.clone()),
+        "CORRUPT" | "WRONGTYPE" | "NOGROUP" => StockError::Corrupt(format!("segment {segment}: {details}")),
+        "TOOBIG" => StockError::Unavailable(details.to_owned()),
+        code if NOT_EXECUTED.contains(&code) => StockError::Unavailable(details.to_owned()),
+        _ if NEVER_SENT.contains(&details) || *error.kind() == ErrorKind::Backpressure => {
+            StockError::Unavailable(error.to_string())
+        }
+        // A function that raised an error may have stopped half way; `dirty` tells, and stops the sale of that segment.
+        "ERR" if !is_function_missing(error) => StockError::Corrupt(format!("segment {segment}: {details}")),
+        "ERR" => StockError::Unavailable(details.to_owned()),
+        _ => StockError::Unknown(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn class_of(kind: ErrorKind, details: &'static str) -> &'static str {
+        let segment = SegmentId::first("s".parse().unwrap(), "k".parse().unwrap());
+        match classify(&Error::new(kind, details), &segment) {
+            StockError::NotOpen(_) => "not open",
+            StockError::Unavailable(_) => "unavailable",
+            StockError::Unknown(_) => "unknown",
+            StockError::Corrupt(_) => "corrupt",
+        }
+    }
+
+    #[test]
+    fn only_a_call_that_certainly_did_not_run_is_unavailable() {
+        for details in [
+            "MOVED 3999 127.0.0.1:6381",
+            "TRYAGAIN Multiple keys request during rehashing of slot",
+            "LOADING Redis is loading the dataset in memory",
+            "READONLY You can't write against a read only replica.",
+            "OOM command not allowed when used memory > 'maxmemory'.",
+            "MISCONF Redis is configured to save RDB snapshots",
+            "ERR Function not found",
+        ] {
+            assert_eq!(class_of(ErrorKind::Unknown, details), "unavailable", "{details}");
+        }
+        assert_eq!(class_of(ErrorKind::Canceled, "Connection closed unexpectedly."), "unavailable");
+    }
+
+    #[test]
+    fn a_call_that_may_have_run_is_unknown() {
+        assert_eq!(class_of(ErrorKind::Timeout, "Request timed out."), "unknown");
+        assert_eq!(class_of(ErrorKind::IO, "Connection closed."), "unknown");
+        assert_eq!(class_of(ErrorKind::Canceled, "Canceled."), "unknown");
+        assert_eq!(class_of(ErrorKind::Cluster, "CLUSTERDOWN The cluster is down"), "unknown");
+    }
+
+    #[test]
+    fn what_an_operator_must_look_at_is_corrupt() {
+        for details in ["WRONGTYPE Operation against a key", "CORRUPT INV-STOCK-2", "ERR user_function:1: boom"] {
+            assert_eq!(class_of(ErrorKind::Unknown, details), "corrupt", "{details}");
+        }
+        assert_eq!(class_of(ErrorKind::Unknown, "NOTOPEN the segment"), "not open");
+    }
+}

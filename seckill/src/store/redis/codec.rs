@@ -1,0 +1,286 @@
+//! What is sent to the functions of `library.lua` and what their answers mean: lines of words, see there.
+
+use std::str::{FromStr, SplitAsciiWhitespace};
+
+use fred::types::Value;
+
+use crate::{
+    ids::{OrderId, SegmentId},
+    store::{
+        Confirm, Gate, OrderState, Position, Purchase, QueueDepth, QueueEntry, Release, SegmentSpec, Snapshot, StockError,
+        StoredOrder, Verdict,
+    },
+};
+
+/// Lua counts in doubles, which are exact up to here only.
+const EXACT: u64 = 1 << 53;
+
+/// An answer of the library that this version cannot read: another program owns the name, or the data was edited by hand.
+fn unreadable(answer: &str) -> StockError {
+    StockError::Corrupt(format!("unreadable answer of the stock functions: {answer:?}"))
+}
+
+/// The words of one line.
+struct Words<'a> {
+    line: &'a str,
+    words: SplitAsciiWhitespace<'a>,
+}
+
+impl<'a> Words<'a> {
+    fn new(line: &'a str) -> Self {
+        Self { line, words: line.split_ascii_whitespace() }
+    }
+
+    fn text(&mut self) -> Result<&'a str, StockError> {
+        self.words.next().ok_or_else(|| unreadable(self.line))
+    }
+
+    fn next<T: FromStr>(&mut self) -> Result<T, StockError> {
+        self.text()?.parse().map_err(|_| unreadable(self.line))
+    }
+
+    fn position(&mut self) -> Result<Position, StockError> {
+        let (major, minor) = self.text()?.split_once('-').ok_or_else(|| unreadable(self.line))?;
+        match (major.parse(), minor.parse()) {
+            (Ok(major), Ok(minor)) => Ok(Position { major, minor }),
+            _ => Err(unreadable(self.line)),
+        }
+    }
+
+    /// `id state quantity created pay_by fingerprint buyer request`
+    fn order(&mut self) -> Result<StoredOrder, StockError> {
+        let order = self.next()?;
+        let state = match self.text()? {
+            "R" => OrderState::Reserved,
+            "S" => OrderState::Sold,
+            "X" => OrderState::Released,
+            _ => return Err(unreadable(self.line)),
+        };
+        let quantity = self.next()?;
+        let created_at_ms = self.next()?;
+        let pay_by_ms = self.next()?;
+        let _fingerprint = self.text()?;
+        Ok(StoredOrder { order, state, quantity, created_at_ms, pay_by_ms, buyer: self.next()?, request: self.next()? })
+    }
+}
+
+fn number(value: u64, what: &str) -> Result<Value, StockError> {
+    if value > EXACT {
+        return Err(StockError::Unavailable(format!("{what} = {value} is above 2^53, the most the Redis store can count")));
+    }
+    Ok(value.to_string().into())
+}
+
+pub(super) fn open_args(spec: &SegmentSpec) -> Result<Vec<Value>, StockError> {
+    Ok(vec![
+        number(spec.stock, "stock")?,
+        number(spec.starts_at_ms, "starts_at_ms")?,
+        number(spec.ends_at_ms, "ends_at_ms")?,
+        spec.buyer_limit.to_string().into(),
+        number(spec.pay_within_ms, "pay_within_ms")?,
+    ])
+}
+
+pub(super) fn restock_args(restock_id: &str, units: u64) -> Result<Vec<Value>, StockError> {
+    Ok(vec![restock_id.into(), number(units, "units")?])
+}
+
+pub(super) fn buy_args(epoch: u64, touch: bool, purchases: &[Purchase]) -> Vec<Value> {
+    let mut args = Vec::with_capacity(2 + 5 * purchases.len());
+    args.push(epoch.to_string().into());
+    args.push(if touch { "1" } else { "0" }.into());
+    for purchase in purchases {
+        args.push(purchase.order.to_string().into());
+        args.push(purchase.buyer.as_str().into());
+        args.push(purchase.request.as_str().into());
+        args.push(format!("{:016x}", purchase.fingerprint).into());
+        args.push(purchase.quantity.to_string().into());
+    }
+    args
+}
+
+pub(super) fn gate_arg(gate: Gate) -> &'static str {
+    match gate {
+        Gate::Open => "O",
+        Gate::Paused => "P",
+        Gate::Closed => "C",
+        Gate::Frozen => "F",
+    }
+}
+
+/// One line a purchase, in order.
+pub(super) fn read_verdicts(answer: &str, purchases: &[Purchase]) -> Result<Vec<Verdict>, StockError> {
+    let verdicts: Vec<_> =
+        answer.lines().zip(purchases).map(|(line, purchase)| read_verdict(line, purchase)).collect::<Result<_, _>>()?;
+    if verdicts.len() != purchases.len() {
+        return Err(unreadable(answer));
+    }
+    Ok(verdicts)
+}
+
+fn read_verdict(line: &str, purchase: &Purchase) -> Result<Verdict, StockError> {
+    let mut words = Words::new(line);
+    Ok(match words.text()? {
+        "A" => {
+            let (remaining, version) = (words.next()?, words.next()?);
+            let order = StoredOrder {
+                order: purchase.order,
+                buyer: purchase.buyer.clone(),
+                request: purchase.request.clone(),
+                quantity: purchase.quantity,
+                state: OrderState::Reserved,
+                created_at_ms: words.next()?,
+                pay_by_ms: words.next()?,
+            };
+            Verdict::Accepted { order, remaining, version }
+        }
+        "R" => Verdict::Replayed(words.order()?),
+        "K" => Verdict::KeyReused,
+        "N" => Verdict::NotStarted { starts_at_ms: words.next()?, now_ms: words.next()? },
+        "E" => Verdict::Ended,
+        "P" => Verdict::Paused,
+        "F" => Verdict::Frozen,
+        "S" => Verdict::StaleEpoch { current: words.next()? },
+        "L" => Verdict::BuyerLimit { held: words.next()?, limit: words.next()? },
+        "O" => Verdict::SoldOut { remaining: words.next()?, version: words.next()?, accepted: words.next()? },
+        "Q" => Verdict::InvalidQuantity,
+        _ => return Err(unreadable(line)),
+    })
+}
+
+/// One character an order.
+pub(super) fn read_releases(answer: &str, count: usize) -> Result<Vec<Release>, StockError> {
+    read_settled(answer, count, |state| match state {
+        b'+' => Some(Release::Released),
+        b'X' => Some(Release::AlreadyReleased),
+        b'S' => Some(Release::AlreadySold),
+        b'-' => Some(Release::Unknown),
+        _ => None,
+    })
+}
+
+/// One character an order.
+pub(super) fn read_confirms(answer: &str, count: usize) -> Result<Vec<Confirm>, StockError> {
+    read_settled(answer, count, |state| match state {
+        b'+' => Some(Confirm::Confirmed),
+        b'S' => Some(Confirm::AlreadySold),
+        b'X' => Some(Confirm::AlreadyReleased),
+        b'-' => Some(Confirm::Unknown),
+        _ => None,
+    })
+}
+
+fn read_settled<T>(answer: &str, count: usize, read: fn(u8) -> Option<T>) -> Result<Vec<T>, StockError> {
+    let states: Option<Vec<T>> = answer.bytes().map(read).collect();
+    states.filter(|states| states.len() == count).ok_or_else(|| unreadable(answer))
+}
+
+pub(super) fn read_snapshot(answer: &str, segment: &SegmentId) -> Result<Snapshot, StockError> {
+    let mut words = Words::new(answer);
+    Ok(Snapshot {
+        spec: SegmentSpec {
+            id: segment.clone(),
+            stock: words.next()?,
+            starts_at_ms: words.next()?,
+            ends_at_ms: words.next()?,
+            buyer_limit: words.next()?,
+            pay_within_ms: words.next()?,
+        },
+        epoch: words.next()?,
+        version: words.next()?,
+        available: words.next()?,
+        reserved: words.next()?,
+        sold: words.next()?,
+        restocked: words.next()?,
+        accepted: words.next()?,
+        gate: match words.text()? {
+            "O" => Gate::Open,
+            "P" => Gate::Paused,
+            "C" => Gate::Closed,
+            "F" => Gate::Frozen,
+            _ => return Err(unreadable(answer)),
+        },
+    })
+}
+
+pub(super) fn read_found(answer: &str) -> Result<Option<StoredOrder>, StockError> {
+    if answer.is_empty() { Ok(None) } else { Words::new(answer).order().map(Some) }
+}
+
+pub(super) fn read_accepted(answer: &str) -> Result<Vec<(Position, StoredOrder)>, StockError> {
+    answer
+        .lines()
+        .map(|line| {
+            let mut words = Words::new(line);
+            Ok((words.position()?, words.order()?))
+        })
+        .collect()
+}
+
+/// An entry whose order cannot be read is an entry all the same: settlement sets it aside and counts it.
+pub(super) fn read_entries(answer: &str) -> Result<Vec<QueueEntry>, StockError> {
+    answer
+        .lines()
+        .map(|line| {
+            let mut words = Words::new(line);
+            let (position, deliveries) = (words.position()?, words.next()?);
+            // The mark stands where the order id would: a buyer may be called "!" as well.
+            let order = match line.splitn(4, ' ').collect::<Vec<_>>()[..] {
+                [_, _, "!", reason] => Err(reason.to_owned()),
+                _ => words.order().map_err(|error| error.to_string()),
+            };
+            Ok(QueueEntry { position, deliveries, order })
+        })
+        .collect()
+}
+
+pub(super) fn read_depth(answer: &str) -> Result<QueueDepth, StockError> {
+    let mut words = Words::new(answer);
+    Ok(QueueDepth { entries: words.next()?, oldest_age_ms: words.next()? })
+}
+
+pub(super) fn order_args(orders: &[OrderId]) -> Vec<Value> {
+    orders.iter().map(|order| order.to_string().into()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_buyer_that_looks_like_a_poison_mark_is_still_an_order() {
+        // "!" is a legal buyer, so the mark must only count at its place.
+        let order = OrderId::from_u128(9);
+        let entries = read_entries(&format!("5-0 1 {order} R 1 10 20 00ff ! r1")).unwrap();
+        assert_eq!(entries[0].order.as_ref().unwrap().buyer.as_str(), "!");
+        let entries = read_entries("5-0 3 ! the entry has no order id").unwrap();
+        assert_eq!(entries[0].order, Err("the entry has no order id".to_owned()));
+        assert_eq!((entries[0].deliveries, entries[0].position), (3, Position { major: 5, minor: 0 }));
+    }
+
+    #[test]
+    fn an_unreadable_answer_is_an_error_and_not_a_panic() {
+        for answer in ["", "Z", "A", "A x y", "L 1", "R ord_x R 1", "N 1"] {
+            let purchase = Purchase {
+                order: OrderId::from_u128(1),
+                buyer: "b".parse().unwrap(),
+                request: "r".parse().unwrap(),
+                fingerprint: 0,
+                quantity: 1,
+            };
+            assert!(read_verdicts(answer, &[purchase]).is_err(), "{answer:?}");
+        }
+        for answer in ["", "1 2", "1 2 3 4 5 6 7 8 9 10 11 12 Z"] {
+            let segment = SegmentId::first("s".parse().unwrap(), "k".parse().unwrap());
+            assert!(read_snapshot(answer, &segment).is_err(), "{answer:?}");
+        }
+        assert!(read_releases("+?", 2).is_err() && read_releases("+", 2).is_err());
+        assert!(read_accepted("nonsense").is_err() && read_depth("1").is_err() && read_found("x").is_err());
+    }
+
+    #[test]
+    fn numbers_that_lua_would_round_are_refused() {
+        assert!(number(EXACT, "stock").is_ok());
+        assert!(matches!(number(EXACT + 1, "stock"), Err(StockError::Unavailable(text)) if text.contains("2^53")));
+    }
+}

@@ -1,0 +1,212 @@
+//! The stock store for many nodes: Redis ≥ 7, Redis Cluster or Valkey, one Lua function library.
+//!
+//! Every method is one `FCALL` of a function in `library.lua`, which decides and writes in one atomic step; this side only puts
+//! arguments into words ([`codec`]), sends them to the segment's slot ([`keys`], [`call`]) and reads the answer. A connection
+//! that was lost comes back by itself; until then calls are answered with [`StockError::Unavailable`] at once.
+
+mod call;
+mod codec;
+mod connect;
+mod keys;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use fred::types::ConnectHandle;
+
+use self::call::{Caller, Function, MAX_BATCH};
+use super::{
+    Confirm, Gate, Lookup, Position, Purchase, QueueDepth, QueueEntry, Release, SegmentSpec, Snapshot, StockError, StockStore,
+    StoredOrder, Verdict,
+};
+use crate::ids::{OrderId, SegmentId};
+
+/// How long a call may take before its outcome is unknown. Generous: a call takes well under a millisecond, so only a dead or
+/// swamped server comes near it.
+pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What must have happened before an accepted purchase is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Durability {
+    /// Redis has it in memory. A crash loses what its append-only file has not synced, a failover what was not replicated.
+    #[default]
+    Fast,
+    /// One replica has it too (`WAIT 1`). A failover to another replica can still lose it.
+    Replicated,
+    /// The server has synced it to disk. Needs `appendfsync always`, which is checked when connecting.
+    Durable,
+}
+
+/// How to talk to Redis.
+#[derive(Clone)]
+pub struct RedisOptions {
+    /// How long a call may take before its outcome is unknown; also the limit for connecting.
+    pub timeout: Duration,
+    /// What an answer promises.
+    pub durability: Durability,
+    /// User name, where the password belongs to one.
+    pub username: Option<String>,
+    /// Password; taken in place of one in the address.
+    pub password: Option<String>,
+}
+
+impl Default for RedisOptions {
+    fn default() -> Self {
+        Self { timeout: DEFAULT_TIMEOUT, durability: Durability::default(), username: None, password: None }
+    }
+}
+
+/// Stock in Redis.
+pub struct RedisStore {
+    caller: Caller,
+    touch_on_replay: bool,
+    connection: ConnectHandle,
+}
+
+impl RedisStore {
+    /// Connects to `redis://[user:password@]host:port[/database]` or `redis-cluster://host:port,host:port`, checks version and
+    /// settings of every primary, and loads the function library. Fails with [`StockError::Unavailable`] and the reason.
+    pub async fn connect(url: &str, options: RedisOptions) -> Result<Self, StockError> {
+        let (client, connection) = connect::connect(url, &options).await?;
+        let replicas = u32::from(options.durability == Durability::Replicated);
+        let caller = Caller { client, timeout: options.timeout, replicas };
+        Ok(Self { caller, touch_on_replay: replicas > 0, connection })
+    }
+
+    /// Runs `call` for each piece of `items` that fits into one call.
+    async fn in_batches<I, O>(
+        &self,
+        items: &[I],
+        mut call: impl AsyncFnMut(&[I]) -> Result<Vec<O>, StockError>,
+    ) -> Result<Vec<O>, StockError> {
+        let mut answers = Vec::with_capacity(items.len());
+        for batch in items.chunks(MAX_BATCH) {
+            match call(batch).await {
+                Ok(batch) => answers.extend(batch),
+                // Earlier pieces were executed, so "nothing was executed" would be a lie about the whole.
+                Err(StockError::Unavailable(why)) if !answers.is_empty() => return Err(StockError::Unknown(why)),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(answers)
+    }
+}
+
+impl Drop for RedisStore {
+    fn drop(&mut self) {
+        // The task holds the client alive and would reconnect for ever.
+        self.connection.abort();
+    }
+}
+
+#[async_trait]
+impl StockStore for RedisStore {
+    async fn open(&self, spec: &SegmentSpec) -> Result<Snapshot, StockError> {
+        let answer = self.caller.call(Function::OPEN, &spec.id, codec::open_args(spec)?).await?;
+        codec::read_snapshot(&answer, &spec.id)
+    }
+
+    async fn buy_many(
+        &self,
+        segment: &SegmentId,
+        epoch: u64,
+        purchases: Vec<Purchase>,
+    ) -> Result<Vec<Verdict>, StockError> {
+        self.in_batches(&purchases, async |batch: &[Purchase]| {
+            let args = codec::buy_args(epoch, self.touch_on_replay, batch);
+            let answer = self.caller.call(Function::BUY, segment, args).await?;
+            codec::read_verdicts(&answer, batch)
+        })
+        .await
+    }
+
+    async fn release_many(&self, segment: &SegmentId, orders: &[OrderId]) -> Result<Vec<Release>, StockError> {
+        self.in_batches(orders, async |batch: &[OrderId]| {
+            let answer = self.caller.call(Function::RELEASE, segment, codec::order_args(batch)).await?;
+            codec::read_releases(&answer, batch.len())
+        })
+        .await
+    }
+
+    async fn confirm_many(&self, segment: &SegmentId, orders: &[OrderId]) -> Result<Vec<Confirm>, StockError> {
+        self.in_batches(orders, async |batch: &[OrderId]| {
+            let answer = self.caller.call(Function::CONFIRM, segment, codec::order_args(batch)).await?;
+            codec::read_confirms(&answer, batch.len())
+        })
+        .await
+    }
+
+    async fn set_gate(&self, segment: &SegmentId, gate: Gate) -> Result<Snapshot, StockError> {
+        let answer = self.caller.call(Function::SET_GATE, segment, vec![codec::gate_arg(gate).into()]).await?;
+        codec::read_snapshot(&answer, segment)
+    }
+
+    async fn restock(&self, segment: &SegmentId, restock_id: &str, units: u64) -> Result<Snapshot, StockError> {
+        let answer = self.caller.call(Function::RESTOCK, segment, codec::restock_args(restock_id, units)?).await?;
+        codec::read_snapshot(&answer, segment)
+    }
+
+    async fn snapshot(&self, segment: &SegmentId) -> Result<Snapshot, StockError> {
+        let answer = self.caller.call(Function::SNAPSHOT, segment, Vec::new()).await?;
+        codec::read_snapshot(&answer, segment)
+    }
+
+    async fn find(&self, segment: &SegmentId, lookup: &Lookup) -> Result<Option<StoredOrder>, StockError> {
+        let args = match lookup {
+            Lookup::Order(order) => vec!["order".into(), order.to_string().into()],
+            Lookup::Request(buyer, request) => vec!["request".into(), format!("{buyer} {request}").into()],
+        };
+        codec::read_found(&self.caller.call(Function::FIND, segment, args).await?)
+    }
+
+    async fn accepted_after(
+        &self,
+        segment: &SegmentId,
+        mut after: Position,
+        max: usize,
+    ) -> Result<Vec<(Position, StoredOrder)>, StockError> {
+        let mut orders = Vec::new();
+        while orders.len() < max {
+            let room = (max - orders.len()).min(MAX_BATCH);
+            let args = vec![after.to_string().into(), room.to_string().into()];
+            let page = codec::read_accepted(&self.caller.call(Function::ACCEPTED, segment, args).await?)?;
+            let is_last = page.len() < room;
+            orders.extend(page);
+            match orders.last() {
+                Some((position, _)) if !is_last => after = *position,
+                _ => break,
+            }
+        }
+        Ok(orders)
+    }
+
+    async fn pull(
+        &self,
+        segment: &SegmentId,
+        consumer: &str,
+        max: usize,
+        reclaim_after: Duration,
+    ) -> Result<Vec<QueueEntry>, StockError> {
+        if max == 0 {
+            return Ok(Vec::new());
+        }
+        let args = vec![
+            consumer.into(),
+            max.min(MAX_BATCH).to_string().into(),
+            reclaim_after.as_millis().min(i64::MAX as u128).to_string().into(),
+        ];
+        codec::read_entries(&self.caller.call(Function::PULL, segment, args).await?)
+    }
+
+    async fn ack(&self, segment: &SegmentId, positions: &[Position]) -> Result<(), StockError> {
+        for batch in positions.chunks(MAX_BATCH) {
+            let args = batch.iter().map(|position| position.to_string().into()).collect();
+            self.caller.call(Function::ACK, segment, args).await?;
+        }
+        Ok(())
+    }
+
+    async fn depth(&self, segment: &SegmentId) -> Result<QueueDepth, StockError> {
+        codec::read_depth(&self.caller.call(Function::DEPTH, segment, Vec::new()).await?)
+    }
+}
