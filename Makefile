@@ -1,6 +1,7 @@
 # What one does with this repository, in short commands. `make help` lists them.
 CARGO ?= cargo
 PYTHON ?= python3
+TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 .DEFAULT_GOAL := help
 .PHONY: help test test-rust test-grafana test-rules test-scripts deps lint demo bench peers peers-install
@@ -29,9 +30,8 @@ test-scripts: deps ## the Python checks themselves
 test-grafana: deps ## dashboard and rules against the /metrics of a gateway that has sold something
 	$(PYTHON) grafana/build.py --check
 	$(CARGO) test --workspace --no-run
-	@mkdir -p target/grafana
-	$(PYTHON) grafana/capture.py target/debug/penstock target/grafana/metrics.txt
-	$(PYTHON) grafana/check.py --metrics target/grafana/metrics.txt
+	$(PYTHON) grafana/capture.py $(TARGET)/debug/penstock $(TARGET)/metrics.txt
+	$(PYTHON) grafana/check.py --metrics $(TARGET)/metrics.txt
 
 lint: ## formatting, clippy and documentation, warnings denied
 	$(CARGO) fmt --all -- --check

@@ -277,7 +277,8 @@ def first_line(command):
     # wrk prints its version and exits with 1, so the exit code says nothing here.
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=20, check=False)
     lines = [line.strip() for line in done.stdout.splitlines() if line.strip()]
-    return lines[0] if lines else "unknown"
+    # Envoy starts its line with its own path, which says nothing to the report's reader.
+    return lines[0].removeprefix(command[0]).strip() if lines else "unknown"
 
 
 def locked_version(package):

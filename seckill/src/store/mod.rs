@@ -5,6 +5,9 @@
 //! [`crate::settlement`] reads. Nothing before this step has an effect; everything after it can be repeated.
 
 pub mod embedded;
+pub mod redis;
+#[cfg(any(test, feature = "testsuite"))]
+pub mod conformance;
 
 use std::time::Duration;
 

@@ -1,0 +1,79 @@
+//! One server of an upstream, as all cores see it: its address, its breaker, its health.
+
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
+
+use limiter::breaker::{Breaker, Permit};
+use tokio::time::Instant;
+use tracing::warn;
+
+use crate::{config, metrics::BreakerMeters};
+
+/// One server of an upstream.
+#[derive(Debug)]
+pub struct Endpoint {
+    address: Box<str>,
+    /// `None` = switched off in the configuration.
+    breaker: Option<Breaker>,
+    /// What the active health check says; true without one.
+    is_healthy: AtomicBool,
+}
+
+/// Whether a request may be sent to an endpoint.
+#[derive(Debug)]
+pub enum Admission {
+    /// It may. The permit hears how it ended; there is none without a breaker.
+    Granted(Option<Permit>),
+    /// Its health check fails.
+    Unhealthy,
+    /// Its breaker is open for at least this long.
+    Rejected(Duration),
+}
+
+impl Endpoint {
+    pub(super) fn new(upstream: &config::Upstream, address: &str, now: Instant) -> Self {
+        let meters = BreakerMeters::new(&upstream.name, address);
+        let breaker = upstream.breaker.map(|config| {
+            let (upstream, endpoint) = (upstream.name.clone(), address.to_owned());
+            Breaker::observed(config, now, move |transition| {
+                warn!(%upstream, %endpoint, from = ?transition.from, to = ?transition.to, "breaker changed");
+                meters.enter(transition.to);
+            })
+        });
+        Self {
+            address: address.into(),
+            breaker,
+            is_healthy: AtomicBool::new(true),
+        }
+    }
+
+    /// `host:port`.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Asks to send one request.
+    pub fn admit(&self, now: Instant) -> Admission {
+        // Relaxed: a request that slips through right after a failed check is no worse than one right before it.
+        if !self.is_healthy.load(Ordering::Relaxed) {
+            return Admission::Unhealthy;
+        }
+        match self.breaker.as_ref().map(|breaker| breaker.try_acquire(now)) {
+            None => Admission::Granted(None),
+            Some(Ok(permit)) => Admission::Granted(Some(permit)),
+            Some(Err(rejected)) => Admission::Rejected(rejected.retry_after),
+        }
+    }
+
+    /// What the health check found.
+    pub fn set_healthy(&self, is_healthy: bool) {
+        self.is_healthy.store(is_healthy, Ordering::Relaxed);
+    }
+
+    /// What the health check said last.
+    pub fn is_healthy(&self) -> bool {
+        self.is_healthy.load(Ordering::Relaxed)
+    }
+}

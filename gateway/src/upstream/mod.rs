@@ -1,0 +1,168 @@
+//! The shop's own servers: which endpoint a request goes to, and over which connection.
+//!
+//! On the path: `forward.rs` asks an [`Upstream`] for candidates ([`policy`], [`ring`]), each [`Endpoint`] for a permit of its
+//! breaker, and the endpoint's [`Pool`] for a connection.
+//!
+//! What all cores share ([`Shared`]: policy, breakers, health) is read-only or has its own short lock; pools and
+//! cursors belong to one core and need none.
+
+pub mod ring;
+
+pub mod policy;
+
+pub mod endpoint;
+
+pub mod health;
+
+mod pool;
+
+mod connection;
+
+mod body;
+
+use std::{rc::Rc, sync::Arc};
+
+use http::{HeaderMap, Uri, header::COOKIE};
+use tokio::time::Instant;
+
+pub use self::{
+    body::{Received, UpstreamBody, receive},
+    connection::{Connection, SendError},
+    endpoint::Endpoint,
+    policy::Policy,
+    pool::{Lease, Pool, PoolError},
+};
+use self::{
+    policy::{Candidates, Cursor},
+    ring::hash64,
+};
+use crate::{
+    config::{self, values::HashOn},
+    metrics::Meters,
+};
+
+/// What all cores know of an upstream.
+#[derive(Debug)]
+pub struct Shared {
+    /// Its configuration.
+    pub config: config::Upstream,
+    /// In the order of the configuration.
+    pub endpoints: Vec<Endpoint>,
+    policy: Policy,
+}
+
+/// An upstream as one core uses it.
+#[derive(Debug)]
+pub struct Upstream {
+    /// What it shares with the other cores.
+    pub shared: Arc<Shared>,
+    /// One per endpoint, in the same order.
+    pub pools: Vec<Rc<Pool>>,
+    /// Its place in the configuration, which is its place in the meters.
+    pub index: usize,
+    cursor: Cursor,
+}
+
+impl Shared {
+    /// Builds the policy and one breaker per endpoint.
+    pub fn new(config: config::Upstream, now: Instant) -> Self {
+        Self {
+            endpoints: config
+                .endpoints
+                .iter()
+                .map(|endpoint| Endpoint::new(&config, &endpoint.address, now))
+                .collect(),
+            policy: Policy::new(&config),
+            config,
+        }
+    }
+}
+
+impl Upstream {
+    /// One core's pools over the shared endpoints.
+    pub fn new(shared: Arc<Shared>, index: usize, meters: &Rc<Meters>) -> Self {
+        let pool = |endpoint: &Endpoint| {
+            Rc::new(Pool::new(endpoint.address(), &shared.config, Rc::clone(meters), index))
+        };
+        Self {
+            pools: shared.endpoints.iter().map(pool).collect(),
+            cursor: Cursor::default(),
+            index,
+            shared,
+        }
+    }
+
+    /// The endpoints this request should try, in order.
+    pub fn candidates(&self, client: &ClientBits, headers: &HeaderMap, uri: &Uri) -> Candidates<'_> {
+        let hash = match &self.shared.config.policy {
+            config::Policy::RoundRobin => 0,
+            config::Policy::RingHash(on) => hash_of(on, client, headers, uri),
+        };
+        self.shared.policy.candidates(hash, &self.cursor)
+    }
+
+    /// Closes connections that have been idle for too long.
+    pub fn sweep(&self, now: Instant) {
+        for pool in &self.pools {
+            pool.sweep(now);
+        }
+    }
+}
+
+/// The client's address as bytes for hashing.
+pub type ClientBits = [u8; 16];
+
+/// The place of a request on the ring. A request without the header, cookie or parameter goes by its client's address: all
+/// such requests together must not land on one endpoint.
+fn hash_of(on: &HashOn, client: &ClientBits, headers: &HeaderMap, uri: &Uri) -> u64 {
+    let found = match on {
+        HashOn::Ip => None,
+        HashOn::Header(name) => headers.get(name).map(|value| value.as_bytes()),
+        HashOn::Cookie(name) => cookie(headers, name),
+        HashOn::Path => Some(uri.path().as_bytes()),
+        HashOn::Query(name) => uri.query().and_then(|query| parameter(query, name)),
+    };
+    hash64(found.unwrap_or(client))
+}
+
+fn cookie<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h [u8]> {
+    headers
+        .get_all(COOKIE)
+        .iter()
+        .filter_map(|line| line.to_str().ok())
+        .flat_map(|line| line.split(';'))
+        .filter_map(|pair| pair.trim_start().split_once('='))
+        .find(|(key, _)| *key == name)
+        .map(|(_, value)| value.as_bytes())
+}
+
+fn parameter<'u>(query: &'u str, name: &str) -> Option<&'u [u8]> {
+    query
+        .split('&')
+        .filter_map(|pair| pair.split_once('='))
+        .find(|(key, _)| *key == name)
+        .map(|(_, value)| value.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn a_request_is_hashed_by_what_the_configuration_says() {
+        let mut headers = HeaderMap::new();
+        headers.append(COOKIE, HeaderValue::from_static("a=1; sid=xyz"));
+        headers.append("x-user-id", HeaderValue::from_static("ann"));
+        let uri: Uri = "/p?a=1&sku=blue".parse().unwrap();
+        let client = [7; 16];
+        let hash = |on: &str| hash_of(&on.parse().unwrap(), &client, &headers, &uri);
+        assert_eq!(hash("cookie:sid"), hash64(b"xyz"));
+        assert_eq!(hash("header:x-user-id"), hash64(b"ann"));
+        assert_eq!(hash("query:sku"), hash64(b"blue"));
+        assert_eq!(hash("path"), hash64(b"/p"));
+        assert_eq!(hash("ip"), hash64(&client));
+        assert_eq!(hash("cookie:none"), hash("ip"));
+    }
+}

@@ -1,0 +1,8 @@
+-- A succeeded intent has exactly one succeeded charge; any other has none, but a canceled one whose late money went back.
+SELECT i.id AS id, i.status AS status, COUNT(c.id) AS charges
+FROM pay_intents i
+LEFT JOIN pay_charges c ON c.intent = i.id AND c.status = 'succeeded'
+GROUP BY i.id, i.status
+HAVING COUNT(c.id) > CASE i.status WHEN 'succeeded' THEN 1 WHEN 'canceled' THEN 1 ELSE 0 END
+    OR (i.status = 'succeeded' AND COUNT(c.id) = 0)
+LIMIT 50
