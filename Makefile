@@ -2,6 +2,7 @@
 CARGO ?= cargo
 PYTHON ?= python3
 TARGET := $(or $(CARGO_TARGET_DIR),target)
+export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help test test-rust test-grafana test-rules test-scripts deps lint demo bench peers peers-install
@@ -33,10 +34,11 @@ test-grafana: deps ## dashboard and rules against the /metrics of a gateway that
 	$(PYTHON) grafana/capture.py $(TARGET)/debug/penstock $(TARGET)/metrics.txt
 	$(PYTHON) grafana/check.py --metrics $(TARGET)/metrics.txt
 
-lint: ## formatting, clippy and documentation, warnings denied
+lint: ## formatting, clippy, documentation and its links, warnings denied
 	$(CARGO) fmt --all -- --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps
+	$(PYTHON) scripts/check-docs.py
 
 demo: ## a shop, a sale and its peak on this machine, with the verdict
 	$(CARGO) run --release -- demo

@@ -1,10 +1,9 @@
 //! What a breaker adds to every request: permit and outcome while closed, the refusal while open; beside a naive breaker
 //! that keeps every answer of the window in a list.
 
-mod support;
-
 use std::{collections::VecDeque, hint::black_box, sync::Mutex, time::Duration};
 
+use benches::threads::{THREADS, time_on_threads};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use limiter::breaker::{Breaker, BreakerConfig, State};
 use tokio::time::Instant;
@@ -38,11 +37,11 @@ fn closed(criterion: &mut Criterion) {
     let start = Instant::now();
     let mut group = criterion.benchmark_group("breaker/closed");
     group.throughput(Throughput::Elements(1));
-    for threads in support::THREADS {
+    for threads in THREADS {
         let breaker = Breaker::new(BreakerConfig::default(), start);
         group.bench_function(BenchmarkId::new("penstock", threads), |bencher| {
             bencher.iter_custom(|iterations| {
-                support::time_on_threads(threads, iterations, |_, round| {
+                time_on_threads(threads, iterations, |_, round| {
                     let now = start + Duration::from_nanos(round * STEP_NS);
                     if let Ok(permit) = breaker.try_acquire(now) {
                         permit.success(now);
@@ -57,7 +56,7 @@ fn closed(criterion: &mut Criterion) {
         };
         group.bench_function(BenchmarkId::new("naive-list", threads), |bencher| {
             bencher.iter_custom(|iterations| {
-                support::time_on_threads(threads, iterations, |_, round| {
+                time_on_threads(threads, iterations, |_, round| {
                     let now = start + Duration::from_nanos(round * STEP_NS);
                     black_box(naive.record(round % 1000 == 0, now));
                 })
@@ -77,10 +76,10 @@ fn open(criterion: &mut Criterion) {
     }
     let mut group = criterion.benchmark_group("breaker/open");
     group.throughput(Throughput::Elements(1));
-    for threads in support::THREADS {
+    for threads in THREADS {
         group.bench_function(BenchmarkId::new("penstock", threads), |bencher| {
             bencher.iter_custom(|iterations| {
-                support::time_on_threads(threads, iterations, |_, _| {
+                time_on_threads(threads, iterations, |_, _| {
                     let _ = black_box(breaker.try_acquire(start));
                 })
             });

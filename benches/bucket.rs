@@ -3,8 +3,6 @@
 //! `many` spreads the checks over 10,000 clients, as a sale does; `one` is the worst case of a single client on all cores.
 //! The clock is an argument or a constant, so only the decision is timed.
 
-mod support;
-
 use std::{
     collections::HashMap,
     hint::black_box,
@@ -14,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use benches::threads::{THREADS, time_on_threads};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use governor::{
     clock::FakeRelativeClock, middleware::StateInformationMiddleware,
@@ -61,12 +60,12 @@ fn checks(criterion: &mut Criterion) {
     for (spread, clients) in CLIENTS {
         let mut group = criterion.benchmark_group(format!("bucket/{spread}"));
         group.throughput(Throughput::Elements(1));
-        for threads in support::THREADS {
+        for threads in THREADS {
             let quota = RateQuota::try_new(rate, Duration::from_secs(1), rate).expect("in range");
             let ours = RateLimiter::new(quota, NonZeroUsize::new(65_536).expect("not zero"), start);
             group.bench_function(BenchmarkId::new("penstock", threads), |bencher| {
                 bencher.iter_custom(|iterations| {
-                    support::time_on_threads(threads, iterations, |thread, round| {
+                    time_on_threads(threads, iterations, |thread, round| {
                         let key = RateKey::from_ip(client(thread, round, clients));
                         let now = start + Duration::from_nanos(round * 100);
                         black_box(ours.check(key, now));
@@ -86,7 +85,7 @@ fn checks(criterion: &mut Criterion) {
             );
             group.bench_function(BenchmarkId::new("governor-dashmap", threads), |bencher| {
                 bencher.iter_custom(|iterations| {
-                    support::time_on_threads(threads, iterations, |thread, round| {
+                    time_on_threads(threads, iterations, |thread, round| {
                         let _ = black_box(governor.check_key(&client(thread, round, clients)));
                     })
                 });
@@ -99,7 +98,7 @@ fn checks(criterion: &mut Criterion) {
             };
             group.bench_function(BenchmarkId::new("naive-mutex-map", threads), |bencher| {
                 bencher.iter_custom(|iterations| {
-                    support::time_on_threads(threads, iterations, |thread, round| {
+                    time_on_threads(threads, iterations, |thread, round| {
                         let now = start + Duration::from_nanos(round * 100);
                         black_box(naive.check(client(thread, round, clients), now));
                     })

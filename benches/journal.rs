@@ -3,12 +3,10 @@
 //!
 //! The figures are the disk's as much as ours; compare within one run only.
 
-mod purchases;
-
 use std::{path::Path, time::Duration};
 
+use benches::purchases::{Arrival, time_purchases};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use purchases::{Arrival, time_purchases};
 use seckill::store::embedded::{Method, Sync};
 
 /// `Auto` is io_uring where the kernel allows it.

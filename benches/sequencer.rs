@@ -1,12 +1,10 @@
 //! The embedded store's sequencer without the disk's part (`fast`): what deciding, framing and answering cost per purchase, by
 //! how many arrive together. One purchase a call, one call at a time is the naive way: a thread hand-over per purchase.
 
-mod purchases;
-
 use std::{path::Path, time::Duration};
 
+use benches::purchases::{Arrival, time_purchases};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use purchases::{Arrival, time_purchases};
 use seckill::store::embedded::{Method, Sync};
 
 const ARRIVALS: [Arrival; 5] = [

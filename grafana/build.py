@@ -280,11 +280,13 @@ def invariants(b):
 
 def self_monitoring(b):
     b.row("The monitoring itself")
-    b.timeline("Scraped", "Whether Prometheus reaches each instance.", f"up{{{SEL}}}", "{{instance}}", [("down", RED), ("up", GREEN)], w=6)
-    b.lines("Scrape time", "Time one scrape takes. Past half the interval the numbers start to lie.", "s", [(f"scrape_duration_seconds{{{SEL}}}", "{{instance}}")], w=6, colours=False)
+    b.timeline("Scraped", "Whether Prometheus reaches each instance.", f"up{{{SEL}}}", "{{instance}}", [("down", RED), ("up", GREEN)], w=4)
+    b.lines("Scrape time", "Time one scrape takes. Past half the interval the numbers start to lie.", "s", [(f"scrape_duration_seconds{{{SEL}}}", "{{instance}}")], w=5, colours=False)
     b.lines("Samples per scrape", "Series each instance exports. Label sets are closed, so it moves only with the configuration and the number of sales.", "short",
-            [(f"scrape_samples_scraped{{{SEL}}}", "{{instance}}")], w=6, colours=False)
-    b.add("table", "Versions", "What runs where.", "short", [(gauge("penstock_build_info", by="instance, version", agg="max"), "")], w=6, fmt="table", instant=True,
+            [(f"scrape_samples_scraped{{{SEL}}}", "{{instance}}")], w=5, colours=False)
+    b.lines("Access lines dropped", "Access log lines given up because the log could not keep up. The request path never waits for the log.", "ops",
+            [(rate("penstock_access_log_dropped_total", by="instance"), "{{instance}}")], w=5, colours=False)
+    b.add("table", "Versions", "What runs where.", "short", [(gauge("penstock_build_info", by="instance, version", agg="max"), "")], w=5, fmt="table", instant=True,
           options={"showHeader": True, "cellHeight": "sm"})
 
 

@@ -90,7 +90,8 @@ impl HttpBody for Body {
 /// A request's body, with its limit and its clock.
 #[derive(Debug)]
 pub struct RequestBody {
-    incoming: Incoming,
+    /// `None` for a request that is sent again, which never had one.
+    incoming: Option<Incoming>,
     /// Bytes that may still come.
     left: u64,
     /// The longest pause between two frames.
@@ -157,11 +158,22 @@ impl RequestBody {
     pub fn new(incoming: Incoming, limit: u64, pause: Duration) -> Self {
         let progress = (!incoming.is_end_stream()).then(Arc::default);
         Self {
-            incoming,
+            incoming: Some(incoming),
             left: limit,
             pause,
             timer: None,
             progress,
+        }
+    }
+
+    /// No body at all.
+    pub fn empty() -> Self {
+        Self {
+            incoming: None,
+            left: 0,
+            pause: Duration::ZERO,
+            timer: None,
+            progress: None,
         }
     }
 
@@ -194,7 +206,12 @@ impl HttpBody for RequestBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
         let this = self.get_mut();
-        let frame = match Pin::new(&mut this.incoming).poll_frame(cx) {
+        let Some(incoming) = &mut this.incoming else {
+            return Poll::Ready(None);
+        };
+        let polled = Pin::new(&mut *incoming).poll_frame(cx);
+        let is_last = incoming.is_end_stream();
+        let frame = match polled {
             Poll::Ready(frame) => frame,
             Poll::Pending => {
                 ready!(this.poll_pause(cx));
@@ -210,7 +227,7 @@ impl HttpBody for RequestBody {
                 match this.left.checked_sub(length) {
                     Some(left) => {
                         this.left = left;
-                        if let (true, Some(progress)) = (this.incoming.is_end_stream(), &this.progress) {
+                        if let (true, Some(progress)) = (is_last, &this.progress) {
                             progress.reach(Stage::Done);
                         }
                         Some(Ok(frame))
@@ -229,10 +246,13 @@ impl HttpBody for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+        self.incoming.as_ref().is_none_or(HttpBody::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        match &self.incoming {
+            Some(incoming) => incoming.size_hint(),
+            None => SizeHint::with_exact(0),
+        }
     }
 }

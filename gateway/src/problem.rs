@@ -38,6 +38,8 @@ pub enum Problem {
     UpstreamBusy,
     /// The route's handler is not part of this process.
     NotReady,
+    /// The handler panicked: a defect.
+    HandlerFailed,
     /// The upstream did not answer in time.
     UpstreamTimeout,
 }
@@ -93,6 +95,7 @@ impl Problem {
             Self::BodyTimeout => document!(408, "body_timeout", "Request timeout", "the request's body did not come in time"),
             Self::BodyTooLarge => document!(413, "body_too_large", "Content too large", "the request's body exceeds the route's limit"),
             Self::Limited(_) => document!(429, "limited", "Too many requests", "the client's token bucket is empty"),
+            Self::HandlerFailed => document!(500, "internal", "Internal error", "the request met a defect and was not finished"),
             Self::BadGateway => document!(502, "bad_gateway", "Bad gateway", "the connection to the upstream failed"),
             Self::NoEndpoint => document!(503, "no_endpoint", "Service unavailable", "no endpoint of the upstream is healthy"),
             Self::BreakerOpen(_) => document!(503, "breaker_open", "Service unavailable", "the upstream failed too often and is given time to recover"),
@@ -113,7 +116,7 @@ mod tests {
         let all = [
             Problem::BadRequest, Problem::NoRoute, Problem::MethodNotAllowed, Problem::BodyTimeout,
             Problem::BodyTooLarge, Problem::Limited(wait), Problem::BadGateway, Problem::NoEndpoint,
-            Problem::BreakerOpen(wait), Problem::UpstreamBusy, Problem::NotReady, Problem::UpstreamTimeout,
+            Problem::BreakerOpen(wait), Problem::UpstreamBusy, Problem::NotReady, Problem::HandlerFailed, Problem::UpstreamTimeout,
         ];
         for problem in all {
             let (status, document) = problem.document();

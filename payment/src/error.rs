@@ -8,6 +8,7 @@ use crate::{
     idempotency::Answer,
     intent::{Decline, Intent, wire},
     ledger::LedgerError,
+    sql,
 };
 
 /// What went wrong. The message says so to the shop's developer; the code is for their program.
@@ -96,8 +97,8 @@ pub enum PaymentError {
     /// The order ran out or was cancelled. Nothing was charged, or it was all given back.
     #[error("The order was released and can no longer be paid. No money was kept.")]
     OrderReleased {
-        /// The intent as it is.
-        intent: Box<Intent>,
+        /// The intent as it is; none if it was not made at all.
+        intent: Option<Box<Intent>>,
     },
     /// The order is paid already.
     #[error("The order is already paid.")]
@@ -171,13 +172,21 @@ impl PaymentError {
         }
     }
 
+    /// Whether a race undid the transaction, so that it may simply be run again.
+    pub(crate) fn is_transient(&self) -> bool {
+        match self {
+            Self::Contended => true,
+            Self::Storage(error) => sql::is_transient(error),
+            _ => false,
+        }
+    }
+
     /// Whether the answer is the request's final one and is kept under its idempotency key. Mistakes in the request are not, so that
     /// it may be sent again corrected; what may pass on its own is not, so that it may be sent again as it is.
     pub(crate) fn is_final(&self) -> bool {
         matches!(
             self,
             Self::UnexpectedState { .. }
-                | Self::AmountMismatch { .. }
                 | Self::OrderReleased { .. }
                 | Self::OrderPaid
                 | Self::Declined { .. }
@@ -257,7 +266,10 @@ impl PaymentError {
                 }
                 put("payment_intent", wire::json(intent));
             }
-            Self::UnexpectedState { intent, .. } | Self::OrderReleased { intent } => {
+            Self::UnexpectedState { intent, .. }
+            | Self::OrderReleased {
+                intent: Some(intent),
+            } => {
                 put("payment_intent", wire::json(intent));
             }
             _ => {}

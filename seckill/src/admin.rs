@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::{
     Json, Router,
     body::Bytes,
-    extract::{Path, Query, State, rejection::QueryRejection},
+    extract::{FromRef, Path, Query, State, rejection::QueryRejection},
     response::{IntoResponse, Response},
     routing,
 };
@@ -18,10 +18,29 @@ use crate::{
     engine::{EngineError, SaleEngine},
     ids::{SaleId, SkuId},
     ledger::{Created, Restock, Restocked},
-    reconcile::{self, Findings},
+    reconcile::Reconciler,
     sale::{FieldProblem, NewSale, Sale},
     store::{Gate, QueueDepth, Snapshot},
 };
+
+/// What the handlers share.
+#[derive(Clone)]
+struct Admin {
+    engine: Arc<SaleEngine>,
+    reconciler: Reconciler,
+}
+
+impl FromRef<Admin> for Arc<SaleEngine> {
+    fn from_ref(admin: &Admin) -> Self {
+        admin.engine.clone()
+    }
+}
+
+impl FromRef<Admin> for Reconciler {
+    fn from_ref(admin: &Admin) -> Self {
+        admin.reconciler.clone()
+    }
+}
 
 type Engine = State<Arc<SaleEngine>>;
 
@@ -32,7 +51,7 @@ const PAGE_DEFAULT: u32 = 1_000;
 const RESTOCK_MAX: i128 = 1 << 53;
 
 /// The routes below `/admin/v1/sales`.
-pub fn router(engine: Arc<SaleEngine>) -> Router {
+pub fn router(engine: Arc<SaleEngine>, reconciler: Reconciler) -> Router {
     Router::new()
         .route("/admin/v1/sales", routing::get(list).post(create))
         .route("/admin/v1/sales/{sale}", routing::get(show))
@@ -43,7 +62,7 @@ pub fn router(engine: Arc<SaleEngine>) -> Router {
         .route("/admin/v1/sales/{sale}/report", routing::get(report))
         .route("/admin/v1/sales/{sale}/orders", routing::get(orders))
         .route("/admin/v1/sales/{sale}/reconcile", routing::get(reconcile_sale))
-        .with_state(engine)
+        .with_state(Admin { engine, reconciler })
 }
 
 fn sale_of(engine: &SaleEngine, id: &str) -> Result<(SaleId, Sale), Problem> {
@@ -212,11 +231,17 @@ async fn orders(
     Ok(Json(json!({"orders": rows, "next": found.next})))
 }
 
-async fn reconcile_sale(State(engine): Engine, Path(sale): Path<String>) -> Result<Json<Findings>, Problem> {
+async fn reconcile_sale(
+    State(engine): Engine,
+    State(reconciler): State<Reconciler>,
+    Path(sale): Path<String>,
+) -> Result<Json<Value>, Problem> {
     let (id, sale) = sale_of(&engine, &sale)?;
-    let findings = reconcile::run(engine.store().as_ref(), engine.ledger(), &sale).await;
-    findings.map(Json).map_err(|error| {
-        tracing::warn!(sale = %id, %error, "a sale was not reconciled");
-        Problem::new(Code::Unavailable, error.to_string()).retry_after_ms(1_000)
-    })
+    match reconciler.run(&sale).await {
+        Ok(findings) => Ok(Json(json!({"sale": id, "ok": findings.is_empty(), "findings": findings}))),
+        Err(error) => {
+            tracing::warn!(sale = %id, %error, "a sale was not reconciled");
+            Err(Problem::new(Code::Unavailable, error.to_string()).retry_after_ms(1_000))
+        }
+    }
 }

@@ -4,7 +4,10 @@ use std::{path::PathBuf, time::Duration};
 
 use serde::Deserialize;
 
-use crate::{sale::parse_duration_ms, store::embedded};
+use crate::{
+    sale::parse_duration_ms,
+    store::{Durability, embedded},
+};
 
 /// Long enough for a disk or a Redis that stalls for a moment, short enough that a buyer's browser is still there.
 const PURCHASE_DEADLINE: Duration = Duration::from_secs(2);
@@ -43,17 +46,6 @@ pub struct RawDownstream {
     pub secret_file: Option<PathBuf>,
     /// Environment variable that holds the signing secret.
     pub secret_env: Option<String>,
-}
-
-/// How safe an answered order is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Durability {
-    /// In memory (and the page cache): a crash of the machine may lose the last moments.
-    Fast,
-    /// Known to one replica (Redis `WAIT`).
-    Replicated,
-    /// On the disk.
-    Durable,
 }
 
 /// Where stock is kept.

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -68,6 +69,8 @@ pub struct SaleEngine {
     deadline: Duration,
     /// Rung when a batch accepted something, so that settlement does not wait for its next poll.
     accepted: Arc<tokio::sync::Notify>,
+    /// All segments, for the settlement workers.
+    segments: watch::Sender<Vec<SegmentId>>,
     /// Where lanes run: the control plane.
     runtime: tokio::runtime::Handle,
     pub(crate) metrics: PurchaseMetrics,
@@ -89,6 +92,7 @@ impl SaleEngine {
             clock,
             deadline,
             accepted,
+            segments: watch::Sender::new(Vec::new()),
             runtime: tokio::runtime::Handle::current(),
             metrics: PurchaseMetrics::new(),
         });
@@ -109,6 +113,11 @@ impl SaleEngine {
     /// The sales of this node.
     pub fn catalogue(&self) -> &Catalogue {
         &self.catalogue
+    }
+
+    /// All segments of this node's sales, now and as they change.
+    pub fn segments(&self) -> watch::Receiver<Vec<SegmentId>> {
+        self.segments.subscribe()
     }
 
     /// The time, by the clock the engine was given.
@@ -289,6 +298,8 @@ impl SaleEngine {
             segments.push(segment);
         }
         self.catalogue.put(OpenSale::new(sale, segments));
+        let all = self.catalogue.segments().iter().map(|segment| segment.id.clone()).collect();
+        self.segments.send_replace(all);
         Ok(())
     }
 

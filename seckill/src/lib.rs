@@ -5,6 +5,8 @@
 //! - [`store`]: where stock is taken atomically (embedded engine, Redis).
 //! - [`purchase`], [`sold_out`], [`catalogue`]: from one request to one place in a batch, and back.
 //! - [`ledger`]: the order ledger, which has the last word.
+//! - [`settlement`], [`effects`], [`reaper`]: the workers between store and ledger.
+//! - [`downstream`]: the shop is told. [`reconcile`]: store and ledger are compared.
 //! - [`engine`], [`api`]: all of it joined, and as buyers call it.
 
 pub mod clock;
@@ -18,6 +20,13 @@ pub mod sold_out;
 
 pub mod ledger;
 
+pub mod downstream;
+pub mod effects;
+pub mod reaper;
+pub mod reconcile;
+pub mod settlement;
+
+pub mod admin;
 pub mod api;
 pub mod engine;
 

@@ -259,10 +259,14 @@ impl Local {
 
     /// The next job for a worker; parks the worker if there is none.
     pub(super) fn poll_job(&self, id: usize, cx: &mut Context<'_>) -> Poll<(Job, u64)> {
+        let mut wakers = self.wakers.borrow_mut();
         if let Some(job) = self.queue.borrow_mut().pop_front() {
+            // Woken by its connection, not by `pump`: it must not be woken for a job while it is busy.
+            if wakers[id].take().is_some() {
+                self.parked.borrow_mut().retain(|parked| *parked != id);
+            }
             return Poll::Ready(job);
         }
-        let mut wakers = self.wakers.borrow_mut();
         if wakers[id].is_none() {
             self.parked.borrow_mut().push(id);
         }
@@ -307,6 +311,13 @@ impl Local {
             _ => None,
         };
         self.parts.request(job, order)
+    }
+
+    /// No connection could be opened for the request: it never went out.
+    pub(super) fn note_unsent(&self) {
+        let mut recorder = self.recorder.borrow_mut();
+        recorder.counts.sent -= 1;
+        recorder.interval.sent = recorder.interval.sent.saturating_sub(1);
     }
 
     /// The connection closed under a request that the server may have seen.

@@ -77,7 +77,10 @@ async fn send(local: &Local, line: &mut Line, job: &Job) -> Answer {
         let keep = job.kind != Kind::Page;
         match line.exchange(&local.wires, request, keep).await {
             Ok(reply) => return answer::read(job.kind, reply.status, &reply.body),
-            Err(Broken::NoConnection(_)) => break,
+            Err(Broken::NoConnection(_)) => {
+                local.note_unsent();
+                break;
+            }
             Err(Broken::Closed { sent }) => {
                 if sent {
                     local.note_broken(job);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
-pub use timeline::{Interval, Point, Timeline};
+pub use timeline::{INTERVAL_MS, Interval, Point, Timeline};
 
 use crate::outcome::Outcome;
 

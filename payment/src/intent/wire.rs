@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Decline, Intent, Status};
+use super::{Decline, Intent};
 
 /// The `payment_intent` object.
 pub(crate) fn json(intent: &Intent) -> Value {
@@ -32,7 +32,7 @@ pub(crate) fn json(intent: &Intent) -> Value {
         "metadata": intent.metadata,
         "next_action": null,
         "on_behalf_of": null,
-        "payment_method": shown_method(intent),
+        "payment_method": intent.payment_method,
         "payment_method_configuration_details": null,
         "payment_method_options": {},
         "payment_method_types": ["card"],
@@ -63,14 +63,6 @@ pub(crate) fn list(intents: &[Intent], has_more: bool) -> Value {
 fn received(intent: &Intent) -> i64 {
     crate::Money::try_new(intent.received_minor, intent.amount.currency())
         .map_or(0, |money| money.to_wire())
-}
-
-/// A declined token is gone from the intent; the error still names it.
-fn shown_method(intent: &Intent) -> Option<&str> {
-    match intent.status {
-        Status::RequiresPaymentMethod => None,
-        _ => intent.payment_method.as_deref(),
-    }
 }
 
 fn last_payment_error(decline: &Decline) -> Value {

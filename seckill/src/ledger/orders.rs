@@ -6,7 +6,7 @@ use sqlx::AnyConnection;
 use tokio::time::Instant;
 
 use super::{
-    Action, LedgerError, LedgerOrder, OrderLedger, OrderStatus, checkout, effects,
+    LedgerError, LedgerOrder, OrderLedger, OrderStatus, checkout, effects,
     outbox::{self, EventKind},
     rows::{order_columns, read_order},
     sql,

@@ -33,6 +33,19 @@ pub struct SegmentSpec {
     pub pay_within_ms: u64,
 }
 
+/// What must have happened before an accepted purchase is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Durability {
+    /// It is in memory (and in the page cache). A crash of the machine loses what was not synced, a failover of Redis what was
+    /// not replicated.
+    Fast,
+    /// One replica has it too (Redis `WAIT 1`). A failover to another replica can still lose it.
+    Replicated,
+    /// It is on the disk: the embedded journal is synced, Redis runs with `appendfsync always` (checked when connecting).
+    #[default]
+    Durable,
+}
+
 /// What an operator allows, beside the window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

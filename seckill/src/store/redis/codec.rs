@@ -149,8 +149,8 @@ fn read_verdict(line: &str, purchase: &Purchase) -> Result<Verdict, StockError> 
 }
 
 /// One character an order.
-pub(super) fn read_releases(answer: &str, count: usize) -> Result<Vec<Release>, StockError> {
-    read_settled(answer, count, |state| match state {
+pub(super) fn read_releases(answer: &str, orders: &[OrderId]) -> Result<Vec<Release>, StockError> {
+    read_settled(answer, orders.len(), |state| match state {
         b'+' => Some(Release::Released),
         b'X' => Some(Release::AlreadyReleased),
         b'S' => Some(Release::AlreadySold),
@@ -160,8 +160,8 @@ pub(super) fn read_releases(answer: &str, count: usize) -> Result<Vec<Release>, 
 }
 
 /// One character an order.
-pub(super) fn read_confirms(answer: &str, count: usize) -> Result<Vec<Confirm>, StockError> {
-    read_settled(answer, count, |state| match state {
+pub(super) fn read_confirms(answer: &str, orders: &[OrderId]) -> Result<Vec<Confirm>, StockError> {
+    read_settled(answer, orders.len(), |state| match state {
         b'+' => Some(Confirm::Confirmed),
         b'S' => Some(Confirm::AlreadySold),
         b'X' => Some(Confirm::AlreadyReleased),
@@ -274,7 +274,8 @@ mod tests {
             let segment = SegmentId::first("s".parse().unwrap(), "k".parse().unwrap());
             assert!(read_snapshot(answer, &segment).is_err(), "{answer:?}");
         }
-        assert!(read_releases("+?", 2).is_err() && read_releases("+", 2).is_err());
+        let two = [OrderId::from_u128(1), OrderId::from_u128(2)];
+        assert!(read_releases("+?", &two).is_err() && read_confirms("+", &two).is_err());
         assert!(read_accepted("nonsense").is_err() && read_depth("1").is_err() && read_found("x").is_err());
     }
 

@@ -350,7 +350,8 @@ local function restock(keys, args)
   end
   local units = tonumber(args[2])
   if not redis.call('HGET', keys[RESTOCKS], args[1]) then
-    if meta.stock + meta.restocked + units > EXACT then
+    -- Subtracted, because a sum above 2^53 may round down to it.
+    if units > EXACT - meta.stock - meta.restocked then
       return redis.error_reply('TOOBIG stock and restocks would pass 2^53 units')
     end
     meta.available = meta.available + units

@@ -12,11 +12,11 @@ mod keys;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use fred::types::ConnectHandle;
+use fred::types::{ConnectHandle, Value};
 
 use self::call::{Caller, Function, MAX_BATCH};
 use super::{
-    Confirm, Gate, Lookup, Position, Purchase, QueueDepth, QueueEntry, Release, SegmentSpec, Snapshot, StockError, StockStore,
+    Confirm, Durability, Gate, Lookup, Position, Purchase, QueueDepth, QueueEntry, Release, SegmentSpec, Snapshot, StockError, StockStore,
     StoredOrder, Verdict,
 };
 use crate::ids::{OrderId, SegmentId};
@@ -24,18 +24,6 @@ use crate::ids::{OrderId, SegmentId};
 /// How long a call may take before its outcome is unknown. Generous: a call takes well under a millisecond, so only a dead or
 /// swamped server comes near it.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// What must have happened before an accepted purchase is answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Durability {
-    /// Redis has it in memory. A crash loses what its append-only file has not synced, a failover what was not replicated.
-    #[default]
-    Fast,
-    /// One replica has it too (`WAIT 1`). A failover to another replica can still lose it.
-    Replicated,
-    /// The server has synced it to disk. Needs `appendfsync always`, which is checked when connecting.
-    Durable,
-}
 
 /// How to talk to Redis.
 #[derive(Clone)]
@@ -52,7 +40,7 @@ pub struct RedisOptions {
 
 impl Default for RedisOptions {
     fn default() -> Self {
-        Self { timeout: DEFAULT_TIMEOUT, durability: Durability::default(), username: None, password: None }
+        Self { timeout: DEFAULT_TIMEOUT, durability: Durability::Fast, username: None, password: None }
     }
 }
 
@@ -73,16 +61,19 @@ impl RedisStore {
         Ok(Self { caller, touch_on_replay: replicas > 0, connection })
     }
 
-    /// Runs `call` for each piece of `items` that fits into one call.
-    async fn in_batches<I, O>(
+    /// Calls `function` for each piece of `items` that fits into one call.
+    async fn call_in_batches<I: Sync, O: Send>(
         &self,
+        function: Function,
+        segment: &SegmentId,
         items: &[I],
-        mut call: impl AsyncFnMut(&[I]) -> Result<Vec<O>, StockError>,
+        encode: impl Fn(&[I]) -> Vec<Value> + Send + Sync,
+        decode: impl Fn(&str, &[I]) -> Result<Vec<O>, StockError> + Send + Sync,
     ) -> Result<Vec<O>, StockError> {
         let mut answers = Vec::with_capacity(items.len());
         for batch in items.chunks(MAX_BATCH) {
-            match call(batch).await {
-                Ok(batch) => answers.extend(batch),
+            match self.caller.call(function, segment, encode(batch)).await {
+                Ok(answer) => answers.extend(decode(&answer, batch)?),
                 // Earlier pieces were executed, so "nothing was executed" would be a lie about the whole.
                 Err(StockError::Unavailable(why)) if !answers.is_empty() => return Err(StockError::Unknown(why)),
                 Err(error) => return Err(error),
@@ -112,28 +103,16 @@ impl StockStore for RedisStore {
         epoch: u64,
         purchases: Vec<Purchase>,
     ) -> Result<Vec<Verdict>, StockError> {
-        self.in_batches(&purchases, async |batch: &[Purchase]| {
-            let args = codec::buy_args(epoch, self.touch_on_replay, batch);
-            let answer = self.caller.call(Function::BUY, segment, args).await?;
-            codec::read_verdicts(&answer, batch)
-        })
-        .await
+        let encode = |batch: &[Purchase]| codec::buy_args(epoch, self.touch_on_replay, batch);
+        self.call_in_batches(Function::BUY, segment, &purchases, encode, codec::read_verdicts).await
     }
 
     async fn release_many(&self, segment: &SegmentId, orders: &[OrderId]) -> Result<Vec<Release>, StockError> {
-        self.in_batches(orders, async |batch: &[OrderId]| {
-            let answer = self.caller.call(Function::RELEASE, segment, codec::order_args(batch)).await?;
-            codec::read_releases(&answer, batch.len())
-        })
-        .await
+        self.call_in_batches(Function::RELEASE, segment, orders, codec::order_args, codec::read_releases).await
     }
 
     async fn confirm_many(&self, segment: &SegmentId, orders: &[OrderId]) -> Result<Vec<Confirm>, StockError> {
-        self.in_batches(orders, async |batch: &[OrderId]| {
-            let answer = self.caller.call(Function::CONFIRM, segment, codec::order_args(batch)).await?;
-            codec::read_confirms(&answer, batch.len())
-        })
-        .await
+        self.call_in_batches(Function::CONFIRM, segment, orders, codec::order_args, codec::read_confirms).await
     }
 
     async fn set_gate(&self, segment: &SegmentId, gate: Gate) -> Result<Snapshot, StockError> {

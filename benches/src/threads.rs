@@ -1,4 +1,4 @@
-//! What the benches share: timing one operation from several threads at once.
+//! Timing one operation from several threads at once: the shared parts are called by every core of the gateway.
 
 use std::{sync::Barrier, time::Duration};
 

@@ -1,4 +1,4 @@
-//! What the sequencer's and the journal's benches share: a fresh embedded store, and purchases by the thousand.
+//! A fresh embedded store and purchases by the thousand, for the sequencer's and the journal's benches.
 
 use std::{future::Future, path::Path, sync::Arc, time::Duration};
 

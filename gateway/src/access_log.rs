@@ -1,0 +1,233 @@
+//! One JSON line per request, written off the request path.
+//!
+//! A core collects [`Line`]s in a buffer of its own and hands the whole buffer to the writer's thread ten times a second, through
+//! a bounded channel. When the writer falls behind, whole buffers are dropped and counted: the log never slows a request.
+//! Of refusals (429, 409) one in N is written, with the number it stands for: a crowd is refused more cheaply than it is logged.
+
+use std::{
+    cell::RefCell,
+    fs::OpenOptions,
+    io::{self, Write},
+    net::IpAddr,
+    sync::{
+        Arc,
+        mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+    },
+    thread::JoinHandle,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use http::{Method, StatusCode, Uri};
+use metrics::{Counter, counter};
+use serde::Serialize;
+
+use crate::{
+    config,
+    metrics::{Outcome, Protocol},
+};
+
+/// Lines a core collects before it hands them over early.
+const BUFFER: usize = 1024;
+
+/// Buffers on their way to the writer.
+const CHANNEL: usize = 64;
+
+/// The most bytes of a path that are written.
+const PATH_MAX: usize = 2048;
+
+/// What is known of a finished request.
+#[derive(Debug)]
+pub struct Line {
+    /// When it ended.
+    pub at: SystemTime,
+    /// The client.
+    pub client: IpAddr,
+    /// What it asked.
+    pub method: Method,
+    /// What it asked for; its query is not written, since it may hold secrets.
+    pub uri: Uri,
+    /// How.
+    pub protocol: Protocol,
+    /// The route's name.
+    pub route: Arc<str>,
+    /// The answer; `None` if the client left before.
+    pub status: Option<StatusCode>,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Bytes of the response's body.
+    pub bytes: u64,
+    /// From header to last byte.
+    pub took: Duration,
+    /// How many refusals this line stands for.
+    pub sampled: u64,
+}
+
+/// The writer's end.
+#[derive(Debug)]
+pub struct AccessLog {
+    sender: SyncSender<Vec<Line>>,
+    writer: JoinHandle<()>,
+}
+
+/// One core's end.
+#[derive(Debug)]
+pub struct Lines {
+    buffer: RefCell<Vec<Line>>,
+    sender: SyncSender<Vec<Line>>,
+    dropped: Counter,
+}
+
+impl AccessLog {
+    /// Starts the writer, unless the log is off.
+    pub fn try_start(log: &config::Log) -> io::Result<Option<Self>> {
+        let output: Box<dyn Write + Send> = match &log.access {
+            config::AccessLog::Off => return Ok(None),
+            config::AccessLog::Stdout => Box::new(io::stdout()),
+            config::AccessLog::File(path) => {
+                Box::new(OpenOptions::new().create(true).append(true).open(path)?)
+            }
+        };
+        let (sender, receiver) = sync_channel(CHANNEL);
+        let writer = std::thread::Builder::new()
+            .name("access-log".to_owned())
+            .spawn(move || write_all(&receiver, output))?;
+        Ok(Some(Self { sender, writer }))
+    }
+
+    /// An end for one core.
+    pub fn lines(&self) -> Lines {
+        Lines {
+            buffer: RefCell::default(),
+            sender: self.sender.clone(),
+            dropped: counter!("penstock_access_log_dropped_total"),
+        }
+    }
+
+    /// Waits until everything handed over is written. All [`Lines`] must be gone.
+    pub fn finish(self) {
+        drop(self.sender);
+        // A writer that panicked has said so; there is nothing left to save.
+        let _ = self.writer.join();
+    }
+}
+
+impl Lines {
+    /// Keeps a line until the next flush.
+    pub fn push(&self, line: Line) {
+        let mut buffer = self.buffer.borrow_mut();
+        buffer.push(line);
+        if buffer.len() >= BUFFER {
+            self.hand_over(&mut buffer);
+        }
+    }
+
+    /// Hands over what there is.
+    pub fn flush(&self) {
+        let mut buffer = self.buffer.borrow_mut();
+        if !buffer.is_empty() {
+            self.hand_over(&mut buffer);
+        }
+    }
+
+    fn hand_over(&self, buffer: &mut Vec<Line>) {
+        let full = std::mem::replace(buffer, Vec::with_capacity(BUFFER));
+        if let Err(TrySendError::Full(lines) | TrySendError::Disconnected(lines)) = self.sender.try_send(full) {
+            self.dropped.increment(lines.len() as u64);
+        }
+    }
+}
+
+impl Drop for Lines {
+    fn drop(&mut self) {
+        self.flush();
+    }
+}
+
+/// The written form. Named as OpenTelemetry names them where it does.
+#[derive(Serialize)]
+struct Written<'l> {
+    time_ms: u64,
+    target: &'static str,
+    client: IpAddr,
+    method: &'l str,
+    path: &'l str,
+    protocol: &'static str,
+    route: &'l str,
+    status: Option<u16>,
+    outcome: &'static str,
+    bytes: u64,
+    duration_us: u64,
+    #[serde(skip_serializing_if = "is_one")]
+    sampled: u64,
+}
+
+fn is_one(sampled: &u64) -> bool {
+    *sampled == 1
+}
+
+fn write_all(receiver: &Receiver<Vec<Line>>, mut output: Box<dyn Write + Send>) {
+    let mut text = Vec::with_capacity(256 * BUFFER);
+    let mut has_failed = false;
+    for lines in receiver {
+        text.clear();
+        for line in &lines {
+            write_line(&mut text, line);
+        }
+        // Said once: the log's own failure must not flood the other log.
+        if let Err(error) = output.write_all(&text).and_then(|()| output.flush())
+            && !has_failed
+        {
+            has_failed = true;
+            tracing::error!(%error, "access log cannot be written");
+        }
+    }
+}
+
+fn write_line(text: &mut Vec<u8>, line: &Line) {
+    let path = line.uri.path();
+    let written = Written {
+        time_ms: line.at.duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as u64),
+        target: "access",
+        client: line.client,
+        method: line.method.as_str(),
+        path: path.get(..PATH_MAX).unwrap_or(path),
+        protocol: line.protocol.label(),
+        route: &line.route,
+        status: line.status.map(|status| status.as_u16()),
+        outcome: line.outcome.label(),
+        bytes: line.bytes,
+        duration_us: line.took.as_micros() as u64,
+        sampled: line.sampled,
+    };
+    if serde_json::to_writer(&mut *text, &written).is_ok() {
+        text.push(b'\n');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_one_json_object_without_the_query() {
+        let mut text = Vec::new();
+        write_line(&mut text, &Line {
+            at: UNIX_EPOCH + Duration::from_millis(1_700_000_000_123),
+            client: [192, 0, 2, 1].into(),
+            method: Method::GET,
+            uri: "/cart?token=secret".parse().unwrap(),
+            protocol: Protocol::H2,
+            route: "shop".into(),
+            status: Some(StatusCode::OK),
+            outcome: Outcome::Ok,
+            bytes: 5,
+            took: Duration::from_micros(1234),
+            sampled: 1,
+        });
+        assert_eq!(
+            String::from_utf8(text).unwrap(),
+            "{\"time_ms\":1700000000123,\"target\":\"access\",\"client\":\"192.0.2.1\",\"method\":\"GET\",\"path\":\"/cart\",\
+             \"protocol\":\"h2\",\"route\":\"shop\",\"status\":200,\"outcome\":\"ok\",\"bytes\":5,\"duration_us\":1234}\n"
+        );
+    }
+}

@@ -1,0 +1,297 @@
+//! Sends a request to an upstream: chooses an endpoint, rewrites the header, streams both bodies, tries again where it may.
+//!
+//! **INV-EDGE-1**: a request is sent a second time only if it may be. That is: no connection was made; or not a byte of it was
+//! written; or it is idempotent, has no body, and a kept-alive connection died before any byte of an answer (its
+//! other end had closed it at the same moment). Everything else is answered with 502 or 504.
+
+use std::{net::IpAddr, time::Duration};
+
+use http::{
+    HeaderValue, Request, Response, StatusCode, Uri, Version,
+    header::{EXPECT, HOST},
+    request::Parts,
+    uri::PathAndQuery,
+};
+use http_body::Body as _;
+use hyper::body::Incoming;
+use limiter::breaker::Permit;
+use tokio::time::Instant;
+use tracing::debug;
+
+use crate::{
+    body::{Body, Progress, RequestBody, Stage},
+    core::Core,
+    exchange::{Client, Exchange},
+    headers::{
+        X_FORWARDED_HOST, X_FORWARDED_PROTO, append_forwarded_for, remove_hop_by_hop,
+    },
+    metrics::Attempt,
+    problem::Problem,
+    upstream::{
+        ClientBits, Lease, PoolError, Received, SendError, Upstream, endpoint::Admission, receive,
+    },
+};
+
+/// Why no endpoint took the request; the most telling reason met on the walk wins.
+#[derive(Clone, Copy, Debug)]
+pub struct Walked {
+    problem: Problem,
+}
+
+/// What became of one attempt.
+enum Tried {
+    /// A response's header is here.
+    Answered(Response<Incoming>, Lease),
+    /// No answer, and the request is intact.
+    Intact(Request<RequestBody>, Problem),
+    /// No answer, and the request is gone.
+    Gone(Problem),
+}
+
+/// Sends the request to an endpoint of the upstream and returns its answer, or a problem.
+pub async fn forward(core: &Core, upstream: &Upstream, exchange: Exchange<'_>) -> Response<Body> {
+    let config = &upstream.shared.config;
+    let meters = core.meters.upstream(upstream.index);
+    let limit = exchange.route.map_or(0, |route| route.max_body);
+    let bits = client_bits(exchange.client_ip);
+    let candidates = upstream.candidates(&bits, &exchange.head.headers, &exchange.head.uri);
+
+    let mut now = exchange.started;
+    let mut head = exchange.head;
+    rewrite_request(&mut head, exchange.client);
+    let body = RequestBody::new(exchange.body, limit, core.shared.config.server.body_timeout);
+    let progress = body.progress();
+    let mut request = Request::from_parts(head, body);
+    let mut walked = Walked::default();
+    let mut retries_left = config.retries;
+
+    for candidate in candidates {
+        let endpoint = &upstream.shared.endpoints[candidate];
+        let permit = match endpoint.admit(now) {
+            Admission::Granted(permit) => permit,
+            Admission::Unhealthy => continue,
+            Admission::Rejected(retry_after) => {
+                meters.rejected.add();
+                walked.note(Problem::BreakerOpen(retry_after));
+                continue;
+            }
+        };
+        let lease = match upstream.pools[candidate].lease(now).await {
+            Ok(lease) => lease,
+            Err(PoolError::Busy) => {
+                walked.note(Problem::UpstreamBusy);
+                continue;
+            }
+            Err(error) => {
+                debug!(endpoint = endpoint.address(), ?error, "connect failed");
+                let problem = connect_problem(&error);
+                meters.attempt(attempt_of(problem));
+                now = Instant::now();
+                record(permit, false, now);
+                walked.note(problem);
+                // Nothing was sent: any request may go to the next endpoint.
+                if retries_left == 0 {
+                    break;
+                }
+                retries_left -= 1;
+                meters.retries.add();
+                continue;
+            }
+        };
+        let is_reused = lease.is_reused();
+        let mut tried = send(lease, request, config.response_timeout, now).await;
+        if is_reused && let Tried::Intact(intact, _) = tried {
+            // The idle connection had been closed by the other end. That says nothing about the endpoint: ask it on a fresh one.
+            meters.retries.add();
+            tried = match upstream.pools[candidate].connect().await {
+                Ok(lease) => send(lease, intact, config.response_timeout, Instant::now()).await,
+                Err(error) => Tried::Intact(intact, connect_problem(&error)),
+            };
+        }
+        now = Instant::now();
+        match tried {
+            Tried::Answered(response, lease) => {
+                meters.attempt(Attempt::Ok);
+                meters.responded(now.saturating_duration_since(exchange.started));
+                record(permit, !is_sick(response.status()), now);
+                return answer(response, lease, config.body_timeout, now);
+            }
+            Tried::Gone(problem) => {
+                if let Some(fault) = client_fault(progress.as_deref()) {
+                    // Not held against the endpoint: the permit is dropped.
+                    return fault.response();
+                }
+                meters.attempt(attempt_of(problem));
+                record(permit, false, now);
+                return problem.response();
+            }
+            Tried::Intact(intact, problem) => {
+                meters.attempt(attempt_of(problem));
+                record(permit, false, now);
+                walked.note(problem);
+                if retries_left == 0 {
+                    break;
+                }
+                retries_left -= 1;
+                meters.retries.add();
+                request = intact;
+            }
+        }
+    }
+    if matches!(walked.problem, Problem::NoEndpoint | Problem::BreakerOpen(_) | Problem::UpstreamBusy) {
+        meters.attempt(Attempt::Unavailable);
+    }
+    walked.problem.response()
+}
+
+impl Default for Walked {
+    fn default() -> Self {
+        Self {
+            problem: Problem::NoEndpoint,
+        }
+    }
+}
+
+impl Walked {
+    /// Failures tell more than refusals; of two breakers the one that opens sooner counts.
+    pub fn note(&mut self, problem: Problem) {
+        self.problem = match (self.problem, problem) {
+            (Problem::BreakerOpen(a), Problem::BreakerOpen(b)) => Problem::BreakerOpen(a.min(b)),
+            (Problem::BadGateway | Problem::UpstreamTimeout, Problem::BreakerOpen(_) | Problem::UpstreamBusy) => {
+                return;
+            }
+            (_, new) => new,
+        };
+    }
+
+    /// What to answer.
+    pub fn problem(self) -> Problem {
+        self.problem
+    }
+}
+
+/// Sends once over a connection; once more on it only by way of [`Tried::Intact`].
+async fn send(
+    mut lease: Lease,
+    request: Request<RequestBody>,
+    timeout: Duration,
+    now: Instant,
+) -> Tried {
+    // A copy of the header for the one case in which a request that was written may be written again.
+    let may_repeat = lease.is_reused()
+        && request.method().is_idempotent()
+        && request.body().is_end_stream();
+    let spare = may_repeat.then(|| copy_of(&request));
+    match lease.send(request, timeout, now).await {
+        Ok(response) => Tried::Answered(response, lease),
+        Err(SendError::TimedOut) => Tried::Gone(Problem::UpstreamTimeout),
+        Err(SendError::Failed { error, unsent }) => {
+            debug!(%error, "request failed");
+            match (unsent, spare) {
+                (Some(request), _) => Tried::Intact(*request, Problem::BadGateway),
+                // Closed or reset before a byte of the answer. A malformed answer is not repeated.
+                (None, Some(head)) if !error.is_parse() => {
+                    Tried::Intact(head.map(|()| RequestBody::empty()), Problem::BadGateway)
+                }
+                (None, _) => Tried::Gone(Problem::BadGateway),
+            }
+        }
+    }
+}
+
+fn copy_of(request: &Request<RequestBody>) -> Request<()> {
+    let mut copy = Request::new(());
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.version_mut() = request.version();
+    *copy.headers_mut() = request.headers().clone();
+    copy
+}
+
+/// The request as an endpoint gets it: HTTP/1.1, origin form, the client's host, no header of the client's connection.
+pub fn rewrite_request(head: &mut Parts, client: &Client) {
+    remove_hop_by_hop(&mut head.headers);
+    // hyper has told the client to go on, or will when the endpoint reads the body.
+    head.headers.remove(EXPECT);
+    if let Some(authority) = head.uri.authority() {
+        // HTTP/2 and absolute form carry the host in the target.
+        if let Ok(host) = HeaderValue::from_str(authority.as_str()) {
+            head.headers.insert(HOST, host);
+        }
+        let path = head.uri.path_and_query().cloned();
+        head.uri = Uri::from(path.unwrap_or(PathAndQuery::from_static("/")));
+    }
+    head.version = Version::HTTP_11;
+    // A trusted proxy's word stands; it knows what the client asked it.
+    if !head.headers.contains_key(X_FORWARDED_PROTO) {
+        head.headers.insert(X_FORWARDED_PROTO, client.scheme());
+    }
+    if !head.headers.contains_key(X_FORWARDED_HOST)
+        && let Some(host) = head.headers.get(HOST).cloned()
+    {
+        head.headers.insert(X_FORWARDED_HOST, host);
+    }
+    append_forwarded_for(&mut head.headers, &client.peer_value);
+}
+
+/// The response as the client gets it.
+fn answer(response: Response<Incoming>, lease: Lease, pause: Duration, now: Instant) -> Response<Body> {
+    let (mut head, incoming) = response.into_parts();
+    remove_hop_by_hop(&mut head.headers);
+    head.version = Version::HTTP_11;
+    let body = match receive(incoming, lease, pause, now) {
+        Received::Whole(bytes) => Body::full(bytes),
+        Received::Streaming(body) => Body::Upstream(body),
+    };
+    Response::from_parts(head, body)
+}
+
+/// Answers that say the endpoint itself is unwell. A 500 is not among them: it is usually one page's defect, and one broken page
+/// must not take the shop off the net.
+fn is_sick(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 502..=504)
+}
+
+/// Tells the breaker how it went.
+pub fn record(permit: Option<Permit>, is_success: bool, now: Instant) {
+    match permit {
+        Some(permit) if is_success => permit.success(now),
+        Some(permit) => permit.failure(now),
+        None => {}
+    }
+}
+
+/// The problem with a connection that could not be made.
+pub fn connect_problem(error: &PoolError) -> Problem {
+    match error {
+        PoolError::Busy => Problem::UpstreamBusy,
+        PoolError::Connect(_) => Problem::BadGateway,
+        PoolError::TimedOut => Problem::UpstreamTimeout,
+    }
+}
+
+fn attempt_of(problem: Problem) -> Attempt {
+    match problem {
+        Problem::UpstreamTimeout => Attempt::Timeout,
+        Problem::UpstreamBusy => Attempt::Unavailable,
+        _ => Attempt::Error,
+    }
+}
+
+/// The client's own doing, if that is why the request failed.
+fn client_fault(progress: Option<&Progress>) -> Option<Problem> {
+    match progress?.stage() {
+        Stage::Sending | Stage::Done => None,
+        Stage::TooLarge => Some(Problem::BodyTooLarge),
+        Stage::TimedOut => Some(Problem::BodyTimeout),
+        Stage::Broken => Some(Problem::BadRequest),
+    }
+}
+
+/// The address for hashing.
+pub fn client_bits(ip: IpAddr) -> ClientBits {
+    match ip {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+        IpAddr::V6(v6) => v6.octets(),
+    }
+}

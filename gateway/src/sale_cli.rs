@@ -1,0 +1,196 @@
+//! `penstock sale …` and `penstock reconcile`: the admin API from the command line.
+
+use std::{path::PathBuf, time::SystemTime};
+
+use anyhow::{Context, bail};
+use bytes::Bytes;
+use clap::{Args, Subcommand};
+use http::{Method, Request, StatusCode, Uri, header};
+use http_body_util::{BodyExt, Full};
+use hyper_util::rt::TokioIo;
+use seckill::sale::parse_duration_ms;
+use serde_json::{Value, json};
+
+/// Where the admin API is.
+#[derive(Debug, Clone, Args)]
+pub struct Admin {
+    /// Address of the admin API
+    #[arg(long, global = true, default_value = "http://127.0.0.1:9900")]
+    admin: Uri,
+    /// File that holds the admin API's bearer token
+    #[arg(long, global = true)]
+    token_file: Option<PathBuf>,
+}
+
+/// What to do with sales.
+#[derive(Debug, Clone, Subcommand)]
+pub enum SaleCommand {
+    /// Create a sale; the same sale again is no error
+    #[command(after_help = "Example:\n  penstock sale create --id spring --sku shoe-42 --stock 1000 --price 1999 --currency usd \
+                            --starts-in 10m --lasts 2h --buyer-limit 2 --pay-within 15m")]
+    Create(CreateArgs),
+    /// List all sales
+    List,
+    /// Show a sale: its rules and its counts
+    Show {
+        /// Id of the sale
+        sale: String,
+    },
+    /// Refuse purchases for now (503 with Retry-After)
+    Pause {
+        /// Id of the sale
+        sale: String,
+    },
+    /// Let purchases through again
+    Resume {
+        /// Id of the sale
+        sale: String,
+    },
+    /// End a sale for good
+    Close {
+        /// Id of the sale
+        sale: String,
+    },
+    /// Add units; the same --id adds them once
+    Restock {
+        /// Id of the sale
+        sale: String,
+        /// Sku to add to
+        #[arg(long)]
+        sku: String,
+        /// Units to add
+        #[arg(long)]
+        units: u64,
+        /// Id of this restock, chosen by you
+        #[arg(long)]
+        id: String,
+    },
+}
+
+/// A new sale with one sku; sales with several skus are created with `--file`.
+#[derive(Debug, Clone, Args)]
+pub struct CreateArgs {
+    /// The whole sale as JSON, instead of the options below; `-` is standard input
+    #[arg(long, conflicts_with_all = ["id", "sku"])]
+    file: Option<PathBuf>,
+    /// Id of the sale
+    #[arg(long, required_unless_present = "file")]
+    id: Option<String>,
+    /// Sku
+    #[arg(long, required_unless_present = "file")]
+    sku: Option<String>,
+    /// Units on sale
+    #[arg(long, default_value_t = 0)]
+    stock: u64,
+    /// Price of one unit in minor units
+    #[arg(long, default_value_t = 0)]
+    price: i64,
+    /// ISO 4217 currency, lower case
+    #[arg(long, default_value = "usd")]
+    currency: String,
+    /// When the window begins, from now
+    #[arg(long, default_value = "0s")]
+    starts_in: String,
+    /// How long the window lasts
+    #[arg(long, default_value = "1h")]
+    lasts: String,
+    /// Live units one buyer may hold
+    #[arg(long, default_value_t = 1)]
+    buyer_limit: u32,
+    /// How long an order may stay unpaid
+    #[arg(long, default_value = "15m")]
+    pay_within: String,
+}
+
+/// Runs a sale command and prints the answer as JSON.
+pub async fn run(admin: &Admin, command: &SaleCommand) -> anyhow::Result<()> {
+    let post = |sale: &str, verb: &str| (Method::POST, format!("/admin/v1/sales/{sale}/{verb}"), Value::Null);
+    let (method, path, body) = match command {
+        SaleCommand::Create(args) => (Method::POST, "/admin/v1/sales".to_owned(), new_sale(args)?),
+        SaleCommand::List => (Method::GET, "/admin/v1/sales".to_owned(), Value::Null),
+        SaleCommand::Show { sale } => {
+            let mut shown = call(admin, Method::GET, &format!("/admin/v1/sales/{sale}"), Value::Null).await?;
+            shown["report"] = call(admin, Method::GET, &format!("/admin/v1/sales/{sale}/report"), Value::Null).await?;
+            return print(&shown);
+        }
+        SaleCommand::Pause { sale } => post(sale, "pause"),
+        SaleCommand::Resume { sale } => post(sale, "resume"),
+        SaleCommand::Close { sale } => post(sale, "close"),
+        SaleCommand::Restock { sale, sku, units, id } => {
+            (Method::POST, format!("/admin/v1/sales/{sale}/restock"), json!({"sku": sku, "units": units, "id": id}))
+        }
+    };
+    print(&call(admin, method, &path, body).await?)
+}
+
+/// Checks a sale's promises; false if one does not hold.
+pub async fn reconcile(admin: &Admin, sale: &str) -> anyhow::Result<bool> {
+    let findings = call(admin, Method::GET, &format!("/admin/v1/sales/{sale}/reconcile"), Value::Null).await?;
+    print(&findings)?;
+    Ok(findings["ok"] == json!(true))
+}
+
+fn new_sale(args: &CreateArgs) -> anyhow::Result<Value> {
+    if let Some(path) = &args.file {
+        let text = if path.as_os_str() == "-" {
+            std::io::read_to_string(std::io::stdin())
+        } else {
+            std::fs::read_to_string(path)
+        };
+        let text = text.with_context(|| format!("--file {}", path.display()))?;
+        return serde_json::from_str(&text).with_context(|| format!("--file {}", path.display()));
+    }
+    let duration = |option: &str, text: &str| {
+        parse_duration_ms(text).with_context(|| format!("{option} = {text:?}: must be a duration, as in 30s, 15m or 2h"))
+    };
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).context("the clock stands before 1970")?;
+    let starts = (now.as_millis() as u64).saturating_add(duration("--starts-in", &args.starts_in)?);
+    let ends = starts.saturating_add(duration("--lasts", &args.lasts)?);
+    Ok(json!({
+        "id": args.id, "starts_at_ms": starts, "ends_at_ms": ends, "pay_within": args.pay_within,
+        "buyer_limit": args.buyer_limit, "currency": args.currency,
+        "skus": [{"sku": args.sku, "stock": args.stock, "price_minor": args.price}],
+    }))
+}
+
+fn print(value: &Value) -> anyhow::Result<()> {
+    use std::io::Write;
+    writeln!(std::io::stdout(), "{value:#}").context("standard output")
+}
+
+/// One call of the admin API. A problem document becomes the error's text.
+async fn call(admin: &Admin, method: Method, path: &str, body: Value) -> anyhow::Result<Value> {
+    let authority = admin.admin.authority().context("--admin: must be http://HOST:PORT")?;
+    if admin.admin.scheme_str() != Some("http") {
+        bail!("--admin {}: must be http://HOST:PORT", admin.admin);
+    }
+    let address = (authority.host(), authority.port_u16().unwrap_or(80));
+    let stream = tokio::net::TcpStream::connect(address)
+        .await
+        .with_context(|| format!("no admin API at {authority}: is `penstock serve` running there?"))?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    tokio::spawn(connection);
+    let mut request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header(header::HOST, authority.as_str())
+        .header(header::CONTENT_TYPE, "application/json");
+    if let Some(file) = &admin.token_file {
+        let token = std::fs::read_to_string(file).with_context(|| format!("--token-file {}", file.display()))?;
+        request = request.header(header::AUTHORIZATION, format!("Bearer {}", token.trim()));
+    }
+    let body = if body.is_null() { Bytes::new() } else { body.to_string().into() };
+    let response = sender.send_request(request.body(Full::new(body)).context("the sale's id cannot stand in a path")?).await?;
+    let status = response.status();
+    let bytes = response.into_body().collect().await?.to_bytes();
+    let document: Value = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+    match status {
+        StatusCode::OK | StatusCode::CREATED => Ok(document),
+        _ => bail!(
+            "{} ({}): {}",
+            document["title"].as_str().unwrap_or("the admin API refused"),
+            document["code"].as_str().unwrap_or(status.as_str()),
+            document["detail"].as_str().unwrap_or_default(),
+        ),
+    }
+}

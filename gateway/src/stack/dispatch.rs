@@ -1,0 +1,124 @@
+//! The innermost part: hands the request to where its route leads.
+
+use std::rc::Rc;
+
+use axum::body::Body as AxumBody;
+use http::{
+    HeaderValue, Request, Response, StatusCode,
+    header::LOCATION,
+};
+use http_body::Body as _;
+use http_body_util::Limited;
+use limiter::rate::ClientIp;
+use tokio::runtime::Handle as Runtime;
+use tower::ServiceExt;
+
+use super::Handle;
+use crate::{
+    body::{Body, RequestBody},
+    core::{Core, RouteTarget},
+    exchange::{Exchange, host_of},
+    forward, headers,
+    problem::Problem,
+    upgrade,
+};
+
+/// Hands requests to upstreams and handlers.
+#[derive(Debug)]
+pub struct Dispatch {
+    core: Rc<Core>,
+}
+
+impl Dispatch {
+    /// To the targets of this core.
+    pub fn new(core: &Rc<Core>) -> Self {
+        Self {
+            core: Rc::clone(core),
+        }
+    }
+}
+
+impl Handle for Dispatch {
+    async fn handle<'a>(&'a self, exchange: Exchange<'a>) -> Response<Body> {
+        let Some(route) = exchange.route else {
+            let problem = match exchange.has_other_method {
+                true => Problem::MethodNotAllowed,
+                false => Problem::NoRoute,
+            };
+            return problem.response();
+        };
+        match &route.target {
+            RouteTarget::Upstream(upstream) if headers::wants_upgrade(&exchange.head.headers) => {
+                // Boxed: rare, and its future must not make everybody else's larger.
+                Box::pin(upgrade::upgrade(&self.core, upstream, exchange)).await
+            }
+            RouteTarget::Upstream(upstream) => forward::forward(&self.core, upstream, exchange).await,
+            RouteTarget::Handler { router, runtime } => {
+                let pause = self.core.shared.config.server.body_timeout;
+                let request = to_handler(exchange, route.max_body, pause);
+                Box::pin(call(router.clone(), runtime.as_ref(), request)).await
+            }
+            RouteTarget::Absent => Problem::NotReady.response(),
+            RouteTarget::Redirect { to, status } => redirect(&exchange, to, *status),
+        }
+    }
+}
+
+/// The request in axum's types. The body keeps streaming; beyond the limit, axum's extractors answer 413.
+fn to_handler(exchange: Exchange<'_>, limit: u64, pause: std::time::Duration) -> Request<AxumBody> {
+    let body = match exchange.body.is_end_stream() {
+        true => AxumBody::empty(),
+        false => {
+            let body = RequestBody::new(exchange.body, u64::MAX, pause);
+            AxumBody::new(Limited::new(body, usize::try_from(limit).unwrap_or(usize::MAX)))
+        }
+    };
+    let mut request = Request::from_parts(exchange.head, body);
+    request.extensions_mut().insert(ClientIp(exchange.client_ip));
+    request
+}
+
+/// Calls a router here, or on another runtime when its work belongs there.
+async fn call(
+    router: axum::Router,
+    runtime: Option<&Runtime>,
+    request: Request<AxumBody>,
+) -> Response<Body> {
+    let answer = router.oneshot(request);
+    let response = match runtime {
+        None => answer.await,
+        // Not aborted when the client leaves: a payment that has begun is finished.
+        Some(runtime) => match runtime.spawn(answer).await {
+            Ok(response) => response,
+            // It panicked, and the panic was reported there.
+            Err(_) => return Problem::HandlerFailed.response(),
+        },
+    };
+    match response {
+        Ok(response) => response.map(Body::Handler),
+        Err(never) => match never {},
+    }
+}
+
+fn redirect(exchange: &Exchange<'_>, to: &str, status: StatusCode) -> Response<Body> {
+    let path = exchange.head.uri.path_and_query().map_or("/", |path| path.as_str());
+    let location = match to {
+        "https" => {
+            let host = host_of(&exchange.head).unwrap_or_default();
+            let name = host.rsplit_once(':').map_or(host, |(name, port)| {
+                if port.bytes().all(|digit| digit.is_ascii_digit()) { name } else { host }
+            });
+            format!("https://{name}{path}")
+        }
+        origin => format!("{origin}{path}"),
+    };
+    match HeaderValue::try_from(location) {
+        Ok(location) => {
+            let mut response = Response::new(Body::EMPTY);
+            *response.status_mut() = status;
+            response.headers_mut().insert(LOCATION, location);
+            response
+        }
+        Err(_) => Problem::BadRequest.response(),
+    }
+}

@@ -1,0 +1,155 @@
+//! The layers that refuse by quantity: the size of a body, the rate of a client. Neither waits nor boxes anything.
+
+use std::future::ready;
+
+use futures_util::future::Either;
+use http::{HeaderMap, HeaderName, HeaderValue, Response, header::CONTENT_LENGTH};
+use limiter::rate::{Decision, HeaderKey, Limited, RateKey, RateLimiter, policy_field, remaining_field};
+use std::sync::Arc;
+use tower_layer::Layer;
+
+use super::Handle;
+use crate::{
+    body::Body,
+    config::{self, values::LimitKey},
+    exchange::Exchange,
+    problem::Problem,
+};
+
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+
+/// A token bucket as routes use it. Shared by all cores, so that a client has one bucket and not one per core.
+#[derive(Debug)]
+pub struct Bucket {
+    /// Its configuration.
+    pub config: config::Limit,
+    /// The buckets.
+    pub limiter: RateLimiter,
+    key: Key,
+    policy: HeaderValue,
+}
+
+#[derive(Debug)]
+enum Key {
+    Ip,
+    Header(HeaderName, HeaderKey),
+}
+
+impl Bucket {
+    /// The buckets of a limit, all full.
+    pub fn new(config: config::Limit, now: tokio::time::Instant) -> Self {
+        let capacity = std::num::NonZeroUsize::new(config.max_keys).unwrap_or(std::num::NonZeroUsize::MIN);
+        Self {
+            limiter: RateLimiter::new(config.quota, capacity, now),
+            key: match &config.key {
+                LimitKey::Ip => Key::Ip,
+                LimitKey::Header(name) => Key::Header(name.clone(), HeaderKey::new(name.clone())),
+            },
+            policy: policy_field(&config.name, config.quota),
+            config,
+        }
+    }
+
+    fn check(&self, exchange: &Exchange<'_>) -> Decision {
+        let key = match &self.key {
+            Key::Ip => RateKey::from_ip(exchange.client_ip),
+            Key::Header(name, key) => match exchange.head.headers.get(name) {
+                Some(value) => key.key_of(value.as_bytes()),
+                None => RateKey::ABSENT,
+            },
+        };
+        self.limiter.check(key, exchange.started)
+    }
+
+    fn refuse(&self, limited: Limited) -> Response<Body> {
+        let mut response = Problem::Limited(limited.retry_after).response();
+        let headers = response.headers_mut();
+        headers.insert(RATE_LIMIT, limited.field(&self.config.name));
+        headers.insert(RATE_LIMIT_POLICY, self.policy.clone());
+        response
+    }
+
+    fn report(&self, headers: &mut HeaderMap, remaining: u32) {
+        headers.append(RATE_LIMIT, remaining_field(&self.config.name, remaining));
+        headers.append(RATE_LIMIT_POLICY, self.policy.clone());
+    }
+}
+
+/// Makes [`RateLimit`].
+#[derive(Clone, Copy, Debug)]
+pub struct RateLimitLayer;
+
+/// Draws from the buckets of the request's route, in the order the route names them.
+#[derive(Debug)]
+pub struct RateLimit<S> {
+    inner: S,
+}
+
+impl<S> Layer<S> for RateLimitLayer {
+    type Service = RateLimit<S>;
+
+    fn layer(&self, inner: S) -> RateLimit<S> {
+        RateLimit { inner }
+    }
+}
+
+impl<S: Handle> Handle for RateLimit<S> {
+    fn handle<'a>(&'a self, exchange: Exchange<'a>) -> impl Future<Output = Response<Body>> + 'a {
+        let buckets: &'a [Arc<Bucket>] = exchange.route.map_or(&[], |route| &route.limits);
+        let mut report = None;
+        for bucket in buckets {
+            match bucket.check(&exchange) {
+                Decision::Limited(limited) => return Either::Left(ready(bucket.refuse(limited))),
+                Decision::Allowed { remaining } if bucket.config.report => {
+                    report = Some((bucket, remaining));
+                }
+                Decision::Allowed { .. } => {}
+            }
+        }
+        let answer = self.inner.handle(exchange);
+        match report {
+            None => Either::Right(Either::Left(answer)),
+            Some((bucket, remaining)) => Either::Right(Either::Right(async move {
+                let mut response = answer.await;
+                bucket.report(response.headers_mut(), remaining);
+                response
+            })),
+        }
+    }
+}
+
+/// Makes [`BodyLimit`].
+#[derive(Clone, Copy, Debug)]
+pub struct BodyLimitLayer;
+
+/// Refuses bodies that are announced as too large. Those that are not announced are cut off while streaming.
+#[derive(Debug)]
+pub struct BodyLimit<S> {
+    inner: S,
+}
+
+impl<S> Layer<S> for BodyLimitLayer {
+    type Service = BodyLimit<S>;
+
+    fn layer(&self, inner: S) -> BodyLimit<S> {
+        BodyLimit { inner }
+    }
+}
+
+impl<S: Handle> Handle for BodyLimit<S> {
+    fn handle<'a>(&'a self, exchange: Exchange<'a>) -> impl Future<Output = Response<Body>> + 'a {
+        let announced = exchange
+            .head
+            .headers
+            .get(CONTENT_LENGTH)
+            .and_then(|value| value.to_str().ok()?.parse::<u64>().ok())
+            .unwrap_or(0);
+        let is_too_large = exchange.route.is_some_and(|route| announced > route.max_body);
+        if is_too_large {
+            Either::Left(ready(Problem::BodyTooLarge.response()))
+        } else {
+            Either::Right(self.inner.handle(exchange))
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! The outermost layer: finds the route, and counts, times and logs every request to its response's last byte.
+
+use std::{
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll},
+    time::SystemTime,
+};
+
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode, Uri, header::CONNECTION};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use hyper::body::Incoming;
+use std::net::IpAddr;
+use tokio::time::Instant;
+use tower_layer::Layer;
+
+use super::{Handle, sanitise::client_ip};
+use crate::{
+    access_log::Line,
+    body::{Body, BodyError},
+    core::Core,
+    exchange::{Client, Exchange, host_of},
+    metrics::{Outcome, Protocol},
+    route::Found,
+};
+
+/// Makes [`Observe`].
+#[derive(Clone, Debug)]
+pub struct ObserveLayer {
+    core: Rc<Core>,
+}
+
+/// The whole stack: what hyper calls.
+#[derive(Debug)]
+pub struct Observe<S> {
+    inner: S,
+    core: Rc<Core>,
+}
+
+impl ObserveLayer {
+    /// Observes for this core.
+    pub fn new(core: &Rc<Core>) -> Self {
+        Self {
+            core: Rc::clone(core),
+        }
+    }
+}
+
+impl<S> Layer<S> for ObserveLayer {
+    type Service = Observe<S>;
+
+    fn layer(&self, inner: S) -> Observe<S> {
+        Observe {
+            inner,
+            core: Rc::clone(&self.core),
+        }
+    }
+}
+
+impl<S: Handle> Observe<S> {
+    /// Serves one request.
+    pub async fn serve(&self, request: Request<Incoming>, client: &Rc<Client>) -> Response<Observed> {
+        let started = Instant::now();
+        let (head, body) = request.into_parts();
+        let host = || host_of(&head).unwrap_or_default();
+        let found = self.core.table.find(host, head.uri.path(), &head.method);
+        let route = match found {
+            Found::Route(index) => Some(&self.core.routes[index]),
+            Found::OtherMethod | Found::Nothing => None,
+        };
+        let client_ip = client_ip(&head.headers, client, &self.core.shared.config.server.trusted_proxies);
+        let asked = self.core.lines.is_some().then(|| Asked {
+            method: head.method.clone(),
+            uri: head.uri.clone(),
+            client: client_ip,
+        });
+        let route_index = route.map_or(self.core.routes.len(), |route| route.index);
+        let mut watch = Watch::begin(&self.core, client, started, route_index, asked);
+        let exchange = Exchange {
+            head,
+            body,
+            client,
+            client_ip,
+            route,
+            has_other_method: found == Found::OtherMethod,
+            started,
+        };
+        let mut response = self.inner.handle(exchange).await;
+        watch.status = Some(response.status());
+        if client.protocol == Protocol::H2 {
+            // `close` is for HTTP/1.1; an HTTP/2 connection outlives a bad request.
+            response.headers_mut().remove(CONNECTION);
+        }
+        response.map(|body| Observed {
+            watch: watch.over(&body),
+            body,
+        })
+    }
+}
+
+/// A response's body with its watch.
+#[derive(Debug)]
+pub struct Observed {
+    body: Body,
+    watch: Watch,
+}
+
+/// One request from header to last byte. Dropped, it counts: as it ended, or as aborted if it did not.
+#[derive(Debug)]
+struct Watch {
+    core: Rc<Core>,
+    client: Rc<Client>,
+    started: Instant,
+    route: usize,
+    asked: Option<Asked>,
+    status: Option<StatusCode>,
+    is_complete: bool,
+    bytes: u64,
+}
+
+/// What the access log says about the request.
+#[derive(Debug)]
+struct Asked {
+    method: Method,
+    uri: Uri,
+    client: IpAddr,
+}
+
+impl Watch {
+    fn begin(
+        core: &Rc<Core>,
+        client: &Rc<Client>,
+        started: Instant,
+        route: usize,
+        asked: Option<Asked>,
+    ) -> Self {
+        core.meters.in_flight.up();
+        client.in_flight.set(client.in_flight.get() + 1);
+        client.has_served.set(true);
+        Self {
+            core: Rc::clone(core),
+            client: Rc::clone(client),
+            started,
+            route,
+            asked,
+            status: None,
+            is_complete: false,
+            bytes: 0,
+        }
+    }
+
+    /// A body without bytes is complete before hyper looks at it.
+    fn over(mut self, body: &Body) -> Self {
+        self.is_complete = body.is_end_stream();
+        self
+    }
+
+    fn log(&mut self, outcome: Outcome, took: std::time::Duration) {
+        let (Some(lines), Some(asked)) = (&self.core.lines, self.asked.take()) else {
+            return;
+        };
+        let is_refusal = matches!(self.status, Some(StatusCode::TOO_MANY_REQUESTS | StatusCode::CONFLICT));
+        let mut sampled = 1;
+        if is_refusal {
+            let seen = self.core.refusals.get();
+            self.core.refusals.set(seen + 1);
+            sampled = self.core.shared.config.log.sample_refusals;
+            if seen % sampled != 0 {
+                return;
+            }
+        }
+        lines.push(Line {
+            at: SystemTime::now(),
+            client: asked.client,
+            method: asked.method,
+            uri: asked.uri,
+            protocol: self.client.protocol,
+            route: self.core.route_name(self.route),
+            status: self.status,
+            outcome,
+            bytes: self.bytes,
+            took,
+            sampled,
+        });
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let now = Instant::now();
+        let took = now.saturating_duration_since(self.started);
+        let outcome = match self.status {
+            Some(status) if self.is_complete => Outcome::of(status),
+            _ => Outcome::Aborted,
+        };
+        self.core.meters.request(self.route, outcome, self.client.protocol, took);
+        self.core.meters.in_flight.down();
+        self.client.in_flight.set(self.client.in_flight.get() - 1);
+        self.client.idle_since.set(now);
+        self.log(outcome, took);
+    }
+}
+
+impl HttpBody for Observed {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.get_mut();
+        let frame = Pin::new(&mut this.body).poll_frame(cx);
+        match &frame {
+            Poll::Ready(Some(Ok(frame))) => {
+                this.watch.bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
+                this.watch.is_complete = this.body.is_end_stream();
+            }
+            Poll::Ready(None) => this.watch.is_complete = true,
+            Poll::Ready(Some(Err(_))) | Poll::Pending => {}
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

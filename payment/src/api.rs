@@ -1,0 +1,226 @@
+//! The HTTP face: `/v1/payment_intents…` in Stripe's form encoding, answered in Stripe's JSON.
+//!
+//! Order on a request: key → path → body → idempotency key → parameters → [`PaymentService`]. Whatever goes wrong comes out as one
+//! [`PaymentError`] and leaves through `error.rs`.
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    body::{Body, to_bytes},
+    extract::{Request, State},
+    response::Response,
+    routing::any,
+};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method,
+    header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
+    request::Parts,
+};
+
+use crate::{
+    error::PaymentError,
+    form::{Form, echo},
+    idempotency::{self, Answer, Key},
+    intent::{IntentId, service::Call},
+    params::{self, Cancel, ConfirmParams, Create, Page},
+    service::PaymentService,
+};
+
+const FORM: &str = "application/x-www-form-urlencoded";
+
+static REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
+static STRIPE_VERSION: HeaderName = HeaderName::from_static("stripe-version");
+static SHOULD_RETRY: HeaderName = HeaderName::from_static("stripe-should-retry");
+static REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static(idempotency::HEADER);
+
+/// The payments API, to be served at the root of its host: Stripe's SDKs take a host, not a prefix.
+///
+/// Every path below it is answered here, unknown ones with Stripe's error.
+pub fn router(service: Arc<PaymentService>) -> Router {
+    Router::new()
+        .route("/", any(serve))
+        .route("/{*path}", any(serve))
+        .with_state(service)
+}
+
+async fn serve(State(service): State<Arc<PaymentService>>, request: Request) -> Response {
+    let (head, body) = request.into_parts();
+    let request_id = service.ids.id("req_", service.now());
+    let answer = match dispatch(&service, &head, body, &request_id).await {
+        Ok(answer) => answer,
+        Err(error) => {
+            let answer = error.answer();
+            if answer.status >= 500 {
+                tracing::error!(%error, request_id, path = head.uri.path(), "payment request failed");
+            }
+            answer
+        }
+    };
+    if answer.is_replayed {
+        service.metrics.idempotent_replays.increment(1);
+    }
+    respond(answer, &head.headers, &request_id)
+}
+
+/// What the path asks for.
+enum Endpoint {
+    Create,
+    List,
+    Retrieve(IntentId),
+    Confirm(IntentId),
+    Cancel(IntentId),
+}
+
+async fn dispatch(
+    service: &Arc<PaymentService>,
+    head: &Parts,
+    body: Body,
+    request_id: &str,
+) -> Result<Answer, PaymentError> {
+    service.auth.check(&head.headers)?;
+    let endpoint = endpoint(&head.method, head.uri.path())?;
+    let query = || Form::parse(head.uri.query().unwrap_or_default().as_bytes());
+    match endpoint {
+        Endpoint::List => return service.list(&Page::parse(query()?)?).await,
+        Endpoint::Retrieve(id) => {
+            params::nothing_but_expand(query()?)?;
+            return service.retrieve(&id).await;
+        }
+        _ => {}
+    }
+    let form = read_form(&head.headers, body, service.config.body_limit).await?;
+    let key = match head.headers.get(&IDEMPOTENCY_KEY) {
+        None => None,
+        Some(key) => {
+            let (method, path) = (head.method.as_str(), head.uri.path());
+            Some(Key::new(key.as_bytes(), method, path, &form)?)
+        }
+    };
+    let call = Call {
+        request_id: request_id.to_owned(),
+        key,
+    };
+    match endpoint {
+        Endpoint::Create => {
+            let create = Create::parse(form, &service.config)?;
+            service.create(create, call).await
+        }
+        Endpoint::Confirm(id) => {
+            let params = ConfirmParams::parse(form)?;
+            service.confirm_existing(id, params, call).await
+        }
+        Endpoint::Cancel(id) => service.cancel(&id, &Cancel::parse(form)?, &call).await,
+        Endpoint::List | Endpoint::Retrieve(_) => unreachable!("answered above"),
+    }
+}
+
+fn endpoint(method: &Method, path: &str) -> Result<Endpoint, PaymentError> {
+    let unknown = || PaymentError::UnknownUrl {
+        method: method.to_string(),
+        path: echo(path),
+    };
+    let rest = path.trim_end_matches('/');
+    let rest = rest
+        .strip_prefix("/v1/payment_intents")
+        .ok_or_else(unknown)?;
+    let is_post = *method == Method::POST;
+    let is_get = *method == Method::GET;
+    let mut segments = rest.split('/');
+    // What follows the prefix is nothing, or begins with a slash.
+    if segments.next() != Some("") {
+        return Err(unknown());
+    }
+    let (id, action) = match (segments.next(), segments.next(), segments.next()) {
+        (None, ..) if is_post => return Ok(Endpoint::Create),
+        (None, ..) if is_get => return Ok(Endpoint::List),
+        (Some(id), action, None) => (id, action),
+        _ => return Err(unknown()),
+    };
+    let make: fn(IntentId) -> Endpoint = match action {
+        None if is_get => Endpoint::Retrieve,
+        Some("confirm") if is_post => Endpoint::Confirm,
+        Some("cancel") if is_post => Endpoint::Cancel,
+        _ => return Err(unknown()),
+    };
+    match IntentId::parse(id) {
+        Some(id) => Ok(make(id)),
+        None => Err(PaymentError::NoSuchIntent {
+            id: echo(id),
+            param: None,
+        }),
+    }
+}
+
+async fn read_form(headers: &HeaderMap, body: Body, limit: usize) -> Result<Form, PaymentError> {
+    let body = to_bytes(body, limit)
+        .await
+        .map_err(|error| match is_over_limit(&error) {
+            true => PaymentError::BodyTooLarge { limit },
+            false => PaymentError::Malformed {
+                message: "The request body could not be read.",
+            },
+        })?;
+    let is_form = match headers.get(CONTENT_TYPE) {
+        None => true,
+        Some(value) => value
+            .to_str()
+            .ok()
+            .and_then(|value| value.split(';').next())
+            .is_some_and(|media| media.trim().eq_ignore_ascii_case(FORM)),
+    };
+    if !is_form && !body.is_empty() {
+        return Err(PaymentError::Malformed {
+            message: "The request body must be application/x-www-form-urlencoded.",
+        });
+    }
+    Form::parse(&body)
+}
+
+/// Looks through the wrappers for the limit's own error.
+fn is_over_limit(error: &axum::Error) -> bool {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if error.is::<http_body_util::LengthLimitError>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+fn respond(answer: Answer, asked: &HeaderMap, request_id: &str) -> Response {
+    let mut response = Response::new(Body::from(answer.body));
+    *response.status_mut() = http::StatusCode::from_u16(answer.status)
+        .expect("statuses come from the table in error.rs or from a stored answer");
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if let Ok(id) = HeaderValue::from_str(request_id) {
+        headers.insert(&REQUEST_ID, id);
+    }
+    for name in [&STRIPE_VERSION, &IDEMPOTENCY_KEY] {
+        if let Some(value) = asked.get(name) {
+            headers.insert(name, value.clone());
+        }
+    }
+    if answer.is_replayed {
+        headers.insert(&REPLAYED, HeaderValue::from_static("true"));
+    }
+    if let Some(should_retry) = answer.should_retry {
+        let value = if should_retry { "true" } else { "false" };
+        headers.insert(&SHOULD_RETRY, HeaderValue::from_static(value));
+    }
+    if let Some(after) = answer.retry_after {
+        // Rounded up: a client that comes a moment early is refused again.
+        let seconds = after.as_millis().div_ceil(1000).max(1);
+        if let Ok(seconds) = HeaderValue::from_str(&seconds.to_string()) {
+            headers.insert(RETRY_AFTER, seconds);
+        }
+    }
+    if answer.status == 401 {
+        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    response
+}

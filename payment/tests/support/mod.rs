@@ -1,0 +1,149 @@
+//! What the tests share: databases, a shop to pay for, a channel that does as it is told, and a client.
+
+mod channel;
+mod client;
+mod db;
+mod postgres;
+mod shop;
+
+pub use self::{
+    channel::{Next, ScriptedChannel},
+    client::{Api, Reply},
+    db::Db,
+    shop::Shop,
+};
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicI64, Ordering},
+};
+
+use payment::{Config, Participant, PaymentService};
+
+/// The secret key of every test.
+pub const KEY: &str = "sk_test_penstock";
+
+/// Runs each named test on both engines.
+macro_rules! on_both_engines {
+    ($($name:ident),* $(,)?) => {
+        mod sqlite {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $name() {
+                    super::$name(crate::support::Db::sqlite().await).await;
+                }
+            )*
+        }
+
+        mod postgres {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $name() {
+                    super::$name(crate::support::Db::postgres().await).await;
+                }
+            )*
+        }
+    };
+}
+pub(crate) use on_both_engines;
+
+/// A whole payments stack over one database.
+pub struct Stack {
+    pub api: Api,
+    pub service: Arc<PaymentService>,
+    pub channel: Arc<ScriptedChannel>,
+    pub shop: Arc<Shop>,
+    pub now_ms: Arc<AtomicI64>,
+    pub db: Db,
+}
+
+impl Stack {
+    /// With orders in the same database.
+    pub async fn new(db: Db) -> Self {
+        Self::with_config(db, Config::for_key(KEY)).await
+    }
+
+    pub async fn with_config(db: Db, config: Config) -> Self {
+        payment::migrate(&db.pool).await.unwrap();
+        let shop = Arc::new(Shop::new(db.pool.clone()).await);
+        let channel = Arc::new(ScriptedChannel::default());
+        let now_ms = Arc::new(AtomicI64::new(1_760_000_000_000));
+        let service = Self::service(&db, config, &shop, &channel, &now_ms, 1);
+        Self {
+            api: Api::new(payment::router(Arc::clone(&service)), KEY),
+            service,
+            channel,
+            shop,
+            now_ms,
+            db,
+        }
+    }
+
+    fn service(
+        db: &Db,
+        config: Config,
+        shop: &Arc<Shop>,
+        channel: &Arc<ScriptedChannel>,
+        now_ms: &Arc<AtomicI64>,
+        seed: u8,
+    ) -> Arc<PaymentService> {
+        let clock = Arc::clone(now_ms);
+        PaymentService::with_channel(
+            config,
+            db.pool.clone(),
+            Some(Arc::clone(shop) as Arc<dyn Participant>),
+            Arc::clone(channel) as Arc<dyn payment::channel::Channel>,
+            Arc::new(move || clock.load(Ordering::Relaxed)),
+            [seed; 32],
+        )
+    }
+
+    /// The same database after the process that used it died: a new service, nothing remembered.
+    pub fn restart(&mut self) {
+        let config = Config::for_key(KEY);
+        let (channel, now) = (&self.channel, &self.now_ms);
+        self.service = Self::service(&self.db, config, &self.shop, channel, now, 2);
+        self.api = Api::new(payment::router(Arc::clone(&self.service)), KEY);
+    }
+
+    /// Lets wall-clock time pass.
+    pub fn advance(&self, ms: i64) {
+        self.now_ms.fetch_add(ms, Ordering::Relaxed);
+    }
+
+    /// One pass of the resolver, now.
+    pub async fn resolve(&self) -> usize {
+        let now_ms = self.now_ms.load(Ordering::Relaxed);
+        self.service.resolve_unknown(now_ms).await.unwrap()
+    }
+
+    /// An intent of 19.99 for a new order of that price; returns its id.
+    pub async fn intent_for(&self, order: &str) -> String {
+        self.shop.add(order, 1999).await;
+        let body = format!(
+            "amount=1999&currency=usd&payment_method=pm_card_visa&metadata[order]={order}"
+        );
+        let reply = self.api.post("/v1/payment_intents", &body).await;
+        assert_eq!(reply.status, 200, "{}", reply.json);
+        reply.text("id")
+    }
+
+    pub async fn confirm(&self, intent: &str) -> Reply {
+        let path = format!("/v1/payment_intents/{intent}/confirm");
+        self.api.post(&path, "").await
+    }
+
+    /// Every invariant the database can show.
+    pub async fn assert_sound(&self) {
+        assert_eq!(self.service.check().await.unwrap(), []);
+    }
+
+    /// What the merchant was paid and kept, by the entries: posted, and still pending.
+    pub async fn merchant_money(&self) -> (i64, i64) {
+        let sum = |columns: &'static str| self.db.int(columns);
+        (
+            sum("SELECT CAST(COALESCE(SUM(posted_credit - posted_debit), 0) AS BIGINT) FROM pay_entries WHERE account LIKE 'merchant:%'").await,
+            sum("SELECT CAST(COALESCE(SUM(pending_credit - pending_debit), 0) AS BIGINT) FROM pay_entries WHERE account LIKE 'merchant:%'").await,
+        )
+    }
+}

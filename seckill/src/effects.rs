@@ -1,0 +1,154 @@
+//! Tells the stock store what the ledger has decided: units to take back, units to count as sold.
+//!
+//! The ledger writes an effect in the transaction that decided it; this worker repeats it until the store has answered. The
+//! store does each once per order, so a crash between the store's answer and the removal of the row changes nothing.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::future::BoxFuture;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, warn};
+
+use crate::{
+    ids::{OrderId, SegmentId},
+    ledger::{Action, LedgerError, OrderLedger},
+    reconcile::{Invariant, Violations},
+    settlement::Backoff,
+    store::{Confirm, Release, StockError, StockStore},
+};
+
+/// Orders told in one call of the store.
+const BATCH: usize = 256;
+/// Upper bound of the wait for an effect that another node wrote.
+const POLL: Duration = Duration::from_millis(250);
+/// The waits while the store does not answer.
+const BACKOFF: Backoff = Backoff { first: Duration::from_millis(50), max: Duration::from_secs(5) };
+
+/// Told of each segment whose units went back, after the store has them: clears "sold out".
+pub type ReleaseListener = Arc<dyn Fn(SegmentId) -> BoxFuture<'static, ()> + Send + Sync>;
+
+/// Why a round stopped. What was not applied stays pending.
+#[derive(Debug, thiserror::Error)]
+pub enum EffectsError {
+    /// The ledger gave no answer.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// The store gave no answer for at least one segment; the others were done.
+    #[error("effects of {segment} not applied: {source}")]
+    Store {
+        /// Which segment.
+        segment: SegmentId,
+        /// What the store said.
+        source: StockError,
+    },
+}
+
+/// Applies effects; one per node is enough, more do no harm.
+#[derive(Clone)]
+pub struct Effects {
+    store: Arc<dyn StockStore>,
+    ledger: OrderLedger,
+    violations: Violations,
+    on_released: ReleaseListener,
+}
+
+impl Effects {
+    /// Joins the parts.
+    pub fn new(
+        store: Arc<dyn StockStore>,
+        ledger: OrderLedger,
+        violations: Violations,
+        on_released: ReleaseListener,
+    ) -> Self {
+        Self { store, ledger, violations, on_released }
+    }
+
+    /// Applies effects as they come, until `shutdown`.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let mut failures = 0;
+        while !shutdown.is_cancelled() {
+            let wait = match self.apply_pending().await {
+                Ok(_) => {
+                    failures = 0;
+                    POLL
+                }
+                Err(error) => {
+                    failures += 1;
+                    warn!(%error, failures, "effects pending");
+                    BACKOFF.wait(failures, rand::random())
+                }
+            };
+            tokio::select! {
+                () = shutdown.cancelled() => {}
+                () = async {
+                    // After a failure the bell does not shorten the wait.
+                    if failures > 0 { tokio::time::sleep(wait).await } else { self.ledger.effects_due(wait).await }
+                } => {}
+            }
+        }
+    }
+
+    /// One round over everything that is pending; answers how many effects were done. A segment that the store cannot answer
+    /// for does not hold up the others.
+    pub async fn apply_pending(&self) -> Result<usize, EffectsError> {
+        let mut done = 0;
+        let mut failed = None;
+        for segment in self.ledger.segments_with_effects().await? {
+            loop {
+                match self.apply_batch(&segment).await {
+                    Ok(0) => break,
+                    Ok(applied) => done += applied,
+                    Err(EffectsError::Store { segment, source }) => {
+                        failed.get_or_insert(EffectsError::Store { segment, source });
+                        break;
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        failed.map_or(Ok(done), Err)
+    }
+
+    async fn apply_batch(&self, segment: &SegmentId) -> Result<usize, EffectsError> {
+        let effects = self.ledger.effects(segment, BATCH).await?;
+        let of = |action: Action| -> Vec<OrderId> {
+            effects.iter().filter(|effect| effect.action == action).map(|effect| effect.order).collect()
+        };
+        let unanswered = |source| EffectsError::Store { segment: segment.clone(), source };
+
+        let sold = of(Action::Confirm);
+        if !sold.is_empty() {
+            let answers = self.store.confirm_many(segment, &sold).await.map_err(unanswered)?;
+            for (order, answer) in sold.iter().zip(answers) {
+                match answer {
+                    Confirm::Confirmed | Confirm::AlreadySold => {}
+                    // Paid in the ledger, given back in the store: its units may be sold again.
+                    Confirm::AlreadyReleased => self.violated(Invariant::Order4, segment, *order, "paid but released"),
+                    Confirm::Unknown => self.violated(Invariant::Order2, segment, *order, "paid but unknown"),
+                }
+            }
+            self.ledger.effects_done(Action::Confirm, &sold).await?;
+        }
+
+        let returned = of(Action::Release);
+        if !returned.is_empty() {
+            let answers = self.store.release_many(segment, &returned).await.map_err(unanswered)?;
+            for (order, answer) in returned.iter().zip(answers) {
+                match answer {
+                    Release::Released | Release::AlreadyReleased => {}
+                    Release::AlreadySold => self.violated(Invariant::Order4, segment, *order, "released but sold"),
+                    // A store that lost its last writes no longer holds these units: there is nothing to give back.
+                    Release::Unknown => warn!(%segment, %order, "released order is unknown to the store"),
+                }
+            }
+            self.ledger.effects_done(Action::Release, &returned).await?;
+            (self.on_released)(segment.clone()).await;
+        }
+        Ok(effects.len())
+    }
+
+    fn violated(&self, invariant: Invariant, segment: &SegmentId, order: OrderId, what: &'static str) {
+        error!(invariant = invariant.name(), %segment, %order, what, "ledger and store disagree");
+        self.violations.count(invariant);
+    }
+}

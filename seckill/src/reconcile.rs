@@ -1,0 +1,273 @@
+//! Compares the store with the ledger and names what does not fit, by invariant. It repairs nothing.
+//!
+//! [`check`] is pure. [`Reconciler::run`] reads in an order that makes the comparison sound while a sale is running: store
+//! counts, then queue, then ledger. An order accepted before the first read is then in the queue or in the ledger, so "neither"
+//! is a loss. What needs a standstill (exact equality) is only compared when nothing moved and nothing is pending.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex},
+};
+
+use metrics::Counter;
+use serde::{Serialize, Serializer};
+
+use crate::{
+    ids::{SaleId, SkuId},
+    ledger::{LedgerError, LedgerReport, OrderLedger, SkuReport},
+    sale::Sale,
+    store::{QueueDepth, Snapshot, StockError, StockStore},
+};
+
+macro_rules! invariants {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal,)*) => {
+        /// The invariants of stock and orders, by the names of `docs/invariants.md`.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Invariant {
+            $($(#[$doc])* $variant,)*
+        }
+
+        impl Invariant {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+
+            /// The name.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)*
+                }
+            }
+        }
+    };
+}
+
+invariants! {
+    /// No oversell.
+    Stock1 = "INV-STOCK-1",
+    /// available + reserved + sold = stock + restocks.
+    Stock2 = "INV-STOCK-2",
+    /// A buyer's live units are within the limit.
+    Buyer1 = "INV-BUYER-1",
+    /// No order without deduction, no deduction without order.
+    Order2 = "INV-ORDER-2",
+    /// An acknowledged order is never lost.
+    Order3 = "INV-ORDER-3",
+    /// Returned at most once, never after paid.
+    Order4 = "INV-ORDER-4",
+    /// Nothing is sold outside the window.
+    Window1 = "INV-WINDOW-1",
+}
+
+impl Serialize for Invariant {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
+/// One thing that does not fit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// What was broken.
+    pub invariant: Invariant,
+    /// Where, and with which numbers.
+    pub detail: String,
+    /// The sku, or empty for the whole sale; with the invariant it tells a new finding from one already counted.
+    #[serde(skip)]
+    subject: String,
+}
+
+/// What was read of one segment.
+#[derive(Debug, Clone)]
+pub struct SegmentReading {
+    /// The store's counts before the ledger was read.
+    pub before: Snapshot,
+    /// The queue, read after `before`.
+    pub depth: QueueDepth,
+    /// The store's counts after the ledger was read.
+    pub after: Snapshot,
+}
+
+impl SegmentReading {
+    /// Whether the segment stood still and had nothing on its way.
+    fn is_quiet(&self) -> bool {
+        self.before == self.after && self.depth.entries == 0
+    }
+}
+
+/// Names everything that does not fit. Pure: the same readings give the same findings.
+pub fn check(readings: &[SegmentReading], ledger: &LedgerReport) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for reading in readings {
+        for snapshot in [&reading.before, &reading.after] {
+            check_store(snapshot, &mut findings);
+        }
+    }
+    findings.dedup();
+    for line in &ledger.skus {
+        check_ledger(line, &mut findings);
+        let of_sku: Vec<_> = readings.iter().filter(|reading| reading.before.spec.id.sku == line.sku).collect();
+        if !of_sku.is_empty() {
+            check_together(&of_sku, line, ledger, &mut findings);
+        }
+    }
+    if ledger.outside_window > 0 {
+        let detail = format!("{} orders were accepted outside the window", ledger.outside_window);
+        findings.push(Finding { invariant: Invariant::Window1, detail, subject: String::new() });
+    }
+    for over in &ledger.over_limit {
+        let detail = format!("buyer {} holds {} units of {}", over.buyer, over.units, over.sku);
+        findings.push(Finding { invariant: Invariant::Buyer1, subject: format!("{}/{}", over.sku, over.buyer), detail });
+    }
+    findings
+}
+
+fn found(findings: &mut Vec<Finding>, invariant: Invariant, sku: &SkuId, detail: String) {
+    findings.push(Finding { invariant, detail: format!("{sku}: {detail}"), subject: sku.to_string() });
+}
+
+fn check_store(snapshot: &Snapshot, findings: &mut Vec<Finding>) {
+    let sku = &snapshot.spec.id.sku;
+    let stock = snapshot.spec.stock + snapshot.restocked;
+    let taken = snapshot.reserved + snapshot.sold;
+    if taken > stock {
+        found(findings, Invariant::Stock1, sku, format!("the store has {taken} units taken of {stock}"));
+    }
+    if snapshot.available + taken != stock {
+        let Snapshot { available, reserved, sold, .. } = snapshot;
+        let detail = format!("available {available} + reserved {reserved} + sold {sold} is not stock {stock}");
+        found(findings, Invariant::Stock2, sku, detail);
+    }
+}
+
+fn check_ledger(line: &SkuReport, findings: &mut Vec<Finding>) {
+    let total = line.stock + line.restocked;
+    let live = line.reserved_units + line.paid_units;
+    if live > total || line.sold > total {
+        let detail = format!("the ledger has {live} live units, counted {}, of {total}", line.sold);
+        found(findings, Invariant::Stock1, &line.sku, detail);
+    }
+    if live != line.sold {
+        let detail = format!("the ledger counts {} units sold, its orders have {live}", line.sold);
+        found(findings, Invariant::Order2, &line.sku, detail);
+    }
+}
+
+fn check_together(readings: &[&SegmentReading], line: &SkuReport, ledger: &LedgerReport, findings: &mut Vec<Finding>) {
+    let sum = |part: fn(&SegmentReading) -> u64| readings.iter().map(|reading| part(reading)).sum::<u64>();
+    let accepted = sum(|reading| reading.before.accepted);
+    let waiting = sum(|reading| reading.depth.entries);
+    let recorded = line.orders + line.dead_letters;
+    if accepted > recorded + waiting {
+        let detail = format!("{accepted} orders accepted, {recorded} recorded, {waiting} waiting");
+        found(findings, Invariant::Order3, &line.sku, detail);
+    }
+    // A restock reaches the ledger first; the store may have it a moment later, never the other way.
+    let store_stock = sum(|reading| reading.before.spec.stock + reading.before.restocked);
+    let total = line.stock + line.restocked;
+    if store_stock > total {
+        found(findings, Invariant::Stock2, &line.sku, format!("the store sells {store_stock} units, the ledger {total}"));
+    }
+    if !readings.iter().all(|reading| reading.is_quiet()) || ledger.effects_pending > 0 {
+        return;
+    }
+    let recorded_late = sum(|reading| reading.after.accepted);
+    if recorded > recorded_late {
+        let detail = format!("{recorded} orders recorded, only {recorded_late} accepted");
+        found(findings, Invariant::Order2, &line.sku, detail);
+    }
+    let pairs = [
+        ("reserved", sum(|reading| reading.after.reserved), line.reserved_units),
+        ("sold", sum(|reading| reading.after.sold), line.paid_units),
+    ];
+    for (what, in_store, in_ledger) in pairs {
+        if in_store != in_ledger {
+            let detail = format!("{in_store} units {what} in the store, {in_ledger} in the ledger");
+            found(findings, Invariant::Order2, &line.sku, detail);
+        }
+    }
+}
+
+/// Why a sale could not be compared.
+#[derive(Debug, thiserror::Error)]
+pub enum ReconcileError {
+    /// The ledger gave no answer.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// The store gave no answer.
+    #[error(transparent)]
+    Store(#[from] StockError),
+}
+
+/// Reads both sides and compares them.
+#[derive(Clone)]
+pub struct Reconciler {
+    store: Arc<dyn StockStore>,
+    ledger: OrderLedger,
+    violations: Violations,
+}
+
+impl Reconciler {
+    /// Joins the parts.
+    pub fn new(store: Arc<dyn StockStore>, ledger: OrderLedger, violations: Violations) -> Self {
+        Self { store, ledger, violations }
+    }
+
+    /// Compares one sale. Changes nothing but the counters, and those only for what was not found before.
+    pub async fn run(&self, sale: &Sale) -> Result<Vec<Finding>, ReconcileError> {
+        let specs = sale.segment_specs();
+        let mut before = Vec::with_capacity(specs.len());
+        for spec in &specs {
+            let snapshot = self.store.snapshot(&spec.id).await?;
+            before.push((snapshot, self.store.depth(&spec.id).await?));
+        }
+        let ledger = self.ledger.report(&sale.id).await?.unwrap_or_default();
+        let mut readings = Vec::with_capacity(specs.len());
+        for (spec, (before, depth)) in specs.iter().zip(before) {
+            readings.push(SegmentReading { before, depth, after: self.store.snapshot(&spec.id).await? });
+        }
+        let findings = check(&readings, &ledger);
+        self.violations.record(&sale.id, &findings);
+        Ok(findings)
+    }
+}
+
+/// `penstock_invariant_violations_total`, one series per invariant. Clones share what was found.
+#[derive(Clone)]
+pub struct Violations {
+    counters: Arc<HashMap<Invariant, Counter>>,
+    /// Findings already counted: a second run over the same fault counts nothing. Bounded by sales × skus × invariants.
+    known: Arc<Mutex<HashSet<(SaleId, Invariant, String)>>>,
+}
+
+impl Violations {
+    /// Registers all series.
+    pub fn new() -> Self {
+        let counter = |invariant: &Invariant| {
+            (*invariant, metrics::counter!("penstock_invariant_violations_total", "invariant" => invariant.name()))
+        };
+        Self { counters: Arc::new(Invariant::ALL.iter().map(counter).collect()), known: Arc::default() }
+    }
+
+    /// One violation was seen as it happened.
+    pub fn count(&self, invariant: Invariant) {
+        if let Some(counter) = self.counters.get(&invariant) {
+            counter.increment(1);
+        }
+    }
+
+    fn record(&self, sale: &SaleId, findings: &[Finding]) {
+        let mut known = self.known.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        for finding in findings {
+            if known.insert((sale.clone(), finding.invariant, finding.subject.clone())) {
+                tracing::error!(%sale, invariant = finding.invariant.name(), detail = finding.detail, "invariant broken");
+                self.count(finding.invariant);
+            }
+        }
+    }
+}
+
+impl Default for Violations {
+    fn default() -> Self {
+        Self::new()
+    }
+}

@@ -1,0 +1,66 @@
+//! What settlement counts; every series exists from the start.
+
+use std::time::Duration;
+
+use metrics::{Counter, Gauge, Histogram};
+
+use crate::ledger::Settled;
+
+/// Handles, resolved once.
+#[derive(Clone)]
+pub struct SettlementMetrics {
+    settled: Counter,
+    duplicate: Counter,
+    refused: Counter,
+    dead: Counter,
+    batch_seconds: Histogram,
+    queue_depth: Gauge,
+    oldest_age_seconds: Gauge,
+}
+
+impl SettlementMetrics {
+    /// Registers the series.
+    pub fn new() -> Self {
+        let orders = |outcome: &'static str| metrics::counter!("penstock_settlement_orders_total", "outcome" => outcome);
+        Self {
+            settled: orders("settled"),
+            duplicate: orders("duplicate"),
+            refused: orders("refused"),
+            dead: orders("dead"),
+            batch_seconds: metrics::histogram!("penstock_settlement_batch_seconds"),
+            queue_depth: metrics::gauge!("penstock_settlement_queue_depth"),
+            oldest_age_seconds: metrics::gauge!("penstock_settlement_oldest_age_seconds"),
+        }
+    }
+
+    /// One order went through the ledger.
+    pub fn settled(&self, outcome: Settled) {
+        match outcome {
+            Settled::Settled => self.settled.increment(1),
+            Settled::Duplicate => self.duplicate.increment(1),
+            Settled::Refused => self.refused.increment(1),
+        }
+    }
+
+    /// Entries were set aside.
+    pub fn dead(&self, entries: usize) {
+        self.dead.increment(entries as u64);
+    }
+
+    /// One batch took this long.
+    pub fn batch(&self, took: Duration) {
+        self.batch_seconds.record(took.as_secs_f64());
+    }
+
+    /// What waits, over all segments.
+    pub fn queue(&self, entries: u64, oldest_age_ms: u64) {
+        self.queue_depth.set(entries as f64);
+        self.oldest_age_seconds.set(oldest_age_ms as f64 / 1000.0);
+    }
+}
+
+impl Default for SettlementMetrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}

@@ -1,0 +1,187 @@
+//! Moves accepted orders from the stock store's queue into the order ledger, each exactly once in effect.
+//!
+//! One worker per segment: pull → [`OrderLedger::settle`] → acknowledge, in that order, so that a crash at any point only leads
+//! to a repetition, which the ledger recognises. The supervisor here starts a worker for each segment that appears, replaces
+//! one that died, and measures the queues.
+
+mod backoff;
+mod metrics;
+mod worker;
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{Notify, watch},
+    task::{Id, JoinHandle, JoinSet},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, warn};
+
+use crate::{clock::WallClock, ids::SegmentId, ledger::OrderLedger, reconcile::Violations, store::StockStore};
+
+pub use self::{backoff::Backoff, metrics::SettlementMetrics};
+use self::worker::Worker;
+
+/// Large enough that one commit serves many orders, small enough that a retry of it is cheap.
+const BATCH: usize = 256;
+/// Upper bound of the wait for an order that nobody rang for: one accepted by another node, or reclaimed.
+const POLL: Duration = Duration::from_millis(250);
+/// A consumer that has not acknowledged for this long is taken for dead.
+const RECLAIM_AFTER: Duration = Duration::from_secs(30);
+/// An entry that the ledger refuses by itself is set aside at this delivery.
+const MAX_DELIVERIES: u32 = 5;
+/// How often the queues are measured, and dead workers replaced.
+const MEASURE_EVERY: Duration = Duration::from_secs(1);
+
+/// How settlement runs.
+#[derive(Debug, Clone)]
+pub struct SettlementConfig {
+    /// Who this node is among the consumers of a queue; keep it over restarts and unique among nodes.
+    pub consumer: String,
+    /// Most orders in one transaction.
+    pub batch: usize,
+    /// Longest wait between two looks at an empty queue.
+    pub poll: Duration,
+    /// When another consumer's entries are taken over.
+    pub reclaim_after: Duration,
+    /// At which delivery an entry that cannot be settled is set aside.
+    pub max_deliveries: u32,
+    /// The waits after failures of store or ledger.
+    pub backoff: Backoff,
+}
+
+impl SettlementConfig {
+    /// The defaults for a consumer.
+    pub fn new(consumer: impl Into<String>) -> Self {
+        Self {
+            consumer: consumer.into(),
+            batch: BATCH,
+            poll: POLL,
+            reclaim_after: RECLAIM_AFTER,
+            max_deliveries: MAX_DELIVERIES,
+            backoff: Backoff { first: Duration::from_millis(50), max: Duration::from_secs(5) },
+        }
+    }
+}
+
+/// The running settlement of a node.
+pub struct Settlement {
+    supervisor: JoinHandle<()>,
+}
+
+/// What every worker shares.
+pub struct Parts {
+    /// Where orders wait.
+    pub store: Arc<dyn StockStore>,
+    /// Where they go.
+    pub ledger: OrderLedger,
+    /// The time that settled orders carry.
+    pub clock: WallClock,
+    /// Rung (`notify_waiters`) when something was accepted.
+    pub accepted: Arc<Notify>,
+    /// Where over-admitted orders are counted.
+    pub violations: Violations,
+    /// How to run.
+    pub config: SettlementConfig,
+}
+
+impl Settlement {
+    /// Starts one worker for each segment of `segments`, now and as it changes, until `shutdown`.
+    pub fn start(parts: Parts, segments: watch::Receiver<Vec<SegmentId>>, shutdown: CancellationToken) -> Self {
+        let supervisor = Supervisor {
+            parts: Arc::new(parts),
+            metrics: SettlementMetrics::new(),
+            shutdown,
+            workers: JoinSet::new(),
+            running: HashMap::new(),
+        };
+        Self { supervisor: tokio::spawn(supervisor.run(segments)) }
+    }
+
+    /// Waits until all workers have ended their last batch; call it after the shutdown token was cancelled.
+    pub async fn stopped(self) {
+        if let Err(failed) = self.supervisor.await {
+            error!(%failed, "settlement supervisor ended badly");
+        }
+    }
+}
+
+struct Supervisor {
+    parts: Arc<Parts>,
+    metrics: SettlementMetrics,
+    shutdown: CancellationToken,
+    workers: JoinSet<()>,
+    /// Each worker's task, and the token that ends it alone when its segment goes.
+    running: HashMap<SegmentId, (Id, CancellationToken)>,
+}
+
+impl Supervisor {
+    async fn run(mut self, mut segments: watch::Receiver<Vec<SegmentId>>) {
+        let mut measure = tokio::time::interval(MEASURE_EVERY);
+        measure.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let wanted = segments.borrow_and_update().clone();
+            self.match_workers(wanted);
+            let watch_is_open = segments.has_changed().is_ok();
+            tokio::select! {
+                () = self.shutdown.cancelled() => break,
+                _ = segments.changed(), if watch_is_open => {}
+                _ = measure.tick() => self.measure().await,
+                Some(ended) = self.workers.join_next_with_id() => self.forget(ended),
+            }
+        }
+        while let Some(ended) = self.workers.join_next().await {
+            if let Err(failed) = ended {
+                error!(%failed, "settlement worker ended badly");
+            }
+        }
+    }
+
+    /// Starts what is missing and ends what is no longer wanted.
+    fn match_workers(&mut self, wanted: Vec<SegmentId>) {
+        let wanted: std::collections::HashSet<SegmentId> = wanted.into_iter().collect();
+        self.running.retain(|segment, (_, token)| {
+            let is_wanted = wanted.contains(segment);
+            if !is_wanted {
+                token.cancel();
+            }
+            is_wanted
+        });
+        for segment in wanted {
+            if self.running.contains_key(&segment) {
+                continue;
+            }
+            let token = self.shutdown.child_token();
+            let worker = Worker::new(segment.clone(), self.parts.clone(), self.metrics.clone(), token.clone());
+            let task = self.workers.spawn(worker.run());
+            self.running.insert(segment, (task.id(), token));
+        }
+    }
+
+    /// A worker that panicked is started again by the next [`Self::match_workers`].
+    fn forget(&mut self, ended: Result<(Id, ()), tokio::task::JoinError>) {
+        let id = match ended {
+            Ok((id, ())) => id,
+            Err(failed) => {
+                error!(%failed, "settlement worker died; starting another");
+                failed.id()
+            }
+        };
+        self.running.retain(|_, (task, _)| *task != id);
+    }
+
+    async fn measure(&self) {
+        let (mut entries, mut oldest_age_ms) = (0, 0);
+        for segment in self.running.keys() {
+            match self.parts.store.depth(segment).await {
+                Ok(depth) => {
+                    entries += depth.entries;
+                    oldest_age_ms = oldest_age_ms.max(depth.oldest_age_ms);
+                }
+                // The gauges keep their last values rather than fall to a comforting 0.
+                Err(error) => return warn!(%segment, %error, "queue depth unknown"),
+            }
+        }
+        self.metrics.queue(entries, oldest_age_ms);
+    }
+}

@@ -1,0 +1,197 @@
+//! The worker of one segment: pull → ledger → acknowledge. Entries in hand are kept through failures of the ledger; what the
+//! ledger refuses for its own sake is tried alone and in the end set aside, so that one bad entry never stops a queue.
+
+use std::{pin::pin, sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, warn};
+
+use super::{Parts, SettlementMetrics};
+use crate::{
+    ids::SegmentId,
+    ledger::{DeadLetter, LedgerError, Settled},
+    reconcile::Invariant,
+    store::{Position, QueueEntry, StockError, StoredOrder},
+};
+
+/// First pause after an empty look. One bell rings for all segments, so those that stay empty listen ever more seldom.
+const FIRST_PAUSE: Duration = Duration::from_millis(2);
+
+/// Entry of a batch whose order could be read.
+struct Readable {
+    position: Position,
+    deliveries: u32,
+    order: StoredOrder,
+}
+
+pub struct Worker {
+    segment: SegmentId,
+    parts: Arc<Parts>,
+    metrics: SettlementMetrics,
+    shutdown: CancellationToken,
+    /// Failures in a row.
+    failures: u32,
+    /// Empty looks in a row.
+    empty: u32,
+}
+
+impl Worker {
+    pub fn new(segment: SegmentId, parts: Arc<Parts>, metrics: SettlementMetrics, shutdown: CancellationToken) -> Self {
+        Self { segment, parts, metrics, shutdown, failures: 0, empty: 0 }
+    }
+
+    pub async fn run(mut self) {
+        let accepted = self.parts.accepted.clone();
+        while !self.shutdown.is_cancelled() {
+            // Listen before looking: what is accepted between the look and the wait still ends the wait.
+            let mut bell = pin!(accepted.notified());
+            bell.as_mut().enable();
+            let config = &self.parts.config;
+            let pulled =
+                self.parts.store.pull(&self.segment, &config.consumer, config.batch, config.reclaim_after).await;
+            match pulled {
+                Ok(entries) if entries.is_empty() => {
+                    self.failures = 0;
+                    let pause = FIRST_PAUSE.saturating_mul(1 << self.empty.min(16)).min(config.poll);
+                    self.empty += 1;
+                    let deadline = Instant::now() + config.poll;
+                    tokio::select! {
+                        () = self.shutdown.cancelled() => {}
+                        () = async {
+                            tokio::time::sleep(pause).await;
+                            let _ = tokio::time::timeout_at(deadline, bell).await;
+                        } => {}
+                    }
+                }
+                Ok(entries) => {
+                    self.failures = 0;
+                    self.empty = 0;
+                    self.process(entries).await;
+                }
+                Err(error) => {
+                    // The segment is opened by whoever loads the sales; until then there is nothing to say.
+                    if !matches!(error, StockError::NotOpen(_)) {
+                        warn!(segment = %self.segment, %error, "queue not readable");
+                    }
+                    self.back_off().await;
+                }
+            }
+        }
+    }
+
+    /// Takes a batch to its end: settled or set aside, then acknowledged. Returns early only at shutdown; what is not
+    /// acknowledged is handed out again.
+    async fn process(&mut self, entries: Vec<QueueEntry>) {
+        let started = Instant::now();
+        let mut letters = Vec::new();
+        let mut settleable = Vec::with_capacity(entries.len());
+        let mut done = Vec::with_capacity(entries.len());
+        for QueueEntry { position, deliveries, order } in entries {
+            match order {
+                Ok(order) => settleable.push(Readable { position, deliveries, order }),
+                Err(raw) => {
+                    letters.push(self.letter(position, "the entry cannot be read", raw));
+                    done.push(position);
+                }
+            }
+        }
+        loop {
+            match self.try_settle(&settleable, &mut letters, &mut done).await {
+                Ok(()) => break,
+                Err(error) => {
+                    warn!(segment = %self.segment, %error, failures = self.failures, "batch not settled, keeping it");
+                    self.back_off().await;
+                    if self.shutdown.is_cancelled() {
+                        return;
+                    }
+                }
+            }
+        }
+        self.metrics.dead(letters.len());
+        self.metrics.batch(started.elapsed());
+        loop {
+            match self.parts.store.ack(&self.segment, &done).await {
+                Ok(()) => break,
+                Err(error) => {
+                    warn!(segment = %self.segment, %error, "batch settled but not acknowledged");
+                    self.back_off().await;
+                    if self.shutdown.is_cancelled() {
+                        return;
+                    }
+                }
+            }
+        }
+        self.failures = 0;
+    }
+
+    /// One try. An error means that the ledger gave no answer and all of it can be repeated. `letters` and `done` are only
+    /// extended when the try succeeds.
+    async fn try_settle(
+        &self,
+        batch: &[Readable],
+        letters: &mut Vec<DeadLetter>,
+        done: &mut Vec<Position>,
+    ) -> Result<(), LedgerError> {
+        let now_ms = (self.parts.clock)();
+        let orders: Vec<StoredOrder> = batch.iter().map(|entry| entry.order.clone()).collect();
+        let mut new_letters = Vec::new();
+        let mut new_done = Vec::with_capacity(batch.len());
+        let mut outcomes = Vec::with_capacity(batch.len());
+        match self.parts.ledger.settle(&self.segment, &orders, now_ms).await {
+            Ok(settled) => {
+                outcomes = settled;
+                new_done.extend(batch.iter().map(|entry| entry.position));
+            }
+            Err(error) if error.is_transient() => return Err(error),
+            Err(error) => {
+                error!(segment = %self.segment, %error, "batch refused by the ledger, trying its orders alone");
+                for (entry, order) in batch.iter().zip(&orders) {
+                    match self.parts.ledger.settle(&self.segment, std::slice::from_ref(order), now_ms).await {
+                        Ok(settled) => {
+                            outcomes.extend(settled);
+                            new_done.push(entry.position);
+                        }
+                        Err(error) if error.is_transient() => return Err(error),
+                        // Not acknowledged: it comes again, and by then the cause may be mended.
+                        Err(error) if entry.deliveries < self.parts.config.max_deliveries => {
+                            warn!(segment = %self.segment, order = %order.order, deliveries = entry.deliveries, %error, "order refused by the ledger");
+                        }
+                        Err(error) => {
+                            let raw = format!("{order:?}");
+                            new_letters.push(self.letter(entry.position, &error.to_string(), raw));
+                            new_done.push(entry.position);
+                        }
+                    }
+                }
+            }
+        }
+        let all_letters: Vec<DeadLetter> = letters.iter().chain(&new_letters).cloned().collect();
+        if !all_letters.is_empty() {
+            self.parts.ledger.set_aside(&all_letters, now_ms).await?;
+            error!(segment = %self.segment, entries = all_letters.len(), "entries set aside");
+        }
+        letters.extend(new_letters);
+        done.extend(new_done);
+        for outcome in outcomes {
+            self.metrics.settled(outcome);
+            if outcome == Settled::Refused {
+                self.parts.violations.count(Invariant::Stock1);
+            }
+        }
+        Ok(())
+    }
+
+    fn letter(&self, position: Position, reason: &str, raw: String) -> DeadLetter {
+        DeadLetter { segment: self.segment.clone(), position: position.to_string(), reason: reason.to_owned(), raw }
+    }
+
+    async fn back_off(&mut self) {
+        self.failures = self.failures.saturating_add(1);
+        let wait = self.parts.config.backoff.wait(self.failures, rand::random());
+        tokio::select! {
+            () = self.shutdown.cancelled() => {}
+            () = tokio::time::sleep(wait) => {}
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! A stock store in memory whose clock, faults and lies the test controls. It admits whatever it is told to.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use seckill::{
+    clock::WallClock,
+    ids::{OrderId, SegmentId},
+    store::{
+        Confirm, Gate, Lookup, OrderState, Position, Purchase, QueueDepth, QueueEntry, Release, SegmentSpec, Snapshot,
+        StockError, StockStore, StoredOrder, Verdict,
+    },
+};
+
+struct Waiting {
+    position: Position,
+    order: Result<StoredOrder, String>,
+    deliveries: u32,
+    /// Who has it, since when.
+    taken: Option<(String, u64)>,
+}
+
+struct Segment {
+    snapshot: Snapshot,
+    orders: HashMap<OrderId, StoredOrder>,
+    queue: VecDeque<Waiting>,
+    next: u64,
+}
+
+pub struct MemoryStore {
+    clock: WallClock,
+    segments: Mutex<HashMap<SegmentId, Segment>>,
+    /// Every call fails while this is set.
+    pub is_down: AtomicBool,
+}
+
+impl MemoryStore {
+    pub fn new(clock: WallClock) -> Arc<Self> {
+        Arc::new(Self { clock, segments: Mutex::default(), is_down: AtomicBool::new(false) })
+    }
+
+    fn with<T>(&self, id: &SegmentId, act: impl FnOnce(&mut Segment) -> T) -> Result<T, StockError> {
+        if self.is_down.load(Ordering::SeqCst) {
+            return Err(StockError::Unavailable("down by the test".to_owned()));
+        }
+        let mut segments = self.segments.lock().unwrap();
+        segments.get_mut(id).map(act).ok_or_else(|| StockError::NotOpen(id.clone()))
+    }
+
+    /// Accepts an order as it is, whatever the stock says.
+    pub fn accept(&self, id: &SegmentId, order: StoredOrder) {
+        self.with(id, |segment| {
+            segment.snapshot.accepted += 1;
+            segment.snapshot.version += 1;
+            segment.snapshot.reserved += u64::from(order.quantity);
+            segment.snapshot.available = segment.snapshot.available.saturating_sub(u64::from(order.quantity));
+            segment.orders.insert(order.order, order.clone());
+            segment.push(Ok(order));
+        })
+        .unwrap();
+    }
+
+    /// Puts an entry on the queue that cannot be read.
+    pub fn poison(&self, id: &SegmentId) {
+        self.with(id, |segment| segment.push(Err("not an order\0".to_owned()))).unwrap();
+    }
+
+    /// Changes the counts behind everybody's back.
+    pub fn corrupt(&self, id: &SegmentId, change: impl FnOnce(&mut Snapshot)) {
+        self.with(id, |segment| change(&mut segment.snapshot)).unwrap();
+    }
+}
+
+impl Segment {
+    fn push(&mut self, order: Result<StoredOrder, String>) {
+        self.next += 1;
+        let position = Position { major: self.next, minor: 0 };
+        self.queue.push_back(Waiting { position, order, deliveries: 0, taken: None });
+    }
+}
+
+#[async_trait]
+impl StockStore for MemoryStore {
+    async fn open(&self, spec: &SegmentSpec) -> Result<Snapshot, StockError> {
+        let new = || Segment {
+            snapshot: Snapshot {
+                spec: spec.clone(),
+                gate: Gate::Open,
+                epoch: 1,
+                version: 1,
+                available: spec.stock,
+                reserved: 0,
+                sold: 0,
+                restocked: 0,
+                accepted: 0,
+            },
+            orders: HashMap::new(),
+            queue: VecDeque::new(),
+            next: 0,
+        };
+        Ok(self.segments.lock().unwrap().entry(spec.id.clone()).or_insert_with(new).snapshot.clone())
+    }
+
+    async fn buy_many(&self, _: &SegmentId, _: u64, _: Vec<Purchase>) -> Result<Vec<Verdict>, StockError> {
+        Err(StockError::Unavailable("tests call accept".to_owned()))
+    }
+
+    async fn release_many(&self, id: &SegmentId, orders: &[OrderId]) -> Result<Vec<Release>, StockError> {
+        self.with(id, |segment| {
+            let release = |id: &OrderId| {
+                let Some(order) = segment.orders.get_mut(id) else { return Release::Unknown };
+                match order.state {
+                    OrderState::Released => Release::AlreadyReleased,
+                    OrderState::Sold => Release::AlreadySold,
+                    OrderState::Reserved => {
+                        order.state = OrderState::Released;
+                        segment.snapshot.version += 1;
+                        segment.snapshot.reserved -= u64::from(order.quantity);
+                        segment.snapshot.available += u64::from(order.quantity);
+                        Release::Released
+                    }
+                }
+            };
+            orders.iter().map(release).collect()
+        })
+    }
+
+    async fn confirm_many(&self, id: &SegmentId, orders: &[OrderId]) -> Result<Vec<Confirm>, StockError> {
+        self.with(id, |segment| {
+            let confirm = |id: &OrderId| {
+                let Some(order) = segment.orders.get_mut(id) else { return Confirm::Unknown };
+                match order.state {
+                    OrderState::Released => Confirm::AlreadyReleased,
+                    OrderState::Sold => Confirm::AlreadySold,
+                    OrderState::Reserved => {
+                        order.state = OrderState::Sold;
+                        segment.snapshot.version += 1;
+                        segment.snapshot.reserved -= u64::from(order.quantity);
+                        segment.snapshot.sold += u64::from(order.quantity);
+                        Confirm::Confirmed
+                    }
+                }
+            };
+            orders.iter().map(confirm).collect()
+        })
+    }
+
+    async fn set_gate(&self, id: &SegmentId, gate: Gate) -> Result<Snapshot, StockError> {
+        self.with(id, |segment| {
+            segment.snapshot.gate = gate;
+            segment.snapshot.clone()
+        })
+    }
+
+    async fn restock(&self, id: &SegmentId, _: &str, units: u64) -> Result<Snapshot, StockError> {
+        self.with(id, |segment| {
+            segment.snapshot.restocked += units;
+            segment.snapshot.available += units;
+            segment.snapshot.clone()
+        })
+    }
+
+    async fn snapshot(&self, id: &SegmentId) -> Result<Snapshot, StockError> {
+        self.with(id, |segment| segment.snapshot.clone())
+    }
+
+    async fn find(&self, id: &SegmentId, lookup: &Lookup) -> Result<Option<StoredOrder>, StockError> {
+        self.with(id, |segment| match lookup {
+            Lookup::Order(order) => segment.orders.get(order).cloned(),
+            Lookup::Request(buyer, request) => {
+                segment.orders.values().find(|order| order.buyer == *buyer && order.request == *request).cloned()
+            }
+        })
+    }
+
+    async fn accepted_after(
+        &self,
+        _: &SegmentId,
+        _: Position,
+        _: usize,
+    ) -> Result<Vec<(Position, StoredOrder)>, StockError> {
+        Ok(Vec::new())
+    }
+
+    async fn pull(
+        &self,
+        id: &SegmentId,
+        consumer: &str,
+        max: usize,
+        reclaim_after: Duration,
+    ) -> Result<Vec<QueueEntry>, StockError> {
+        let now_ms = (self.clock)();
+        self.with(id, |segment| {
+            let is_due = |entry: &&mut Waiting| match &entry.taken {
+                None => true,
+                Some((_, since)) => u128::from(now_ms - since) >= reclaim_after.as_millis(),
+            };
+            let hand_out = |entry: &mut Waiting| {
+                entry.taken = Some((consumer.to_owned(), now_ms));
+                entry.deliveries += 1;
+                QueueEntry { position: entry.position, deliveries: entry.deliveries, order: entry.order.clone() }
+            };
+            segment.queue.iter_mut().filter(is_due).take(max).map(hand_out).collect()
+        })
+    }
+
+    async fn ack(&self, id: &SegmentId, positions: &[Position]) -> Result<(), StockError> {
+        self.with(id, |segment| segment.queue.retain(|entry| !positions.contains(&entry.position)))
+    }
+
+    async fn depth(&self, id: &SegmentId) -> Result<QueueDepth, StockError> {
+        self.with(id, |segment| QueueDepth { entries: segment.queue.len() as u64, oldest_age_ms: 0 })
+    }
+}
