@@ -7,3 +7,8 @@ mod redis_connect;
 mod redis_errors;
 mod redis_faults;
 mod redis_cluster;
+
+mod ledger;
+mod settlement;
+mod downstream;
+mod embedded;

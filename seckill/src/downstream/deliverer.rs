@@ -140,8 +140,14 @@ impl Deliverer {
     /// Leases what is due, tries each event once, and records the outcomes.
     pub async fn round(&self) -> Result<Round, LedgerError> {
         let events = self.ledger.lease_events((self.clock)(), self.config.lease, self.config.batch).await?;
-        let tried: Vec<(&OutboxEvent, Result<(), DeliveryError>)> = stream::iter(&events)
-            .map(|event| async move { (event, self.sink.deliver(event).await) })
+        let tried: Vec<(OutboxEvent, Result<(), DeliveryError>)> = stream::iter(events)
+            .map(|event| {
+                let sink = self.sink.clone();
+                async move {
+                    let outcome = sink.deliver(&event).await;
+                    (event, outcome)
+                }
+            })
             .buffer_unordered(self.config.concurrency.max(1))
             .collect()
             .await;
@@ -158,7 +164,7 @@ impl Deliverer {
                 Err(error) => {
                     tracing::debug!(event = event.id(), attempts = event.attempts, %error, "event not delivered");
                     let wait = self.config.backoff.wait(event.attempts, rand::random());
-                    self.ledger.event_retry_at(event, now_ms + wait.as_millis() as u64).await?;
+                    self.ledger.event_retry_at(&event, now_ms + wait.as_millis() as u64).await?;
                     retried += 1;
                 }
             }

@@ -151,7 +151,7 @@ impl OrderLedger {
     /// These were delivered.
     pub async fn events_delivered(
         &self,
-        events: &[&OutboxEvent],
+        events: &[OutboxEvent],
         now_ms: u64,
     ) -> Result<(), LedgerError> {
         const POSTGRES: &str = "UPDATE order_outbox SET delivered_at_ms = $1 WHERE step = $2 AND order_id = ANY(string_to_array($3, E'\\n'))";
@@ -166,7 +166,7 @@ impl OrderLedger {
     /// These are given up; they stay for an operator.
     pub async fn events_dead(
         &self,
-        events: &[&OutboxEvent],
+        events: &[OutboxEvent],
         now_ms: u64,
     ) -> Result<(), LedgerError> {
         const POSTGRES: &str = "UPDATE order_outbox SET dead_at_ms = $1 WHERE step = $2 AND order_id = ANY(string_to_array($3, E'\\n'))";
@@ -211,7 +211,7 @@ impl OrderLedger {
     async fn for_each_step(
         &self,
         statement: &'static str,
-        events: &[&OutboxEvent],
+        events: &[OutboxEvent],
         now_ms: u64,
     ) -> Result<(), LedgerError> {
         for step in 1..=2 {

@@ -1,3 +1,7 @@
 //! What the tests need around the crate.
 
+pub mod ledger;
+pub mod memory_store;
+pub mod postgres;
 pub mod redis;
+pub mod embedded;

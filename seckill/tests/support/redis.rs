@@ -123,22 +123,14 @@ pub struct Cluster {
 
 impl Cluster {
     pub fn start() -> Self {
-        let settings = ["cluster-enabled", "yes", "cluster-node-timeout", "3000"];
-        let nodes: Vec<Server> = (0..3)
-            .map(|_| {
-                let bus = free_port().to_string();
-                Server::start(&[&settings[..], &["cluster-port", &bus]].concat())
-            })
-            .collect();
+        let nodes: Vec<Server> = (0..3).map(|_| Self::start_node()).collect();
         let slots = [("0", "5460"), ("5461", "10922"), ("10923", "16383")];
         for (index, (node, (first, last))) in nodes.iter().zip(slots).enumerate() {
             node.cli(&["cluster", "addslotsrange", first, last]);
             node.cli(&["cluster", "set-config-epoch", &(index + 1).to_string()]);
         }
         for node in &nodes[1..] {
-            let bus = node.cli(&["config", "get", "cluster-port"]);
-            let bus = bus.lines().last().expect("the setting has a value").to_owned();
-            nodes[0].cli(&["cluster", "meet", "127.0.0.1", &node.port.to_string(), &bus]);
+            introduce(&nodes[0], node);
         }
         let agree = |node: &Server| {
             let info = node.cli(&["cluster", "info"]);
@@ -148,10 +140,37 @@ impl Cluster {
         Self { nodes }
     }
 
+    fn start_node() -> Server {
+        let bus = free_port().to_string();
+        Server::start(&["cluster-enabled", "yes", "cluster-node-timeout", "3000", "cluster-port", &bus])
+    }
+
+    /// Starts a replica of a primary, and waits until it has what the primary has.
+    pub fn join_replica_of(&self, primary: usize) -> Server {
+        let replica = Self::start_node();
+        introduce(&self.nodes[primary], &replica);
+        let id = self.nodes[primary].cli(&["cluster", "myid"]);
+        let is_replica = || replica.cli(&["cluster", "replicate", &id]) == "OK";
+        assert!(eventually_is(is_replica), "the replica never met its primary");
+        let is_linked = || replica.cli(&["info", "replication"]).contains("master_link_status:up");
+        assert!(eventually_is(is_linked), "the replica never caught up");
+        // The others must know it too, or a client would not learn of it from them.
+        let is_known = |node: &Server| node.cli(&["cluster", "nodes"]).lines().filter(|line| line.contains("slave")).count() == 1;
+        assert!(eventually_is(|| self.nodes.iter().all(is_known)), "the cluster never heard of the replica");
+        replica
+    }
+
     pub fn url(&self) -> String {
         let hosts: Vec<_> = self.nodes.iter().map(|node| format!("127.0.0.1:{}", node.port)).collect();
         format!("redis-cluster://{}", hosts.join(","))
     }
+}
+
+/// Makes two cluster nodes know each other; the rest of the cluster hears of it from them.
+fn introduce(node: &Server, newcomer: &Server) {
+    let bus = newcomer.cli(&["config", "get", "cluster-port"]);
+    let bus = bus.lines().last().expect("the setting has a value");
+    node.cli(&["cluster", "meet", "127.0.0.1", &newcomer.port.to_string(), bus]);
 }
 
 /// The server that tests share which do it no harm.

@@ -1,12 +1,12 @@
 //! One call of a stock function: sends it, waits for the wanted durability, and says what a failure means.
 //!
 //! The hard part is the last one. [`StockError::Unavailable`] promises that nothing was executed; whatever cannot be proven not
-//! to have been executed is [`StockError::Unknown`]. The client never sends a call a second time by itself once it may have
-//! reached the server: every command is `fail_fast`, so a lost connection ends it at once. (Request ids would make a second
-//! run harmless, but its answer would say "replayed" or "already released" for what the first run did.) It does follow
-//! `MOVED` and `ASK`, because such an answer proves that nothing was executed.
+//! to have been executed is [`StockError::Unknown`]. The client never sends a call a second time by itself: every command is
+//! `fail_fast` with one attempt, so a lost connection ends it at once. (Request ids would make a second run harmless, but its
+//! answer would say "replayed" or "already released" for what the first run did.) A call is repeated here only after an answer
+//! that proves that nothing was executed: `MOVED`, or "function not found".
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use fred::{
     clients::{Client, Pipeline, WithOptions},
@@ -15,7 +15,11 @@ use fred::{
     types::{ClusterHash, CustomCommand, Value, config::Options},
 };
 
-use super::{connect, keys::SegmentKeys};
+use super::{
+    connect,
+    keys::SegmentKeys,
+    nodes::{Node, Nodes},
+};
 use crate::{ids::SegmentId, store::StockError};
 
 /// Most items in one call; it bounds how long one call holds the server. The same number stands in `library.lua`.
@@ -47,9 +51,9 @@ impl Function {
     pub(super) const ACK: Self = Self { name: "penstock_v1_ack", writes: false };
 }
 
-/// Calls stock functions over one client.
+/// Calls stock functions.
 pub(super) struct Caller {
-    pub(super) client: Client,
+    pub(super) nodes: Nodes,
     pub(super) timeout: Duration,
     /// Replicas that must have a write before its answer counts; 0 for none.
     pub(super) replicas: u32,
@@ -71,14 +75,26 @@ impl Caller {
         words.extend(args);
 
         let mut answer = self.send(function, keys.slot, words.clone()).await;
-        if matches!(&answer, Err(Failure::Server(error)) if is_function_missing(error)) {
-            // A flushed server, a new shard, a primary that was promoted before it had the library. Nothing was executed.
-            tracing::warn!(%segment, "the stock functions are missing in redis, loading them again");
-            connect::load_library(&self.client, self.timeout).await?;
-            answer = self.send(function, keys.slot, words).await;
+        match &answer {
+            // A flushed server, or a primary that was promoted before it had the library.
+            Err(Failure::Answer(error, node)) if is_function_missing(error) => {
+                tracing::warn!(server = %node.server, "the stock functions are missing in redis, loading them again");
+                connect::load_library(node, self.timeout).await?;
+                answer = self.send(function, keys.slot, words).await;
+            }
+            Err(Failure::Answer(error, _)) if error.details().starts_with("MOVED ") => {
+                self.nodes.refresh().await;
+                answer = self.send(function, keys.slot, words).await;
+            }
+            Err(Failure::Unreachable) => {
+                self.nodes.refresh_unless_recent().await;
+                answer = self.send(function, keys.slot, words).await;
+            }
+            _ => {}
         }
         answer.map_err(|failure| match failure {
-            Failure::Server(error) => classify(&error, segment),
+            Failure::Answer(error, _) => classify(&error, segment),
+            Failure::Unreachable => StockError::Unavailable(format!("no connection to the primary of segment {segment}")),
             Failure::TooFewReplicas(count) => StockError::Unknown(format!(
                 "written, but only {count} of {} replicas acknowledged it in time",
                 self.replicas
@@ -87,23 +103,39 @@ impl Caller {
     }
 
     async fn send(&self, function: Function, slot: u16, words: Vec<Value>) -> Result<String, Failure> {
+        let node = self.nodes.of(slot).filter(|node| node.client.is_connected()).ok_or(Failure::Unreachable)?;
+        let client = node.client.with_options(&options(self.timeout));
         // Not fred's own `fcall`: it counts as a blocking command and switches the client's checks of the connection off.
-        let fcall = CustomCommand::new_static("FCALL", ClusterHash::Custom(slot), false);
-        let client = self.client.with_options(&options(self.timeout));
-        if self.replicas == 0 || !function.writes {
-            return Ok(client.custom(fcall, words).await?);
+        let fcall = CustomCommand::new_static("FCALL", ClusterHash::FirstKey, false);
+        let result = if self.replicas == 0 || !function.writes {
+            client.custom(fcall, words).await.map(Answer::Text)
+        } else {
+            self.send_and_wait(client, fcall, words).await
+        };
+        match result {
+            Ok(Answer::Text(text)) => Ok(text),
+            Ok(Answer::TooFewReplicas(count)) => Err(Failure::TooFewReplicas(count)),
+            Err(error) => Err(Failure::Answer(error, node)),
         }
-        // WAIT looks at the last write of its own connection: the pipeline keeps both on the same one.
-        let wait = CustomCommand::new_static("WAIT", ClusterHash::Custom(slot), false);
+    }
+
+    /// `WAIT` looks at the last write of its own connection: the pipeline keeps both on the same one.
+    async fn send_and_wait(
+        &self,
+        client: WithOptions<Client>,
+        fcall: CustomCommand,
+        words: Vec<Value>,
+    ) -> Result<Answer, Error> {
+        let wait = CustomCommand::new_static("WAIT", ClusterHash::FirstKey, false);
         let wait_ms = (self.timeout / WAIT_SHARE).as_millis().max(1);
-        let pipeline: Pipeline<WithOptions<Client>> = Pipeline::from(client);
+        let pipeline = Pipeline::from(client);
         let _: Value = pipeline.custom(fcall, words).await?;
         let _: Value = pipeline.custom(wait, vec![self.replicas.to_string(), wait_ms.to_string()]).await?;
         let mut results = pipeline.try_all::<Value>().await.into_iter();
         let missing = || Error::new(ErrorKind::Protocol, "the pipeline has no answer");
-        let answer = results.next().ok_or_else(missing)??.convert()?;
+        let text = results.next().ok_or_else(missing)??.convert()?;
         let count: u32 = results.next().ok_or_else(missing)??.convert()?;
-        if count < self.replicas { Err(Failure::TooFewReplicas(count)) } else { Ok(answer) }
+        Ok(if count < self.replicas { Answer::TooFewReplicas(count) } else { Answer::Text(text) })
     }
 }
 
@@ -112,15 +144,17 @@ pub(super) fn options(timeout: Duration) -> Options {
     Options { timeout: Some(timeout), fail_fast: true, ..Options::default() }
 }
 
-enum Failure {
-    Server(Error),
+enum Answer {
+    Text(String),
     TooFewReplicas(u32),
 }
 
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
-        Self::Server(error)
-    }
+enum Failure {
+    /// No connection to the primary: nothing was sent.
+    Unreachable,
+    /// What that node, or the client on the way to it, said.
+    Answer(Error, Arc<Node>),
+    TooFewReplicas(u32),
 }
 
 fn is_function_missing(error: &Error) -> bool {
@@ -128,12 +162,11 @@ fn is_function_missing(error: &Error) -> bool {
 }
 
 /// What fred says when it has not handed a command to any connection.
-const NEVER_SENT: [&str; 5] = [
+const NEVER_SENT: [&str; 4] = [
     "Connection closed unexpectedly.", // `fail_fast` while reconnecting; a loss in flight is an IO error
     "Failed to route command.",
     "Failed to send command to router.",
     "Client is not initialized.",
-    "Too many redirections.",
 ];
 
 /// Answers with which Redis refuses a call before it has written anything.

@@ -3,16 +3,16 @@
 use std::time::Duration;
 
 use fred::{
-    clients::{Client, WithOptions},
-    error::Error,
-    interfaces::{ClientLike, ClusterInterface},
+    clients::Client,
+    error::{Error, ErrorKind},
+    interfaces::ClientLike,
     types::{
-        Builder, ClusterHash, ConnectHandle, CustomCommand, Value,
-        config::{Config, ReconnectPolicy, Server, UnresponsiveConfig},
+        Builder, ClusterHash, CustomCommand, Value,
+        config::{Config, ReconnectPolicy, Server, ServerConfig, UnresponsiveConfig},
     },
 };
 
-use super::{Durability, RedisOptions, call};
+use super::{Durability, RedisOptions, call, nodes::Node};
 use crate::store::StockError;
 
 /// The stock functions. `library.lua` says what they do.
@@ -25,53 +25,38 @@ const MIN_MAJOR_VERSION: u32 = 7;
 /// long enough that a dead one is not hammered.
 const RECONNECT_MS: (u32, u32) = (50, 1_000);
 
-/// How often a command may be written. More than once happens only after `MOVED` or `ASK`; see `call.rs`.
-const MAX_ATTEMPTS: u32 = 3;
-
-/// Connects, checks every primary and loads the library.
-pub(super) async fn connect(url: &str, options: &RedisOptions) -> Result<(Client, ConnectHandle), StockError> {
-    let client = build(url, options).map_err(|error| unavailable(format!("{}: {error}", without_secret(url))))?;
-    // Twice: finding the cluster's nodes and then connecting to them each have their own timeout.
-    let task = tokio::time::timeout(options.timeout * 2, client.init())
-        .await
-        .map_err(|_| unavailable(format!("cannot connect to {}: no answer in time", without_secret(url))))?
-        .map_err(|error| unavailable(format!("cannot connect to {}: {error}", without_secret(url))))?;
-    let checked = async {
-        for server in primaries(&client) {
-            check(&client, server, options).await?;
-        }
-        load_library(&client, options.timeout).await
-    };
-    if let Err(error) = checked.await {
-        task.abort();
-        return Err(error);
-    }
-    Ok((client, task))
-}
-
-/// Loads the library on every primary, in place of what it has under that name. Replicas and the AOF get it from there.
-pub(super) async fn load_library(client: &Client, timeout: Duration) -> Result<(), StockError> {
-    for server in primaries(client) {
-        let at = name(&server);
-        ask(client, server, timeout, "FUNCTION", vec!["LOAD", "REPLACE", LIBRARY])
-            .await
-            .map_err(|error| unavailable(format!("cannot load the stock functions into {at}: {error}")))?;
-    }
-    Ok(())
-}
-
-fn build(url: &str, options: &RedisOptions) -> Result<Client, Error> {
-    let mut config = Config::from_url(&fred_url(url)?)?;
+/// Reads the address; the password of the options goes before one in it.
+pub(super) fn config(url: &str, options: &RedisOptions) -> Result<Config, StockError> {
+    let mut config = fred_url(url)
+        .and_then(|url| Config::from_url(&url))
+        .map_err(|error| unavailable(format!("{}: {}", without_secret(url), error.details())))?;
     if options.password.is_some() {
         config.username = options.username.clone();
         config.password = options.password.clone();
     }
-    Builder::from_config(config)
+    Ok(config)
+}
+
+/// Connects to one server, checks it and loads the library.
+pub(super) async fn prepare(config: &Config, options: &RedisOptions, server: Server) -> Result<Node, StockError> {
+    let node = open(config, options, server).await?;
+    check(&node, options).await?;
+    load_library(&node, options.timeout).await?;
+    Ok(node)
+}
+
+/// Connects to one server.
+pub(super) async fn open(config: &Config, options: &RedisOptions, server: Server) -> Result<Node, StockError> {
+    let failed = |why: String| unavailable(format!("cannot connect to redis at {server}: {why}"));
+    let mut config = config.clone();
+    config.server = ServerConfig::Centralized { server: server.clone() };
+    let client = Builder::from_config(config)
         .with_performance_config(|performance| performance.default_command_timeout = options.timeout)
         .with_connection_config(|connection| {
             connection.connection_timeout = options.timeout;
             connection.internal_command_timeout = options.timeout;
-            connection.max_command_attempts = MAX_ATTEMPTS;
+            // No second sending; see `call.rs`.
+            connection.max_command_attempts = 1;
             // A server that accepts but never answers: give its connection up, so that callers hear "unavailable" at once
             // in place of a timeout each.
             connection.unresponsive =
@@ -80,11 +65,25 @@ fn build(url: &str, options: &RedisOptions) -> Result<Client, Error> {
         // 0: try for ever.
         .set_policy(ReconnectPolicy::new_exponential(0, RECONNECT_MS.0, RECONNECT_MS.1, 2))
         .build()
+        .map_err(|error| failed(error.to_string()))?;
+    // Twice: the connection and the greeting each have their own timeout.
+    let connection = tokio::time::timeout(options.timeout * 2, client.init())
+        .await
+        .map_err(|_| failed("no answer in time".to_owned()))?
+        .map_err(|error| failed(error.to_string()))?;
+    Ok(Node::new(server, client, connection))
+}
+
+/// Loads the library into a server, in place of what it has under that name. Replicas and the append-only file get it from there.
+pub(super) async fn load_library(node: &Node, timeout: Duration) -> Result<(), StockError> {
+    let loaded = ask(&node.client, timeout, "FUNCTION", vec!["LOAD", "REPLACE", LIBRARY]).await;
+    let at = &node.server;
+    loaded.map(drop).map_err(|error| unavailable(format!("cannot load the stock functions into redis at {at}: {error}")))
 }
 
 /// Ours is `redis-cluster://host:port,host:port`; fred's is `redis-cluster://host:port?node=host:port`.
 fn fred_url(url: &str) -> Result<String, Error> {
-    let bad = |why: &'static str| Error::new(fred::error::ErrorKind::Url, why);
+    let bad = |why: &'static str| Error::new(ErrorKind::Url, why);
     let (scheme, rest) = url.split_once("://").ok_or_else(|| bad("expected redis://… or redis-cluster://…"))?;
     match scheme {
         "redis" if rest.contains(',') => Err(bad("several addresses need redis-cluster://")),
@@ -112,43 +111,33 @@ pub(super) fn without_secret(url: &str) -> String {
     }
 }
 
-/// Every primary of a cluster; for a single server nothing but "the one".
-fn primaries(client: &Client) -> Vec<Option<Server>> {
-    match client.cached_cluster_state() {
-        Some(cluster) => cluster.unique_primary_nodes().into_iter().map(Some).collect(),
-        None => vec![None],
-    }
-}
-
-fn name(server: &Option<Server>) -> String {
-    server.as_ref().map_or_else(|| "the server".to_owned(), |server| format!("{}:{}", server.host, server.port))
-}
-
-async fn check(client: &Client, server: Option<Server>, options: &RedisOptions) -> Result<(), StockError> {
-    let at = name(&server);
-    let asked = |error| unavailable(format!("cannot read the settings of {at}: {error}"));
-    let info: String =
-        ask(client, server.clone(), options.timeout, "INFO", vec!["everything"]).await.map_err(asked)?.convert().map_err(asked)?;
+async fn check(node: &Node, options: &RedisOptions) -> Result<(), StockError> {
+    let (client, at) = (&node.client, &node.server);
+    let failed = |error: Error| unavailable(format!("cannot read the settings of redis at {at}: {error}"));
+    let info: String = ask(client, options.timeout, "INFO", vec!["everything"])
+        .await
+        .and_then(Value::convert)
+        .map_err(failed)?;
 
     let version = field(&info, "redis_version");
     let major: u32 = version.split('.').next().and_then(|major| major.parse().ok()).unwrap_or(0);
     if major < MIN_MAJOR_VERSION {
-        return Err(unavailable(format!("{at} is redis {version}; the stock functions need redis ≥ 7 or valkey")));
+        return Err(unavailable(format!("redis at {at} is version {version}; the stock functions need redis ≥ 7 or valkey")));
     }
     let policy = field(&info, "maxmemory_policy");
     if policy != "noeviction" {
         return Err(unavailable(format!(
-            "{at} has maxmemory-policy {policy}: it may throw stock away when memory is short; run `CONFIG SET maxmemory-policy noeviction`"
+            "redis at {at} has maxmemory-policy {policy}: it may throw stock away when memory is short; run `CONFIG SET maxmemory-policy noeviction`"
         )));
     }
     if options.durability == Durability::Durable {
-        let fsync: Vec<String> = ask(client, server, options.timeout, "CONFIG", vec!["GET", "appendfsync"])
+        let fsync: Vec<String> = ask(client, options.timeout, "CONFIG", vec!["GET", "appendfsync"])
             .await
             .and_then(Value::convert)
-            .map_err(asked)?;
+            .map_err(failed)?;
         if field(&info, "aof_enabled") != "1" || fsync.get(1).is_none_or(|fsync| fsync != "always") {
             return Err(unavailable(format!(
-                "{at} does not sync its append-only file before it answers, as durability \"durable\" promises; run \
+                "redis at {at} does not sync its append-only file before it answers, as durability \"durable\" promises; run \
                  `CONFIG SET appendfsync always` and `CONFIG SET appendonly yes`"
             )));
         }
@@ -156,24 +145,17 @@ async fn check(client: &Client, server: Option<Server>, options: &RedisOptions) 
     Ok(())
 }
 
-async fn ask(
-    client: &Client,
-    server: Option<Server>,
-    timeout: Duration,
-    command: &'static str,
-    args: Vec<&str>,
-) -> Result<Value, Error> {
-    let mut options = call::options(timeout);
-    options.cluster_node = server;
-    let client: WithOptions<Client> = client.with_options(&options);
-    client.custom(CustomCommand::new_static(command, ClusterHash::Random, false), args).await
+/// Any command but a stock function.
+pub(super) async fn ask(client: &Client, timeout: Duration, command: &'static str, args: Vec<&str>) -> Result<Value, Error> {
+    let command = CustomCommand::new_static(command, ClusterHash::FirstKey, false);
+    client.with_options(&call::options(timeout)).custom(command, args).await
 }
 
 fn field<'a>(info: &'a str, name: &str) -> &'a str {
     info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap_or("").trim()
 }
 
-fn unavailable(why: String) -> StockError {
+pub(super) fn unavailable(why: String) -> StockError {
     StockError::Unavailable(why)
 }
 

@@ -1,20 +1,24 @@
 //! The stock store for many nodes: Redis ≥ 7, Redis Cluster or Valkey, one Lua function library.
 //!
 //! Every method is one `FCALL` of a function in `library.lua`, which decides and writes in one atomic step; this side only puts
-//! arguments into words ([`codec`]), sends them to the segment's slot ([`keys`], [`call`]) and reads the answer. A connection
-//! that was lost comes back by itself; until then calls are answered with [`StockError::Unavailable`] at once.
+//! arguments into words (`codec.rs`), sends them to the primary of the segment's slot (`keys.rs`, `nodes.rs`, `call.rs`) and reads
+//! the answer. A connection that was lost comes back by itself; until then calls are answered with [`StockError::Unavailable`] at once.
 
 mod call;
 mod codec;
 mod connect;
 mod keys;
+mod nodes;
 
 use std::time::Duration;
 
 use async_trait::async_trait;
-use fred::types::{ConnectHandle, Value};
+use fred::types::Value;
 
-use self::call::{Caller, Function, MAX_BATCH};
+use self::{
+    call::{Caller, Function, MAX_BATCH},
+    nodes::Nodes,
+};
 use super::{
     Confirm, Durability, Gate, Lookup, Position, Purchase, QueueDepth, QueueEntry, Release, SegmentSpec, Snapshot, StockError, StockStore,
     StoredOrder, Verdict,
@@ -48,17 +52,16 @@ impl Default for RedisOptions {
 pub struct RedisStore {
     caller: Caller,
     touch_on_replay: bool,
-    connection: ConnectHandle,
 }
 
 impl RedisStore {
     /// Connects to `redis://[user:password@]host:port[/database]` or `redis-cluster://host:port,host:port`, checks version and
     /// settings of every primary, and loads the function library. Fails with [`StockError::Unavailable`] and the reason.
     pub async fn connect(url: &str, options: RedisOptions) -> Result<Self, StockError> {
-        let (client, connection) = connect::connect(url, &options).await?;
-        let replicas = u32::from(options.durability == Durability::Replicated);
-        let caller = Caller { client, timeout: options.timeout, replicas };
-        Ok(Self { caller, touch_on_replay: replicas > 0, connection })
+        let config = connect::config(url, &options)?;
+        let (timeout, replicas) = (options.timeout, u32::from(options.durability == Durability::Replicated));
+        let nodes = Nodes::connect(config, options).await?;
+        Ok(Self { caller: Caller { nodes, timeout, replicas }, touch_on_replay: replicas > 0 })
     }
 
     /// Calls `function` for each piece of `items` that fits into one call.
@@ -80,13 +83,6 @@ impl RedisStore {
             }
         }
         Ok(answers)
-    }
-}
-
-impl Drop for RedisStore {
-    fn drop(&mut self) {
-        // The task holds the client alive and would reconnect for ever.
-        self.connection.abort();
     }
 }
 

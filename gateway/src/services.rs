@@ -1,0 +1,202 @@
+//! Sales and payments: built from their configuration, their workers started, their routers handed to the edge.
+//!
+//! Everything here runs on the control plane. Orders and money share one database, so that one transaction can change both
+//! (see [`crate::checkout`]).
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context;
+use axum::Router;
+use payment::{PaymentService, participant::Participant};
+use seckill::{
+    admin, api,
+    clock::WallClock,
+    config::{DownstreamConfig, StoreConfig},
+    downstream::{Deliverer, DeliveryConfig, HttpSink},
+    effects::Effects,
+    engine::SaleEngine,
+    ledger::{self, OrderLedger},
+    reaper,
+    reconcile::{Reconciler, Violations},
+    settlement::{self, Settlement, SettlementConfig},
+    store::{
+        Durability, StockStore,
+        embedded::{EmbeddedStore, Options, Sync},
+        redis::{RedisOptions, RedisStore},
+    },
+};
+use tokio::{sync::Notify, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::{checkout::Checkout, config::Role};
+
+/// One delivery to the shop, connecting included.
+const DOWNSTREAM_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often all sales are compared with the ledger, so that a broken promise raises its alert by itself.
+const RECONCILE_EVERY: Duration = Duration::from_secs(10);
+
+/// The running services.
+pub struct Services {
+    /// `/v1/sales` and `/v1/orders`.
+    pub sales: Router,
+    /// `/v1/payment_intents`, if payments are configured.
+    pub payments: Option<Router>,
+    /// `/admin/v1/sales`.
+    pub admin: Router,
+    /// The engine, for callers in this process.
+    pub engine: Arc<SaleEngine>,
+    settlement: Option<Settlement>,
+    workers: JoinSet<()>,
+    shutdown: CancellationToken,
+}
+
+impl Services {
+    /// Opens the stores and starts what the role asks for.
+    pub async fn start(
+        sale: &seckill::config::Config,
+        payments: Option<&payment::Config>,
+        role: Role,
+        clock: WallClock,
+    ) -> anyhow::Result<Self> {
+        let pool = ledger::connect(&sale.ledger).await.context("seckill.ledger")?;
+        let ledger = OrderLedger::new(pool.clone());
+        let ledger = if sale.downstream.is_some() { ledger } else { ledger.without_outbox() };
+        let store = open_store(sale, clock.clone()).await?;
+        let accepted = Arc::new(Notify::new());
+        let engine = SaleEngine::start(
+            store.clone(),
+            ledger.clone(),
+            clock.clone(),
+            sale.purchase_deadline,
+            accepted.clone(),
+        )
+        .await
+        .context("sales could not be opened")?;
+
+        let violations = Violations::new();
+        let reconciler = Reconciler::new(store.clone(), ledger.clone(), violations.clone());
+        let shutdown = CancellationToken::new();
+        let mut workers = JoinSet::new();
+        workers.spawn(engine.clone().run(shutdown.clone()));
+
+        let payments = match payments {
+            None => None,
+            Some(config) => {
+                payment::migrate(&pool).await.context("the payment tables could not be made")?;
+                let checkout: Arc<dyn Participant> = Arc::new(Checkout::new(engine.clone()));
+                let clock = clock.clone();
+                let clock = Arc::new(move || i64::try_from(clock()).unwrap_or(i64::MAX));
+                let service =
+                    PaymentService::new(config.clone(), pool.clone(), Some(checkout), clock, rand::random());
+                if role != Role::Edge {
+                    workers.spawn(service.clone().run_worker(shutdown.clone().cancelled_owned()));
+                }
+                Some(payment::router(service))
+            }
+        };
+
+        let mut services = Self {
+            sales: api::router(engine.clone(), sale.buyer_header.parse().context("seckill.buyer")?),
+            payments,
+            admin: admin::router(engine.clone(), reconciler.clone()),
+            engine,
+            settlement: None,
+            workers,
+            shutdown,
+        };
+        if role != Role::Edge {
+            services.start_workers(sale, clock, accepted, violations, reconciler)?;
+        }
+        Ok(services)
+    }
+
+    fn start_workers(
+        &mut self,
+        sale: &seckill::config::Config,
+        clock: WallClock,
+        accepted: Arc<Notify>,
+        violations: Violations,
+        reconciler: Reconciler,
+    ) -> anyhow::Result<()> {
+        let (store, ledger) = (self.engine.store().clone(), self.engine.ledger().clone());
+        let mut config = SettlementConfig::new(consumer_name());
+        config.reclaim_after = sale.reclaim_after;
+        let parts = settlement::Parts {
+            store: store.clone(),
+            ledger: ledger.clone(),
+            clock: clock.clone(),
+            accepted,
+            violations: violations.clone(),
+            config,
+        };
+        self.settlement = Some(Settlement::start(parts, self.engine.segments(), self.shutdown.clone()));
+
+        let engine = self.engine.clone();
+        let on_released = Arc::new(move |segment| {
+            let engine = engine.clone();
+            let released: futures_util::future::BoxFuture<'static, ()> =
+                Box::pin(async move { engine.released(&segment).await });
+            released
+        });
+        self.workers.spawn(Effects::new(store, ledger.clone(), violations, on_released).run(self.shutdown.clone()));
+        self.workers.spawn(reaper::run(ledger.clone(), clock.clone(), self.shutdown.clone()));
+        self.workers.spawn(reconcile_all(self.engine.clone(), reconciler, self.shutdown.clone()));
+        if let Some(DownstreamConfig { url, secret }) = &sale.downstream {
+            let sink = HttpSink::try_new(url, secret.clone(), clock.clone(), DOWNSTREAM_TIMEOUT)?;
+            let deliverer = Deliverer::new(ledger, Arc::new(sink), clock, DeliveryConfig::default());
+            self.workers.spawn(deliverer.run(self.shutdown.clone()));
+        }
+        Ok(())
+    }
+
+    /// Ends the workers after their current batch. Call it when no request is in flight any more.
+    pub async fn stop(mut self) {
+        self.shutdown.cancel();
+        if let Some(settlement) = self.settlement.take() {
+            settlement.stopped().await;
+        }
+        while self.workers.join_next().await.is_some() {}
+    }
+}
+
+async fn open_store(sale: &seckill::config::Config, clock: WallClock) -> anyhow::Result<Arc<dyn StockStore>> {
+    match &sale.store {
+        StoreConfig::Embedded(folder) => {
+            let sync = match sale.durability {
+                Durability::Fast => Sync::Fast,
+                Durability::Replicated | Durability::Durable => Sync::Durable,
+            };
+            let options = Options { folder: folder.clone(), sync, method: sale.journal };
+            // The replay reads and parses the whole journal: not on a runtime's thread.
+            let opened = tokio::task::spawn_blocking(move || EmbeddedStore::open(&options, clock)).await?;
+            Ok(Arc::new(opened.context("seckill.store")?))
+        }
+        StoreConfig::Redis(url) => {
+            let options = RedisOptions { durability: sale.durability, ..RedisOptions::default() };
+            Ok(Arc::new(RedisStore::connect(url, options).await.context("seckill.store")?))
+        }
+    }
+}
+
+/// Keeps its name over restarts of the same machine and differs between machines.
+fn consumer_name() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    format!("penstock-{}", host.trim())
+}
+
+async fn reconcile_all(engine: Arc<SaleEngine>, reconciler: Reconciler, shutdown: CancellationToken) {
+    let mut ticks = tokio::time::interval(RECONCILE_EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        for open in engine.catalogue().sales() {
+            // Findings are logged and counted where they are made.
+            if let Err(error) = reconciler.run(&open.sale).await {
+                tracing::warn!(sale = %open.sale.id, %error, "a sale was not reconciled");
+            }
+        }
+    }
+}
