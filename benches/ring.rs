@@ -36,7 +36,12 @@ fn lookup(criterion: &mut Criterion) {
         });
 
         let tree: BTreeMap<u64, usize> = (0..count * POINTS)
-            .map(|point| (hash64(format!("{}-{point}", names[point % count]).as_bytes()), point % count))
+            .map(|point| {
+                (
+                    hash64(format!("{}-{point}", names[point % count]).as_bytes()),
+                    point % count,
+                )
+            })
             .collect();
         group.bench_function(BenchmarkId::new("btree-ring", count), |bencher| {
             bencher.iter(|| {

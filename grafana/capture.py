@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Starts a gateway on free ports, sells one unit through it and writes its /metrics to a file: capture.py PENSTOCK FILE
+"""Starts a gateway on free ports, opens a sale and writes its /metrics to a file: capture.py PENSTOCK FILE
 
-The page then holds every series a real gateway exports: one upstream with a breaker, one limit, a certificate, one sale.
+The page then holds every series a real gateway exports: one upstream with a breaker, one limit, a certificate, one sale, payments
+and a downstream.
 """
 
 import contextlib
@@ -60,20 +61,21 @@ address = "127.0.0.1:0"
 [seckill]
 store = "embedded:{data}"
 ledger = "sqlite:{data}/penstock.db"
+downstream = {{ url = "http://127.0.0.1:9/orders", secret_env = "PENSTOCK_DOWNSTREAM_SECRET" }}
 
 [payment]
 api_key = {{ env = "PENSTOCK_SECRET_KEY" }}
 """
 
+SECRETS = {"PENSTOCK_SECRET_KEY": "sk_test_capture", "PENSTOCK_DOWNSTREAM_SECRET": "not-a-secret-only-long-enough"}
+
 
 def admin_address(line):
-    """The bound admin address, if this log line tells it."""
-    with contextlib.suppress(ValueError):
-        entry = json.loads(line)
-        fields = {**entry, **entry.get("fields", {})}
-        if "admin" in str(fields.get("message", "")) or fields.get("listener") == "admin":
-            return fields.get("address")
-    return None
+    """The bound admin address, if this log line is the one that tells where the gateway serves."""
+    try:
+        return json.loads(line).get("fields", {}).get("admin")
+    except (ValueError, AttributeError):
+        return None
 
 
 def request(address, method, path, body=None):
@@ -102,7 +104,7 @@ def main():
         config = pathlib.Path(folder) / "penstock.toml"
         config.write_text(CONFIG.format(data=pathlib.Path(folder) / "data"))
         process = subprocess.Popen([str(program.resolve()), "serve", "--config", str(config)], cwd=folder, stdin=subprocess.DEVNULL,
-                                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={"PENSTOCK_SECRET_KEY": "sk_test_capture", "PATH": ""})
+                                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=SECRETS)
         lines, seen = queue.Queue(), []
         threading.Thread(target=lambda: [lines.put(line) for line in process.stdout], daemon=True).start()
 

@@ -66,6 +66,7 @@ pub struct Line {
 #[derive(Debug)]
 pub struct AccessLog {
     sender: SyncSender<Vec<Line>>,
+    dropped: Counter,
     writer: JoinHandle<()>,
 }
 
@@ -80,6 +81,7 @@ pub struct Lines {
 impl AccessLog {
     /// Starts the writer, unless the log is off.
     pub fn try_start(log: &config::Log) -> io::Result<Option<Self>> {
+        let dropped = counter!("penstock_access_log_dropped_total");
         let output: Box<dyn Write + Send> = match &log.access {
             config::AccessLog::Off => return Ok(None),
             config::AccessLog::Stdout => Box::new(io::stdout()),
@@ -91,7 +93,11 @@ impl AccessLog {
         let writer = std::thread::Builder::new()
             .name("access-log".to_owned())
             .spawn(move || write_all(&receiver, output))?;
-        Ok(Some(Self { sender, writer }))
+        Ok(Some(Self {
+            sender,
+            dropped,
+            writer,
+        }))
     }
 
     /// An end for one core.
@@ -99,7 +105,7 @@ impl AccessLog {
         Lines {
             buffer: RefCell::default(),
             sender: self.sender.clone(),
-            dropped: counter!("penstock_access_log_dropped_total"),
+            dropped: self.dropped.clone(),
         }
     }
 
@@ -131,7 +137,9 @@ impl Lines {
 
     fn hand_over(&self, buffer: &mut Vec<Line>) {
         let full = std::mem::replace(buffer, Vec::with_capacity(BUFFER));
-        if let Err(TrySendError::Full(lines) | TrySendError::Disconnected(lines)) = self.sender.try_send(full) {
+        if let Err(TrySendError::Full(lines) | TrySendError::Disconnected(lines)) =
+            self.sender.try_send(full)
+        {
             self.dropped.increment(lines.len() as u64);
         }
     }
@@ -186,7 +194,10 @@ fn write_all(receiver: &Receiver<Vec<Line>>, mut output: Box<dyn Write + Send>) 
 fn write_line(text: &mut Vec<u8>, line: &Line) {
     let path = line.uri.path();
     let written = Written {
-        time_ms: line.at.duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as u64),
+        time_ms: line
+            .at
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |time| time.as_millis() as u64),
         target: "access",
         client: line.client,
         method: line.method.as_str(),
@@ -211,19 +222,22 @@ mod tests {
     #[test]
     fn a_line_is_one_json_object_without_the_query() {
         let mut text = Vec::new();
-        write_line(&mut text, &Line {
-            at: UNIX_EPOCH + Duration::from_millis(1_700_000_000_123),
-            client: [192, 0, 2, 1].into(),
-            method: Method::GET,
-            uri: "/cart?token=secret".parse().unwrap(),
-            protocol: Protocol::H2,
-            route: "shop".into(),
-            status: Some(StatusCode::OK),
-            outcome: Outcome::Ok,
-            bytes: 5,
-            took: Duration::from_micros(1234),
-            sampled: 1,
-        });
+        write_line(
+            &mut text,
+            &Line {
+                at: UNIX_EPOCH + Duration::from_millis(1_700_000_000_123),
+                client: [192, 0, 2, 1].into(),
+                method: Method::GET,
+                uri: "/cart?token=secret".parse().unwrap(),
+                protocol: Protocol::H2,
+                route: "shop".into(),
+                status: Some(StatusCode::OK),
+                outcome: Outcome::Ok,
+                bytes: 5,
+                took: Duration::from_micros(1234),
+                sampled: 1,
+            },
+        );
         assert_eq!(
             String::from_utf8(text).unwrap(),
             "{\"time_ms\":1700000000123,\"target\":\"access\",\"client\":\"192.0.2.1\",\"method\":\"GET\",\"path\":\"/cart\",\

@@ -80,7 +80,9 @@ impl HttpBody for Body {
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Self::Full(bytes) => {
+                SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
+            }
             Self::Upstream(body) => body.size_hint(),
             Self::Handler(body) => body.size_hint(),
         }
@@ -192,7 +194,9 @@ impl RequestBody {
     /// Counts the pause; ready when it is too long.
     fn poll_pause(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let pause = self.pause;
-        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(pause)));
+        let timer = self
+            .timer
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(pause)));
         timer.as_mut().poll(cx)
     }
 }
@@ -215,7 +219,9 @@ impl HttpBody for RequestBody {
             Poll::Ready(frame) => frame,
             Poll::Pending => {
                 ready!(this.poll_pause(cx));
-                return Poll::Ready(Some(Err(this.fail(Stage::TimedOut, RequestBodyError::TimedOut))));
+                return Poll::Ready(Some(Err(
+                    this.fail(Stage::TimedOut, RequestBodyError::TimedOut)
+                )));
             }
         };
         if let Some(timer) = &mut this.timer {

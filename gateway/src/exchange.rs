@@ -111,11 +111,18 @@ pub fn is_malformed(head: &Parts) -> bool {
     }
     // Two names for one request: the route would go by one and the shop by the other.
     if let (Some(authority), Some(host)) = (head.uri.authority(), host)
-        && !authority.as_str().as_bytes().eq_ignore_ascii_case(host.as_bytes())
+        && !authority
+            .as_str()
+            .as_bytes()
+            .eq_ignore_ascii_case(host.as_bytes())
     {
         return true;
     }
-    if head.uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
+    if head
+        .uri
+        .authority()
+        .is_some_and(|authority| authority.as_str().contains('@'))
+    {
         return true;
     }
     has_dot_segments(head.uri.path())
@@ -123,7 +130,8 @@ pub fn is_malformed(head: &Parts) -> bool {
 
 /// No spaces, slashes or user names.
 fn is_host(host: &[u8]) -> bool {
-    host.iter().all(|c| c.is_ascii_alphanumeric() || b"-._:[]~%!$&'()*+,;=".contains(c))
+    host.iter()
+        .all(|c| c.is_ascii_alphanumeric() || b"-._:[]~%!$&'()*+,;=".contains(c))
 }
 
 /// `/a/../b` and its encodings: the route is chosen by the text and the shop resolves it, so they would see two paths. No
@@ -140,7 +148,10 @@ fn is_dot_segment(segment: &str) -> bool {
     while !rest.is_empty() {
         rest = if let Some(after) = rest.strip_prefix('.') {
             after
-        } else if let Some(after) = rest.strip_prefix("%2e").or_else(|| rest.strip_prefix("%2E")) {
+        } else if let Some(after) = rest
+            .strip_prefix("%2e")
+            .or_else(|| rest.strip_prefix("%2E"))
+        {
             after
         } else {
             return false;
@@ -170,8 +181,16 @@ mod tests {
         assert!(is_malformed(&head("/", Version::HTTP_11, &[])));
         assert!(is_malformed(&head("/", Version::HTTP_11, &["a", "b"])));
         assert!(!is_malformed(&head("/", Version::HTTP_10, &[])));
-        assert!(!is_malformed(&head("https://a:8443/", Version::HTTP_2, &[])));
-        assert!(!is_malformed(&head("https://a:8443/", Version::HTTP_2, &["A:8443"])));
+        assert!(!is_malformed(&head(
+            "https://a:8443/",
+            Version::HTTP_2,
+            &[]
+        )));
+        assert!(!is_malformed(&head(
+            "https://a:8443/",
+            Version::HTTP_2,
+            &["A:8443"]
+        )));
         assert!(is_malformed(&head("https://a/", Version::HTTP_2, &["b"])));
         assert!(is_malformed(&head("/", Version::HTTP_11, &["a/b"])));
         assert!(is_malformed(&head("https://u@a/", Version::HTTP_2, &[])));

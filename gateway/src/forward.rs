@@ -22,9 +22,7 @@ use crate::{
     body::{Body, Progress, RequestBody, Stage},
     core::Core,
     exchange::{Client, Exchange},
-    headers::{
-        X_FORWARDED_HOST, X_FORWARDED_PROTO, append_forwarded_for, remove_hop_by_hop,
-    },
+    headers::{X_FORWARDED_HOST, X_FORWARDED_PROTO, append_forwarded_for, remove_hop_by_hop},
     metrics::Attempt,
     problem::Problem,
     upstream::{
@@ -138,7 +136,10 @@ pub async fn forward(core: &Core, upstream: &Upstream, exchange: Exchange<'_>) -
             }
         }
     }
-    if matches!(walked.problem, Problem::NoEndpoint | Problem::BreakerOpen(_) | Problem::UpstreamBusy) {
+    if matches!(
+        walked.problem,
+        Problem::NoEndpoint | Problem::BreakerOpen(_) | Problem::UpstreamBusy
+    ) {
         meters.attempt(Attempt::Unavailable);
     }
     walked.problem.response()
@@ -157,7 +158,10 @@ impl Walked {
     pub fn note(&mut self, problem: Problem) {
         self.problem = match (self.problem, problem) {
             (Problem::BreakerOpen(a), Problem::BreakerOpen(b)) => Problem::BreakerOpen(a.min(b)),
-            (Problem::BadGateway | Problem::UpstreamTimeout, Problem::BreakerOpen(_) | Problem::UpstreamBusy) => {
+            (
+                Problem::BadGateway | Problem::UpstreamTimeout,
+                Problem::BreakerOpen(_) | Problem::UpstreamBusy,
+            ) => {
                 return;
             }
             (_, new) => new,
@@ -178,9 +182,8 @@ async fn send(
     now: Instant,
 ) -> Tried {
     // A copy of the header for the one case in which a request that was written may be written again.
-    let may_repeat = lease.is_reused()
-        && request.method().is_idempotent()
-        && request.body().is_end_stream();
+    let may_repeat =
+        lease.is_reused() && request.method().is_idempotent() && request.body().is_end_stream();
     let spare = may_repeat.then(|| copy_of(&request));
     match lease.send(request, timeout, now).await {
         Ok(response) => Tried::Answered(response, lease),
@@ -235,7 +238,12 @@ pub fn rewrite_request(head: &mut Parts, client: &Client) {
 }
 
 /// The response as the client gets it.
-fn answer(response: Response<Incoming>, lease: Lease, pause: Duration, now: Instant) -> Response<Body> {
+fn answer(
+    response: Response<Incoming>,
+    lease: Lease,
+    pause: Duration,
+    now: Instant,
+) -> Response<Body> {
     let (mut head, incoming) = response.into_parts();
     remove_hop_by_hop(&mut head.headers);
     head.version = Version::HTTP_11;

@@ -5,7 +5,8 @@
 use http::{
     HeaderMap, HeaderName, HeaderValue,
     header::{
-        CONNECTION, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+        CONNECTION, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING,
+        UPGRADE,
     },
 };
 
@@ -100,7 +101,10 @@ mod tests {
 
     fn map(pairs: &[(&'static str, &str)]) -> HeaderMap {
         let pair = |(name, value): &(&'static str, &str)| {
-            (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap())
+            (
+                HeaderName::from_static(name),
+                HeaderValue::from_str(value).unwrap(),
+            )
         };
         let mut headers = HeaderMap::new();
         for (name, value) in pairs.iter().map(pair) {
@@ -112,9 +116,17 @@ mod tests {
     #[test]
     fn what_belongs_to_a_connection_stays_on_it() {
         let mut headers = map(&[
-            ("connection", "keep-alive, X-Secret"), ("connection", "x-other"), ("keep-alive", "timeout=5"),
-            ("x-secret", "1"), ("x-other", "2"), ("te", "trailers"), ("transfer-encoding", "chunked"),
-            ("proxy-connection", "close"), ("upgrade", "h2c"), ("trailer", "x"), ("accept", "*/*"),
+            ("connection", "keep-alive, X-Secret"),
+            ("connection", "x-other"),
+            ("keep-alive", "timeout=5"),
+            ("x-secret", "1"),
+            ("x-other", "2"),
+            ("te", "trailers"),
+            ("transfer-encoding", "chunked"),
+            ("proxy-connection", "close"),
+            ("upgrade", "h2c"),
+            ("trailer", "x"),
+            ("accept", "*/*"),
         ]);
         remove_hop_by_hop(&mut headers);
         assert_eq!(headers, map(&[("accept", "*/*")]));
@@ -122,7 +134,10 @@ mod tests {
 
     #[test]
     fn an_upgrade_needs_both_headers() {
-        let both = [("connection", "keep-alive, Upgrade"), ("upgrade", "websocket")];
+        let both = [
+            ("connection", "keep-alive, Upgrade"),
+            ("upgrade", "websocket"),
+        ];
         assert!(wants_upgrade(&map(&both)));
         assert!(!wants_upgrade(&map(&both[..1])));
         assert!(!wants_upgrade(&map(&both[1..])));
@@ -131,8 +146,14 @@ mod tests {
     #[test]
     fn an_address_goes_to_the_end_of_the_list() {
         let peer = HeaderValue::from_static("192.0.2.7");
-        let mut headers = map(&[("x-forwarded-for", "1.1.1.1"), ("x-forwarded-for", "2.2.2.2, 3.3.3.3")]);
+        let mut headers = map(&[
+            ("x-forwarded-for", "1.1.1.1"),
+            ("x-forwarded-for", "2.2.2.2, 3.3.3.3"),
+        ]);
         append_forwarded_for(&mut headers, &peer);
-        assert_eq!(headers, map(&[("x-forwarded-for", "1.1.1.1, 2.2.2.2, 3.3.3.3, 192.0.2.7")]));
+        assert_eq!(
+            headers,
+            map(&[("x-forwarded-for", "1.1.1.1, 2.2.2.2, 3.3.3.3, 192.0.2.7")])
+        );
     }
 }

@@ -1,1 +1,49 @@
-//! The penstock program: edge proxy, admin API and composition.
+//! The penstock program as a library: edge proxy, admin API and composition. The only crate that knows all others.
+//!
+//! # Layout, in the order of a request's life
+//!
+//! Start: [`cli`] → [`config`] → [`app`] builds every part once and binds the sockets; [`logging`] and [`signals`] serve `main.rs`.
+//! One [`core`] per CPU runs its own [`server`] (accept, [`tls`], HTTP) and its own copy of the [`stack`], the list of layers,
+//! which finds the [`route`] of an [`exchange`]. From there it goes by [`forward`] (or [`upgrade`]) to an [`upstream`], with
+//! [`headers`] and [`body`] between the two sides, or to a handler. Refusals are [`problem`] documents.
+//! Beside the path: [`metrics`], [`access_log`], [`admin`].
+
+pub mod cli;
+
+pub mod config;
+
+pub mod app;
+
+pub mod logging;
+
+pub mod signals;
+
+pub mod core;
+
+pub mod server;
+
+pub mod tls;
+
+pub mod stack;
+
+pub mod exchange;
+
+pub mod route;
+
+pub mod forward;
+
+pub mod upgrade;
+
+pub mod upstream;
+
+pub mod headers;
+
+pub mod body;
+
+pub mod problem;
+
+pub mod metrics;
+
+pub mod access_log;
+
+pub mod admin;

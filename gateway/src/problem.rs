@@ -47,10 +47,22 @@ pub enum Problem {
 /// One row per problem: status, code and the whole document.
 macro_rules! document {
     ($status:literal, $code:literal, $title:literal, $detail:literal) => {
-        ($status, concat!(
-            "{\"type\":\"https://penstock.dev/problems/", $code, "\",\"title\":\"", $title,
-            "\",\"status\":", $status, ",\"code\":\"", $code, "\",\"detail\":\"", $detail, "\"}",
-        ))
+        (
+            $status,
+            concat!(
+                "{\"type\":\"https://penstock.dev/problems/",
+                $code,
+                "\",\"title\":\"",
+                $title,
+                "\",\"status\":",
+                $status,
+                ",\"code\":\"",
+                $code,
+                "\",\"detail\":\"",
+                $detail,
+                "\"}",
+            ),
+        )
     };
 }
 
@@ -72,7 +84,10 @@ impl Problem {
             headers.insert(RETRY_AFTER, retry_after_field(wait));
         }
         // What is left of the body would be read as the next request.
-        if matches!(self, Self::BadRequest | Self::BodyTooLarge | Self::BodyTimeout) {
+        if matches!(
+            self,
+            Self::BadRequest | Self::BodyTooLarge | Self::BodyTimeout
+        ) {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         response
@@ -89,19 +104,84 @@ impl Problem {
 
     fn document(self) -> (u16, &'static str) {
         match self {
-            Self::BadRequest => document!(400, "bad_request", "Bad request", "the request is malformed"),
-            Self::NoRoute => document!(404, "no_route", "Not found", "no route has this host and path"),
-            Self::MethodNotAllowed => document!(405, "method_not_allowed", "Method not allowed", "the path exists, but not with this method"),
-            Self::BodyTimeout => document!(408, "body_timeout", "Request timeout", "the request's body did not come in time"),
-            Self::BodyTooLarge => document!(413, "body_too_large", "Content too large", "the request's body exceeds the route's limit"),
-            Self::Limited(_) => document!(429, "limited", "Too many requests", "the client's token bucket is empty"),
-            Self::HandlerFailed => document!(500, "internal", "Internal error", "the request met a defect and was not finished"),
-            Self::BadGateway => document!(502, "bad_gateway", "Bad gateway", "the connection to the upstream failed"),
-            Self::NoEndpoint => document!(503, "no_endpoint", "Service unavailable", "no endpoint of the upstream is healthy"),
-            Self::BreakerOpen(_) => document!(503, "breaker_open", "Service unavailable", "the upstream failed too often and is given time to recover"),
-            Self::UpstreamBusy => document!(503, "upstream_busy", "Service unavailable", "the upstream has as many connections as it may have"),
-            Self::NotReady => document!(503, "not_ready", "Service unavailable", "this part of the service is not running here"),
-            Self::UpstreamTimeout => document!(504, "upstream_timeout", "Gateway timeout", "the upstream did not answer in time"),
+            Self::BadRequest => document!(
+                400,
+                "bad_request",
+                "Bad request",
+                "the request is malformed"
+            ),
+            Self::NoRoute => document!(
+                404,
+                "no_route",
+                "Not found",
+                "no route has this host and path"
+            ),
+            Self::MethodNotAllowed => document!(
+                405,
+                "method_not_allowed",
+                "Method not allowed",
+                "the path exists, but not with this method"
+            ),
+            Self::BodyTimeout => document!(
+                408,
+                "body_timeout",
+                "Request timeout",
+                "the request's body did not come in time"
+            ),
+            Self::BodyTooLarge => document!(
+                413,
+                "body_too_large",
+                "Content too large",
+                "the request's body exceeds the route's limit"
+            ),
+            Self::Limited(_) => document!(
+                429,
+                "limited",
+                "Too many requests",
+                "the client's token bucket is empty"
+            ),
+            Self::HandlerFailed => document!(
+                500,
+                "internal",
+                "Internal error",
+                "the request met a defect and was not finished"
+            ),
+            Self::BadGateway => document!(
+                502,
+                "bad_gateway",
+                "Bad gateway",
+                "the connection to the upstream failed"
+            ),
+            Self::NoEndpoint => document!(
+                503,
+                "no_endpoint",
+                "Service unavailable",
+                "no endpoint of the upstream is healthy"
+            ),
+            Self::BreakerOpen(_) => document!(
+                503,
+                "breaker_open",
+                "Service unavailable",
+                "the upstream failed too often and is given time to recover"
+            ),
+            Self::UpstreamBusy => document!(
+                503,
+                "upstream_busy",
+                "Service unavailable",
+                "the upstream has as many connections as it may have"
+            ),
+            Self::NotReady => document!(
+                503,
+                "not_ready",
+                "Service unavailable",
+                "this part of the service is not running here"
+            ),
+            Self::UpstreamTimeout => document!(
+                504,
+                "upstream_timeout",
+                "Gateway timeout",
+                "the upstream did not answer in time"
+            ),
         }
     }
 }
@@ -114,16 +194,29 @@ mod tests {
     fn documents_are_json_and_agree_with_their_status() {
         let wait = Duration::from_millis(1500);
         let all = [
-            Problem::BadRequest, Problem::NoRoute, Problem::MethodNotAllowed, Problem::BodyTimeout,
-            Problem::BodyTooLarge, Problem::Limited(wait), Problem::BadGateway, Problem::NoEndpoint,
-            Problem::BreakerOpen(wait), Problem::UpstreamBusy, Problem::NotReady, Problem::HandlerFailed, Problem::UpstreamTimeout,
+            Problem::BadRequest,
+            Problem::NoRoute,
+            Problem::MethodNotAllowed,
+            Problem::BodyTimeout,
+            Problem::BodyTooLarge,
+            Problem::Limited(wait),
+            Problem::BadGateway,
+            Problem::NoEndpoint,
+            Problem::BreakerOpen(wait),
+            Problem::UpstreamBusy,
+            Problem::NotReady,
+            Problem::HandlerFailed,
+            Problem::UpstreamTimeout,
         ];
         for problem in all {
             let (status, document) = problem.document();
             let json: serde_json::Value = serde_json::from_str(document).unwrap();
             assert_eq!(json["status"], status);
             let code = json["code"].as_str().unwrap();
-            assert_eq!(json["type"], format!("https://penstock.dev/problems/{code}"));
+            assert_eq!(
+                json["type"],
+                format!("https://penstock.dev/problems/{code}")
+            );
             assert_eq!(problem.response().status().as_u16(), status);
         }
     }

@@ -71,7 +71,11 @@ impl RouteTable {
 
     /// Finds the route of a request. `host` may carry a port; it is asked for only if a route needs it.
     pub fn find<'h>(&self, host: impl FnOnce() -> &'h str, path: &str, method: &Method) -> Found {
-        let host = if self.any_host { "" } else { without_port(host()) };
+        let host = if self.any_host {
+            ""
+        } else {
+            without_port(host())
+        };
         let mut found = Found::Nothing;
         for rule in &self.rules {
             if has_prefix(path, &rule.prefix) && rule.host.matches(host) {
@@ -198,7 +202,10 @@ mod tests {
     /// The same by the words of the module's first paragraph: keep what fits, take the most preferred.
     fn naive(routes: &[Route], host: &str, path: &str, method: &Method) -> Option<usize> {
         let segments = |path: &str| -> Vec<String> {
-            path.split('/').filter(|part| !part.is_empty()).map(str::to_owned).collect()
+            path.split('/')
+                .filter(|part| !part.is_empty())
+                .map(str::to_owned)
+                .collect()
         };
         let fits = |route: &Route| {
             let host_fits = match route.host.as_deref() {
@@ -231,7 +238,9 @@ mod tests {
     }
 
     fn any_route() -> impl Strategy<Value = Route> {
-        let hosts = prop::option::of(prop::sample::select(vec!["a.test", "b.a.test", "*.test", "*.a.test"]));
+        let hosts = prop::option::of(prop::sample::select(vec![
+            "a.test", "b.a.test", "*.test", "*.a.test",
+        ]));
         let paths = prop::collection::vec(prop::sample::select(vec!["x", "y", "xy"]), 0..3);
         let methods = prop::sample::subsequence(vec![Method::GET, Method::POST], 0..=2);
         (hosts, paths, methods).prop_map(|(host, path, methods)| {

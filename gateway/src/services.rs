@@ -3,7 +3,10 @@
 //! Everything here runs on the control plane. Orders and money share one database, so that one transaction can change both
 //! (see [`crate::checkout`]).
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use anyhow::Context;
 use axum::Router;
@@ -28,7 +31,12 @@ use seckill::{
 use tokio::{sync::Notify, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::{checkout::Checkout, config::Role};
+use crate::{
+    app::{App, Handlers},
+    checkout::Checkout,
+    config::{Config, Role},
+    metrics,
+};
 
 /// One delivery to the shop, connecting included.
 const DOWNSTREAM_TIMEOUT: Duration = Duration::from_secs(5);
@@ -37,12 +45,9 @@ const RECONCILE_EVERY: Duration = Duration::from_secs(10);
 
 /// The running services.
 pub struct Services {
-    /// `/v1/sales` and `/v1/orders`.
-    pub sales: Router,
-    /// `/v1/payment_intents`, if payments are configured.
-    pub payments: Option<Router>,
-    /// `/admin/v1/sales`.
-    pub admin: Router,
+    sales: Router,
+    payments: Option<Router>,
+    admin: Router,
     /// The engine, for callers in this process.
     pub engine: Arc<SaleEngine>,
     settlement: Option<Settlement>,
@@ -108,6 +113,17 @@ impl Services {
             services.start_workers(sale, clock, accepted, violations, reconciler)?;
         }
         Ok(services)
+    }
+
+    /// The routers, for the edge.
+    pub fn handlers(&self) -> Handlers {
+        let engine = self.engine.clone();
+        Handlers {
+            ready: vec![("sales", Arc::new(move || engine.is_ready()))],
+            sales: Some(self.sales.clone()),
+            payments: self.payments.clone(),
+            admin_extra: Some(self.admin.clone()),
+        }
     }
 
     fn start_workers(
@@ -199,4 +215,20 @@ async fn reconcile_all(engine: Arc<SaleEngine>, reconciler: Reconciler, shutdown
             }
         }
     }
+}
+
+/// Builds the gateway with all that its configuration asks for: recorder, stores and workers, then the sockets.
+pub async fn build(config: Config) -> anyhow::Result<(App, Option<Services>)> {
+    // Metric handles are resolved when parts are built, so the recorder comes first.
+    metrics::install()?;
+    let clock: WallClock = Arc::new(|| {
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    });
+    let services = match &config.seckill {
+        None => None,
+        Some(sale) => Some(Services::start(sale, config.payment.as_ref(), config.role, clock).await?),
+    };
+    let handlers = services.as_ref().map(Services::handlers).unwrap_or_default();
+    Ok((App::try_new(config, handlers)?, services))
 }

@@ -14,7 +14,7 @@ use http_body_util::Empty;
 use hyper::{client::conn::http1, upgrade::OnUpgrade};
 use hyper_util::rt::TokioIo;
 use tokio::{
-    io::copy_bidirectional,
+    io::{AsyncWriteExt, copy, split},
     net::TcpStream,
     time::{Instant, timeout},
 };
@@ -31,7 +31,11 @@ use crate::{
 };
 
 /// Sends the handshake to an endpoint and, if it agrees, tunnels.
-pub async fn upgrade(core: &Rc<Core>, upstream: &Upstream, exchange: Exchange<'_>) -> Response<Body> {
+pub async fn upgrade(
+    core: &Rc<Core>,
+    upstream: &Upstream,
+    exchange: Exchange<'_>,
+) -> Response<Body> {
     let mut head = exchange.head;
     let Some(from_client) = head.extensions.remove::<OnUpgrade>() else {
         return Problem::BadRequest.response();
@@ -42,7 +46,8 @@ pub async fn upgrade(core: &Rc<Core>, upstream: &Upstream, exchange: Exchange<'_
     rewrite_request(&mut head, exchange.client);
     // A handshake has no body, and what follows it is not one.
     head.headers.remove(CONTENT_LENGTH);
-    head.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    head.headers
+        .insert(CONNECTION, HeaderValue::from_static("upgrade"));
     if let Some(protocol) = protocol {
         head.headers.insert(UPGRADE, protocol);
     }
@@ -62,7 +67,11 @@ pub async fn upgrade(core: &Rc<Core>, upstream: &Upstream, exchange: Exchange<'_
                 continue;
             }
         };
-        let connected = timeout(config.connect_timeout, TcpStream::connect(endpoint.address())).await;
+        let connected = timeout(
+            config.connect_timeout,
+            TcpStream::connect(endpoint.address()),
+        )
+        .await;
         let Ok(Ok(stream)) = connected else {
             meters.connects_failed.add();
             meters.attempt(Attempt::Error);
@@ -123,13 +132,15 @@ fn finish(
         let (Ok(client), Ok(endpoint)) = (from_client.await, to_endpoint.await) else {
             return;
         };
-        let (mut client, mut endpoint) = (TokioIo::new(client), TokioIo::new(endpoint));
+        let (mut from_client, mut to_client) = split(TokioIo::new(client));
+        let (mut from_endpoint, mut to_endpoint) = split(TokioIo::new(endpoint));
+        // Either side's end is the end of both: a peer that has only half closed keeps no tunnel open for ever.
         tokio::select! {
-            ended = copy_bidirectional(&mut client, &mut endpoint) => {
-                debug!(?ended, "tunnel ended");
-            }
+            ended = copy(&mut from_client, &mut to_endpoint) => debug!(?ended, "client closed the tunnel"),
+            ended = copy(&mut from_endpoint, &mut to_client) => debug!(?ended, "endpoint closed the tunnel"),
             () = cut.notified() => {}
         }
+        let _ = tokio::join!(to_client.shutdown(), to_endpoint.shutdown());
     });
     response.map(|_| Body::EMPTY)
 }

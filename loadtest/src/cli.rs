@@ -1,7 +1,7 @@
 //! The command line: what can be asked, and what is told while a run goes on.
 
 use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
@@ -75,12 +75,20 @@ pub enum Command {
 /// Does what was asked; the exit code is the result.
 pub async fn execute(cli: Cli) -> u8 {
     let done = match cli.command {
-        Command::Validate { file } => Scenario::load(&file).map(|_| {
-            println!("{}: ok", file.display());
-            Exit::Held.code()
+        Command::Validate { file } => Ok(match load(&file) {
+            Ok(_) => {
+                println!("{}: ok", file.display());
+                Exit::Held.code()
+            }
+            Err(code) => code,
         }),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "loadtest", &mut std::io::stdout());
+            clap_complete::generate(
+                shell,
+                &mut Cli::command(),
+                "loadtest",
+                &mut std::io::stdout(),
+            );
             Ok(Exit::Held.code())
         }
         Command::Run {
@@ -108,7 +116,10 @@ async fn run(
     html: Option<PathBuf>,
     plain: bool,
 ) -> anyhow::Result<u8> {
-    let mut scenario = Scenario::load(&file)?;
+    let mut scenario = match load(&file) {
+        Ok(scenario) => scenario,
+        Err(code) => return Ok(code),
+    };
     if let Some(url) = target {
         scenario.target.url = url;
     }
@@ -129,6 +140,14 @@ async fn run(
     }
     print!("{}", render::text(&report, colored(plain)));
     Ok(report.exit_code)
+}
+
+/// Reads the scenario, or says what is wrong with it and gives the exit code for that.
+fn load(file: &Path) -> Result<Scenario, u8> {
+    Scenario::load(file).map_err(|error| {
+        eprintln!("loadtest: {}: {error:#}", file.display());
+        Exit::BadScenario.code()
+    })
 }
 
 /// Whether standard output may have colours.

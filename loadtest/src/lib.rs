@@ -2,7 +2,39 @@
 //!
 //! A black box on purpose: it talks HTTP only and shares no code with the program it tests. The path of a run is
 //! [`Scenario`] (what to send) → [`plan`] (when, to the nanosecond) → engine (send it, never early) → [`Report`] and
-//! [`History`] (what was answered) → [`reconcile`] (is every answer true in the order ledger?) → exit code.
+//! [`History`] (what was answered) → [`reconcile()`] (is every answer true in the order ledger?) → exit code.
+//!
+//! A scenario can be built in code:
+//!
+//! ```no_run
+//! use std::time::Duration;
+//! use loadtest::scenario::{Admin, Protocol, Sale, Shape, Trust};
+//! use loadtest::{Scenario, render, run_and_check};
+//!
+//! # async fn demo(ca_pem: String) -> anyhow::Result<()> {
+//! let mut scenario = Scenario::new(
+//!     "https://localhost:8443",
+//!     Shape::Spike {
+//!         duration: Duration::from_secs(10),
+//!         first_share: 0.6,
+//!         first_within: Duration::from_secs(1),
+//!         warm_up: Duration::from_secs(1),
+//!         warm_up_rate: 200.0,
+//!     },
+//! );
+//! scenario.target.protocol = Protocol::H2;
+//! scenario.target.trust = Trust::CaPem(ca_pem);
+//! scenario.admin = Some(Admin { url: "http://127.0.0.1:9900".into(), token_file: None });
+//! scenario.sale = Some(Sale { id: "demo".into(), skus: vec!["sneaker-42".into()], quantity: 1 });
+//! scenario.buyers.count = 20_000;
+//! scenario.retry.percent = 10.0;
+//!
+//! let progress = |p: &loadtest::Progress| eprintln!("{}", render::progress_line(p));
+//! let report = run_and_check(&scenario, progress, std::future::pending()).await?;
+//! print!("{}", render::text(&report, false));
+//! std::process::exit(report.exit_code.into());
+//! # }
+//! ```
 
 pub mod cli;
 mod engine;

@@ -121,8 +121,9 @@ fn endpoint(method: &Method, path: &str) -> Result<Endpoint, PaymentError> {
         method: method.to_string(),
         path: echo(path),
     };
-    let rest = path.trim_end_matches('/');
-    let rest = rest
+    let rest = path
+        .strip_suffix('/')
+        .unwrap_or(path)
         .strip_prefix("/v1/payment_intents")
         .ok_or_else(unknown)?;
     let is_post = *method == Method::POST;

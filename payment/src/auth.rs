@@ -73,7 +73,10 @@ mod tests {
     fn the_key_opens_as_bearer_and_as_basic_user() {
         assert!(is_let_in("Bearer sk_test_1"));
         assert!(is_let_in("bearer sk_test_1"));
-        assert!(is_let_in(&format!("Basic {}", STANDARD.encode("sk_test_1:"))));
+        assert!(is_let_in(&format!(
+            "Basic {}",
+            STANDARD.encode("sk_test_1:")
+        )));
     }
 
     #[test]

@@ -62,6 +62,9 @@ pub struct RawSecret {
     pub file: Option<PathBuf>,
     /// The name of an environment variable.
     pub env: Option<String>,
+    /// With `file`: make the file, with a random key, when the service starts and it is not there.
+    #[serde(default)]
+    pub create: bool,
 }
 
 /// The `[payment.simulator]` table as written.
@@ -146,7 +149,11 @@ impl Config {
             .order_metadata_key
             .unwrap_or_else(|| ORDER_METADATA_KEY.to_owned());
         if !(1..=40).contains(&order_metadata_key.chars().count()) {
-            problems.add("order_metadata_key", &order_metadata_key, "1 to 40 characters");
+            problems.add(
+                "order_metadata_key",
+                &order_metadata_key,
+                "1 to 40 characters",
+            );
         }
         let simulator = problems.simulator(raw.simulator.unwrap_or_default());
         match (api_key, problems.list.is_empty()) {
@@ -194,7 +201,8 @@ struct Problems {
 
 impl Problems {
     fn add(&mut self, key: &str, value: impl fmt::Debug, allowed: &str) {
-        self.list.push(format!("{key} = {value:?}: allowed: {allowed}"));
+        self.list
+            .push(format!("{key} = {value:?}: allowed: {allowed}"));
     }
 
     fn secret(
@@ -202,12 +210,15 @@ impl Problems {
         key: &str,
         raw: &RawSecret,
         env: &dyn Fn(&str) -> Option<String>,
-    ) -> Option<Secret> {
+    ) -> Option<ApiKey> {
         let (place, found) = match (&raw.file, &raw.env) {
             (Some(file), None) => {
                 let place = format!("file {}", file.display());
                 match std::fs::read_to_string(file) {
                     Ok(text) => (place, Some(text)),
+                    Err(error) if raw.create && error.kind() == std::io::ErrorKind::NotFound => {
+                        return Some(ApiKey::ToCreate(file.clone()));
+                    }
                     Err(error) => {
                         self.add(key, &place, &format!("a readable file ({error})"));
                         return None;
@@ -227,7 +238,7 @@ impl Problems {
             && (SECRET_LEN.0..=SECRET_LEN.1).contains(&text.len())
             && text.bytes().all(|b| b.is_ascii_graphic() && b != b':');
         if is_fine {
-            return Some(Secret::new(text));
+            return Some(ApiKey::Known(Secret::new(text)));
         }
         // The place, not the text: this message is printed.
         let allowed = format!(
@@ -271,7 +282,9 @@ impl Problems {
                 self.add(
                     key,
                     text,
-                    &format!("{least:?} to {most:?}, such as \"250ms\", \"30s\", \"5m\" or \"24h\""),
+                    &format!(
+                        "{least:?} to {most:?}, such as \"250ms\", \"30s\", \"5m\" or \"24h\""
+                    ),
                 );
                 default
             }
@@ -299,7 +312,11 @@ impl Problems {
         );
         let latency = match raw.latency_ms {
             Some(ms) if ms > MAX_LATENCY_MS => {
-                self.add("simulator.latency_ms", ms, &format!("0 to {MAX_LATENCY_MS}"));
+                self.add(
+                    "simulator.latency_ms",
+                    ms,
+                    &format!("0 to {MAX_LATENCY_MS}"),
+                );
                 default.latency
             }
             Some(ms) => Duration::from_millis(ms),

@@ -110,7 +110,7 @@ pub enum PaymentError {
     #[error("{}", decline.message)]
     Declined {
         /// What it said.
-        decline: Decline,
+        decline: Box<Decline>,
         /// The intent, ready for another try.
         intent: Box<Intent>,
     },

@@ -108,11 +108,7 @@ impl Form {
         match self.take(key) {
             Some(value) if value.chars().count() > max => {
                 let message = format!("Invalid string: must be at most {max} characters");
-                Err(PaymentError::param(
-                    Some("parameter_invalid"),
-                    key,
-                    message,
-                ))
+                Err(PaymentError::param(Some("parameter_invalid"), key, message))
             }
             value => Ok(value),
         }
@@ -242,7 +238,8 @@ mod tests {
     #[test]
     fn integers_are_plain_decimal() {
         for bad in ["1.5", "+1", "0x1", "1e3", "9223372036854775808", "-", "one"] {
-            let mut form = Form::parse(format!("n={}", bad.replace('+', "%2B")).as_bytes()).unwrap();
+            let mut form =
+                Form::parse(format!("n={}", bad.replace('+', "%2B")).as_bytes()).unwrap();
             assert!(form.take_integer("n").is_err(), "{bad}");
         }
         let mut form = Form::parse(b"n=-12").unwrap();

@@ -11,7 +11,7 @@
 //! ```
 //!
 //! The crate knows nothing of sales: what a payment pays for is a [`Participant`], whose calls join these transactions, so that an
-//! order is paid exactly when its money is posted. Wall-clock time and randomness enter as arguments of [`PaymentService::try_new`].
+//! order is paid exactly when its money is posted. Wall-clock time and randomness enter as arguments of [`PaymentService::new`].
 
 pub mod config;
 pub mod money;

@@ -1,5 +1,7 @@
 //! Integration tests of the payments API, on SQLite and on a real PostgreSQL that the tests start themselves.
 
+#![allow(clippy::unwrap_used)] // clippy knows test functions, but not the helpers they share
+
 mod support;
 
 mod api;

@@ -22,7 +22,10 @@ const BATCH: usize = 256;
 /// Upper bound of the wait for an effect that another node wrote.
 const POLL: Duration = Duration::from_millis(250);
 /// The waits while the store does not answer.
-const BACKOFF: Backoff = Backoff { first: Duration::from_millis(50), max: Duration::from_secs(5) };
+const BACKOFF: Backoff = Backoff {
+    first: Duration::from_millis(50),
+    max: Duration::from_secs(5),
+};
 
 /// Told of each segment whose units went back, after the store has them: clears "sold out".
 pub type ReleaseListener = Arc<dyn Fn(SegmentId) -> BoxFuture<'static, ()> + Send + Sync>;
@@ -60,7 +63,12 @@ impl Effects {
         violations: Violations,
         on_released: ReleaseListener,
     ) -> Self {
-        Self { store, ledger, violations, on_released }
+        Self {
+            store,
+            ledger,
+            violations,
+            on_released,
+        }
     }
 
     /// Applies effects as they come, until `shutdown`.
@@ -112,19 +120,34 @@ impl Effects {
     async fn apply_batch(&self, segment: &SegmentId) -> Result<usize, EffectsError> {
         let effects = self.ledger.effects(segment, BATCH).await?;
         let of = |action: Action| -> Vec<OrderId> {
-            effects.iter().filter(|effect| effect.action == action).map(|effect| effect.order).collect()
+            effects
+                .iter()
+                .filter(|effect| effect.action == action)
+                .map(|effect| effect.order)
+                .collect()
         };
-        let unanswered = |source| EffectsError::Store { segment: segment.clone(), source };
+        let unanswered = |source| EffectsError::Store {
+            segment: segment.clone(),
+            source,
+        };
 
         let sold = of(Action::Confirm);
         if !sold.is_empty() {
-            let answers = self.store.confirm_many(segment, &sold).await.map_err(unanswered)?;
+            let answers = self
+                .store
+                .confirm_many(segment, &sold)
+                .await
+                .map_err(unanswered)?;
             for (order, answer) in sold.iter().zip(answers) {
                 match answer {
                     Confirm::Confirmed | Confirm::AlreadySold => {}
                     // Paid in the ledger, given back in the store: its units may be sold again.
-                    Confirm::AlreadyReleased => self.violated(Invariant::Order4, segment, *order, "paid but released"),
-                    Confirm::Unknown => self.violated(Invariant::Order2, segment, *order, "paid but unknown"),
+                    Confirm::AlreadyReleased => {
+                        self.violated(Invariant::Order4, segment, *order, "paid but released")
+                    }
+                    Confirm::Unknown => {
+                        self.violated(Invariant::Order2, segment, *order, "paid but unknown")
+                    }
                 }
             }
             self.ledger.effects_done(Action::Confirm, &sold).await?;
@@ -132,13 +155,21 @@ impl Effects {
 
         let returned = of(Action::Release);
         if !returned.is_empty() {
-            let answers = self.store.release_many(segment, &returned).await.map_err(unanswered)?;
+            let answers = self
+                .store
+                .release_many(segment, &returned)
+                .await
+                .map_err(unanswered)?;
             for (order, answer) in returned.iter().zip(answers) {
                 match answer {
                     Release::Released | Release::AlreadyReleased => {}
-                    Release::AlreadySold => self.violated(Invariant::Order4, segment, *order, "released but sold"),
+                    Release::AlreadySold => {
+                        self.violated(Invariant::Order4, segment, *order, "released but sold")
+                    }
                     // A store that lost its last writes no longer holds these units: there is nothing to give back.
-                    Release::Unknown => warn!(%segment, %order, "released order is unknown to the store"),
+                    Release::Unknown => {
+                        warn!(%segment, %order, "released order is unknown to the store")
+                    }
                 }
             }
             self.ledger.effects_done(Action::Release, &returned).await?;
@@ -147,7 +178,13 @@ impl Effects {
         Ok(effects.len())
     }
 
-    fn violated(&self, invariant: Invariant, segment: &SegmentId, order: OrderId, what: &'static str) {
+    fn violated(
+        &self,
+        invariant: Invariant,
+        segment: &SegmentId,
+        order: OrderId,
+        what: &'static str,
+    ) {
         error!(invariant = invariant.name(), %segment, %order, what, "ledger and store disagree");
         self.violations.count(invariant);
     }

@@ -4,7 +4,10 @@
 //! ledger, so every node re-reads it ([`SaleEngine::refresh`]).
 
 use std::{
-    sync::{Arc, atomic::AtomicU64},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -69,6 +72,8 @@ pub struct SaleEngine {
     deadline: Duration,
     /// Rung when a batch accepted something, so that settlement does not wait for its next poll.
     accepted: Arc<tokio::sync::Notify>,
+    /// Whether store and ledger answered the last refresh.
+    is_ready: AtomicBool,
     /// All segments, for the settlement workers.
     segments: watch::Sender<Vec<SegmentId>>,
     /// Where lanes run: the control plane.
@@ -92,6 +97,7 @@ impl SaleEngine {
             clock,
             deadline,
             accepted,
+            is_ready: AtomicBool::new(false),
             segments: watch::Sender::new(Vec::new()),
             runtime: tokio::runtime::Handle::current(),
             metrics: PurchaseMetrics::new(),
@@ -118,6 +124,11 @@ impl SaleEngine {
     /// All segments of this node's sales, now and as they change.
     pub fn segments(&self) -> watch::Receiver<Vec<SegmentId>> {
         self.segments.subscribe()
+    }
+
+    /// Whether store and ledger answered when they were last asked, half a second ago at most.
+    pub fn is_ready(&self) -> bool {
+        self.is_ready.load(Ordering::Relaxed)
     }
 
     /// The time, by the clock the engine was given.
@@ -255,12 +266,19 @@ impl SaleEngine {
             }
             if let Err(error) = self.refresh().await {
                 tracing::warn!(%error, "sales were not refreshed");
+                self.is_ready.store(false, Ordering::Relaxed);
             }
         }
     }
 
     /// Re-reads all sales and counts; opens what is new, applies what was changed elsewhere.
     pub async fn refresh(&self) -> Result<(), EngineError> {
+        self.refresh_sales().await?;
+        self.is_ready.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    async fn refresh_sales(&self) -> Result<(), EngineError> {
         for sale in self.ledger.sales().await? {
             let known = self.catalogue.sale(&sale.id);
             match known {
@@ -377,7 +395,7 @@ fn observe(segment: &Segment, snapshot: &Snapshot) {
     }
     segment
         .epoch
-        .fetch_max(snapshot.epoch, std::sync::atomic::Ordering::AcqRel);
+        .fetch_max(snapshot.epoch, Ordering::AcqRel);
     // Sales and skus are bounded by what operators create, so they may be labels of gauges (and of nothing else).
     let labels = [
         ("sale", snapshot.spec.id.sale.to_string()),

@@ -48,6 +48,8 @@ invariants! {
     Stock2 = "INV-STOCK-2",
     /// A buyer's live units are within the limit.
     Buyer1 = "INV-BUYER-1",
+    /// One order per request id, ever.
+    Order1 = "INV-ORDER-1",
     /// No order without deduction, no deduction without order.
     Order2 = "INV-ORDER-2",
     /// An acknowledged order is never lost.
@@ -105,24 +107,45 @@ pub fn check(readings: &[SegmentReading], ledger: &LedgerReport) -> Vec<Finding>
     findings.dedup();
     for line in &ledger.skus {
         check_ledger(line, &mut findings);
-        let of_sku: Vec<_> = readings.iter().filter(|reading| reading.before.spec.id.sku == line.sku).collect();
+        let of_sku: Vec<_> = readings
+            .iter()
+            .filter(|reading| reading.before.spec.id.sku == line.sku)
+            .collect();
         if !of_sku.is_empty() {
             check_together(&of_sku, line, ledger, &mut findings);
         }
     }
     if ledger.outside_window > 0 {
-        let detail = format!("{} orders were accepted outside the window", ledger.outside_window);
-        findings.push(Finding { invariant: Invariant::Window1, detail, subject: String::new() });
+        let detail = format!(
+            "{} orders were accepted outside the window",
+            ledger.outside_window
+        );
+        findings.push(Finding {
+            invariant: Invariant::Window1,
+            detail,
+            subject: String::new(),
+        });
     }
     for over in &ledger.over_limit {
-        let detail = format!("buyer {} holds {} units of {}", over.buyer, over.units, over.sku);
-        findings.push(Finding { invariant: Invariant::Buyer1, subject: format!("{}/{}", over.sku, over.buyer), detail });
+        let detail = format!(
+            "buyer {} holds {} units of {}",
+            over.buyer, over.units, over.sku
+        );
+        findings.push(Finding {
+            invariant: Invariant::Buyer1,
+            subject: over.sku.to_string(),
+            detail,
+        });
     }
     findings
 }
 
 fn found(findings: &mut Vec<Finding>, invariant: Invariant, sku: &SkuId, detail: String) {
-    findings.push(Finding { invariant, detail: format!("{sku}: {detail}"), subject: sku.to_string() });
+    findings.push(Finding {
+        invariant,
+        detail: format!("{sku}: {detail}"),
+        subject: sku.to_string(),
+    });
 }
 
 fn check_store(snapshot: &Snapshot, findings: &mut Vec<Finding>) {
@@ -130,11 +153,23 @@ fn check_store(snapshot: &Snapshot, findings: &mut Vec<Finding>) {
     let stock = snapshot.spec.stock + snapshot.restocked;
     let taken = snapshot.reserved + snapshot.sold;
     if taken > stock {
-        found(findings, Invariant::Stock1, sku, format!("the store has {taken} units taken of {stock}"));
+        found(
+            findings,
+            Invariant::Stock1,
+            sku,
+            format!("the store has {taken} units taken of {stock}"),
+        );
     }
     if snapshot.available + taken != stock {
-        let Snapshot { available, reserved, sold, .. } = snapshot;
-        let detail = format!("available {available} + reserved {reserved} + sold {sold} is not stock {stock}");
+        let Snapshot {
+            available,
+            reserved,
+            sold,
+            ..
+        } = snapshot;
+        let detail = format!(
+            "available {available} + reserved {reserved} + sold {sold} is not stock {stock}"
+        );
         found(findings, Invariant::Stock2, sku, detail);
     }
 }
@@ -143,17 +178,30 @@ fn check_ledger(line: &SkuReport, findings: &mut Vec<Finding>) {
     let total = line.stock + line.restocked;
     let live = line.reserved_units + line.paid_units;
     if live > total || line.sold > total {
-        let detail = format!("the ledger has {live} live units, counted {}, of {total}", line.sold);
+        let detail = format!(
+            "the ledger has {live} live units, counted {}, of {total}",
+            line.sold
+        );
         found(findings, Invariant::Stock1, &line.sku, detail);
     }
     if live != line.sold {
-        let detail = format!("the ledger counts {} units sold, its orders have {live}", line.sold);
+        let detail = format!(
+            "the ledger counts {} units sold, its orders have {live}",
+            line.sold
+        );
         found(findings, Invariant::Order2, &line.sku, detail);
     }
 }
 
-fn check_together(readings: &[&SegmentReading], line: &SkuReport, ledger: &LedgerReport, findings: &mut Vec<Finding>) {
-    let sum = |part: fn(&SegmentReading) -> u64| readings.iter().map(|reading| part(reading)).sum::<u64>();
+fn check_together(
+    readings: &[&SegmentReading],
+    line: &SkuReport,
+    ledger: &LedgerReport,
+    findings: &mut Vec<Finding>,
+) {
+    let sum = |part: fn(&SegmentReading) -> u64| {
+        readings.iter().map(|reading| part(reading)).sum::<u64>()
+    };
     let accepted = sum(|reading| reading.before.accepted);
     let waiting = sum(|reading| reading.depth.entries);
     let recorded = line.orders + line.dead_letters;
@@ -165,7 +213,12 @@ fn check_together(readings: &[&SegmentReading], line: &SkuReport, ledger: &Ledge
     let store_stock = sum(|reading| reading.before.spec.stock + reading.before.restocked);
     let total = line.stock + line.restocked;
     if store_stock > total {
-        found(findings, Invariant::Stock2, &line.sku, format!("the store sells {store_stock} units, the ledger {total}"));
+        found(
+            findings,
+            Invariant::Stock2,
+            &line.sku,
+            format!("the store sells {store_stock} units, the ledger {total}"),
+        );
     }
     if !readings.iter().all(|reading| reading.is_quiet()) || ledger.effects_pending > 0 {
         return;
@@ -176,7 +229,11 @@ fn check_together(readings: &[&SegmentReading], line: &SkuReport, ledger: &Ledge
         found(findings, Invariant::Order2, &line.sku, detail);
     }
     let pairs = [
-        ("reserved", sum(|reading| reading.after.reserved), line.reserved_units),
+        (
+            "reserved",
+            sum(|reading| reading.after.reserved),
+            line.reserved_units,
+        ),
         ("sold", sum(|reading| reading.after.sold), line.paid_units),
     ];
     for (what, in_store, in_ledger) in pairs {
@@ -209,7 +266,11 @@ pub struct Reconciler {
 impl Reconciler {
     /// Joins the parts.
     pub fn new(store: Arc<dyn StockStore>, ledger: OrderLedger, violations: Violations) -> Self {
-        Self { store, ledger, violations }
+        Self {
+            store,
+            ledger,
+            violations,
+        }
     }
 
     /// Compares one sale. Changes nothing but the counters, and those only for what was not found before.
@@ -223,7 +284,11 @@ impl Reconciler {
         let ledger = self.ledger.report(&sale.id).await?.unwrap_or_default();
         let mut readings = Vec::with_capacity(specs.len());
         for (spec, (before, depth)) in specs.iter().zip(before) {
-            readings.push(SegmentReading { before, depth, after: self.store.snapshot(&spec.id).await? });
+            readings.push(SegmentReading {
+                before,
+                depth,
+                after: self.store.snapshot(&spec.id).await?,
+            });
         }
         let findings = check(&readings, &ledger);
         self.violations.record(&sale.id, &findings);
@@ -243,9 +308,15 @@ impl Violations {
     /// Registers all series.
     pub fn new() -> Self {
         let counter = |invariant: &Invariant| {
-            (*invariant, metrics::counter!("penstock_invariant_violations_total", "invariant" => invariant.name()))
+            (
+                *invariant,
+                metrics::counter!("penstock_invariant_violations_total", "invariant" => invariant.name()),
+            )
         };
-        Self { counters: Arc::new(Invariant::ALL.iter().map(counter).collect()), known: Arc::default() }
+        Self {
+            counters: Arc::new(Invariant::ALL.iter().map(counter).collect()),
+            known: Arc::default(),
+        }
     }
 
     /// One violation was seen as it happened.
@@ -256,7 +327,10 @@ impl Violations {
     }
 
     fn record(&self, sale: &SaleId, findings: &[Finding]) {
-        let mut known = self.known.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut known = self
+            .known
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
         for finding in findings {
             if known.insert((sale.clone(), finding.invariant, finding.subject.clone())) {
                 tracing::error!(%sale, invariant = finding.invariant.name(), detail = finding.detail, "invariant broken");

@@ -21,7 +21,9 @@ use seckill::{
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::ledger::{Engine, T0, TestLedger, eventually, on_both_engines, order, order_id};
+use crate::support::ledger::{
+    Engine, T0, TestLedger, eventually, on_both_engines, order, order_id,
+};
 
 on_both_engines! {
     events_of_an_order_arrive_signed_and_in_order,
@@ -51,7 +53,9 @@ struct Shop {
 
 impl Shop {
     async fn start(self) -> String {
-        let app = Router::new().route("/hooks/penstock", post(receive)).with_state(self);
+        let app = Router::new()
+            .route("/hooks/penstock", post(receive))
+            .with_state(self);
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move { axum::serve(listener, app).await });
@@ -67,8 +71,12 @@ impl Shop {
     fn deliveries(&self) -> Vec<(String, String)> {
         let text = |value: &Value| value.as_str().unwrap().to_owned();
         let seen = self.seen.lock().unwrap();
-        let bodies = seen.iter().map(|(_, body)| serde_json::from_slice::<Value>(body).unwrap());
-        bodies.map(|body| (text(&body["type"]), text(&body["data"]["order"]["id"]))).collect()
+        let bodies = seen
+            .iter()
+            .map(|(_, body)| serde_json::from_slice::<Value>(body).unwrap());
+        bodies
+            .map(|body| (text(&body["type"]), text(&body["data"]["order"]["id"])))
+            .collect()
     }
 }
 
@@ -84,10 +92,19 @@ async fn receive(State(shop): State<Shop>, headers: HeaderMap, body: Bytes) -> i
 }
 
 fn deliverer(test: &TestLedger, url: &str, max_attempts: u32) -> Deliverer {
-    let sink = HttpSink::try_new(url, SECRET.to_vec(), test.clock(), Duration::from_millis(300)).unwrap();
+    let sink = HttpSink::try_new(
+        url,
+        SECRET.to_vec(),
+        test.clock(),
+        Duration::from_millis(300),
+    )
+    .unwrap();
     let config = DeliveryConfig {
         max_attempts,
-        backoff: Backoff { first: Duration::from_secs(1), max: Duration::from_secs(8) },
+        backoff: Backoff {
+            first: Duration::from_secs(1),
+            max: Duration::from_secs(8),
+        },
         ..DeliveryConfig::default()
     };
     Deliverer::new(test.ledger.clone(), Arc::new(sink), test.clock(), config)
@@ -95,13 +112,19 @@ fn deliverer(test: &TestLedger, url: &str, max_attempts: u32) -> Deliverer {
 
 async fn pay(test: &TestLedger, n: u64) {
     let mut tx = test.ledger.pool().begin().await.unwrap();
-    test.ledger.mark_paid(&mut tx, order_id(n), "pi_1", test.now_ms()).await.unwrap();
+    test.ledger
+        .mark_paid(&mut tx, order_id(n), "pi_1", test.now_ms())
+        .await
+        .unwrap();
     tx.commit().await.unwrap();
 }
 
 async fn events_of_an_order_arrive_signed_and_in_order(engine: Engine) {
     let test = TestLedger::with_sale(engine, 10).await;
-    let shop = Shop::default().then(Answer::Status(500)).then(Answer::Close).then(Answer::Hang);
+    let shop = Shop::default()
+        .then(Answer::Status(500))
+        .then(Answer::Close)
+        .then(Answer::Hang);
     let url = shop.clone().start().await;
     let deliverer = deliverer(&test, &url, 10);
     test.settle_new(1, 1).await;
@@ -120,20 +143,41 @@ async fn events_of_an_order_arrive_signed_and_in_order(engine: Engine) {
     assert_eq!(deliverer.round().await.unwrap().delivered, 1);
     assert_eq!(test.ledger.events_pending().await.unwrap(), 0);
 
-    let kinds: Vec<_> = shop.deliveries().into_iter().map(|(kind, _)| kind).collect();
-    assert_eq!(kinds, ["order.settled", "order.settled", "order.paid", "order.paid"]);
+    let kinds: Vec<_> = shop
+        .deliveries()
+        .into_iter()
+        .map(|(kind, _)| kind)
+        .collect();
+    assert_eq!(
+        kinds,
+        ["order.settled", "order.settled", "order.paid", "order.paid"]
+    );
     let seen = shop.seen.lock().unwrap();
     let mut ids = HashMap::new();
     for (headers, body) in seen.iter() {
         let signature = headers["penstock-signature"].to_str().unwrap();
-        let time = signature.strip_prefix("t=").unwrap().split(',').next().unwrap().parse().unwrap();
+        let time = signature
+            .strip_prefix("t=")
+            .unwrap()
+            .split(',')
+            .next()
+            .unwrap()
+            .parse()
+            .unwrap();
         assert_eq!(signature, sign(SECRET, time, body));
         assert!((T0 / 1000..T0 / 1000 + 10).contains(&time));
         let document: Value = serde_json::from_slice(body).unwrap();
-        assert_eq!(headers["penstock-event-id"].to_str().unwrap(), document["id"].as_str().unwrap());
-        *ids.entry(document["id"].as_str().unwrap().to_owned()).or_insert(0) += 1;
+        assert_eq!(
+            headers["penstock-event-id"].to_str().unwrap(),
+            document["id"].as_str().unwrap()
+        );
+        *ids.entry(document["id"].as_str().unwrap().to_owned())
+            .or_insert(0) += 1;
     }
-    assert!(ids.len() == 2 && ids.values().all(|times| *times == 2), "an event keeps its id: {ids:?}");
+    assert!(
+        ids.len() == 2 && ids.values().all(|times| *times == 2),
+        "an event keeps its id: {ids:?}"
+    );
     // The first tells what was true then, although the order was paid by the time it was sent.
     let first: Value = serde_json::from_slice(&seen[0].1).unwrap();
     assert_eq!(first["data"]["order"]["status"], "reserved");
@@ -142,17 +186,23 @@ async fn events_of_an_order_arrive_signed_and_in_order(engine: Engine) {
 
 async fn an_event_given_up_is_kept_and_does_not_block_the_next(engine: Engine) {
     let test = TestLedger::with_sale(engine, 10).await;
-    let shop = Shop::default().then(Answer::Status(503)).then(Answer::Status(301));
+    let shop = Shop::default()
+        .then(Answer::Status(503))
+        .then(Answer::Status(301));
     let url = shop.clone().start().await;
     let deliverer = deliverer(&test, &url, 2);
     let orders = test.settle_new(1, 1).await;
-    test.ledger.cancel(order_id(1), &orders[0].buyer, T0).await.unwrap();
+    test.ledger
+        .cancel(order_id(1), &orders[0].buyer, T0)
+        .await
+        .unwrap();
     assert_eq!(deliverer.round().await.unwrap().retried, 1);
     test.advance(8_000);
     assert_eq!(deliverer.round().await.unwrap().dead, 1);
     assert_eq!(deliverer.round().await.unwrap().delivered, 1);
     assert_eq!(shop.deliveries().last().unwrap().0, "order.released");
-    let kept = sqlx::query_scalar::<_, i64>("SELECT COUNT(*) FROM order_outbox WHERE dead_at_ms > 0");
+    let kept =
+        sqlx::query_scalar::<_, i64>("SELECT COUNT(*) FROM order_outbox WHERE dead_at_ms > 0");
     assert_eq!(kept.fetch_one(test.ledger.pool()).await.unwrap(), 1);
 }
 
@@ -164,14 +214,22 @@ async fn two_deliverers_never_share_an_event(engine: Engine) {
         test.settle_new(chunk * 100, 100).await;
     }
     let shutdown = CancellationToken::new();
-    let nodes: Vec<_> =
-        (0..2).map(|_| tokio::spawn(deliverer(&test, &url, 10).run(shutdown.clone()))).collect();
-    eventually("all events are delivered", async || test.ledger.events_pending().await.unwrap() == 0).await;
+    let nodes: Vec<_> = (0..2)
+        .map(|_| tokio::spawn(deliverer(&test, &url, 10).run(shutdown.clone())))
+        .collect();
+    eventually("all events are delivered", async || {
+        test.ledger.events_pending().await.unwrap() == 0
+    })
+    .await;
     shutdown.cancel();
     for node in nodes {
         node.await.unwrap();
     }
-    let mut delivered: Vec<_> = shop.deliveries().into_iter().map(|(_, order)| order).collect();
+    let mut delivered: Vec<_> = shop
+        .deliveries()
+        .into_iter()
+        .map(|(_, order)| order)
+        .collect();
     delivered.sort();
     let mut expected: Vec<_> = (0..400).map(|n| order_id(n).to_string()).collect();
     expected.sort();
@@ -180,12 +238,25 @@ async fn two_deliverers_never_share_an_event(engine: Engine) {
 
 async fn a_lease_without_answer_ends(engine: Engine) {
     let test = TestLedger::with_sale(engine, 10).await;
-    test.ledger.settle(&crate::support::ledger::segment(), &[order(1, 1)], T0).await.unwrap();
+    test.ledger
+        .settle(&crate::support::ledger::segment(), &[order(1, 1)], T0)
+        .await
+        .unwrap();
     let lease = Duration::from_secs(60);
     let first = test.ledger.lease_events(T0, lease, 10).await.unwrap();
     assert_eq!((first.len(), first[0].attempts), (1, 1));
-    assert_eq!(test.ledger.lease_events(T0 + 59_999, lease, 10).await.unwrap(), []);
-    let again = test.ledger.lease_events(T0 + 60_000, lease, 10).await.unwrap();
+    assert_eq!(
+        test.ledger
+            .lease_events(T0 + 59_999, lease, 10)
+            .await
+            .unwrap(),
+        []
+    );
+    let again = test
+        .ledger
+        .lease_events(T0 + 60_000, lease, 10)
+        .await
+        .unwrap();
     assert_eq!((again[0].id(), again[0].attempts), (first[0].id(), 2));
 }
 
@@ -193,10 +264,19 @@ async fn without_an_outbox_nothing_is_written(engine: Engine) {
     let test = TestLedger::with_sale(engine, 10).await;
     let ledger = test.ledger.clone().without_outbox();
     let orders = [order(1, 1), order(2, 1), order(3, 99)];
-    ledger.settle(&crate::support::ledger::segment(), &orders, T0).await.unwrap();
-    ledger.cancel(order_id(1), &orders[0].buyer, T0).await.unwrap();
+    ledger
+        .settle(&crate::support::ledger::segment(), &orders, T0)
+        .await
+        .unwrap();
+    ledger
+        .cancel(order_id(1), &orders[0].buyer, T0)
+        .await
+        .unwrap();
     let mut connection = ledger.pool().acquire().await.unwrap();
-    ledger.mark_paid(&mut connection, order_id(2), "pi_1", T0).await.unwrap();
+    ledger
+        .mark_paid(&mut connection, order_id(2), "pi_1", T0)
+        .await
+        .unwrap();
     drop(connection);
     assert_eq!(ledger.events_pending().await.unwrap(), 0);
 }
@@ -210,11 +290,76 @@ async fn delivered_events_are_forgotten_after_their_time(engine: Engine) {
     assert_eq!(test.ledger.prune_events(T0 + 1).await.unwrap(), 2);
 }
 
+/// Reads one request off a connection; false when the other side has closed it.
+async fn read_request(stream: &mut tokio::net::TcpStream) -> bool {
+    use tokio::io::AsyncReadExt;
+    let (mut seen, mut chunk) = (Vec::new(), [0; 4096]);
+    loop {
+        let read = stream.read(&mut chunk).await.unwrap_or(0);
+        seen.extend_from_slice(&chunk[..read]);
+        // The body is one JSON document with nothing after it.
+        if read == 0 || seen.ends_with(b"}}}") {
+            return read > 0;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_kept_connection_that_the_shop_drops_costs_no_try() {
+    use tokio::io::AsyncWriteExt;
+    const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+    let test = TestLedger::with_sale(Engine::Sqlite, 10).await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let shop = tokio::spawn(async move {
+        let (mut first, _) = listener.accept().await.unwrap();
+        assert!(read_request(&mut first).await);
+        first.write_all(OK).await.unwrap();
+        // The second event comes over the kept connection, which breaks off without an answer.
+        assert!(read_request(&mut first).await);
+        drop(first);
+        let (mut second, _) = listener.accept().await.unwrap();
+        assert!(read_request(&mut second).await);
+        second.write_all(OK).await.unwrap();
+    });
+    let deliverer = deliverer(&test, &url, 10);
+    for n in 1..=2 {
+        test.settle_new(n, 1).await;
+        let round = deliverer.round().await.unwrap();
+        assert_eq!((round.delivered, round.retried), (1, 0));
+    }
+    shop.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_shutdown_ends_the_deliverer() {
+    let test = TestLedger::with_sale(Engine::Sqlite, 10).await;
+    let url = Shop::default().then(Answer::Hang).start().await;
+    test.settle_new(1, 1).await;
+    let shutdown = CancellationToken::new();
+    let running = tokio::spawn(deliverer(&test, &url, 10).run(shutdown.clone()));
+    eventually("the event is under way", async || {
+        test.ledger
+            .lease_events(T0, Duration::ZERO, 10)
+            .await
+            .unwrap()
+            .is_empty()
+    })
+    .await;
+    shutdown.cancel();
+    running.await.unwrap();
+}
+
 #[tokio::test]
 async fn only_plain_http_addresses_are_taken() {
     let clock: seckill::clock::WallClock = Arc::new(|| T0);
     for url in ["https://shop/x", "shop:80", "ftp://x", ""] {
-        assert!(HttpSink::try_new(url, Vec::new(), clock.clone(), Duration::from_secs(1)).is_err(), "{url:?}");
+        assert!(
+            HttpSink::try_new(url, Vec::new(), clock.clone(), Duration::from_secs(1)).is_err(),
+            "{url:?}"
+        );
     }
-    assert!(HttpSink::try_new("http://[::1]:80", Vec::new(), clock, Duration::from_secs(1)).is_ok());
+    assert!(
+        HttpSink::try_new("http://[::1]:80", Vec::new(), clock, Duration::from_secs(1)).is_ok()
+    );
 }

@@ -1,14 +1,17 @@
 //! The integration tests of seckill, one binary: real servers, started by the tests themselves.
 
+#![allow(clippy::unwrap_used, reason = "the helpers of tests are tests too")]
+
 mod support;
 
-mod stores;
+mod redis_cluster;
 mod redis_connect;
 mod redis_errors;
 mod redis_faults;
-mod redis_cluster;
+mod stores;
 
 mod ledger;
+mod ledger_history;
 mod settlement;
 mod downstream;
 mod embedded;

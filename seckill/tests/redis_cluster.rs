@@ -4,7 +4,9 @@ use std::{collections::HashSet, time::Duration};
 
 use seckill::store::{SegmentSpec, StockError, StockStore, Verdict};
 
-use crate::support::redis::{Cluster, Server, connect, insist, purchase, shared_cluster, spec};
+use crate::support::redis::{
+    Cluster, Server, catch_up, connect, insist, purchase, shared_cluster, spec,
+};
 
 #[tokio::test]
 async fn segments_spread_over_all_primaries() {
@@ -14,10 +16,22 @@ async fn segments_spread_over_all_primaries() {
     for _ in 0..30 {
         let spec = spec(1, 1);
         let epoch = store.open(&spec).await.unwrap().epoch;
-        let verdicts = store.buy_many(&spec.id, epoch, vec![purchase(&spec.id, "ann", "r1")]).await.unwrap();
-        assert!(matches!(verdicts[0], Verdict::Accepted { .. }), "{verdicts:?}");
+        let verdicts = store
+            .buy_many(&spec.id, epoch, vec![purchase(&spec.id, "ann", "r1")])
+            .await
+            .unwrap();
+        assert!(
+            matches!(verdicts[0], Verdict::Accepted { .. }),
+            "{verdicts:?}"
+        );
         let meta = format!("penstock:{{{}}}:meta", spec.id);
-        used.extend(cluster.nodes.iter().filter(|node| has_key(node, &meta)).map(|node| node.port));
+        used.extend(
+            cluster
+                .nodes
+                .iter()
+                .filter(|node| has_key(node, &meta))
+                .map(|node| node.port),
+        );
     }
     assert_eq!(used.len(), 3);
 }
@@ -40,8 +54,14 @@ async fn a_slot_that_moved_is_followed() {
         cluster.nodes[node].cli(&["cluster", "setslot", &slot, "node", &new_owner]);
     }
     let epoch = insist(async || store.open(&spec).await).await.epoch;
-    let verdicts = store.buy_many(&spec.id, epoch, vec![purchase(&spec.id, "ann", "r1")]).await.unwrap();
-    assert!(matches!(verdicts[0], Verdict::Accepted { .. }), "{verdicts:?}");
+    let verdicts = store
+        .buy_many(&spec.id, epoch, vec![purchase(&spec.id, "ann", "r1")])
+        .await
+        .unwrap();
+    assert!(
+        matches!(verdicts[0], Verdict::Accepted { .. }),
+        "{verdicts:?}"
+    );
     assert_eq!(cluster.nodes[to].cli(&["exists", &meta]), "1");
 }
 
@@ -57,7 +77,11 @@ async fn a_dead_primary_takes_only_its_own_segments_with_it() {
         let spec = spec(5, 5);
         store.open(&spec).await.unwrap();
         let meta = format!("penstock:{{{}}}:meta", spec.id);
-        let home = cluster.nodes.iter().position(|node| has_key(node, &meta)).unwrap();
+        let home = cluster
+            .nodes
+            .iter()
+            .position(|node| has_key(node, &meta))
+            .unwrap();
         segments.push((spec, home));
     }
     cluster.nodes[2].kill();
@@ -65,7 +89,9 @@ async fn a_dead_primary_takes_only_its_own_segments_with_it() {
         for (spec, home) in &segments {
             match store.snapshot(&spec.id).await {
                 Ok(_) => assert_ne!(*home, 2),
-                Err(StockError::Unavailable(_) | StockError::Unknown(_)) => assert_eq!(*home, 2, "round {round}"),
+                Err(StockError::Unavailable(_) | StockError::Unknown(_)) => {
+                    assert_eq!(*home, 2, "round {round}")
+                }
                 Err(error) => panic!("{error:?}"),
             }
         }
@@ -95,26 +121,42 @@ async fn a_promoted_replica_is_found() {
     loop {
         let spec = spec(5, 5);
         let epoch = store.open(&spec).await.unwrap().epoch;
-        let verdicts = store.buy_many(&spec.id, epoch, vec![purchase(&spec.id, "ann", "r1")]).await.unwrap();
-        assert!(matches!(verdicts[0], Verdict::Accepted { .. }), "{verdicts:?}");
+        let verdicts = store
+            .buy_many(&spec.id, epoch, vec![purchase(&spec.id, "ann", "r1")])
+            .await
+            .unwrap();
+        assert!(
+            matches!(verdicts[0], Verdict::Accepted { .. }),
+            "{verdicts:?}"
+        );
         let is_on_first = has_key(&cluster.nodes[0], &format!("penstock:{{{}}}:meta", spec.id));
         specs.push(spec);
         if is_on_first {
             break;
         }
     }
-    // The replica has everything before its primary dies; what an unlucky failover loses is another test's matter.
-    assert_eq!(cluster.nodes[0].cli(&["wait", "1", "5000"]), "1");
+    // The replica has everything before its primary dies; what an unlucky failover loses is another matter. (`WAIT` over a
+    // redis-cli of its own would not do: it waits for the writes of its own connection, and has none.)
+    catch_up(&replica, &cluster.nodes[0]);
     cluster.nodes[0].kill();
     replica.cli(&["cluster", "failover", "takeover"]);
     for spec in &specs {
         let counts = insist(async || store.snapshot(&spec.id).await).await;
         assert_eq!((counts.available, counts.accepted), (4, 1));
         let verdicts = insist(async || {
-            store.buy_many(&spec.id, counts.epoch, vec![purchase(&spec.id, "bob", "r1")]).await
+            store
+                .buy_many(
+                    &spec.id,
+                    counts.epoch,
+                    vec![purchase(&spec.id, "bob", "r1")],
+                )
+                .await
         })
         .await;
-        assert!(matches!(verdicts[0], Verdict::Accepted { .. }), "{verdicts:?}");
+        assert!(
+            matches!(verdicts[0], Verdict::Accepted { .. }),
+            "{verdicts:?}"
+        );
     }
 }
 

@@ -3,8 +3,7 @@
 use std::{net::TcpListener, time::Duration};
 
 use seckill::store::{
-    StockError, StockStore,
-    Durability,
+    Durability, StockError, StockStore,
     redis::{RedisOptions, RedisStore},
 };
 use tokio::time::Instant;
@@ -23,12 +22,18 @@ async fn refusal(url: &str, options: RedisOptions) -> String {
 async fn a_server_that_may_evict_stock_is_refused() {
     let server = Server::start(&["maxmemory-policy", "allkeys-lru"]);
     let why = refusal(&server.url(), RedisOptions::default()).await;
-    assert!(why.contains("CONFIG SET maxmemory-policy noeviction"), "{why}");
+    assert!(
+        why.contains("CONFIG SET maxmemory-policy noeviction"),
+        "{why}"
+    );
 }
 
 #[tokio::test]
 async fn durable_needs_a_server_that_syncs_before_it_answers() {
-    let durable = || RedisOptions { durability: Durability::Durable, ..RedisOptions::default() };
+    let durable = || RedisOptions {
+        durability: Durability::Durable,
+        ..RedisOptions::default()
+    };
     let why = refusal(&shared().url(), durable()).await;
     assert!(why.contains("CONFIG SET appendfsync always"), "{why}");
 
@@ -40,23 +45,50 @@ async fn durable_needs_a_server_that_syncs_before_it_answers() {
 #[tokio::test]
 async fn an_unreachable_server_is_unavailable_within_the_timeout() {
     // Bound and dropped: nobody listens there now.
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let options = || RedisOptions { timeout: Duration::from_millis(500), ..RedisOptions::default() };
-    for url in [format!("redis://127.0.0.1:{port}"), format!("redis-cluster://127.0.0.1:{port}")] {
+    let port = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let options = || RedisOptions {
+        timeout: Duration::from_millis(500),
+        ..RedisOptions::default()
+    };
+    for url in [
+        format!("redis://127.0.0.1:{port}"),
+        format!("redis-cluster://127.0.0.1:{port}"),
+    ] {
         let start = Instant::now();
         refusal(&url, options()).await;
-        assert!(start.elapsed() < Duration::from_secs(2), "{url}: {:?}", start.elapsed());
+        assert!(
+            start.elapsed() < Duration::from_secs(2),
+            "{url}: {:?}",
+            start.elapsed()
+        );
     }
     // Somebody listens, but never answers.
     let deaf = TcpListener::bind("127.0.0.1:0").unwrap();
     let start = Instant::now();
-    refusal(&format!("redis://{}", deaf.local_addr().unwrap()), options()).await;
-    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+    refusal(
+        &format!("redis://{}", deaf.local_addr().unwrap()),
+        options(),
+    )
+    .await;
+    assert!(
+        start.elapsed() < Duration::from_secs(3),
+        "{:?}",
+        start.elapsed()
+    );
 }
 
 #[tokio::test]
 async fn a_bad_address_is_explained_without_its_password() {
-    for url in ["rediss://user:hush@h:1", "redis://:hush@127.0.0.1:1,127.0.0.1:2", "nonsense", "redis://:hush@127.0.0.1:1"] {
+    for url in [
+        "rediss://user:hush@h:1",
+        "redis://:hush@127.0.0.1:1,127.0.0.1:2",
+        "nonsense",
+        "redis://:hush@127.0.0.1:1",
+    ] {
         let why = refusal(url, RedisOptions::default()).await;
         assert!(!why.contains("hush"), "{why}");
     }
@@ -67,14 +99,21 @@ async fn a_password_is_given_beside_the_address_or_in_it() {
     let server = Server::start(&[]);
     server.cli(&["config", "set", "requirepass", "hush"]);
     refusal(&server.url(), RedisOptions::default()).await;
-    let options = RedisOptions { password: Some("hush".to_owned()), ..RedisOptions::default() };
+    let options = RedisOptions {
+        password: Some("hush".to_owned()),
+        ..RedisOptions::default()
+    };
     RedisStore::connect(&server.url(), options).await.unwrap();
     connect(&server.url().replace("redis://", "redis://:hush@")).await;
 }
 
 #[tokio::test]
 async fn one_address_of_a_cluster_is_enough() {
-    let store = connect(&format!("redis-cluster://127.0.0.1:{}", shared_cluster().nodes[1].port)).await;
+    let store = connect(&format!(
+        "redis-cluster://127.0.0.1:{}",
+        shared_cluster().nodes[1].port
+    ))
+    .await;
     for _ in 0..8 {
         store.open(&spec(1, 1)).await.unwrap();
     }
@@ -82,11 +121,17 @@ async fn one_address_of_a_cluster_is_enough() {
 
 #[tokio::test]
 async fn replicated_without_a_replica_promises_nothing() {
-    let options =
-        RedisOptions { durability: Durability::Replicated, timeout: Duration::from_millis(300), ..RedisOptions::default() };
+    let options = RedisOptions {
+        durability: Durability::Replicated,
+        timeout: Duration::from_millis(300),
+        ..RedisOptions::default()
+    };
     let store = RedisStore::connect(&shared().url(), options).await.unwrap();
     let error = store.open(&spec(1, 1)).await.unwrap_err();
-    assert!(matches!(&error, StockError::Unknown(why) if why.contains("0 of 1 replicas")), "{error:?}");
+    assert!(
+        matches!(&error, StockError::Unknown(why) if why.contains("0 of 1 replicas")),
+        "{error:?}"
+    );
 }
 
 #[tokio::test]
@@ -94,14 +139,25 @@ async fn replicated_answers_once_a_replica_has_it() {
     let primary = Server::start(&["repl-diskless-sync-delay", "0"]);
     let replica = Server::start(&[]);
     replica.cli(&["replicaof", "127.0.0.1", &primary.port.to_string()]);
-    let options = RedisOptions { durability: Durability::Replicated, ..RedisOptions::default() };
+    let options = RedisOptions {
+        durability: Durability::Replicated,
+        ..RedisOptions::default()
+    };
     let store = RedisStore::connect(&primary.url(), options).await.unwrap();
     let spec = spec(5, 5);
     // Until the replica has caught up the answer is "unknown"; the same ids make asking again harmless.
-    let epoch = crate::support::redis::insist(async || store.open(&spec).await).await.epoch;
+    let epoch = crate::support::redis::insist(async || store.open(&spec).await)
+        .await
+        .epoch;
     let purchase = crate::support::redis::purchase(&spec.id, "ann", "r1");
-    store.buy_many(&spec.id, epoch, vec![purchase.clone()]).await.unwrap();
-    store.buy_many(&spec.id, epoch, vec![purchase]).await.unwrap();
+    store
+        .buy_many(&spec.id, epoch, vec![purchase.clone()])
+        .await
+        .unwrap();
+    store
+        .buy_many(&spec.id, epoch, vec![purchase])
+        .await
+        .unwrap();
     let stream = format!("penstock:{{{}}}:stream", spec.id);
     assert_eq!(replica.cli(&["xlen", &stream]), "1");
 }

@@ -21,11 +21,20 @@ async fn a_key_of_a_foreign_type_is_corrupt_and_sells_nothing() {
         let epoch = store.open(&spec).await.unwrap().epoch;
         shared().cli(&["del", &key(&spec.id, part)]);
         shared().cli(&["set", &key(&spec.id, part), "somebody else's"]);
-        let result = store.buy_many(&spec.id, epoch, vec![purchase(&spec.id, "ann", "r1")]).await;
-        assert!(matches!(&result, Err(StockError::Corrupt(why)) if why.contains("WRONGTYPE")), "{part}: {result:?}");
+        let result = store
+            .buy_many(&spec.id, epoch, vec![purchase(&spec.id, "ann", "r1")])
+            .await;
+        assert!(
+            matches!(&result, Err(StockError::Corrupt(why)) if why.contains("WRONGTYPE")),
+            "{part}: {result:?}"
+        );
         if part != "meta" {
             let counts = store.snapshot(&spec.id).await.unwrap();
-            assert_eq!((counts.available, counts.gate), (5, Gate::Open), "{part}: nothing was half done");
+            assert_eq!(
+                (counts.available, counts.gate),
+                (5, Gate::Open),
+                "{part}: nothing was half done"
+            );
         }
     }
 }
@@ -35,9 +44,14 @@ async fn orders_without_their_meta_are_corrupt_and_never_opened_anew() {
     let store = connect(&shared().url()).await;
     let spec = spec(5, 5);
     let epoch = store.open(&spec).await.unwrap().epoch;
-    store.buy_many(&spec.id, epoch, vec![purchase(&spec.id, "ann", "r1")]).await.unwrap();
+    store
+        .buy_many(&spec.id, epoch, vec![purchase(&spec.id, "ann", "r1")])
+        .await
+        .unwrap();
     shared().cli(&["del", &key(&spec.id, "meta")]);
-    let lost = store.buy_many(&spec.id, epoch, vec![purchase(&spec.id, "ann", "r2")]).await;
+    let lost = store
+        .buy_many(&spec.id, epoch, vec![purchase(&spec.id, "ann", "r2")])
+        .await;
     assert!(matches!(lost, Err(StockError::NotOpen(_))), "{lost:?}");
     let opened = store.open(&spec).await;
     assert!(matches!(opened, Err(StockError::Corrupt(_))), "{opened:?}");
@@ -49,16 +63,26 @@ async fn a_segment_that_was_left_half_written_is_frozen() {
     let spec = spec(5, 5);
     let epoch = store.open(&spec).await.unwrap().epoch;
     let first = purchase(&spec.id, "ann", "r1");
-    store.buy_many(&spec.id, epoch, vec![first.clone()]).await.unwrap();
+    store
+        .buy_many(&spec.id, epoch, vec![first.clone()])
+        .await
+        .unwrap();
     shared().cli(&["hset", &key(&spec.id, "meta"), "dirty", "1"]);
 
     let batch = vec![purchase(&spec.id, "bob", "r1"), first.clone()];
     let verdicts = store.buy_many(&spec.id, epoch, batch).await.unwrap();
     assert_eq!(verdicts[0], Verdict::Frozen);
     assert!(matches!(&verdicts[1], Verdict::Replayed(order) if order.order == first.order));
-    assert_eq!(store.set_gate(&spec.id, Gate::Open).await.unwrap().gate, Gate::Frozen, "no operator opens it by mistake");
+    assert_eq!(
+        store.set_gate(&spec.id, Gate::Open).await.unwrap().gate,
+        Gate::Frozen,
+        "no operator opens it by mistake"
+    );
     let release = store.release_many(&spec.id, &[first.order]).await;
-    assert!(matches!(release, Err(StockError::Corrupt(_))), "{release:?}");
+    assert!(
+        matches!(release, Err(StockError::Corrupt(_))),
+        "{release:?}"
+    );
 }
 
 #[tokio::test]
@@ -68,8 +92,13 @@ async fn counters_that_do_not_add_up_are_corrupt() {
     let epoch = store.open(&spec).await.unwrap().epoch;
     for (field, value) in [("available", "6"), ("available", "many"), ("available", "")] {
         shared().cli(&["hset", &key(&spec.id, "meta"), field, value]);
-        let result = store.buy_many(&spec.id, epoch, vec![purchase(&spec.id, "ann", "r1")]).await;
-        assert!(matches!(result, Err(StockError::Corrupt(_))), "{value:?}: {result:?}");
+        let result = store
+            .buy_many(&spec.id, epoch, vec![purchase(&spec.id, "ann", "r1")])
+            .await;
+        assert!(
+            matches!(result, Err(StockError::Corrupt(_))),
+            "{value:?}: {result:?}"
+        );
     }
 }
 
@@ -82,14 +111,37 @@ async fn a_poison_entry_is_handed_out_with_its_reason_and_can_be_acknowledged() 
     shared().cli(&["xadd", &stream, "*", "something", "else"]);
     shared().cli(&["xadd", &stream, "*", "o", "ord_00000000000000000000000000"]);
     let purchase = purchase(&spec.id, "ann", "r1");
-    store.buy_many(&spec.id, epoch, vec![purchase.clone()]).await.unwrap();
+    store
+        .buy_many(&spec.id, epoch, vec![purchase.clone()])
+        .await
+        .unwrap();
 
-    let entries = store.pull(&spec.id, "c1", 10, Duration::from_secs(60)).await.unwrap();
+    let entries = store
+        .pull(&spec.id, "c1", 10, Duration::from_secs(60))
+        .await
+        .unwrap();
     assert_eq!(entries.len(), 3);
-    assert!(entries[0].order.as_ref().unwrap_err().contains("no order id"), "{entries:?}");
-    assert!(entries[1].order.as_ref().unwrap_err().contains("does not hold"), "{entries:?}");
+    assert!(
+        entries[0]
+            .order
+            .as_ref()
+            .unwrap_err()
+            .contains("no order id"),
+        "{entries:?}"
+    );
+    assert!(
+        entries[1]
+            .order
+            .as_ref()
+            .unwrap_err()
+            .contains("does not hold"),
+        "{entries:?}"
+    );
     assert_eq!(entries[2].order.as_ref().unwrap().order, purchase.order);
-    let accepted = store.accepted_after(&spec.id, Position::default(), 2).await.unwrap();
+    let accepted = store
+        .accepted_after(&spec.id, Position::default(), 2)
+        .await
+        .unwrap();
     assert_eq!(accepted.len(), 1, "a poison entry is no accepted order");
 
     let positions: Vec<_> = entries.iter().map(|entry| entry.position).collect();
@@ -103,7 +155,9 @@ async fn a_lost_consumer_group_is_corrupt() {
     let spec = spec(5, 5);
     store.open(&spec).await.unwrap();
     shared().cli(&["xgroup", "destroy", &key(&spec.id, "stream"), "settlement"]);
-    let pulled = store.pull(&spec.id, "c1", 10, Duration::from_secs(60)).await;
+    let pulled = store
+        .pull(&spec.id, "c1", 10, Duration::from_secs(60))
+        .await;
     assert!(matches!(pulled, Err(StockError::Corrupt(_))), "{pulled:?}");
     let depth = store.depth(&spec.id).await;
     assert!(matches!(depth, Err(StockError::Corrupt(_))), "{depth:?}");
@@ -112,15 +166,33 @@ async fn a_lost_consumer_group_is_corrupt() {
 #[tokio::test]
 async fn numbers_that_redis_cannot_count_are_refused() {
     let store = connect(&shared().url()).await;
-    let largest = SegmentSpec { stock: 1 << 53, ..spec(0, 1) };
+    let largest = SegmentSpec {
+        stock: 1 << 53,
+        ..spec(0, 1)
+    };
     assert_eq!(store.open(&largest).await.unwrap().available, 1 << 53);
-    assert!(matches!(store.restock(&largest.id, "s1", 1).await, Err(StockError::Unavailable(_))));
+    assert!(matches!(
+        store.restock(&largest.id, "s1", 1).await,
+        Err(StockError::Unavailable(_))
+    ));
     let epoch = 1;
-    let verdicts = store.buy_many(&largest.id, epoch, vec![purchase(&largest.id, "ann", "r1")]).await.unwrap();
-    assert!(matches!(verdicts[0], Verdict::Accepted { remaining, .. } if remaining == (1 << 53) - 1), "{verdicts:?}");
+    let verdicts = store
+        .buy_many(&largest.id, epoch, vec![purchase(&largest.id, "ann", "r1")])
+        .await
+        .unwrap();
+    assert!(
+        matches!(verdicts[0], Verdict::Accepted { remaining, .. } if remaining == (1 << 53) - 1),
+        "{verdicts:?}"
+    );
     for stock in [(1 << 53) + 1, u64::MAX] {
-        let too_large = SegmentSpec { stock, ..spec(0, 1) };
-        assert!(matches!(store.open(&too_large).await, Err(StockError::Unavailable(_))));
+        let too_large = SegmentSpec {
+            stock,
+            ..spec(0, 1)
+        };
+        assert!(matches!(
+            store.open(&too_large).await,
+            Err(StockError::Unavailable(_))
+        ));
     }
 }
 
@@ -131,12 +203,23 @@ async fn a_full_server_refuses_to_sell_and_still_takes_units_back() {
     let spec = spec(5, 5);
     let epoch = store.open(&spec).await.unwrap().epoch;
     let first = purchase(&spec.id, "ann", "r1");
-    store.buy_many(&spec.id, epoch, vec![first.clone()]).await.unwrap();
+    store
+        .buy_many(&spec.id, epoch, vec![first.clone()])
+        .await
+        .unwrap();
     server.cli(&["config", "set", "maxmemory", "1"]);
-    let refused = store.buy_many(&spec.id, epoch, vec![purchase(&spec.id, "ann", "r2")]).await;
-    assert!(matches!(refused, Err(StockError::Unavailable(_))), "{refused:?}");
+    let refused = store
+        .buy_many(&spec.id, epoch, vec![purchase(&spec.id, "ann", "r2")])
+        .await;
+    assert!(
+        matches!(refused, Err(StockError::Unavailable(_))),
+        "{refused:?}"
+    );
     store.release_many(&spec.id, &[first.order]).await.unwrap();
     assert_eq!(store.snapshot(&spec.id).await.unwrap().available, 5);
     server.cli(&["config", "set", "maxmemory", "0"]);
-    store.buy_many(&spec.id, epoch, vec![purchase(&spec.id, "ann", "r2")]).await.unwrap();
+    store
+        .buy_many(&spec.id, epoch, vec![purchase(&spec.id, "ann", "r2")])
+        .await
+        .unwrap();
 }

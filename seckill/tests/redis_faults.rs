@@ -9,8 +9,7 @@ use std::{
 use seckill::{
     ids::{OrderId, RequestId},
     store::{
-        Lookup, SegmentSpec, StockError, StockStore, Verdict,
-        Durability,
+        Durability, Lookup, SegmentSpec, StockError, StockStore, Verdict,
         redis::{RedisOptions, RedisStore},
     },
 };
@@ -27,8 +26,18 @@ async fn functions_that_were_flushed_are_loaded_again() {
     for round in 0..20 {
         server.cli(&["function", "flush"]);
         server.cli(&["script", "flush"]);
-        let verdicts = store.buy_many(&spec.id, epoch, vec![purchase(&spec.id, "ann", &format!("r{round}"))]).await.unwrap();
-        assert!(matches!(verdicts[0], Verdict::Accepted { .. }), "{verdicts:?}");
+        let verdicts = store
+            .buy_many(
+                &spec.id,
+                epoch,
+                vec![purchase(&spec.id, "ann", &format!("r{round}"))],
+            )
+            .await
+            .unwrap();
+        assert!(
+            matches!(verdicts[0], Verdict::Accepted { .. }),
+            "{verdicts:?}"
+        );
     }
     assert_eq!(store.snapshot(&spec.id).await.unwrap().accepted, 20);
 }
@@ -36,7 +45,10 @@ async fn functions_that_were_flushed_are_loaded_again() {
 #[tokio::test]
 async fn a_server_that_stops_answering_leaves_the_outcome_unknown_and_the_ids_settle_it() {
     let server = Server::start(&[]);
-    let options = RedisOptions { timeout: Duration::from_millis(300), ..RedisOptions::default() };
+    let options = RedisOptions {
+        timeout: Duration::from_millis(300),
+        ..RedisOptions::default()
+    };
     let store = RedisStore::connect(&server.url(), options).await.unwrap();
     let spec = spec(5, 5);
     let epoch = store.open(&spec).await.unwrap().epoch;
@@ -46,7 +58,11 @@ async fn a_server_that_stops_answering_leaves_the_outcome_unknown_and_the_ids_se
     let start = Instant::now();
     let result = store.buy_many(&spec.id, epoch, vec![wish.clone()]).await;
     assert!(matches!(result, Err(StockError::Unknown(_))), "{result:?}");
-    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    assert!(
+        start.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        start.elapsed()
+    );
     server.resume();
 
     let verdicts = insist(async || store.buy_many(&spec.id, epoch, vec![wish.clone()]).await).await;
@@ -55,7 +71,11 @@ async fn a_server_that_stops_answering_leaves_the_outcome_unknown_and_the_ids_se
         other => panic!("{other:?}"),
     };
     assert_eq!(order.order, wish.order);
-    assert_eq!(store.snapshot(&spec.id).await.unwrap().accepted, 1, "INV-ORDER-1");
+    assert_eq!(
+        store.snapshot(&spec.id).await.unwrap().accepted,
+        1,
+        "INV-ORDER-1"
+    );
 }
 
 #[tokio::test]
@@ -70,15 +90,21 @@ async fn a_dead_server_is_unavailable_at_once_and_used_again_when_it_is_back() {
     loop {
         let start = Instant::now();
         match store.snapshot(&spec.id).await {
-            Err(StockError::Unavailable(_)) if start.elapsed() < Duration::from_millis(100) => break,
-            Err(StockError::Unavailable(_) | StockError::Unknown(_)) if Instant::now() < deadline => {}
+            Err(StockError::Unavailable(_)) if start.elapsed() < Duration::from_millis(100) => {
+                break;
+            }
+            Err(StockError::Unavailable(_) | StockError::Unknown(_))
+                if Instant::now() < deadline => {}
             other => panic!("{other:?}"),
         }
     }
     server.restart();
     let wish = purchase(&spec.id, "ann", "r1");
     let verdicts = insist(async || store.buy_many(&spec.id, epoch, vec![wish.clone()]).await).await;
-    assert!(matches!(verdicts[0], Verdict::Accepted { .. } | Verdict::Replayed(_)), "{verdicts:?}");
+    assert!(
+        matches!(verdicts[0], Verdict::Accepted { .. } | Verdict::Replayed(_)),
+        "{verdicts:?}"
+    );
 }
 
 /// INV-STOCK-1, INV-ORDER-1, INV-ORDER-3 across `kill -9`.
@@ -92,7 +118,10 @@ async fn no_acknowledged_order_is_lost_when_a_durable_server_is_killed_in_mid_sa
         ..RedisOptions::default()
     };
     let store = Arc::new(RedisStore::connect(&server.url(), options).await.unwrap());
-    let spec = SegmentSpec { buyer_limit: 1, ..spec(STOCK, 1) };
+    let spec = SegmentSpec {
+        buyer_limit: 1,
+        ..spec(STOCK, 1)
+    };
     let epoch = store.open(&spec).await.unwrap().epoch;
 
     let (progress, mut watched) = watch::channel(0usize);
@@ -104,7 +133,10 @@ async fn no_acknowledged_order_is_lost_when_a_durable_server_is_killed_in_mid_sa
     }
     // Three kills while the sale runs, each after some more orders have been acknowledged.
     for kill in 1..=3 {
-        watched.wait_for(|acknowledged| *acknowledged > kill * 500).await.unwrap();
+        watched
+            .wait_for(|acknowledged| *acknowledged > kill * 500)
+            .await
+            .unwrap();
         server.kill();
         server.restart();
     }
@@ -117,27 +149,44 @@ async fn no_acknowledged_order_is_lost_when_a_durable_server_is_killed_in_mid_sa
             assert!(acknowledged.insert(request, order).is_none());
         }
     }
-    println!("{} acknowledged, {unknown} unknown in between", acknowledged.len());
+    println!(
+        "{} acknowledged, {unknown} unknown in between",
+        acknowledged.len()
+    );
     assert!(unknown > 0, "the kills hit calls in flight");
 
     // Every acknowledged order is there under the id that was told, and there is no other.
     let counts = insist(async || store.snapshot(&spec.id).await).await;
     assert_eq!(acknowledged.len() as u64, STOCK, "sold exactly everything");
-    assert_eq!((counts.accepted, counts.available, counts.reserved), (STOCK, 0, STOCK));
+    assert_eq!(
+        (counts.accepted, counts.available, counts.reserved),
+        (STOCK, 0, STOCK)
+    );
     for (request, order) in &acknowledged {
         let lookup = Lookup::Request(request.as_str().parse().unwrap(), request.clone());
-        let found = store.find(&spec.id, &lookup).await.unwrap().expect("INV-ORDER-3");
+        let found = store
+            .find(&spec.id, &lookup)
+            .await
+            .unwrap()
+            .expect("INV-ORDER-3");
         assert_eq!(found.order, *order);
     }
     let mut queued = HashSet::new();
     loop {
-        let entries = store.pull(&spec.id, "c1", 1_000, Duration::from_secs(60)).await.unwrap();
+        let entries = store
+            .pull(&spec.id, "c1", 1_000, Duration::from_secs(60))
+            .await
+            .unwrap();
         if entries.is_empty() {
             break;
         }
         queued.extend(entries.into_iter().map(|entry| entry.order.unwrap().order));
     }
-    assert_eq!(queued, acknowledged.into_values().collect(), "INV-ORDER-2: the queue holds the same orders");
+    assert_eq!(
+        queued,
+        acknowledged.into_values().collect(),
+        "INV-ORDER-2: the queue holds the same orders"
+    );
 }
 
 #[derive(Default)]
@@ -188,7 +237,12 @@ async fn shop(
 async fn a_store_that_is_dropped_closes_its_connection() {
     let server = Server::start(&[]);
     let store = connect(&server.url()).await;
-    let connections = || server.cli(&["client", "list", "type", "normal"]).lines().count();
+    let connections = || {
+        server
+            .cli(&["client", "list", "type", "normal"])
+            .lines()
+            .count()
+    };
     assert!(connections() >= 2, "ours and that of redis-cli");
     drop(store);
     let deadline = Instant::now() + Duration::from_secs(5);
@@ -200,12 +254,30 @@ async fn a_store_that_is_dropped_closes_its_connection() {
 
 #[tokio::test]
 async fn stores_share_a_server_without_a_word_to_each_other() {
-    let (one, two) = (connect(&shared().url()).await, connect(&shared().url()).await);
+    let (one, two) = (
+        connect(&shared().url()).await,
+        connect(&shared().url()).await,
+    );
     let spec = spec(1, 1);
     let epoch = one.open(&spec).await.unwrap().epoch;
     let wish = purchase(&spec.id, "ann", "r1");
-    one.buy_many(&spec.id, epoch, vec![wish.clone()]).await.unwrap();
-    let verdicts = two.buy_many(&spec.id, epoch, vec![wish.clone(), purchase(&spec.id, "bob", "r1")]).await.unwrap();
-    assert!(matches!(&verdicts[0], Verdict::Replayed(order) if order.order == wish.order), "{verdicts:?}");
-    assert!(matches!(verdicts[1], Verdict::SoldOut { remaining: 0, .. }), "{verdicts:?}");
+    one.buy_many(&spec.id, epoch, vec![wish.clone()])
+        .await
+        .unwrap();
+    let verdicts = two
+        .buy_many(
+            &spec.id,
+            epoch,
+            vec![wish.clone(), purchase(&spec.id, "bob", "r1")],
+        )
+        .await
+        .unwrap();
+    assert!(
+        matches!(&verdicts[0], Verdict::Replayed(order) if order.order == wish.order),
+        "{verdicts:?}"
+    );
+    assert!(
+        matches!(verdicts[1], Verdict::SoldOut { remaining: 0, .. }),
+        "{verdicts:?}"
+    );
 }

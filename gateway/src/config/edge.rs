@@ -40,8 +40,7 @@ const H2_STREAMS: u64 = 100;
 /// A refusal is cheap to make and dear to log.
 const SAMPLE_REFUSALS: u64 = 100;
 
-const ADMIN_ADDRESS: SocketAddr =
-    SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9900);
+const ADMIN_ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9900);
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -95,7 +94,10 @@ pub(super) fn server(root: &Section<'_>, inputs: &Inputs<'_>) -> Server {
         match text.parse() {
             Ok(name) => server.trusted_headers.push(name),
             Err(_) => {
-                section.problem("trusted_headers", format_args!("{text:?} must be a header name"));
+                section.problem(
+                    "trusted_headers",
+                    format_args!("{text:?} must be a header name"),
+                );
             }
         }
     }
@@ -146,8 +148,7 @@ pub(super) fn listeners(root: &Section<'_>, inputs: &Inputs<'_>) -> Vec<Listener
     let mut listeners: Vec<Listener> = Vec::new();
     for section in root.sections("listener") {
         let form = "address:port such as 0.0.0.0:8443";
-        let address: Option<SocketAddr> =
-            section.parsed("address", form, |text| text.parse().ok());
+        let address: Option<SocketAddr> = section.parsed("address", form, |text| text.parse().ok());
         if section.value("address").is_none() {
             section.missing("address", form);
         }
@@ -166,7 +167,12 @@ pub(super) fn listeners(root: &Section<'_>, inputs: &Inputs<'_>) -> Vec<Listener
             if listeners.iter().any(taken) {
                 section.problem("address", "must not be used by another listener");
             }
-            listeners.push(Listener { address, tls, h2, h1 });
+            listeners.push(Listener {
+                address,
+                tls,
+                h2,
+                h1,
+            });
         }
         section.finish();
     }
@@ -239,7 +245,10 @@ pub(super) fn admin(root: &Section<'_>, inputs: &Inputs<'_>) -> Admin {
         }
     }
     if !admin.address.ip().is_loopback() && section.value("token_file").is_none() {
-        section.missing("token_file", "set when the admin address is not a loopback one");
+        section.missing(
+            "token_file",
+            "set when the admin address is not a loopback one",
+        );
     }
     section.finish();
     admin

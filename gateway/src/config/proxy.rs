@@ -45,7 +45,10 @@ const POLICIES_LATER: [&str; 4] = ["weighted", "least-requests", "p2c-ewma", "ma
 
 /// All upstreams, also those with problems, so that routes' references are not reported as well.
 pub(super) fn upstreams(root: &Section<'_>) -> Vec<Upstream> {
-    root.sections("upstream").into_iter().map(upstream).collect()
+    root.sections("upstream")
+        .into_iter()
+        .map(upstream)
+        .collect()
 }
 
 fn upstream(section: Section<'_>) -> Upstream {
@@ -108,7 +111,10 @@ fn policy(section: &Section<'_>) -> Policy {
             Policy::RingHash(hash_on.unwrap_or(values::HashOn::Ip))
         }
         Some(later) if POLICIES_LATER.contains(&later) => {
-            section.problem("policy", "not available yet: must be one of round-robin, ring-hash");
+            section.problem(
+                "policy",
+                "not available yet: must be one of round-robin, ring-hash",
+            );
             Policy::RoundRobin
         }
         Some(other) => {
@@ -122,7 +128,10 @@ fn endpoints(section: &Section<'_>) -> Vec<Endpoint> {
     let mut endpoints: Vec<Endpoint> = Vec::new();
     let entries = section.sections("endpoints");
     if entries.len() > ENDPOINTS_MAX || section.value("endpoints").is_none() || entries.is_empty() {
-        section.problem("endpoints", format_args!("must hold 1 to {ENDPOINTS_MAX} endpoints"));
+        section.problem(
+            "endpoints",
+            format_args!("must hold 1 to {ENDPOINTS_MAX} endpoints"),
+        );
     }
     for entry in entries {
         if entry.value("address").is_none() {
@@ -281,7 +290,10 @@ fn route(section: Section<'_>, upstreams: &[Upstream], limits: &[Limit], max_bod
             Some(at) => route_limits.push(at),
             None => {
                 let names: Vec<&str> = limits.iter().map(|limit| limit.name.as_str()).collect();
-                section.problem("limits", format_args!("no [[limit]] {wanted:?}: {}", one_of(&wanted, &names)));
+                section.problem(
+                    "limits",
+                    format_args!("no [[limit]] {wanted:?}: {}", one_of(&wanted, &names)),
+                );
             }
         }
     }
@@ -304,7 +316,10 @@ fn methods(section: &Section<'_>) -> Vec<Method> {
         let is_upper = text.chars().all(|c| c.is_ascii_uppercase());
         match Method::from_bytes(text.as_bytes()) {
             Ok(method) if is_upper => methods.push(method),
-            _ => section.problem("methods", format_args!("{text:?} must be a method such as GET")),
+            _ => section.problem(
+                "methods",
+                format_args!("{text:?} must be a method such as GET"),
+            ),
         }
     }
     methods
@@ -328,7 +343,10 @@ fn target(section: &Section<'_>, upstreams: &[Upstream]) -> Target {
             Some(at) => return Target::Upstream(at),
             None => {
                 let names: Vec<&str> = upstreams.iter().map(|known| known.name.as_str()).collect();
-                section.problem("upstream", format_args!("no such [[upstream]]: {}", one_of(&name, &names)));
+                section.problem(
+                    "upstream",
+                    format_args!("no such [[upstream]]: {}", one_of(&name, &names)),
+                );
             }
         },
         (None, Some("sales")) => return Target::Sales,
@@ -347,10 +365,16 @@ fn target(section: &Section<'_>, upstreams: &[Upstream]) -> Target {
                     StatusCode::PERMANENT_REDIRECT
                 }
             };
-            return Target::Redirect { to: to.unwrap_or_default(), status };
+            return Target::Redirect {
+                to: to.unwrap_or_default(),
+                status,
+            };
         }
         (None, Some("static")) => {
-            section.problem("handler", "not available yet: must be one of sales, payments, redirect");
+            section.problem(
+                "handler",
+                "not available yet: must be one of sales, payments, redirect",
+            );
         }
         (None, Some(other)) => {
             section.problem("handler", one_of(other, &["sales", "payments", "redirect"]));
@@ -371,5 +395,7 @@ fn name(section: &Section<'_>, default: Option<String>) -> Option<String> {
         }
         return default;
     }
-    section.parsed("name", form, |text| values::is_token(text).then(|| text.to_owned()))
+    section.parsed("name", form, |text| {
+        values::is_token(text).then(|| text.to_owned())
+    })
 }

@@ -3,16 +3,34 @@
 use super::{Config, Target, section::Section};
 
 pub(super) fn check(config: &Config, root: &Section<'_>) {
-    unique(root, "upstream", config.upstreams.iter().map(|upstream| upstream.name.as_str()));
-    unique(root, "limit", config.limits.iter().map(|limit| limit.name.as_str()));
-    unique(root, "route", config.routes.iter().map(|route| route.name.as_str()));
+    unique(
+        root,
+        "upstream",
+        config
+            .upstreams
+            .iter()
+            .map(|upstream| upstream.name.as_str()),
+    );
+    unique(
+        root,
+        "limit",
+        config.limits.iter().map(|limit| limit.name.as_str()),
+    );
+    unique(
+        root,
+        "route",
+        config.routes.iter().map(|route| route.name.as_str()),
+    );
     for (at, route) in config.routes.iter().enumerate() {
         let needs = match route.target {
             Target::Sales if config.seckill.is_none() => "seckill",
             Target::Payments if config.payment.is_none() => "payment",
             _ => continue,
         };
-        root.missing(needs, format_args!("present, because route[{at}] hands requests to it"));
+        root.missing(
+            needs,
+            format_args!("present, because route[{at}] hands requests to it"),
+        );
     }
 }
 
@@ -21,7 +39,10 @@ fn unique<'a>(root: &Section<'_>, section: &str, names: impl Iterator<Item = &'a
     for (at, name) in names.enumerate() {
         // An empty name has been reported as missing.
         if !name.is_empty() && seen.contains(&name) {
-            root.problem(&format!("{section}[{at}].name"), format_args!("{name:?} is taken: must be unique"));
+            root.problem(
+                &format!("{section}[{at}].name"),
+                format_args!("{name:?} is taken: must be unique"),
+            );
         }
         seen.push(name);
     }

@@ -196,9 +196,7 @@ impl<'p> Section<'p> {
     /// A table within this one.
     pub fn section(&self, key: &'static str) -> Option<Section<'p>> {
         match self.value(key)? {
-            Value::Table(table) => {
-                Some(Section::new(self.key(key), table.clone(), self.problems))
-            }
+            Value::Table(table) => Some(Section::new(self.key(key), table.clone(), self.problems)),
             _ => self.wrong(key, "must be a table: { key = value }"),
         }
     }
@@ -239,9 +237,15 @@ impl<'p> Section<'p> {
         let mut asked = self.asked.borrow().clone();
         asked.sort_unstable();
         asked.dedup();
-        for key in self.table.keys().filter(|key| !asked.contains(&key.as_str())) {
-            self.problems
-                .note(self.key(key), format_args!("unknown key: {}", one_of(key, &asked)));
+        for key in self
+            .table
+            .keys()
+            .filter(|key| !asked.contains(&key.as_str()))
+        {
+            self.problems.note(
+                self.key(key),
+                format_args!("unknown key: {}", one_of(key, &asked)),
+            );
         }
     }
 

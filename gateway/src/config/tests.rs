@@ -46,7 +46,10 @@ fn a_small_configuration_gets_defaults() {
     assert_eq!(config.routes[0].target, Target::Upstream(0));
     assert_eq!(config.limits[0].quota.burst().get(), 100);
     assert_eq!(config.upstreams[0].endpoints[0].weight, 2);
-    assert_eq!(config.upstreams[0].breaker.unwrap().window(), Duration::from_secs(5));
+    assert_eq!(
+        config.upstreams[0].breaker.unwrap().window(),
+        Duration::from_secs(5)
+    );
     assert_eq!(config.admin.address.port(), 9900);
 }
 
@@ -54,8 +57,10 @@ fn a_small_configuration_gets_defaults() {
 fn a_misspelt_key_is_refused_with_the_nearest_name() {
     let found = problems(&GOOD.replace("hash_on", "hash_no"));
     assert!(
-        found.iter().any(|line| line.starts_with("upstream[0].hash_no: unknown key")
-            && line.contains("did you mean \"hash_on\"")),
+        found
+            .iter()
+            .any(|line| line.starts_with("upstream[0].hash_no: unknown key")
+                && line.contains("did you mean \"hash_on\"")),
         "{found:?}"
     );
     assert!(!problems(&format!("{GOOD}\n[severs]\n")).is_empty());
@@ -70,17 +75,27 @@ fn all_problems_are_reported_at_once() {
         .replace("upstream = \"shop\"", "upstream = \"ship\"");
     let found = problems(&text);
     let has = |start: &str| found.iter().any(|line| line.starts_with(start));
-    assert!(has("upstream[0].endpoints[1].address = \"foo\": must be host:port"), "{found:?}");
+    assert!(
+        has("upstream[0].endpoints[1].address = \"foo\": must be host:port"),
+        "{found:?}"
+    );
     assert!(has("limit[0].rate = \"fast\": must be"), "{found:?}");
     assert!(has("route[0].limits"), "{found:?}");
-    assert!(has("route[0].upstream = \"ship\": no such [[upstream]]"), "{found:?}");
+    assert!(
+        has("route[0].upstream = \"ship\": no such [[upstream]]"),
+        "{found:?}"
+    );
     assert_eq!(found.len(), 4, "{found:?}");
 }
 
 #[test]
 fn an_empty_file_says_what_is_needed() {
     let found = problems("");
-    assert!(found.iter().any(|line| line.starts_with("listener: missing")));
+    assert!(
+        found
+            .iter()
+            .any(|line| line.starts_with("listener: missing"))
+    );
     assert!(found.iter().any(|line| line.starts_with("route: missing")));
 }
 
@@ -97,7 +112,10 @@ fn policies_of_the_future_say_so() {
 fn certificates_that_are_not_there_are_named() {
     let text = GOOD.replace("\"self-signed\"", "[{ cert = \"a.pem\", key = \"a.key\" }]");
     let found = problems(&text);
-    assert!(found[0].starts_with("listener[0].tls[0].cert = \"a.pem\": cannot be read"), "{found:?}");
+    assert!(
+        found[0].starts_with("listener[0].tls[0].cert = \"a.pem\": cannot be read"),
+        "{found:?}"
+    );
     assert_eq!(found.len(), 2);
 }
 
@@ -105,22 +123,29 @@ fn certificates_that_are_not_there_are_named() {
 fn names_must_be_unique() {
     let again = "[[upstream]]\nname = \"shop\"\nendpoints = [{ address = \"a:1\" }]\n";
     let found = problems(&format!("{GOOD}{again}"));
-    assert_eq!(found, ["upstream[1].name: \"shop\" is taken: must be unique"]);
+    assert_eq!(
+        found,
+        ["upstream[1].name: \"shop\" is taken: must be unique"]
+    );
 }
 
 #[test]
 fn a_handler_needs_its_section() {
     let text = GOOD.replace("upstream = \"shop\"\nlimits", "handler = \"sales\"\nlimits");
-    assert_eq!(problems(&text), [
-        "seckill: missing: must be present, because route[0] hands requests to it"
-    ]);
+    assert_eq!(
+        problems(&text),
+        ["seckill: missing: must be present, because route[0] hands requests to it"]
+    );
     assert!(parse(&format!("{text}\n[seckill]\nstore = \"embedded:data\"\n")).is_ok());
 }
 
 #[test]
 fn an_open_admin_address_needs_a_token() {
     let found = problems(&format!("{GOOD}\n[admin]\naddress = \"0.0.0.0:9900\"\n"));
-    assert!(found[0].starts_with("admin.token_file: missing"), "{found:?}");
+    assert!(
+        found[0].starts_with("admin.token_file: missing"),
+        "{found:?}"
+    );
 }
 
 #[test]

@@ -77,7 +77,12 @@ pub fn host_port(text: &str) -> Option<String> {
     let port: u16 = port.parse().ok()?;
     let host_is_fine = match host.strip_prefix('[') {
         Some(v6) => v6.strip_suffix(']')?.parse::<Ipv6Addr>().is_ok(),
-        None => !host.is_empty() && host.chars().all(|c| c.is_ascii_alphanumeric() || ".-_".contains(c)),
+        None => {
+            !host.is_empty()
+                && host
+                    .chars()
+                    .all(|c| c.is_ascii_alphanumeric() || ".-_".contains(c))
+        }
     };
     (host_is_fine && port != 0).then(|| text.to_owned())
 }
@@ -91,7 +96,10 @@ fn split_unit(text: &str) -> Option<(u64, &str)> {
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let units = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
-        match units.iter().find(|(bytes, _)| self.0 >= *bytes && self.0 % bytes == 0) {
+        match units
+            .iter()
+            .find(|(bytes, _)| self.0 >= *bytes && self.0.is_multiple_of(*bytes))
+        {
             Some((bytes, unit)) => write!(f, "{}{unit}", self.0 / bytes),
             None => write!(f, "{}B", self.0),
         }
@@ -124,7 +132,11 @@ impl FromStr for Cidr {
         }
         // IPv4 sits in the last 32 bits of ::ffff:0:0/96.
         let ones = length + 128 - width;
-        let mask = if ones == 0 { 0 } else { u128::MAX << (128 - ones) };
+        let mask = if ones == 0 {
+            0
+        } else {
+            u128::MAX << (128 - ones)
+        };
         Ok(Self {
             network: bits(ip) & mask,
             mask,
@@ -171,7 +183,10 @@ impl FromStr for LimitKey {
 
 /// Names of cookies, query parameters, upstreams, routes and limits: no spaces, no separators.
 pub fn is_token(text: &str) -> bool {
-    !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+    !text.is_empty()
+        && text
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
 }
 
 #[cfg(test)]
@@ -183,7 +198,15 @@ mod tests {
         assert_eq!(duration("250ms"), Some(Duration::from_millis(250)));
         assert_eq!(duration("2h"), Some(Duration::from_secs(7200)));
         assert_eq!(size("64KiB"), Some(65536));
-        for text in ["", "5", "s", "-1s", "1.5s", "1 year", "18446744073709551615d"] {
+        for text in [
+            "",
+            "5",
+            "s",
+            "-1s",
+            "1.5s",
+            "1 year",
+            "18446744073709551615d",
+        ] {
             assert_eq!(duration(text), None, "{text}");
         }
         for text in ["", "5", "KiB", "1KB", "18446744073709551615GiB"] {
@@ -198,16 +221,24 @@ mod tests {
         for good in ["127.0.0.1:3000", "[::1]:3000", "shop.internal:80"] {
             assert!(host_port(good).is_some(), "{good}");
         }
-        for bad in ["foo", ":80", "a:0", "a:99999", "::1:80", "[::1]", "a b:80", "http://a:80"] {
+        for bad in [
+            "foo",
+            ":80",
+            "a:0",
+            "a:99999",
+            "::1:80",
+            "[::1]",
+            "a b:80",
+            "http://a:80",
+        ] {
             assert!(host_port(bad).is_none(), "{bad}");
         }
     }
 
     #[test]
     fn networks_contain_their_addresses_only() {
-        let inside = |cidr: &str, ip: &str| {
-            cidr.parse::<Cidr>().unwrap().contains(ip.parse().unwrap())
-        };
+        let inside =
+            |cidr: &str, ip: &str| cidr.parse::<Cidr>().unwrap().contains(ip.parse().unwrap());
         assert!(inside("10.0.0.0/8", "10.255.0.1"));
         assert!(!inside("10.0.0.0/8", "11.0.0.1"));
         assert!(inside("127.0.0.1", "::ffff:127.0.0.1"));

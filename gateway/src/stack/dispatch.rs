@@ -3,10 +3,7 @@
 use std::rc::Rc;
 
 use axum::body::Body as AxumBody;
-use http::{
-    HeaderValue, Request, Response, StatusCode,
-    header::LOCATION,
-};
+use http::{HeaderValue, Request, Response, StatusCode, header::LOCATION};
 use http_body::Body as _;
 use http_body_util::Limited;
 use limiter::rate::ClientIp;
@@ -52,7 +49,9 @@ impl Handle for Dispatch {
                 // Boxed: rare, and its future must not make everybody else's larger.
                 Box::pin(upgrade::upgrade(&self.core, upstream, exchange)).await
             }
-            RouteTarget::Upstream(upstream) => forward::forward(&self.core, upstream, exchange).await,
+            RouteTarget::Upstream(upstream) => {
+                forward::forward(&self.core, upstream, exchange).await
+            }
             RouteTarget::Handler { router, runtime } => {
                 let pause = self.core.shared.config.server.body_timeout;
                 let request = to_handler(exchange, route.max_body, pause);
@@ -70,11 +69,16 @@ fn to_handler(exchange: Exchange<'_>, limit: u64, pause: std::time::Duration) ->
         true => AxumBody::empty(),
         false => {
             let body = RequestBody::new(exchange.body, u64::MAX, pause);
-            AxumBody::new(Limited::new(body, usize::try_from(limit).unwrap_or(usize::MAX)))
+            AxumBody::new(Limited::new(
+                body,
+                usize::try_from(limit).unwrap_or(usize::MAX),
+            ))
         }
     };
     let mut request = Request::from_parts(exchange.head, body);
-    request.extensions_mut().insert(ClientIp(exchange.client_ip));
+    request
+        .extensions_mut()
+        .insert(ClientIp(exchange.client_ip));
     request
 }
 
@@ -101,12 +105,20 @@ async fn call(
 }
 
 fn redirect(exchange: &Exchange<'_>, to: &str, status: StatusCode) -> Response<Body> {
-    let path = exchange.head.uri.path_and_query().map_or("/", |path| path.as_str());
+    let path = exchange
+        .head
+        .uri
+        .path_and_query()
+        .map_or("/", |path| path.as_str());
     let location = match to {
         "https" => {
             let host = host_of(&exchange.head).unwrap_or_default();
             let name = host.rsplit_once(':').map_or(host, |(name, port)| {
-                if port.bytes().all(|digit| digit.is_ascii_digit()) { name } else { host }
+                if port.bytes().all(|digit| digit.is_ascii_digit()) {
+                    name
+                } else {
+                    host
+                }
             });
             format!("https://{name}{path}")
         }

@@ -4,7 +4,9 @@ use std::future::ready;
 
 use futures_util::future::Either;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, header::CONTENT_LENGTH};
-use limiter::rate::{Decision, HeaderKey, Limited, RateKey, RateLimiter, policy_field, remaining_field};
+use limiter::rate::{
+    Decision, HeaderKey, Limited, RateKey, RateLimiter, policy_field, remaining_field,
+};
 use std::sync::Arc;
 use tower_layer::Layer;
 
@@ -39,7 +41,8 @@ enum Key {
 impl Bucket {
     /// The buckets of a limit, all full.
     pub fn new(config: config::Limit, now: tokio::time::Instant) -> Self {
-        let capacity = std::num::NonZeroUsize::new(config.max_keys).unwrap_or(std::num::NonZeroUsize::MIN);
+        let capacity =
+            std::num::NonZeroUsize::new(config.max_keys).unwrap_or(std::num::NonZeroUsize::MIN);
         Self {
             limiter: RateLimiter::new(config.quota, capacity, now),
             key: match &config.key {
@@ -145,7 +148,9 @@ impl<S: Handle> Handle for BodyLimit<S> {
             .get(CONTENT_LENGTH)
             .and_then(|value| value.to_str().ok()?.parse::<u64>().ok())
             .unwrap_or(0);
-        let is_too_large = exchange.route.is_some_and(|route| announced > route.max_body);
+        let is_too_large = exchange
+            .route
+            .is_some_and(|route| announced > route.max_body);
         if is_too_large {
             Either::Left(ready(Problem::BodyTooLarge.response()))
         } else {

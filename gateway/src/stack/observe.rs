@@ -60,7 +60,11 @@ impl<S> Layer<S> for ObserveLayer {
 
 impl<S: Handle> Observe<S> {
     /// Serves one request.
-    pub async fn serve(&self, request: Request<Incoming>, client: &Rc<Client>) -> Response<Observed> {
+    pub async fn serve(
+        &self,
+        request: Request<Incoming>,
+        client: &Rc<Client>,
+    ) -> Response<Observed> {
         let started = Instant::now();
         let (head, body) = request.into_parts();
         let host = || host_of(&head).unwrap_or_default();
@@ -69,7 +73,11 @@ impl<S: Handle> Observe<S> {
             Found::Route(index) => Some(&self.core.routes[index]),
             Found::OtherMethod | Found::Nothing => None,
         };
-        let client_ip = client_ip(&head.headers, client, &self.core.shared.config.server.trusted_proxies);
+        let client_ip = client_ip(
+            &head.headers,
+            client,
+            &self.core.shared.config.server.trusted_proxies,
+        );
         let asked = self.core.lines.is_some().then(|| Asked {
             method: head.method.clone(),
             uri: head.uri.clone(),
@@ -160,13 +168,16 @@ impl Watch {
         let (Some(lines), Some(asked)) = (&self.core.lines, self.asked.take()) else {
             return;
         };
-        let is_refusal = matches!(self.status, Some(StatusCode::TOO_MANY_REQUESTS | StatusCode::CONFLICT));
+        let is_refusal = matches!(
+            self.status,
+            Some(StatusCode::TOO_MANY_REQUESTS | StatusCode::CONFLICT)
+        );
         let mut sampled = 1;
         if is_refusal {
             let seen = self.core.refusals.get();
             self.core.refusals.set(seen + 1);
             sampled = self.core.shared.config.log.sample_refusals;
-            if seen % sampled != 0 {
+            if !seen.is_multiple_of(sampled) {
                 return;
             }
         }
@@ -194,7 +205,9 @@ impl Drop for Watch {
             Some(status) if self.is_complete => Outcome::of(status),
             _ => Outcome::Aborted,
         };
-        self.core.meters.request(self.route, outcome, self.client.protocol, took);
+        self.core
+            .meters
+            .request(self.route, outcome, self.client.protocol, took);
         self.core.meters.in_flight.down();
         self.client.in_flight.set(self.client.in_flight.get() - 1);
         self.client.idle_since.set(now);

@@ -53,7 +53,10 @@ impl<S> Layer<S> for SanitiseLayer {
 }
 
 impl<S: Handle> Handle for Sanitise<S> {
-    fn handle<'a>(&'a self, mut exchange: Exchange<'a>) -> impl Future<Output = Response<Body>> + 'a {
+    fn handle<'a>(
+        &'a self,
+        mut exchange: Exchange<'a>,
+    ) -> impl Future<Output = Response<Body>> + 'a {
         if is_malformed(&exchange.head) {
             return Either::Left(ready(Problem::BadRequest.response()));
         }
@@ -64,7 +67,13 @@ impl<S: Handle> Handle for Sanitise<S> {
         let headers = &mut exchange.head.headers;
         remove_proxy_credentials(headers);
         if !exchange.client.is_trusted {
-            for name in [X_FORWARDED_FOR, X_FORWARDED_PROTO, X_FORWARDED_HOST, X_FORWARDED_PORT, X_REAL_IP] {
+            for name in [
+                X_FORWARDED_FOR,
+                X_FORWARDED_PROTO,
+                X_FORWARDED_HOST,
+                X_FORWARDED_PORT,
+                X_REAL_IP,
+            ] {
                 headers.remove(name);
             }
             headers.remove(http::header::FORWARDED);
@@ -103,7 +112,11 @@ pub fn client_ip(headers: &HeaderMap, client: &Client, trusted: &[Cidr]) -> IpAd
 fn address(hop: &str) -> Option<IpAddr> {
     hop.parse()
         .ok()
-        .or_else(|| hop.parse::<std::net::SocketAddr>().ok().map(|socket| socket.ip()))
+        .or_else(|| {
+            hop.parse::<std::net::SocketAddr>()
+                .ok()
+                .map(|socket| socket.ip())
+        })
         .or_else(|| hop.strip_prefix('[')?.strip_suffix(']')?.parse().ok())
 }
 
@@ -118,7 +131,9 @@ mod tests {
     use crate::{exchange::Wish, metrics::Protocol};
 
     fn found(peer: &str, lines: &[&str]) -> String {
-        let trusted: Vec<Cidr> = ["10.0.0.0/8", "2001:db8::/32"].map(|text| text.parse().unwrap()).to_vec();
+        let trusted: Vec<Cidr> = ["10.0.0.0/8", "2001:db8::/32"]
+            .map(|text| text.parse().unwrap())
+            .to_vec();
         let peer: IpAddr = peer.parse().unwrap();
         let client = Client {
             peer: (peer, 1).into(),
@@ -146,7 +161,10 @@ mod tests {
 
     #[test]
     fn the_last_untrusted_hop_is_the_client() {
-        assert_eq!(found("10.0.0.1", &["6.6.6.6, 1.2.3.4, 10.0.0.2"]), "1.2.3.4");
+        assert_eq!(
+            found("10.0.0.1", &["6.6.6.6, 1.2.3.4, 10.0.0.2"]),
+            "1.2.3.4"
+        );
         assert_eq!(found("10.0.0.1", &["6.6.6.6", "1.2.3.4:99"]), "1.2.3.4");
         assert_eq!(found("2001:db8::1", &["[2001:db9::7]:80"]), "2001:db9::7");
         assert_eq!(found("10.0.0.1", &[]), "10.0.0.1");
@@ -154,6 +172,9 @@ mod tests {
 
     #[test]
     fn a_hop_that_cannot_be_read_hides_what_is_before_it() {
-        assert_eq!(found("10.0.0.1", &["1.2.3.4, unknown, 10.0.0.2"]), "10.0.0.2");
+        assert_eq!(
+            found("10.0.0.1", &["1.2.3.4, unknown, 10.0.0.2"]),
+            "10.0.0.2"
+        );
     }
 }

@@ -38,12 +38,19 @@ pub struct UpstreamBody {
 }
 
 /// Looks at what came with the header.
-pub fn receive(mut incoming: Incoming, mut lease: Lease, pause: Duration, now: Instant) -> Received {
+pub fn receive(
+    mut incoming: Incoming,
+    mut lease: Lease,
+    pause: Duration,
+    now: Instant,
+) -> Received {
     let mut no_waker = Context::from_waker(Waker::noop());
     let mut first = None;
     let mut second = None;
     let mut is_whole = incoming.is_end_stream();
-    if !is_whole && let Poll::Ready(Some(Ok(frame))) = Pin::new(&mut incoming).poll_frame(&mut no_waker) {
+    if !is_whole
+        && let Poll::Ready(Some(Ok(frame))) = Pin::new(&mut incoming).poll_frame(&mut no_waker)
+    {
         // Trailers come after the end of the data only, so a first frame is data.
         first = frame.into_data().ok();
         is_whole = incoming.is_end_stream();
@@ -139,7 +146,10 @@ impl HttpBody for UpstreamBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        let second = self.second.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref());
+        let second = self
+            .second
+            .as_ref()
+            .and_then(|frame| frame.as_ref().ok()?.data_ref());
         let held = self.first.as_ref().map_or(0, Bytes::len) + second.map_or(0, Bytes::len);
         match self.incoming.size_hint().exact() {
             Some(rest) => SizeHint::with_exact(held as u64 + rest),

@@ -92,7 +92,11 @@ impl Connection {
             // The driver's error has been told to the request it broke.
             self.is_over = Pin::new(&mut self.driver).poll(cx).is_ready();
         }
-        if self.is_over { Poll::Ready(()) } else { Poll::Pending }
+        if self.is_over {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
     }
 
     /// Sends a request and waits for the response's header. `timeout` counts from the last piece of the request's body.
@@ -105,26 +109,34 @@ impl Connection {
         let progress = request.body().progress();
         let is_sending = || {
             use crate::body::Stage;
-            progress.as_ref().is_some_and(|progress| progress.stage() == Stage::Sending)
+            progress
+                .as_ref()
+                .is_some_and(|progress| progress.stage() == Stage::Sending)
         };
         self.served += 1;
         self.timer.set(now + timeout);
         let mut answer = pin!(self.sender.try_send_request(request));
-        // The answer is set by the driver, so polling it needs no waker of its own.
-        let mut no_waker = Context::from_waker(Waker::noop());
         let mut is_written = false;
         std::future::poll_fn(|cx| {
-            // The first poll writes the request and the answer cannot be there yet. Later polls come because something
+            // The first poll writes the request, and the answer cannot be there yet. Later polls come because something
             // arrived; driving without a waker first avoids being woken by our own taking of the answer.
-            let passes = if is_written { 2 } else { 1 };
+            let wakers = [Waker::noop(), cx.waker()];
+            let wakers = if is_written {
+                &wakers[..]
+            } else {
+                &wakers[1..]
+            };
             is_written = true;
-            for pass in 0..passes {
-                let cx = if pass + 1 < passes { &mut no_waker } else { &mut *cx };
+            for waker in wakers {
                 if !self.is_over {
-                    self.is_over = Pin::new(&mut self.driver).poll(cx).is_ready();
+                    let mut cx = Context::from_waker(waker);
+                    self.is_over = Pin::new(&mut self.driver).poll(&mut cx).is_ready();
                 }
-                let mut no_waker = Context::from_waker(Waker::noop());
-                match answer.as_mut().poll(&mut no_waker) {
+                // The answer is set by the driver, so polling it needs no waker of its own.
+                match answer
+                    .as_mut()
+                    .poll(&mut Context::from_waker(Waker::noop()))
+                {
                     Poll::Ready(Ok(response)) => return Poll::Ready(Ok(response)),
                     Poll::Ready(Err(mut error)) => {
                         let unsent = error.take_message().map(Box::new);
@@ -186,7 +198,9 @@ impl LazyTimer {
     /// Ready at the deadline.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let deadline = self.deadline;
-        let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+        let sleep = self
+            .sleep
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
         if sleep.deadline() > deadline {
             sleep.as_mut().reset(deadline);
         }
@@ -209,13 +223,21 @@ mod tests {
         let start = Instant::now();
         let mut timer = LazyTimer::new();
         timer.set(start + Duration::from_secs(1));
-        assert!(timer.poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        assert!(
+            timer
+                .poll(&mut Context::from_waker(Waker::noop()))
+                .is_pending()
+        );
         timer.set(start + Duration::from_secs(5));
         std::future::poll_fn(|cx| timer.poll(cx)).await;
         assert_eq!(start.elapsed().as_secs(), 5);
         // Earlier than what the sleep waits for.
         timer.set(start + Duration::from_secs(60));
-        assert!(timer.poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        assert!(
+            timer
+                .poll(&mut Context::from_waker(Waker::noop()))
+                .is_pending()
+        );
         timer.set(start + Duration::from_secs(10));
         std::future::poll_fn(|cx| timer.poll(cx)).await;
         assert_eq!(start.elapsed().as_secs(), 10);

@@ -60,7 +60,11 @@ impl Endpoint {
         if !self.is_healthy.load(Ordering::Relaxed) {
             return Admission::Unhealthy;
         }
-        match self.breaker.as_ref().map(|breaker| breaker.try_acquire(now)) {
+        match self
+            .breaker
+            .as_ref()
+            .map(|breaker| breaker.try_acquire(now))
+        {
             None => Admission::Granted(None),
             Some(Ok(permit)) => Admission::Granted(Some(permit)),
             Some(Err(rejected)) => Admission::Rejected(rejected.retry_after),

@@ -41,7 +41,11 @@ impl Tracker {
             return None;
         }
         self.against += 1;
-        let needed = if is_good { config.healthy } else { config.unhealthy };
+        let needed = if is_good {
+            config.healthy
+        } else {
+            config.unhealthy
+        };
         if self.against < needed {
             return None;
         }
@@ -72,7 +76,10 @@ pub async fn watch(upstream: Arc<Shared>, endpoint: usize, config: config::Healt
 }
 
 async fn check(address: &str, path: &str, timeout: Duration) -> bool {
-    matches!(time::timeout(timeout, ask(address, path)).await, Ok(Some(true)))
+    matches!(
+        time::timeout(timeout, ask(address, path)).await,
+        Ok(Some(true))
+    )
 }
 
 /// Whether a GET answers 2xx or 3xx; `None` if it does not answer.
@@ -108,9 +115,11 @@ mod tests {
             unhealthy: 3,
         };
         let mut tracker = Tracker::default();
-        let verdicts: Vec<Option<bool>> = [false, false, true, false, false, false, true, false, true, true]
-            .map(|is_good| tracker.note(is_good, &config))
-            .to_vec();
+        let verdicts: Vec<Option<bool>> = [
+            false, false, true, false, false, false, true, false, true, true,
+        ]
+        .map(|is_good| tracker.note(is_good, &config))
+        .to_vec();
         assert_eq!(verdicts[5], Some(false));
         assert_eq!(verdicts[9], Some(true));
         assert_eq!(verdicts.iter().flatten().count(), 2);

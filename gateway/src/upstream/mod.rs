@@ -82,7 +82,12 @@ impl Upstream {
     /// One core's pools over the shared endpoints.
     pub fn new(shared: Arc<Shared>, index: usize, meters: &Rc<Meters>) -> Self {
         let pool = |endpoint: &Endpoint| {
-            Rc::new(Pool::new(endpoint.address(), &shared.config, Rc::clone(meters), index))
+            Rc::new(Pool::new(
+                endpoint.address(),
+                &shared.config,
+                Rc::clone(meters),
+                index,
+            ))
         };
         Self {
             pools: shared.endpoints.iter().map(pool).collect(),
@@ -93,7 +98,12 @@ impl Upstream {
     }
 
     /// The endpoints this request should try, in order.
-    pub fn candidates(&self, client: &ClientBits, headers: &HeaderMap, uri: &Uri) -> Candidates<'_> {
+    pub fn candidates(
+        &self,
+        client: &ClientBits,
+        headers: &HeaderMap,
+        uri: &Uri,
+    ) -> Candidates<'_> {
         let hash = match &self.shared.config.policy {
             config::Policy::RoundRobin => 0,
             config::Policy::RingHash(on) => hash_of(on, client, headers, uri),

@@ -89,7 +89,10 @@ impl Turns {
             for (credit, weight) in credit.iter_mut().zip(weights) {
                 *credit += i64::from(*weight);
             }
-            let richest = (0..credit.len()).rev().max_by_key(|at| credit[*at]).unwrap_or(0);
+            let richest = (0..credit.len())
+                .rev()
+                .max_by_key(|at| credit[*at])
+                .unwrap_or(0);
             credit[richest] -= sum;
             order.push(richest as u16);
         }
@@ -106,7 +109,12 @@ impl Iterator for Candidates<'_> {
     fn next(&mut self) -> Option<usize> {
         match self {
             Self::Ring(walk) => walk.next(),
-            Self::Turns { turns, at, left, seen } => {
+            Self::Turns {
+                turns,
+                at,
+                left,
+                seen,
+            } => {
                 while *left > 0 {
                     *left -= 1;
                     let endpoint = usize::from(turns.order[*at]);
@@ -132,7 +140,9 @@ mod tests {
     fn firsts(weights: &[u32], requests: usize) -> Vec<usize> {
         let policy = Policy::RoundRobin(Turns::new(weights));
         let cursor = Cursor::default();
-        (0..requests).map(|_| policy.candidates(0, &cursor).next().unwrap()).collect()
+        (0..requests)
+            .map(|_| policy.candidates(0, &cursor).next().unwrap())
+            .collect()
     }
 
     #[test]

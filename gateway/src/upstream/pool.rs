@@ -127,7 +127,10 @@ impl Pool {
 
     fn take_idle(&self, now: Instant) -> Option<Box<Connection>> {
         loop {
-            let Idle { mut connection, since } = self.idle.borrow_mut().pop_back()?;
+            let Idle {
+                mut connection,
+                since,
+            } = self.idle.borrow_mut().pop_back()?;
             self.meters().idle.down();
             let is_young = now.saturating_duration_since(since) < self.bounds.idle_timeout;
             if is_young && connection.is_ready() {

@@ -43,8 +43,15 @@ impl Ring {
     pub fn with_points(endpoints: &[(&str, u32)], points: usize) -> Self {
         assert!(endpoints.len() <= 128, "a walk marks endpoints in 128 bits");
         // 2:4 is 1:2. Weights without a common divisor keep `points` for the lightest.
-        let divisor = endpoints.iter().map(|(_, weight)| (*weight).max(1)).fold(0, gcd).max(1);
-        let units: usize = endpoints.iter().map(|(_, weight)| ((*weight).max(1) / divisor) as usize).sum();
+        let divisor = endpoints
+            .iter()
+            .map(|(_, weight)| (*weight).max(1))
+            .fold(0, gcd)
+            .max(1);
+        let units: usize = endpoints
+            .iter()
+            .map(|(_, weight)| ((*weight).max(1) / divisor) as usize)
+            .sum();
         let per_unit = points.min(POINTS_MAX / units.max(1)).max(1);
 
         let mut pairs: Vec<(u64, u16)> = Vec::with_capacity(units * per_unit);
@@ -130,7 +137,11 @@ pub fn hash64(bytes: &[u8]) -> u64 {
     fold(mixed ^ SECRET[0] ^ bytes.len() as u64, mixed ^ SECRET[2])
 }
 
-const SECRET: [u64; 3] = [0x2d35_8dcc_aa6c_78a5, 0x8bb8_4b93_962e_acc9, 0x4b33_a62e_d433_d4a3];
+const SECRET: [u64; 3] = [
+    0x2d35_8dcc_aa6c_78a5,
+    0x8bb8_4b93_962e_acc9,
+    0x4b33_a62e_d433_d4a3,
+];
 
 fn fold(a: u64, b: u64) -> u64 {
     let product = u128::from(a) * u128::from(b);
@@ -253,8 +264,13 @@ mod tests {
         let ring = ring(&addresses(4, 1));
         let mut counts = [0u32; 4];
         for buyer in 0..40_000 {
-            counts[ring.owner(hash64(format!("buyer-{buyer}").as_bytes())).unwrap()] += 1;
+            counts[ring
+                .owner(hash64(format!("buyer-{buyer}").as_bytes()))
+                .unwrap()] += 1;
         }
-        assert!(counts.iter().all(|count| (8_000..12_000).contains(count)), "{counts:?}");
+        assert!(
+            counts.iter().all(|count| (8_000..12_000).contains(count)),
+            "{counts:?}"
+        );
     }
 }

@@ -142,7 +142,10 @@ mod tests {
     #[test]
     fn every_answer_of_the_sale_api_has_its_outcome() {
         let problem = |code: &str| format!("{{\"title\":\"x\",\"code\":\"{code}\",\"status\":1}}");
-        assert_eq!(buy(201, r#"{"object":"order","id":"ord_a"}"#), Outcome::Accepted);
+        assert_eq!(
+            buy(201, r#"{"object":"order","id":"ord_a"}"#),
+            Outcome::Accepted
+        );
         assert_eq!(buy(200, r#"{"id":"ord_a"}"#), Outcome::Replayed);
         assert_eq!(buy(202, r#"{"status":"unknown"}"#), Outcome::Unknown);
         assert_eq!(buy(409, &problem("sold_out")), Outcome::SoldOut);
@@ -174,6 +177,9 @@ mod tests {
         assert_eq!(pay(402, r#"{"error":{}}"#).outcome, Outcome::Declined);
         assert!(pay(409, "").try_later);
         assert!(!pay(400, "").try_later);
-        assert_eq!(pay(200, r#"{"status":"canceled"}"#).outcome, Outcome::ServerError);
+        assert_eq!(
+            pay(200, r#"{"status":"canceled"}"#).outcome,
+            Outcome::ServerError
+        );
     }
 }

@@ -157,11 +157,7 @@ impl H1Line {
         result
     }
 
-    async fn exchange_open(
-        &mut self,
-        request: Request<Body>,
-        keep: bool,
-    ) -> Result<Reply, Broken> {
+    async fn exchange_open(&mut self, request: Request<Body>, keep: bool) -> Result<Reply, Broken> {
         let unsent = Broken::Closed { sent: false };
         let Some(sender) = &mut self.sender else {
             return Err(unsent);

@@ -48,7 +48,10 @@ impl Parts {
         let target: Uri = s.target.url.parse().context("target url")?;
         let authority = target.authority().context("target url has no host")?;
         let (origin, host) = match s.target.protocol {
-            Protocol::H1 => (String::new(), Some(HeaderValue::from_str(authority.as_str())?)),
+            Protocol::H1 => (
+                String::new(),
+                Some(HeaderValue::from_str(authority.as_str())?),
+            ),
             Protocol::H2 => {
                 let scheme = target.scheme_str().unwrap_or("http");
                 (format!("{scheme}://{authority}"), None)
@@ -120,7 +123,11 @@ impl Parts {
             headers.insert(HOST, host.clone());
         }
         let (method, uri, body) = match job.kind {
-            Kind::Page => (Method::GET, self.pages[job.number as usize].clone(), Bytes::new()),
+            Kind::Page => (
+                Method::GET,
+                self.pages[job.number as usize].clone(),
+                Bytes::new(),
+            ),
             Kind::Buy | Kind::BuyAgain => {
                 headers.insert(CONTENT_TYPE, JSON);
                 headers.insert(IDEMPOTENCY_KEY, self.request_id(job.number, ""));

@@ -25,7 +25,10 @@ mod linux {
             let fd = timerfd_create(TimerfdClockId::Monotonic, flags)?;
             // Deprecated for types whose descriptor may change or close under it; an `OwnedFd` does neither, and the
             // replacement is an unsafe function that would say the same.
-            #[expect(deprecated, reason = "sound for OwnedFd; the replacement needs unsafe code")]
+            #[expect(
+                deprecated,
+                reason = "sound for OwnedFd; the replacement needs unsafe code"
+            )]
             Ok(Timer(AsyncFd::new(fd)?))
         }
 

@@ -46,13 +46,14 @@ pub(super) async fn work(local: Rc<Local>, id: usize, mut line: Line) {
     // One timer for all requests of this worker: moving it is cheaper than making one.
     let mut alarm = Box::pin(tokio::time::sleep(local.timeout));
     loop {
-        let (job, handed_ns) = poll_fn(|cx| {
+        let handed = poll_fn(|cx| {
             line.poll_idle(cx);
             local.poll_job(id, cx)
         })
         .await;
         let sent_ns = local.now_ns();
-        let answer = if local.begin(&job, handed_ns, sent_ns).is_some() {
+        let job = handed.job;
+        let answer = if local.begin(&handed, sent_ns) {
             alarm.as_mut().reset(Instant::now() + local.timeout);
             match in_time(alarm.as_mut(), send(&local, &mut line, &job)).await {
                 Some(answer) => answer,

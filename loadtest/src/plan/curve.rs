@@ -130,7 +130,10 @@ mod tests {
                 length,
             };
             let at = curve.at_ns(share) as f64 / 1e9;
-            assert!((at - within).abs() < 1e-3, "{share} {within} {length}: {at}");
+            assert!(
+                (at - within).abs() < 1e-3,
+                "{share} {within} {length}: {at}"
+            );
         }
     }
 

@@ -114,7 +114,12 @@ impl Identities {
 
     /// Whether its payment uses a card that is declined.
     pub fn declines(&self, purchase: u32) -> bool {
-        percent(self.seed, Choice::Decline, purchase.into(), self.decline_percent)
+        percent(
+            self.seed,
+            Choice::Decline,
+            purchase.into(),
+            self.decline_percent,
+        )
     }
 
     /// How long after its order the payment starts.
@@ -182,7 +187,13 @@ mod tests {
             assert_eq!(mine.purchase_of(&id), Some(purchase));
             assert_eq!(other.purchase_of(&id), None);
         }
-        for strange in ["", "lt-", "lt-1-2", "a key of somebody else", "lt-+00000000000000-00000000"] {
+        for strange in [
+            "",
+            "lt-",
+            "lt-1-2",
+            "a key of somebody else",
+            "lt-+00000000000000-00000000",
+        ] {
             assert_eq!(mine.purchase_of(strange), None);
         }
     }

@@ -102,8 +102,7 @@ impl AdminClient {
             .await
             .with_context(|| format!("GET {path}: no answer within {TIMEOUT:?}"))?
             .with_context(|| format!("GET {path} at {}", self.address))?;
-        serde_json::from_slice(&body)
-            .with_context(|| format!("GET {path}: not the expected JSON"))
+        serde_json::from_slice(&body).with_context(|| format!("GET {path}: not the expected JSON"))
     }
 
     async fn fetch(&self, path: &str) -> anyhow::Result<Bytes> {

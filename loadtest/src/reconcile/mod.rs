@@ -4,6 +4,7 @@
 
 mod admin;
 mod judge;
+mod ledger;
 
 use std::time::Duration;
 
@@ -12,7 +13,8 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 pub use admin::AdminClient;
-pub use judge::{Finding, Judged, LedgerRow, OrderStatus, Rules, SaleReport, SkuReport, judge};
+pub use judge::{Finding, Judged, Rules, judge};
+pub use ledger::{LedgerRow, OrderStatus, SaleReport, SkuReport};
 
 use crate::history::History;
 use crate::plan::Identities;
@@ -75,11 +77,11 @@ pub struct Reconciliation {
 }
 
 /// Waits for the settlement and judges the run against the ledger. Fails if the admin API cannot be asked.
-pub async fn reconcile(
-    scenario: &Scenario,
-    history: &History,
-) -> anyhow::Result<Reconciliation> {
-    let admin = scenario.admin.as_ref().context("no admin url in the scenario")?;
+pub async fn reconcile(scenario: &Scenario, history: &History) -> anyhow::Result<Reconciliation> {
+    let admin = scenario
+        .admin
+        .as_ref()
+        .context("no admin url in the scenario")?;
     let sale = scenario.sale.as_ref().context("no sale in the scenario")?;
     let client = AdminClient::new(admin)?;
     let ids = Identities::new(scenario);

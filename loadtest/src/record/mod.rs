@@ -37,9 +37,9 @@ pub struct Pair {
 #[derive(Debug)]
 pub struct Recorder {
     outcomes: [Option<Box<Pair>>; Outcome::COUNT],
-    /// Lateness of the generator itself: from the planned instant to the hand-over.
+    /// Lateness of the generator itself: from the planned instant to the send, if a connection was free for it.
     pub lag: Latencies,
-    /// Wait for a free connection after that.
+    /// Wait for a free connection, of those jobs that found none.
     pub connection_wait: Latencies,
     /// Plain counts.
     pub counts: Counts,
@@ -105,9 +105,14 @@ impl Recorder {
         }
     }
 
-    /// A job was handed over for sending `lag_ns` after its planned instant.
-    pub fn handed_over(&mut self, lag_ns: u64) {
+    /// A job was taken `lag_ns` late for want of nothing but the generator's own time.
+    pub fn taken(&mut self, lag_ns: u64) {
         self.lag.saturating_record(micros(lag_ns));
+    }
+
+    /// A job found every connection busy and waited so long.
+    pub fn waited(&mut self, wait_ns: u64) {
+        self.connection_wait.saturating_record(micros(wait_ns));
     }
 
     /// A request ended. `sent_ns` is when its first byte was due to go out; for what was never sent, the end itself.
@@ -144,7 +149,9 @@ impl Recorder {
             }
         }
         self.lag.add(&other.lag).expect(fits);
-        self.connection_wait.add(&other.connection_wait).expect(fits);
+        self.connection_wait
+            .add(&other.connection_wait)
+            .expect(fits);
         self.counts.add(&other.counts);
     }
 }

@@ -26,7 +26,17 @@ pub fn html(r: &Report) -> String {
     );
     let subtitle = format!(
         "{}, {} connections, {} threads, {} buyers, {} bots, seed {}; planned {}, requests {}, completed {}, wall {:.2} s, rate ratio {:.3}",
-        s.protocol, s.connections, s.threads, s.buyers, s.bots, s.seed, r.planned, r.requests, r.completed, r.wall_s, r.rate_ratio
+        s.protocol,
+        s.connections,
+        s.threads,
+        s.buyers,
+        s.bots,
+        s.seed,
+        r.planned,
+        r.requests,
+        r.completed,
+        r.wall_s,
+        r.rate_ratio
     );
     let fields = [
         ("title", escape(&format!("{} on {}", s.profile, s.target))),
@@ -78,7 +88,11 @@ fn row(out: &mut String, tag: &str, cells: &[String]) {
 
 fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     let mut out = String::from("<table>");
-    row(&mut out, "th", &head.iter().map(ToString::to_string).collect::<Vec<_>>());
+    row(
+        &mut out,
+        "th",
+        &head.iter().map(ToString::to_string).collect::<Vec<_>>(),
+    );
     for cells in rows {
         row(&mut out, "td", cells);
     }
@@ -125,7 +139,16 @@ fn outcomes(r: &Report) -> String {
         })
         .collect();
     table(
-        &["outcome", "count", "p50", "p90", "p99", "p99.9", "max", "p99 as sent"],
+        &[
+            "outcome",
+            "count",
+            "p50",
+            "p90",
+            "p99",
+            "p99.9",
+            "max",
+            "p99 as sent",
+        ],
         &rows,
     )
 }
@@ -170,7 +193,8 @@ fn thresholds(r: &Report) -> String {
             vec![
                 one.name.clone(),
                 one.limit.to_string(),
-                one.actual.map_or("never occurred".into(), |a| format!("{a:.4}")),
+                one.actual
+                    .map_or("never occurred".into(), |a| format!("{a:.4}")),
                 if one.held { "held" } else { "MISSED" }.into(),
             ]
         })
@@ -180,8 +204,16 @@ fn thresholds(r: &Report) -> String {
 
 fn generator(r: &Report) -> String {
     let mut rows = vec![
-        [vec!["schedule lag".to_owned()], latency_cells(&r.schedule_lag)].concat(),
-        [vec!["wait for a connection".to_owned()], latency_cells(&r.connection_wait)].concat(),
+        [
+            vec!["schedule lag".to_owned()],
+            latency_cells(&r.schedule_lag),
+        ]
+        .concat(),
+        [
+            vec!["wait for a connection".to_owned()],
+            latency_cells(&r.connection_wait),
+        ]
+        .concat(),
     ];
     if let (Some(cpu), Some(each)) = (r.generator.cpu_s, r.generator.cpu_us_per_request) {
         rows.push(vec![
@@ -196,7 +228,9 @@ fn generator(r: &Report) -> String {
 /// Horizontal bars: the 99th percentile from the planned instant, and as sent.
 fn latency_chart(r: &Report) -> String {
     let height = r.outcomes.len() as f64 * 34.0 + BOTTOM;
-    let mut out = format!("<svg viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" aria-label=\"latency by outcome\">");
+    let mut out = format!(
+        "<svg viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" aria-label=\"latency by outcome\">"
+    );
     let left = 130.0;
     let largest = r
         .outcomes
@@ -235,7 +269,9 @@ fn latency_chart(r: &Report) -> String {
 
 /// Lines: planned, ended and errors per second.
 fn throughput_chart(r: &Report) -> String {
-    let mut out = format!("<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"throughput over time\">");
+    let mut out = format!(
+        "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"throughput over time\">"
+    );
     let top = r
         .timeline
         .iter()
@@ -255,15 +291,20 @@ fn throughput_chart(r: &Report) -> String {
             end * share,
         );
     }
-    let series: [(&str, fn(&crate::record::Point) -> f64); 3] = [
-        ("b", |p| p.planned_per_s),
-        ("a", |p| p.done_per_s),
-        ("e", |p| p.errors_per_s),
-    ];
-    for (class, value) in series {
+    for (class, values) in [
+        ("b", r.timeline.iter().map(|p| p.planned_per_s).collect()),
+        ("a", r.timeline.iter().map(|p| p.done_per_s).collect()),
+        (
+            "e",
+            r.timeline
+                .iter()
+                .map(|p| p.errors_per_s)
+                .collect::<Vec<_>>(),
+        ),
+    ] {
         let _ = write!(out, "<polyline class=\"{class}\" points=\"");
-        for point in &r.timeline {
-            let _ = write!(out, "{:.1},{:.1} ", x(point.at_s), y(value(point)));
+        for (point, value) in r.timeline.iter().zip(values) {
+            let _ = write!(out, "{:.1},{:.1} ", x(point.at_s), y(value));
         }
         out.push_str("\"/>");
     }

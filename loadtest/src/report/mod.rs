@@ -20,6 +20,9 @@ use crate::reconcile::Reconciliation;
 use crate::record::{Latencies, Point, Recorder, latencies, quantile};
 use crate::scenario::{Scenario, Shape};
 
+/// A generator busier than this has no time left to be on time.
+const TOO_BUSY: f64 = 0.8;
+
 /// Everything a run found out.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Report {
@@ -55,7 +58,7 @@ pub struct Report {
     pub latency_uncorrected: Latency,
     /// Lateness of the generator itself.
     pub schedule_lag: Latency,
-    /// Wait for a free connection, after the hand-over.
+    /// Wait for a free connection, of those jobs that found none.
     pub connection_wait: Latency,
     /// Connections and what was sent again because of them.
     pub connections: ConnectionsReport,
@@ -168,6 +171,8 @@ pub struct GeneratorReport {
     pub cpu_wait_s: Option<f64>,
     /// CPU time per request put on the wire.
     pub cpu_us_per_request: Option<f64>,
+    /// Share of the run its threads were on a core or waiting for one; near 1 the generator is its own limit.
+    pub busy_share: Option<f64>,
     /// Jobs dropped because the run was stopped.
     pub dropped: u64,
 }
@@ -257,13 +262,28 @@ impl Report {
             });
         }
         let length_s = ((plan.t0_ns + plan.length_ns) as f64 / 1e9)
-            .min(if m.interrupted { m.wall.as_secs_f64() } else { f64::MAX })
+            .min(if m.interrupted {
+                m.wall.as_secs_f64()
+            } else {
+                f64::MAX
+            })
             .max(1e-3);
         let (target_rate, achieved_rate) = (
             counts.planned as f64 / length_s,
             counts.sent_in_time as f64 / length_s,
         );
         let seconds = |ns: u64| round3(ns as f64 / 1e9);
+        let thread_s = m.wall.as_secs_f64().max(1e-3) * s.generator.threads as f64;
+        let busy_share = m
+            .cpu
+            .map(|cpu| round3((cpu.used_ns + cpu.waited_ns) as f64 / 1e9 / thread_s));
+        let mut notes = m.notes;
+        if let Some(busy) = busy_share.filter(|share| *share > TOO_BUSY) {
+            notes.push(format!(
+                "the generator's threads were busy {:.0} % of the run: part of the latency may be its own",
+                busy * 100.0
+            ));
+        }
         Report {
             format: "penstock-loadtest/1".into(),
             scenario: ScenarioSummary::of(s),
@@ -295,6 +315,7 @@ impl Report {
                     .cpu
                     .filter(|_| counts.sent > 0)
                     .map(|cpu| round3(cpu.used_ns as f64 / 1e3 / counts.sent as f64)),
+                busy_share,
                 dropped: counts.dropped,
             },
             history: m.history,
@@ -307,7 +328,7 @@ impl Report {
             reconciliation: None,
             thresholds: Vec::new(),
             verdict: Verdict::Valid,
-            notes: m.notes,
+            notes,
             exit_code: 0,
         }
     }

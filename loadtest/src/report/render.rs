@@ -107,7 +107,12 @@ fn write_text(out: &mut String, r: &Report, paint: &Paint) -> std::fmt::Result {
             Outcome::Accepted | Outcome::Paid => paint.good,
             _ => "",
         };
-        write!(out, "{color}{:<14}{off}{:>9}  ", one.outcome.name(), one.count)?;
+        write!(
+            out,
+            "{color}{:<14}{off}{:>9}  ",
+            one.outcome.name(),
+            one.count
+        )?;
         write_latency(out, &one.latency)?;
         writeln!(out, "  {:>11}", ms(one.latency_uncorrected.p99_ms))?;
     }
@@ -117,7 +122,7 @@ fn write_text(out: &mut String, r: &Report, paint: &Paint) -> std::fmt::Result {
     write!(out, "{dim}{:<14}{:>9}  ", "schedule lag", "")?;
     write_latency(out, &r.schedule_lag)?;
     writeln!(out, "{off}")?;
-    write!(out, "{dim}{:<14}{:>9}  ", "connection", "wait")?;
+    write!(out, "{dim}{:<14}{:>9}  ", "conn. wait", "")?;
     write_latency(out, &r.connection_wait)?;
     writeln!(out, "{off}")?;
     writeln!(
@@ -154,7 +159,15 @@ fn write_ledger(out: &mut String, r: &Report, paint: &Paint) -> std::fmt::Result
     writeln!(
         out,
         "\n{}ledger{off}: stock {} + {} restocked | accepted {}  settled {}  paid {}  returned {}  refused {}  dead letters {}",
-        paint.bold, l.stock, l.restocked, l.accepted, l.settled, l.paid, l.returned, l.refused, l.dead_letters
+        paint.bold,
+        l.stock,
+        l.restocked,
+        l.accepted,
+        l.settled,
+        l.paid,
+        l.returned,
+        l.refused,
+        l.dead_letters
     )?;
     writeln!(
         out,
@@ -197,7 +210,11 @@ fn write_judgement(out: &mut String, r: &Report, paint: &Paint) -> std::fmt::Res
             .map_or("never occurred".into(), |actual| format!("{actual:.4}"));
         let color = paint.judged(one.held);
         let word = if one.held { "held" } else { "MISSED" };
-        writeln!(out, "{color}{word}{off} {}: {actual} (limit {})", one.name, one.limit)?;
+        writeln!(
+            out,
+            "{color}{word}{off} {}: {actual} (limit {})",
+            one.name, one.limit
+        )?;
     }
     for note in &r.notes {
         writeln!(out, "note: {note}")?;

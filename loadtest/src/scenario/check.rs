@@ -62,7 +62,10 @@ impl List {
         let parsed = url.parse::<Uri>().ok().filter(|uri| {
             matches!(uri.scheme_str(), Some("http" | "https"))
                 && uri.host().is_some_and(|host| !host.is_empty())
-                && matches!(uri.path_and_query().map(|p| p.as_str()), None | Some("/" | ""))
+                && matches!(
+                    uri.path_and_query().map(|p| p.as_str()),
+                    None | Some("/" | "")
+                )
         });
         if parsed.is_none() {
             self.add(
@@ -92,16 +95,15 @@ fn target(s: &Scenario, list: &mut List) {
             "for https a ca_file (such as /etc/ssl/certs/ca-certificates.crt), or insecure = true",
         );
     }
-    if let Some(admin) = &s.admin {
-        if let Some(uri) = list.url("admin.url", &admin.url)
-            && uri.scheme_str() == Some("https")
-        {
-            list.add(
-                "admin.url",
-                format!("{:?}", admin.url),
-                "http://host:port (the admin listener is plain and local)",
-            );
-        }
+    if let Some(admin) = &s.admin
+        && let Some(uri) = list.url("admin.url", &admin.url)
+        && uri.scheme_str() == Some("https")
+    {
+        list.add(
+            "admin.url",
+            format!("{:?}", admin.url),
+            "http://host:port (the admin listener is plain and local)",
+        );
     }
 }
 
@@ -171,7 +173,11 @@ fn profile(s: &Scenario, list: &mut List) {
                 list.range("profile.first_share", *first_share, even, 1.0);
             }
             if s.sale.is_none() {
-                list.add("sale", "(missing)", "a spike is a spike of purchases: a sale");
+                list.add(
+                    "sale",
+                    "(missing)",
+                    "a spike is a spike of purchases: a sale",
+                );
             }
             if s.page_views.share >= 1.0 {
                 list.add(

@@ -298,8 +298,7 @@ impl Scenario {
 
     /// Reads a scenario file. Relative paths in it are relative to the working directory.
     pub fn load(path: &Path) -> anyhow::Result<Scenario> {
-        let text = std::fs::read_to_string(path)
-            .with_context(|| format!("cannot read scenario {}", path.display()))?;
+        let text = std::fs::read_to_string(path).context("cannot read the file")?;
         Ok(Scenario::from_toml(&text, &|name| {
             std::env::var(name).ok()
         })?)

@@ -106,7 +106,9 @@ fn generator(mut s: Section) -> Generator {
             .integer("streams_per_connection")
             .unwrap_or(base.streams_per_connection),
         max_in_flight: s.integer("max_in_flight").unwrap_or(base.max_in_flight),
-        request_timeout: s.duration("request_timeout").unwrap_or(base.request_timeout),
+        request_timeout: s
+            .duration("request_timeout")
+            .unwrap_or(base.request_timeout),
     };
     s.finish();
     read
@@ -240,7 +242,11 @@ fn pay(mut s: Section, env: Env<'_>) -> Pay {
         (None, Some(path)) => std::fs::read_to_string(path)
             .map(|text| text.trim().to_owned())
             .unwrap_or_else(|error| {
-                s.problem("api_key_file", format!("{path:?}: {error}"), "a readable file");
+                s.problem(
+                    "api_key_file",
+                    format!("{path:?}: {error}"),
+                    "a readable file",
+                );
                 String::new()
             }),
         _ => {
@@ -295,12 +301,13 @@ fn thresholds(mut s: Section) -> Thresholds {
     read
 }
 
-
 fn reconcile(mut s: Section) -> ReconcileWait {
     let base = ReconcileWait::default();
     let read = ReconcileWait {
         settle_timeout: s.duration("settle_timeout").unwrap_or(base.settle_timeout),
-        returns_timeout: s.duration("returns_timeout").unwrap_or(base.returns_timeout),
+        returns_timeout: s
+            .duration("returns_timeout")
+            .unwrap_or(base.returns_timeout),
     };
     s.finish();
     read

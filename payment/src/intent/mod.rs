@@ -1,15 +1,22 @@
 //! Payment intents: what they are ([`Intent`]), how they may move ([`state`]), and the saga that moves them.
 //!
-//! Reading order: `state.rs` (pure), `repo.rs` (rows), `service.rs` (create, cancel, read), `confirm.rs` (the saga's two
-//! transactions), `resolve.rs` (what they left open), `wire.rs` (Stripe's JSON).
+//! Reading order: `state.rs` (pure), `repo.rs` and `charge.rs` (rows), `service.rs` (create, cancel, read), `confirm.rs` and `settle.rs`
+//! (the saga's two transactions), `resolve.rs` (what they left open), `wire.rs` (Stripe's JSON).
 
 pub mod state;
 
-pub(crate) mod charge;
-pub(crate) mod confirm;
 pub(crate) mod repo;
-pub(crate) mod resolve;
+
+pub(crate) mod charge;
+
 pub(crate) mod service;
+
+pub(crate) mod confirm;
+
+pub(crate) mod settle;
+
+pub(crate) mod resolve;
+
 pub(crate) mod wire;
 
 use std::{collections::BTreeMap, fmt};

@@ -78,10 +78,6 @@ impl Db {
             .await
             .unwrap()
     }
-
-    pub async fn run(&self, sql: &'static str) {
-        sqlx::query(sql).execute(&self.pool).await.unwrap();
-    }
 }
 
 pub fn install_drivers() {

@@ -120,9 +120,8 @@ impl Stack {
     /// An intent of 19.99 for a new order of that price; returns its id.
     pub async fn intent_for(&self, order: &str) -> String {
         self.shop.add(order, 1999).await;
-        let body = format!(
-            "amount=1999&currency=usd&payment_method=pm_card_visa&metadata[order]={order}"
-        );
+        let body =
+            format!("amount=1999&currency=usd&payment_method=pm_card_visa&metadata[order]={order}");
         let reply = self.api.post("/v1/payment_intents", &body).await;
         assert_eq!(reply.status, 200, "{}", reply.json);
         reply.text("id")

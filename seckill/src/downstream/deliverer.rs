@@ -47,7 +47,10 @@ impl Default for DeliveryConfig {
             lease: Duration::from_secs(60),
             // With the waits below: more than three hours of a shop that is down.
             max_attempts: 50,
-            backoff: Backoff { first: Duration::from_millis(500), max: Duration::from_secs(300) },
+            backoff: Backoff {
+                first: Duration::from_millis(500),
+                max: Duration::from_secs(300),
+            },
             keep_delivered: Duration::from_secs(7 * 24 * 3600),
         }
     }
@@ -84,9 +87,13 @@ pub struct Deliverer {
 
 impl Deliverer {
     /// Joins the parts and registers the series.
-    pub fn new(ledger: OrderLedger, sink: Arc<dyn Sink>, clock: WallClock, config: DeliveryConfig) -> Self {
-        let deliveries =
-            |outcome: &'static str| metrics::counter!("penstock_downstream_deliveries_total", "outcome" => outcome);
+    pub fn new(
+        ledger: OrderLedger,
+        sink: Arc<dyn Sink>,
+        clock: WallClock,
+        config: DeliveryConfig,
+    ) -> Self {
+        let deliveries = |outcome: &'static str| metrics::counter!("penstock_downstream_deliveries_total", "outcome" => outcome);
         Self {
             ledger,
             sink,
@@ -99,13 +106,13 @@ impl Deliverer {
         }
     }
 
-    /// Delivers until `shutdown`; a round under way is finished first.
+    /// Delivers until `shutdown`; deliveries under way are finished first.
     pub async fn run(self, shutdown: CancellationToken) {
         let mut failures = 0;
         let (mut counted_at, mut pruned_at) = (None::<Instant>, Instant::now());
         while !shutdown.is_cancelled() {
             let mut wait = POLL;
-            match self.round().await {
+            match self.round_until(&shutdown).await {
                 Ok(round) => {
                     failures = 0;
                     if !round.is_empty() {
@@ -139,8 +146,17 @@ impl Deliverer {
 
     /// Leases what is due, tries each event once, and records the outcomes.
     pub async fn round(&self) -> Result<Round, LedgerError> {
-        let events = self.ledger.lease_events((self.clock)(), self.config.lease, self.config.batch).await?;
+        self.round_until(&CancellationToken::new()).await
+    }
+
+    /// A round that begins no delivery after `shutdown`; what it leaves behind is due again when the lease ends.
+    async fn round_until(&self, shutdown: &CancellationToken) -> Result<Round, LedgerError> {
+        let events = self
+            .ledger
+            .lease_events((self.clock)(), self.config.lease, self.config.batch)
+            .await?;
         let tried: Vec<(OutboxEvent, Result<(), DeliveryError>)> = stream::iter(events)
+            .take_until(shutdown.cancelled())
             .map(|event| {
                 let sink = self.sink.clone();
                 async move {
@@ -164,13 +180,23 @@ impl Deliverer {
                 Err(error) => {
                     tracing::debug!(event = event.id(), attempts = event.attempts, %error, "event not delivered");
                     let wait = self.config.backoff.wait(event.attempts, rand::random());
-                    self.ledger.event_retry_at(&event, now_ms + wait.as_millis() as u64).await?;
+                    self.ledger
+                        .event_retry_at(&event, now_ms + wait.as_millis() as u64)
+                        .await?;
                     retried += 1;
                 }
             }
         }
         if !delivered.is_empty() {
-            self.ledger.events_delivered(&delivered, now_ms).await?;
+            // Forgetting a delivery costs the shop a repetition, so one failure of the ledger is given a second chance.
+            if self
+                .ledger
+                .events_delivered(&delivered, now_ms)
+                .await
+                .is_err()
+            {
+                self.ledger.events_delivered(&delivered, now_ms).await?;
+            }
         }
         if !dead.is_empty() {
             self.ledger.events_dead(&dead, now_ms).await?;
@@ -181,11 +207,16 @@ impl Deliverer {
         self.delivered.increment(delivered.len() as u64);
         self.retried.increment(retried as u64);
         self.dead.increment(dead.len() as u64);
-        Ok(Round { delivered: delivered.len(), retried, dead: dead.len() })
+        Ok(Round {
+            delivered: delivered.len(),
+            retried,
+            dead: dead.len(),
+        })
     }
 
     async fn prune(&self) {
-        let before_ms = (self.clock)().saturating_sub(self.config.keep_delivered.as_millis() as u64);
+        let before_ms =
+            (self.clock)().saturating_sub(self.config.keep_delivered.as_millis() as u64);
         match self.ledger.prune_events(before_ms).await {
             Ok(0) => {}
             Ok(events) => info!(events, "delivered events forgotten"),

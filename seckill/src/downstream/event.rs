@@ -34,7 +34,12 @@ impl Event {
             object: "event",
             r#type: format!("order.{}", source.kind.as_str()),
             created_at_ms: source.created_at_ms,
-            data: Data { order: LedgerOrder { status, ..source.order.clone() } },
+            data: Data {
+                order: LedgerOrder {
+                    status,
+                    ..source.order.clone()
+                },
+            },
         }
     }
 

@@ -40,7 +40,12 @@ pub struct HttpSink {
 
 impl HttpSink {
     /// Takes the address apart. `timeout` bounds one delivery, connecting included.
-    pub fn try_new(url: &str, secret: Vec<u8>, clock: WallClock, timeout: Duration) -> Result<Self, SinkError> {
+    pub fn try_new(
+        url: &str,
+        secret: Vec<u8>,
+        clock: WallClock,
+        timeout: Duration,
+    ) -> Result<Self, SinkError> {
         let invalid = || SinkError(url.to_owned());
         let uri: Uri = url.parse().map_err(|_| invalid())?;
         let (Some("http"), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
@@ -51,7 +56,10 @@ impl HttpSink {
             host: authority.host().trim_matches(['[', ']']).to_owned(),
             port: authority.port_u16().unwrap_or(80),
             authority: authority.to_string(),
-            path: uri.path_and_query().map_or("/", |path| path.as_str()).to_owned(),
+            path: uri
+                .path_and_query()
+                .map_or("/", |path| path.as_str())
+                .to_owned(),
             secret,
             clock,
             timeout,
@@ -59,24 +67,38 @@ impl HttpSink {
         })
     }
 
-    fn request(&self, event: &OutboxEvent, body: &Bytes) -> Result<Request<Full<Bytes>>, DeliveryError> {
+    fn request(
+        &self,
+        event: &OutboxEvent,
+        body: &Bytes,
+    ) -> Result<Request<Full<Bytes>>, DeliveryError> {
         Request::post(&self.path)
             .header(header::HOST, &self.authority)
             .header(header::CONTENT_TYPE, "application/json")
-            .header(header::USER_AGENT, concat!("penstock/", env!("CARGO_PKG_VERSION")))
+            .header(
+                header::USER_AGENT,
+                concat!("penstock/", env!("CARGO_PKG_VERSION")),
+            )
             .header("penstock-event-id", event.id())
-            .header(SIGNATURE_HEADER, sign(&self.secret, (self.clock)() / 1000, body))
+            .header(
+                SIGNATURE_HEADER,
+                sign(&self.secret, (self.clock)() / 1000, body),
+            )
             .body(Full::new(body.clone()))
             .map_err(|error| DeliveryError::Unreachable(error.to_string()))
     }
 
     async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, DeliveryError> {
-        let unreachable = |error: &dyn std::fmt::Display| DeliveryError::Unreachable(error.to_string());
-        let stream = TcpStream::connect((self.host.as_str(), self.port)).await.map_err(|error| unreachable(&error))?;
+        let unreachable =
+            |error: &dyn std::fmt::Display| DeliveryError::Unreachable(error.to_string());
+        let stream = TcpStream::connect((self.host.as_str(), self.port))
+            .await
+            .map_err(|error| unreachable(&error))?;
         // Small requests, each awaited: nothing is gained by waiting for more bytes.
         let _ = stream.set_nodelay(true);
-        let (sender, connection) =
-            http1::handshake(TokioIo::new(stream)).await.map_err(|error| unreachable(&error))?;
+        let (sender, connection) = http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| unreachable(&error))?;
         // Ends by itself when the sender is dropped or the shop closes.
         tokio::spawn(async move {
             let _ = connection.await;
@@ -85,7 +107,10 @@ impl HttpSink {
     }
 
     fn take_idle(&self) -> Option<SendRequest<Full<Bytes>>> {
-        let mut idle = self.idle.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut idle = self
+            .idle
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
         while let Some(sender) = idle.pop() {
             if sender.is_ready() {
                 return Some(sender);
@@ -95,7 +120,10 @@ impl HttpSink {
     }
 
     fn keep(&self, sender: SendRequest<Full<Bytes>>) {
-        let mut idle = self.idle.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut idle = self
+            .idle
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
         if idle.len() < MAX_IDLE {
             idle.push(sender);
         }
@@ -110,13 +138,21 @@ impl HttpSink {
         let answer = answer.map_err(|error| DeliveryError::Unreachable(error.to_string()))?;
         let status = answer.status();
         // The answer has to be read to its end before the connection can carry another event.
-        if Limited::new(answer.into_body(), MAX_ANSWER_BYTES).collect().await.is_ok() {
+        if Limited::new(answer.into_body(), MAX_ANSWER_BYTES)
+            .collect()
+            .await
+            .is_ok()
+        {
             // Ready only if the shop leaves the connection open.
             if sender.ready().await.is_ok() {
                 self.keep(sender);
             }
         }
-        if status.is_success() { Ok(()) } else { Err(DeliveryError::Status(status.as_u16())) }
+        if status.is_success() {
+            Ok(())
+        } else {
+            Err(DeliveryError::Status(status.as_u16()))
+        }
     }
 
     async fn post(&self, event: &OutboxEvent) -> Result<(), DeliveryError> {

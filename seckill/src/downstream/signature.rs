@@ -14,7 +14,11 @@ pub fn sign(secret: &[u8], unix_s: u64, body: &[u8]) -> String {
     context.update(b".");
     context.update(body);
     let tag = context.sign();
-    let hex: String = tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex: String = tag
+        .as_ref()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     format!("t={unix_s},v1={hex}")
 }
 
@@ -25,7 +29,8 @@ mod tests {
     #[test]
     fn the_signature_is_the_one_openssl_computes() {
         // printf '1700000000.{"a":1}' | openssl dgst -sha256 -hmac whsec_test
-        let expected = "t=1700000000,v1=38877139021993b830af32feea6e18a8da83eb2f6e49ee50bd9e4cf4ca4d3789";
+        let expected =
+            "t=1700000000,v1=38877139021993b830af32feea6e18a8da83eb2f6e49ee50bd9e4cf4ca4d3789";
         assert_eq!(sign(b"whsec_test", 1_700_000_000, br#"{"a":1}"#), expected);
     }
 
@@ -36,6 +41,9 @@ mod tests {
         assert_ne!(tag(&signature), tag(&sign(b"secret", 2, b"body")));
         assert_ne!(tag(&signature), tag(&sign(b"secret", 1, b"bodz")));
         // The dot keeps time and body apart.
-        assert_ne!(tag(&sign(b"secret", 1, b"2.x")), tag(&sign(b"secret", 12, b".x")));
+        assert_ne!(
+            tag(&sign(b"secret", 1, b"2.x")),
+            tag(&sign(b"secret", 12, b".x"))
+        );
     }
 }

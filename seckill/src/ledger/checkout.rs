@@ -53,7 +53,7 @@ pub enum Payment {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Dropped {
     /// The order waits for another payment, or for its expiry.
-    Dropped(LedgerOrder),
+    Dropped(Box<LedgerOrder>),
     /// This intent did not hold it; nothing changed.
     NotHeld,
 }
@@ -139,7 +139,7 @@ impl OrderLedger {
             .fetch_all(connection)
             .await?;
         match dropped.first() {
-            Some(row) => Ok(Dropped::Dropped(read_order(row)?)),
+            Some(row) => Ok(Dropped::Dropped(Box::new(read_order(row)?))),
             None => Ok(Dropped::NotHeld),
         }
     }

@@ -1,9 +1,9 @@
 //! Queue entries that can never become an order: kept for an operator, so that nothing acknowledged is absent everywhere.
 
-use sqlx::AnyConnection;
+use sqlx::{AnyConnection, Row};
 
-use super::{LedgerError, OrderLedger, sql};
-use crate::ids::SegmentId;
+use super::{LedgerError, OrderLedger, rows::read_segment, sql};
+use crate::ids::{SaleId, SegmentId};
 
 /// One entry set aside.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +27,31 @@ impl OrderLedger {
         }
         tx.commit().await?;
         Ok(())
+    }
+
+    /// What was set aside of a sale, oldest first.
+    pub async fn dead_letters(
+        &self,
+        sale: &SaleId,
+        limit: usize,
+    ) -> Result<Vec<DeadLetter>, LedgerError> {
+        const OLDEST: &str = "SELECT sale, sku, segment, position, reason, raw FROM order_dead_letters \
+            WHERE sale = $1 ORDER BY at_ms, position LIMIT $2";
+        let rows = sqlx::query(OLDEST)
+            .bind(sale.as_str())
+            .bind(limit as i64)
+            .fetch_all(&self.pool)
+            .await?;
+        rows.iter()
+            .map(|row| {
+                Ok(DeadLetter {
+                    segment: read_segment(row, 0)?,
+                    position: row.try_get(3)?,
+                    reason: row.try_get(4)?,
+                    raw: row.try_get(5)?,
+                })
+            })
+            .collect()
     }
 }
 

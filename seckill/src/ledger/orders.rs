@@ -67,13 +67,8 @@ const CANCEL: &str = concat!(
      WHERE order_id = $1 AND buyer = $2 AND status = 'reserved' RETURNING ",
     order_columns!()
 );
-/// The status is asked again outside the subquery: of two nodes that chose the same order, the second finds it taken.
-const EXPIRE: &str = concat!(
-    "UPDATE order_orders SET status = 'released', reason = 'expired' WHERE status = 'reserved' AND pay_by_ms <= $1 \
-     AND order_id IN (SELECT order_id FROM order_orders WHERE status = 'reserved' AND pay_by_ms <= $1 \
-     ORDER BY pay_by_ms, order_id LIMIT $2) RETURNING ",
-    order_columns!()
-);
+const EXPIRE_POSTGRES: &str = include_str!("sql/expire.postgres.sql");
+const EXPIRE_SQLITE: &str = include_str!("sql/expire.sqlite.sql");
 const GIVE_BACK: &str = "UPDATE sale_skus SET sold = sold - $1 WHERE sale = $2 AND sku = $3";
 
 impl OrderLedger {
@@ -186,8 +181,13 @@ impl OrderLedger {
 
     /// Releases orders that were not paid in time, at most `limit` of them. An order is released by exactly one caller.
     pub async fn expire_due(&self, now_ms: u64, limit: usize) -> Result<Expiry, LedgerError> {
+        let statement = if self.is_sqlite {
+            EXPIRE_SQLITE
+        } else {
+            EXPIRE_POSTGRES
+        };
         let mut tx = self.pool.begin().await?;
-        let rows = sqlx::query(EXPIRE)
+        let rows = sqlx::query(statement)
             .bind(sql(now_ms))
             .bind(limit as i64)
             .fetch_all(&mut *tx)

@@ -70,16 +70,9 @@ impl OutboxEvent {
     }
 }
 
-/// The attempt is counted at the lease, so that a crash while delivering counts too. The due time is asked again outside the
-/// subquery: of two nodes that chose the same event, the second finds it leased.
-const LEASE: &str = "UPDATE order_outbox SET attempts = attempts + 1, next_at_ms = $2 \
-    WHERE delivered_at_ms = 0 AND dead_at_ms = 0 AND next_at_ms <= $1 AND (order_id, step) IN ( \
-        SELECT o.order_id, o.step FROM order_outbox o \
-        WHERE o.delivered_at_ms = 0 AND o.dead_at_ms = 0 AND o.next_at_ms <= $1 \
-        AND NOT EXISTS (SELECT 1 FROM order_outbox e WHERE e.order_id = o.order_id AND e.step < o.step \
-            AND e.delivered_at_ms = 0 AND e.dead_at_ms = 0) \
-        ORDER BY o.next_at_ms LIMIT $3) \
-    RETURNING order_id, step, kind, created_at_ms, attempts";
+/// The attempt is counted at the lease, so that a crash while delivering counts too.
+const LEASE_POSTGRES: &str = include_str!("sql/lease_events.postgres.sql");
+const LEASE_SQLITE: &str = include_str!("sql/lease_events.sqlite.sql");
 const ORDERS_POSTGRES: &str = concat!(
     "SELECT ",
     order_columns!(),
@@ -101,7 +94,12 @@ impl OrderLedger {
         limit: usize,
     ) -> Result<Vec<OutboxEvent>, LedgerError> {
         let until = now_ms + lease.as_millis() as u64;
-        let rows = sqlx::query(LEASE)
+        let lease = if self.is_sqlite {
+            LEASE_SQLITE
+        } else {
+            LEASE_POSTGRES
+        };
+        let rows = sqlx::query(lease)
             .bind(sql(now_ms))
             .bind(sql(until))
             .bind(limit as i64)

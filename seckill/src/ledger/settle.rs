@@ -22,8 +22,10 @@ pub enum Settled {
     Settled,
     /// It was in the ledger before; nothing changed.
     Duplicate,
-    /// No unit was left for it, or its request id had another order: it is recorded, its units go back in the store.
+    /// No unit was left for it: it is recorded as refused, its units go back in the store.
     Refused,
+    /// Its request id has another order: it is set aside, its units go back in the store.
+    SecondOrder,
 }
 
 const POSTGRES: &str = include_str!("sql/settle.postgres.sql");
@@ -106,7 +108,7 @@ impl OrderLedger {
             {
                 self.refuse_second_order(&mut tx, segment, &orders[place], now_ms)
                     .await?;
-                settled[place] = Settled::Refused;
+                settled[place] = Settled::SecondOrder;
             }
         }
         tx.commit().await?;
@@ -149,7 +151,7 @@ impl OrderLedger {
             if fresh.is_empty() {
                 self.refuse_second_order(&mut tx, segment, order, now_ms)
                     .await?;
-                settled.push(Settled::Refused);
+                settled.push(Settled::SecondOrder);
                 continue;
             }
             if status == OrderStatus::Reserved {

@@ -27,7 +27,10 @@ mod tests {
 
     #[test]
     fn waits_double_up_to_the_bound_and_are_never_below_half() {
-        let backoff = Backoff { first: Duration::from_millis(100), max: Duration::from_secs(1) };
+        let backoff = Backoff {
+            first: Duration::from_millis(100),
+            max: Duration::from_secs(1),
+        };
         assert_eq!(backoff.wait(1, 1.0), Duration::from_millis(100));
         assert_eq!(backoff.wait(2, 0.0), Duration::from_millis(100));
         assert_eq!(backoff.wait(3, 1.0), Duration::from_millis(400));

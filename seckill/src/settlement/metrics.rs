@@ -38,7 +38,7 @@ impl SettlementMetrics {
         match outcome {
             Settled::Settled => self.settled.increment(1),
             Settled::Duplicate => self.duplicate.increment(1),
-            Settled::Refused => self.refused.increment(1),
+            Settled::Refused | Settled::SecondOrder => self.refused.increment(1),
         }
     }
 

@@ -17,10 +17,12 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
-use crate::{clock::WallClock, ids::SegmentId, ledger::OrderLedger, reconcile::Violations, store::StockStore};
+use crate::{
+    clock::WallClock, ids::SegmentId, ledger::OrderLedger, reconcile::Violations, store::StockStore,
+};
 
-pub use self::{backoff::Backoff, metrics::SettlementMetrics};
 use self::worker::Worker;
+pub use self::{backoff::Backoff, metrics::SettlementMetrics};
 
 /// Large enough that one commit serves many orders, small enough that a retry of it is cheap.
 const BATCH: usize = 256;
@@ -59,7 +61,10 @@ impl SettlementConfig {
             poll: POLL,
             reclaim_after: RECLAIM_AFTER,
             max_deliveries: MAX_DELIVERIES,
-            backoff: Backoff { first: Duration::from_millis(50), max: Duration::from_secs(5) },
+            backoff: Backoff {
+                first: Duration::from_millis(50),
+                max: Duration::from_secs(5),
+            },
         }
     }
 }
@@ -87,7 +92,11 @@ pub struct Parts {
 
 impl Settlement {
     /// Starts one worker for each segment of `segments`, now and as it changes, until `shutdown`.
-    pub fn start(parts: Parts, segments: watch::Receiver<Vec<SegmentId>>, shutdown: CancellationToken) -> Self {
+    pub fn start(
+        parts: Parts,
+        segments: watch::Receiver<Vec<SegmentId>>,
+        shutdown: CancellationToken,
+    ) -> Self {
         let supervisor = Supervisor {
             parts: Arc::new(parts),
             metrics: SettlementMetrics::new(),
@@ -95,7 +104,9 @@ impl Settlement {
             workers: JoinSet::new(),
             running: HashMap::new(),
         };
-        Self { supervisor: tokio::spawn(supervisor.run(segments)) }
+        Self {
+            supervisor: tokio::spawn(supervisor.run(segments)),
+        }
     }
 
     /// Waits until all workers have ended their last batch; call it after the shutdown token was cancelled.
@@ -152,7 +163,12 @@ impl Supervisor {
                 continue;
             }
             let token = self.shutdown.child_token();
-            let worker = Worker::new(segment.clone(), self.parts.clone(), self.metrics.clone(), token.clone());
+            let worker = Worker::new(
+                segment.clone(),
+                self.parts.clone(),
+                self.metrics.clone(),
+                token.clone(),
+            );
             let task = self.workers.spawn(worker.run());
             self.running.insert(segment, (task.id(), token));
         }

@@ -37,8 +37,20 @@ pub struct Worker {
 }
 
 impl Worker {
-    pub fn new(segment: SegmentId, parts: Arc<Parts>, metrics: SettlementMetrics, shutdown: CancellationToken) -> Self {
-        Self { segment, parts, metrics, shutdown, failures: 0, empty: 0 }
+    pub fn new(
+        segment: SegmentId,
+        parts: Arc<Parts>,
+        metrics: SettlementMetrics,
+        shutdown: CancellationToken,
+    ) -> Self {
+        Self {
+            segment,
+            parts,
+            metrics,
+            shutdown,
+            failures: 0,
+            empty: 0,
+        }
     }
 
     pub async fn run(mut self) {
@@ -48,12 +60,22 @@ impl Worker {
             let mut bell = pin!(accepted.notified());
             bell.as_mut().enable();
             let config = &self.parts.config;
-            let pulled =
-                self.parts.store.pull(&self.segment, &config.consumer, config.batch, config.reclaim_after).await;
+            let pulled = self
+                .parts
+                .store
+                .pull(
+                    &self.segment,
+                    &config.consumer,
+                    config.batch,
+                    config.reclaim_after,
+                )
+                .await;
             match pulled {
                 Ok(entries) if entries.is_empty() => {
                     self.failures = 0;
-                    let pause = FIRST_PAUSE.saturating_mul(1 << self.empty.min(16)).min(config.poll);
+                    let pause = FIRST_PAUSE
+                        .saturating_mul(1 << self.empty.min(16))
+                        .min(config.poll);
                     self.empty += 1;
                     let deadline = Instant::now() + config.poll;
                     tokio::select! {
@@ -87,9 +109,18 @@ impl Worker {
         let mut letters = Vec::new();
         let mut settleable = Vec::with_capacity(entries.len());
         let mut done = Vec::with_capacity(entries.len());
-        for QueueEntry { position, deliveries, order } in entries {
+        for QueueEntry {
+            position,
+            deliveries,
+            order,
+        } in entries
+        {
             match order {
-                Ok(order) => settleable.push(Readable { position, deliveries, order }),
+                Ok(order) => settleable.push(Readable {
+                    position,
+                    deliveries,
+                    order,
+                }),
                 Err(raw) => {
                     letters.push(self.letter(position, "the entry cannot be read", raw));
                     done.push(position);
@@ -138,7 +169,12 @@ impl Worker {
         let mut new_letters = Vec::new();
         let mut new_done = Vec::with_capacity(batch.len());
         let mut outcomes = Vec::with_capacity(batch.len());
-        match self.parts.ledger.settle(&self.segment, &orders, now_ms).await {
+        match self
+            .parts
+            .ledger
+            .settle(&self.segment, &orders, now_ms)
+            .await
+        {
             Ok(settled) => {
                 outcomes = settled;
                 new_done.extend(batch.iter().map(|entry| entry.position));
@@ -147,7 +183,12 @@ impl Worker {
             Err(error) => {
                 error!(segment = %self.segment, %error, "batch refused by the ledger, trying its orders alone");
                 for (entry, order) in batch.iter().zip(&orders) {
-                    match self.parts.ledger.settle(&self.segment, std::slice::from_ref(order), now_ms).await {
+                    match self
+                        .parts
+                        .ledger
+                        .settle(&self.segment, std::slice::from_ref(order), now_ms)
+                        .await
+                    {
                         Ok(settled) => {
                             outcomes.extend(settled);
                             new_done.push(entry.position);
@@ -175,20 +216,32 @@ impl Worker {
         done.extend(new_done);
         for outcome in outcomes {
             self.metrics.settled(outcome);
-            if outcome == Settled::Refused {
-                self.parts.violations.count(Invariant::Stock1);
+            match outcome {
+                Settled::Settled | Settled::Duplicate => {}
+                // The store let it happen; the ledger did not.
+                Settled::Refused => self.parts.violations.count(Invariant::Stock1),
+                Settled::SecondOrder => self.parts.violations.count(Invariant::Order1),
             }
         }
         Ok(())
     }
 
     fn letter(&self, position: Position, reason: &str, raw: String) -> DeadLetter {
-        DeadLetter { segment: self.segment.clone(), position: position.to_string(), reason: reason.to_owned(), raw }
+        DeadLetter {
+            segment: self.segment.clone(),
+            position: position.to_string(),
+            reason: reason.to_owned(),
+            raw,
+        }
     }
 
     async fn back_off(&mut self) {
         self.failures = self.failures.saturating_add(1);
-        let wait = self.parts.config.backoff.wait(self.failures, rand::random());
+        let wait = self
+            .parts
+            .config
+            .backoff
+            .wait(self.failures, rand::random());
         tokio::select! {
             () = self.shutdown.cancelled() => {}
             () = tokio::time::sleep(wait) => {}

@@ -40,11 +40,19 @@ impl TestLedger {
     pub async fn new(engine: Engine) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let url = match engine {
-            Engine::Sqlite => format!("sqlite:{}", folder.path().join("new/folder/ledger.db").display()),
+            Engine::Sqlite => format!(
+                "sqlite:{}",
+                folder.path().join("new/folder/ledger.db").display()
+            ),
             Engine::Postgres => postgres::new_database().await,
         };
         let pool = ledger::connect(&url).await.unwrap();
-        Self { ledger: OrderLedger::new(pool), url, now_ms: Arc::new(AtomicU64::new(T0)), _folder: folder }
+        Self {
+            ledger: OrderLedger::new(pool),
+            url,
+            now_ms: Arc::new(AtomicU64::new(T0)),
+            _folder: folder,
+        }
     }
 
     /// A ledger that has the test sale, with this much stock of `shoe`.
@@ -69,13 +77,22 @@ impl TestLedger {
 
     /// The ledger's line of `shoe`.
     pub async fn shoe(&self) -> SkuReport {
-        self.ledger.report(&sale_id()).await.unwrap().unwrap().skus.swap_remove(0)
+        self.ledger
+            .report(&sale_id())
+            .await
+            .unwrap()
+            .unwrap()
+            .skus
+            .swap_remove(0)
     }
 
     /// Settles `count` orders of one unit each.
     pub async fn settle_new(&self, first: u64, count: u64) -> Vec<StoredOrder> {
         let orders: Vec<_> = (first..first + count).map(|n| order(n, 1)).collect();
-        self.ledger.settle(&segment(), &orders, self.now_ms()).await.unwrap();
+        self.ledger
+            .settle(&segment(), &orders, self.now_ms())
+            .await
+            .unwrap();
         orders
     }
 }
@@ -89,7 +106,11 @@ pub fn segment() -> SegmentId {
 }
 
 pub fn sale(stock: u64) -> Sale {
-    let sku = |name: &str, stock| SkuOnSale { sku: SkuId::try_new(name).unwrap(), stock, price_minor: 1999 };
+    let sku = |name: &str, stock| SkuOnSale {
+        sku: SkuId::try_new(name).unwrap(),
+        stock,
+        price_minor: 1999,
+    };
     Sale {
         id: sale_id(),
         starts_at_ms: T0,

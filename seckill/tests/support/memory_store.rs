@@ -14,8 +14,8 @@ use seckill::{
     clock::WallClock,
     ids::{OrderId, SegmentId},
     store::{
-        Confirm, Gate, Lookup, OrderState, Position, Purchase, QueueDepth, QueueEntry, Release, SegmentSpec, Snapshot,
-        StockError, StockStore, StoredOrder, Verdict,
+        Confirm, Gate, Lookup, OrderState, Position, Purchase, QueueDepth, QueueEntry, Release,
+        SegmentSpec, Snapshot, StockError, StockStore, StoredOrder, Verdict,
     },
 };
 
@@ -39,19 +39,33 @@ pub struct MemoryStore {
     segments: Mutex<HashMap<SegmentId, Segment>>,
     /// Every call fails while this is set.
     pub is_down: AtomicBool,
+    /// The next pull panics, taking its worker with it.
+    pub panics: AtomicBool,
 }
 
 impl MemoryStore {
     pub fn new(clock: WallClock) -> Arc<Self> {
-        Arc::new(Self { clock, segments: Mutex::default(), is_down: AtomicBool::new(false) })
+        Arc::new(Self {
+            clock,
+            segments: Mutex::default(),
+            is_down: AtomicBool::new(false),
+            panics: AtomicBool::new(false),
+        })
     }
 
-    fn with<T>(&self, id: &SegmentId, act: impl FnOnce(&mut Segment) -> T) -> Result<T, StockError> {
+    fn with<T>(
+        &self,
+        id: &SegmentId,
+        act: impl FnOnce(&mut Segment) -> T,
+    ) -> Result<T, StockError> {
         if self.is_down.load(Ordering::SeqCst) {
             return Err(StockError::Unavailable("down by the test".to_owned()));
         }
         let mut segments = self.segments.lock().unwrap();
-        segments.get_mut(id).map(act).ok_or_else(|| StockError::NotOpen(id.clone()))
+        segments
+            .get_mut(id)
+            .map(act)
+            .ok_or_else(|| StockError::NotOpen(id.clone()))
     }
 
     /// Accepts an order as it is, whatever the stock says.
@@ -60,7 +74,10 @@ impl MemoryStore {
             segment.snapshot.accepted += 1;
             segment.snapshot.version += 1;
             segment.snapshot.reserved += u64::from(order.quantity);
-            segment.snapshot.available = segment.snapshot.available.saturating_sub(u64::from(order.quantity));
+            segment.snapshot.available = segment
+                .snapshot
+                .available
+                .saturating_sub(u64::from(order.quantity));
             segment.orders.insert(order.order, order.clone());
             segment.push(Ok(order));
         })
@@ -69,20 +86,30 @@ impl MemoryStore {
 
     /// Puts an entry on the queue that cannot be read.
     pub fn poison(&self, id: &SegmentId) {
-        self.with(id, |segment| segment.push(Err("not an order\0".to_owned()))).unwrap();
+        self.with(id, |segment| segment.push(Err("not an order\0".to_owned())))
+            .unwrap();
     }
 
     /// Changes the counts behind everybody's back.
     pub fn corrupt(&self, id: &SegmentId, change: impl FnOnce(&mut Snapshot)) {
-        self.with(id, |segment| change(&mut segment.snapshot)).unwrap();
+        self.with(id, |segment| change(&mut segment.snapshot))
+            .unwrap();
     }
 }
 
 impl Segment {
     fn push(&mut self, order: Result<StoredOrder, String>) {
         self.next += 1;
-        let position = Position { major: self.next, minor: 0 };
-        self.queue.push_back(Waiting { position, order, deliveries: 0, taken: None });
+        let position = Position {
+            major: self.next,
+            minor: 0,
+        };
+        self.queue.push_back(Waiting {
+            position,
+            order,
+            deliveries: 0,
+            taken: None,
+        });
     }
 }
 
@@ -105,17 +132,35 @@ impl StockStore for MemoryStore {
             queue: VecDeque::new(),
             next: 0,
         };
-        Ok(self.segments.lock().unwrap().entry(spec.id.clone()).or_insert_with(new).snapshot.clone())
+        Ok(self
+            .segments
+            .lock()
+            .unwrap()
+            .entry(spec.id.clone())
+            .or_insert_with(new)
+            .snapshot
+            .clone())
     }
 
-    async fn buy_many(&self, _: &SegmentId, _: u64, _: Vec<Purchase>) -> Result<Vec<Verdict>, StockError> {
+    async fn buy_many(
+        &self,
+        _: &SegmentId,
+        _: u64,
+        _: Vec<Purchase>,
+    ) -> Result<Vec<Verdict>, StockError> {
         Err(StockError::Unavailable("tests call accept".to_owned()))
     }
 
-    async fn release_many(&self, id: &SegmentId, orders: &[OrderId]) -> Result<Vec<Release>, StockError> {
+    async fn release_many(
+        &self,
+        id: &SegmentId,
+        orders: &[OrderId],
+    ) -> Result<Vec<Release>, StockError> {
         self.with(id, |segment| {
             let release = |id: &OrderId| {
-                let Some(order) = segment.orders.get_mut(id) else { return Release::Unknown };
+                let Some(order) = segment.orders.get_mut(id) else {
+                    return Release::Unknown;
+                };
                 match order.state {
                     OrderState::Released => Release::AlreadyReleased,
                     OrderState::Sold => Release::AlreadySold,
@@ -132,10 +177,16 @@ impl StockStore for MemoryStore {
         })
     }
 
-    async fn confirm_many(&self, id: &SegmentId, orders: &[OrderId]) -> Result<Vec<Confirm>, StockError> {
+    async fn confirm_many(
+        &self,
+        id: &SegmentId,
+        orders: &[OrderId],
+    ) -> Result<Vec<Confirm>, StockError> {
         self.with(id, |segment| {
             let confirm = |id: &OrderId| {
-                let Some(order) = segment.orders.get_mut(id) else { return Confirm::Unknown };
+                let Some(order) = segment.orders.get_mut(id) else {
+                    return Confirm::Unknown;
+                };
                 match order.state {
                     OrderState::Released => Confirm::AlreadyReleased,
                     OrderState::Sold => Confirm::AlreadySold,
@@ -171,12 +222,18 @@ impl StockStore for MemoryStore {
         self.with(id, |segment| segment.snapshot.clone())
     }
 
-    async fn find(&self, id: &SegmentId, lookup: &Lookup) -> Result<Option<StoredOrder>, StockError> {
+    async fn find(
+        &self,
+        id: &SegmentId,
+        lookup: &Lookup,
+    ) -> Result<Option<StoredOrder>, StockError> {
         self.with(id, |segment| match lookup {
             Lookup::Order(order) => segment.orders.get(order).cloned(),
-            Lookup::Request(buyer, request) => {
-                segment.orders.values().find(|order| order.buyer == *buyer && order.request == *request).cloned()
-            }
+            Lookup::Request(buyer, request) => segment
+                .orders
+                .values()
+                .find(|order| order.buyer == *buyer && order.request == *request)
+                .cloned(),
         })
     }
 
@@ -196,6 +253,10 @@ impl StockStore for MemoryStore {
         max: usize,
         reclaim_after: Duration,
     ) -> Result<Vec<QueueEntry>, StockError> {
+        assert!(
+            !self.panics.swap(false, Ordering::SeqCst),
+            "panic asked for by the test"
+        );
         let now_ms = (self.clock)();
         self.with(id, |segment| {
             let is_due = |entry: &&mut Waiting| match &entry.taken {
@@ -205,17 +266,34 @@ impl StockStore for MemoryStore {
             let hand_out = |entry: &mut Waiting| {
                 entry.taken = Some((consumer.to_owned(), now_ms));
                 entry.deliveries += 1;
-                QueueEntry { position: entry.position, deliveries: entry.deliveries, order: entry.order.clone() }
+                QueueEntry {
+                    position: entry.position,
+                    deliveries: entry.deliveries,
+                    order: entry.order.clone(),
+                }
             };
-            segment.queue.iter_mut().filter(is_due).take(max).map(hand_out).collect()
+            segment
+                .queue
+                .iter_mut()
+                .filter(is_due)
+                .take(max)
+                .map(hand_out)
+                .collect()
         })
     }
 
     async fn ack(&self, id: &SegmentId, positions: &[Position]) -> Result<(), StockError> {
-        self.with(id, |segment| segment.queue.retain(|entry| !positions.contains(&entry.position)))
+        self.with(id, |segment| {
+            segment
+                .queue
+                .retain(|entry| !positions.contains(&entry.position))
+        })
     }
 
     async fn depth(&self, id: &SegmentId) -> Result<QueueDepth, StockError> {
-        self.with(id, |segment| QueueDepth { entries: segment.queue.len() as u64, oldest_age_ms: 0 })
+        self.with(id, |segment| QueueDepth {
+            entries: segment.queue.len() as u64,
+            oldest_age_ms: 0,
+        })
     }
 }

@@ -41,7 +41,10 @@ pub async fn new_database() -> String {
     };
     let name = format!("t{}", DATABASES.fetch_add(1, Ordering::Relaxed));
     let create = sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"));
-    sqlx::query(create).execute(&mut connection).await.expect("a new database");
+    sqlx::query(create)
+        .execute(&mut connection)
+        .await
+        .expect("a new database");
     format!("postgres://postgres@127.0.0.1:{port}/{name}")
 }
 
@@ -51,11 +54,22 @@ fn start() -> Server {
     let _ = fs::remove_dir_all(&dir);
     fs::create_dir_all(&dir).expect("a temporary folder");
     // PostgreSQL refuses to run as root; then the folder and the server belong to its own user.
-    let is_root = fs::read_to_string("/proc/self/status").is_ok_and(|status| status.contains("\nUid:\t0\t"));
-    let user = if is_root { "setpriv --reuid=postgres --regid=postgres --clear-groups" } else { "" };
+    let is_root =
+        fs::read_to_string("/proc/self/status").is_ok_and(|status| status.contains("\nUid:\t0\t"));
+    let user = if is_root {
+        "setpriv --reuid=postgres --regid=postgres --clear-groups"
+    } else {
+        ""
+    };
     if is_root {
-        let chown = Command::new("chown").arg("postgres:postgres").arg(&dir).status();
-        assert!(chown.is_ok_and(|status| status.success()), "no user postgres: apt-get install -y postgresql");
+        let chown = Command::new("chown")
+            .arg("postgres:postgres")
+            .arg(&dir)
+            .status();
+        assert!(
+            chown.is_ok_and(|status| status.success()),
+            "no user postgres: apt-get install -y postgresql"
+        );
     }
     let data = dir.join("data");
     let init = format!(
@@ -63,16 +77,27 @@ fn start() -> Server {
         bin = bin.display(),
         data = data.display()
     );
-    let made = Command::new("sh").args(["-c", &init]).current_dir(&dir).output().expect("sh");
-    assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
+    let made = Command::new("sh")
+        .args(["-c", &init])
+        .current_dir(&dir)
+        .output()
+        .expect("sh");
+    assert!(
+        made.status.success(),
+        "initdb: {}",
+        String::from_utf8_lossy(&made.stderr)
+    );
 
-    let port = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a free port").port();
+    let port = TcpListener::bind("127.0.0.1:0")
+        .and_then(|socket| socket.local_addr())
+        .expect("a free port")
+        .port();
     // A static is never dropped, so the server is tied to a pipe instead: however this process ends, the pipe's other end
     // closes, and the shell stops the server and removes its folder.
     let keep = format!(
         "{user} {bin}/postgres -D {data} -p {port} -k {dir} -c listen_addresses=127.0.0.1 -c fsync=on \
          -c max_connections=200 -c shared_buffers=64MB >{log} 2>&1 & server=$!; \
-         trap '' INT TERM; cat >/dev/null; kill -INT $server; wait $server; rm -rf {dir}",
+         trap '' INT TERM; cat >/dev/null; kill -QUIT $server; wait $server; rm -rf {dir}",
         bin = bin.display(),
         data = data.display(),
         dir = dir.display(),
@@ -92,13 +117,20 @@ fn start() -> Server {
         }
         std::thread::sleep(Duration::from_millis(20));
     }
-    Server { port, _keeper: keeper }
+    Server {
+        port,
+        _keeper: keeper,
+    }
 }
 
 /// The folder of the newest installed server.
 fn binaries() -> PathBuf {
     let mut found: Vec<(u32, PathBuf)> = Vec::new();
-    for entry in fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten() {
+    for entry in fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
         let version = entry.file_name().to_string_lossy().parse().unwrap_or(0);
         found.push((version, entry.path().join("bin")));
     }

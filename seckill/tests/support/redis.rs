@@ -25,7 +25,8 @@ use seckill::{
 use tempfile::TempDir;
 use tokio::time::Instant;
 
-const INSTALL: &str = "redis-server and redis-cli are needed; install them: apt-get install redis-server";
+const INSTALL: &str =
+    "redis-server and redis-cli are needed; install them: apt-get install redis-server";
 
 /// How long a server may take to come up on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -36,6 +37,7 @@ const WATCHDOG: &str = r#"
     echo $server
     read -r end
     kill -9 $server 2>/dev/null
+    wait $server 2>/dev/null
     [ "$end" = keep ] || rm -rf "$FOLDER"
 "#;
 
@@ -56,7 +58,14 @@ impl Server {
         let settings: Vec<String> = settings.iter().map(|&setting| setting.to_owned()).collect();
         let port = free_port();
         let (watchdog, lifeline, pid) = spawn(port, folder.path(), &settings);
-        let mut server = Self { port, pid, settings, watchdog, lifeline: Some(lifeline), folder };
+        let mut server = Self {
+            port,
+            pid,
+            settings,
+            watchdog,
+            lifeline: Some(lifeline),
+            folder,
+        };
         assert!(server.is_up(), "redis did not start: {}", server.log());
         server
     }
@@ -97,7 +106,8 @@ impl Server {
 
     /// Runs `redis-cli` against it.
     pub fn cli(&self, words: &[&str]) -> String {
-        try_cli(self.port, words).unwrap_or_else(|| panic!("redis-cli {words:?} failed: {}", self.log()))
+        try_cli(self.port, words)
+            .unwrap_or_else(|| panic!("redis-cli {words:?} failed: {}", self.log()))
     }
 
     pub fn url(&self) -> String {
@@ -134,15 +144,27 @@ impl Cluster {
         }
         let agree = |node: &Server| {
             let info = node.cli(&["cluster", "info"]);
-            info.contains("cluster_state:ok") && info.contains("cluster_known_nodes:3") && info.contains("cluster_size:3")
+            info.contains("cluster_state:ok")
+                && info.contains("cluster_known_nodes:3")
+                && info.contains("cluster_size:3")
         };
-        assert!(eventually_is(|| nodes.iter().all(agree)), "the cluster did not form");
+        assert!(
+            eventually_is(|| nodes.iter().all(agree)),
+            "the cluster did not form"
+        );
         Self { nodes }
     }
 
     fn start_node() -> Server {
         let bus = free_port().to_string();
-        Server::start(&["cluster-enabled", "yes", "cluster-node-timeout", "3000", "cluster-port", &bus])
+        Server::start(&[
+            "cluster-enabled",
+            "yes",
+            "cluster-node-timeout",
+            "3000",
+            "cluster-port",
+            &bus,
+        ])
     }
 
     /// Starts a replica of a primary, and waits until it has what the primary has.
@@ -151,17 +173,37 @@ impl Cluster {
         introduce(&self.nodes[primary], &replica);
         let id = self.nodes[primary].cli(&["cluster", "myid"]);
         let is_replica = || replica.cli(&["cluster", "replicate", &id]) == "OK";
-        assert!(eventually_is(is_replica), "the replica never met its primary");
-        let is_linked = || replica.cli(&["info", "replication"]).contains("master_link_status:up");
+        assert!(
+            eventually_is(is_replica),
+            "the replica never met its primary"
+        );
+        let is_linked = || {
+            replica
+                .cli(&["info", "replication"])
+                .contains("master_link_status:up")
+        };
         assert!(eventually_is(is_linked), "the replica never caught up");
         // The others must know it too, or a client would not learn of it from them.
-        let is_known = |node: &Server| node.cli(&["cluster", "nodes"]).lines().filter(|line| line.contains("slave")).count() == 1;
-        assert!(eventually_is(|| self.nodes.iter().all(is_known)), "the cluster never heard of the replica");
+        let is_known = |node: &Server| {
+            node.cli(&["cluster", "nodes"])
+                .lines()
+                .filter(|line| line.contains("slave"))
+                .count()
+                == 1
+        };
+        assert!(
+            eventually_is(|| self.nodes.iter().all(is_known)),
+            "the cluster never heard of the replica"
+        );
         replica
     }
 
     pub fn url(&self) -> String {
-        let hosts: Vec<_> = self.nodes.iter().map(|node| format!("127.0.0.1:{}", node.port)).collect();
+        let hosts: Vec<_> = self
+            .nodes
+            .iter()
+            .map(|node| format!("127.0.0.1:{}", node.port))
+            .collect();
         format!("redis-cluster://{}", hosts.join(","))
     }
 }
@@ -170,7 +212,31 @@ impl Cluster {
 fn introduce(node: &Server, newcomer: &Server) {
     let bus = newcomer.cli(&["config", "get", "cluster-port"]);
     let bus = bus.lines().last().expect("the setting has a value");
-    node.cli(&["cluster", "meet", "127.0.0.1", &newcomer.port.to_string(), bus]);
+    node.cli(&[
+        "cluster",
+        "meet",
+        "127.0.0.1",
+        &newcomer.port.to_string(),
+        bus,
+    ]);
+}
+
+/// Waits until a replica has all that its primary has now.
+pub fn catch_up(replica: &Server, primary: &Server) {
+    let offset = |node: &Server, field: &str| -> u64 {
+        let info = node.cli(&["info", "replication"]);
+        let value = info
+            .lines()
+            .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+        value.map_or(0, |value| {
+            value.trim().parse().expect("an offset is a number")
+        })
+    };
+    let goal = offset(primary, "master_repl_offset");
+    assert!(
+        eventually_is(|| offset(replica, "slave_repl_offset") >= goal),
+        "the replica never caught up"
+    );
 }
 
 /// The server that tests share which do it no harm.
@@ -187,7 +253,9 @@ pub fn shared_cluster() -> &'static Cluster {
 
 /// Connects, with the defaults.
 pub async fn connect(url: &str) -> RedisStore {
-    RedisStore::connect(url, RedisOptions::default()).await.expect("the server is up")
+    RedisStore::connect(url, RedisOptions::default())
+        .await
+        .expect("the server is up")
 }
 
 /// The same, as a subject of the conformance suite.
@@ -201,7 +269,10 @@ pub fn wall_clock() -> WallClock {
 
 pub fn now_ms() -> u64 {
     let since = std::time::UNIX_EPOCH.elapsed().expect("it is after 1970");
-    since.as_millis().try_into().expect("it is before the year 500,000,000")
+    since
+        .as_millis()
+        .try_into()
+        .expect("it is before the year 500,000,000")
 }
 
 /// A segment of a new sale that is in its window.
@@ -233,7 +304,9 @@ pub async fn insist<T>(mut call: impl AsyncFnMut() -> Result<T, StockError>) -> 
     loop {
         match call().await {
             Ok(answer) => return answer,
-            Err(StockError::Unavailable(_) | StockError::Unknown(_)) if Instant::now() < deadline => {
+            Err(StockError::Unavailable(_) | StockError::Unknown(_))
+                if Instant::now() < deadline =>
+            {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
             Err(error) => panic!("the store did not come back: {error}"),
@@ -246,38 +319,71 @@ fn spawn(port: u16, folder: &Path, settings: &[String]) -> (Child, ChildStdin, u
     let mut watchdog = Command::new("sh")
         .args(["-c", WATCHDOG, "watchdog"])
         .arg(redis)
-        .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--dir"])
+        .args([
+            "--port",
+            &port.to_string(),
+            "--bind",
+            "127.0.0.1",
+            "--save",
+            "",
+            "--dir",
+        ])
         .arg(folder)
-        .args(settings.chunks(2).flat_map(|pair| [format!("--{}", pair[0]), pair[1].clone()]))
+        .args(
+            settings
+                .chunks(2)
+                .flat_map(|pair| [format!("--{}", pair[0]), pair[1].clone()]),
+        )
         .env("FOLDER", folder)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
         .expect("a shell can be started");
     let mut pid = String::new();
-    BufReader::new(watchdog.stdout.take().expect("piped above")).read_line(&mut pid).expect("the shell tells the pid");
+    BufReader::new(watchdog.stdout.take().expect("piped above"))
+        .read_line(&mut pid)
+        .expect("the shell tells the pid");
     let lifeline = watchdog.stdin.take().expect("piped above");
-    (watchdog, lifeline, pid.trim().parse().expect("a pid is a number"))
+    (
+        watchdog,
+        lifeline,
+        pid.trim().parse().expect("a pid is a number"),
+    )
 }
 
 fn installed(program: &str) -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file());
+    let found = std::env::split_paths(&path)
+        .map(|folder| folder.join(program))
+        .find(|file| file.is_file());
     found.unwrap_or_else(|| panic!("{program} is missing. {INSTALL}"))
 }
 
 fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
-    listener.local_addr().expect("a bound socket has an address").port()
+    listener
+        .local_addr()
+        .expect("a bound socket has an address")
+        .port()
 }
 
 fn signal(pid: u32, name: &str) {
-    let _ = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).stderr(Stdio::null()).status();
+    let _ = Command::new("kill")
+        .args([&format!("-{name}"), &pid.to_string()])
+        .stderr(Stdio::null())
+        .status();
 }
 
 fn try_cli(port: u16, words: &[&str]) -> Option<String> {
-    let output = Command::new(installed("redis-cli")).args(["-p", &port.to_string()]).args(words).output().expect(INSTALL);
-    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    let output = Command::new(installed("redis-cli"))
+        .args(["-p", &port.to_string()])
+        .args(words)
+        .output()
+        .expect(INSTALL);
+    output
+        .status
+        .success()
+        .then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
 /// For what happens outside of any runtime.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::outcome::Outcome;
+use crate::reconcile::SkuReport;
 use crate::scenario::{Sale, Scenario, Shape};
 
 /// Ten purchases of one unit of `shoe`, five on sale, two a buyer.
@@ -75,7 +76,13 @@ impl Case {
     }
 
     fn judge(&self) -> Judged {
-        judge(&self.history, &self.ids, &self.rows, &self.report, &self.rules)
+        judge(
+            &self.history,
+            &self.ids,
+            &self.rows,
+            &self.report,
+            &self.rules,
+        )
     }
 
     fn rules_broken(&self) -> Vec<String> {

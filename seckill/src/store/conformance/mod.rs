@@ -2,7 +2,7 @@
 //!
 //! A test file names its store once, and gets one test a case:
 //!
-//! ```ignore
+//! ```text
 //! async fn redis() -> Subject { Subject::new(store, now_ms) }
 //! seckill::stock_store_conformance!(on_redis, redis());
 //! ```
@@ -14,10 +14,11 @@ mod model;
 mod orders;
 mod purchases;
 mod queue;
+mod refusals;
 
 use std::{any::Any, sync::Arc};
 
-pub use self::{model::*, orders::*, purchases::*, queue::*};
+pub use self::{model::*, orders::*, purchases::*, queue::*, refusals::*};
 use super::{Gate, Purchase, SegmentSpec, Snapshot, StockStore, StoredOrder, Verdict};
 use crate::{
     clock::WallClock,
@@ -39,12 +40,19 @@ pub struct Subject {
 impl Subject {
     /// A store, and its clock.
     pub fn new(store: Arc<dyn StockStore>, now_ms: WallClock) -> Self {
-        Self { store, now_ms, _guard: Box::new(()) }
+        Self {
+            store,
+            now_ms,
+            _guard: Box::new(()),
+        }
     }
 
     /// The same, with something that is dropped after the store.
     pub fn keeping(self, guard: impl Any + Send + Sync) -> Self {
-        Self { _guard: Box::new(guard), ..self }
+        Self {
+            _guard: Box::new(guard),
+            ..self
+        }
     }
 }
 
@@ -121,9 +129,17 @@ impl<'a> Counter<'a> {
     }
 
     async fn open_with(subject: &'a Subject, spec: SegmentSpec) -> Self {
-        let snapshot = subject.store.open(&spec).await.expect("a store opens a new segment");
+        let snapshot = subject
+            .store
+            .open(&spec)
+            .await
+            .expect("a store opens a new segment");
         assert_eq!(snapshot.spec, spec);
-        Self { subject, spec, epoch: snapshot.epoch }
+        Self {
+            subject,
+            spec,
+            epoch: snapshot.epoch,
+        }
     }
 
     fn spec(subject: &Subject, stock: u64, buyer_limit: u32) -> SegmentSpec {
@@ -164,13 +180,19 @@ impl<'a> Counter<'a> {
 
     async fn buy_many(&self, purchases: Vec<Purchase>) -> Vec<Verdict> {
         let count = purchases.len();
-        let verdicts = self.store().buy_many(self.id(), self.epoch, purchases).await.expect("a store decides");
+        let verdicts = self
+            .store()
+            .buy_many(self.id(), self.epoch, purchases)
+            .await
+            .expect("a store decides");
         assert_eq!(verdicts.len(), count, "one verdict for each purchase");
         verdicts
     }
 
     async fn buy(&self, buyer: &str, request: &str, quantity: u32) -> Verdict {
-        self.buy_many(vec![self.purchase(buyer, request, quantity)]).await.remove(0)
+        self.buy_many(vec![self.purchase(buyer, request, quantity)])
+            .await
+            .remove(0)
     }
 
     /// Buys, where nothing speaks against it.
@@ -183,7 +205,11 @@ impl<'a> Counter<'a> {
 
     /// Counts now, with INV-STOCK-2 checked.
     async fn snapshot(&self) -> Snapshot {
-        let counts = self.store().snapshot(self.id()).await.expect("a store counts");
+        let counts = self
+            .store()
+            .snapshot(self.id())
+            .await
+            .expect("a store counts");
         assert_eq!(
             counts.available + counts.reserved + counts.sold,
             counts.spec.stock + counts.restocked,
@@ -193,7 +219,11 @@ impl<'a> Counter<'a> {
     }
 
     async fn set_gate(&self, gate: Gate) {
-        let counts = self.store().set_gate(self.id(), gate).await.expect("a store sets its gate");
+        let counts = self
+            .store()
+            .set_gate(self.id(), gate)
+            .await
+            .expect("a store sets its gate");
         assert_eq!(counts.gate, gate);
     }
 }

@@ -11,7 +11,9 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 use super::{Counter, PAY_WITHIN_MS, Subject};
 use crate::{
     ids::OrderId,
-    store::{Confirm, Gate, OrderState, Purchase, Release, SegmentSpec, Snapshot, StoredOrder, Verdict},
+    store::{
+        Confirm, Gate, OrderState, Purchase, Release, SegmentSpec, Snapshot, StoredOrder, Verdict,
+    },
 };
 
 const STEPS: usize = 400;
@@ -30,22 +32,36 @@ struct Model {
 
 impl Model {
     fn units(&self, state: OrderState) -> u64 {
-        self.orders.iter().filter(|(order, _)| order.state == state).map(|(order, _)| u64::from(order.quantity)).sum()
+        self.orders
+            .iter()
+            .filter(|(order, _)| order.state == state)
+            .map(|(order, _)| u64::from(order.quantity))
+            .sum()
     }
 
     fn available(&self) -> u64 {
-        self.stock + self.restocked - self.units(OrderState::Reserved) - self.units(OrderState::Sold)
+        self.stock + self.restocked
+            - self.units(OrderState::Reserved)
+            - self.units(OrderState::Sold)
     }
 
     fn held(&self, purchase: &Purchase) -> u32 {
-        let of_buyer = self.orders.iter().filter(|(order, _)| order.buyer == purchase.buyer);
-        of_buyer.filter(|(order, _)| order.state != OrderState::Released).map(|(order, _)| order.quantity).sum()
+        let of_buyer = self
+            .orders
+            .iter()
+            .filter(|(order, _)| order.buyer == purchase.buyer);
+        of_buyer
+            .filter(|(order, _)| order.state != OrderState::Released)
+            .map(|(order, _)| order.quantity)
+            .sum()
     }
 
     /// What the store must answer. Times and versions cannot be known and are taken from what it did answer.
     fn buy(&mut self, purchase: &Purchase, answer: &Verdict) -> Verdict {
-        let first =
-            self.orders.iter().find(|(order, _)| order.buyer == purchase.buyer && order.request == purchase.request);
+        let first = self
+            .orders
+            .iter()
+            .find(|(order, _)| order.buyer == purchase.buyer && order.request == purchase.request);
         if purchase.quantity == 0 {
             return Verdict::InvalidQuantity;
         }
@@ -64,7 +80,10 @@ impl Model {
         }
         let held = self.held(purchase);
         if held + purchase.quantity > self.limit {
-            return Verdict::BuyerLimit { held, limit: self.limit };
+            return Verdict::BuyerLimit {
+                held,
+                limit: self.limit,
+            };
         }
         let (remaining, accepted) = (self.available(), self.orders.len() as u64);
         let version = match answer {
@@ -72,7 +91,11 @@ impl Model {
             _ => 0,
         };
         if remaining < u64::from(purchase.quantity) {
-            return Verdict::SoldOut { remaining, version, accepted };
+            return Verdict::SoldOut {
+                remaining,
+                version,
+                accepted,
+            };
         }
         let created_at_ms = match answer {
             Verdict::Accepted { order, .. } => order.created_at_ms,
@@ -88,12 +111,19 @@ impl Model {
             pay_by_ms: created_at_ms + PAY_WITHIN_MS,
         };
         self.orders.push((order.clone(), purchase.fingerprint));
-        Verdict::Accepted { order, remaining: remaining - u64::from(purchase.quantity), version }
+        Verdict::Accepted {
+            order,
+            remaining: remaining - u64::from(purchase.quantity),
+            version,
+        }
     }
 
     /// Moves a reserved order, and returns the state it had; `None` if it is not there.
     fn settle(&mut self, id: OrderId, into: OrderState) -> Option<OrderState> {
-        let (order, _) = self.orders.iter_mut().find(|(order, _)| order.order == id)?;
+        let (order, _) = self
+            .orders
+            .iter_mut()
+            .find(|(order, _)| order.order == id)?;
         let before = order.state;
         if before == OrderState::Reserved {
             order.state = into;
@@ -120,7 +150,10 @@ impl Model {
             counts.gate,
             counts.spec.buyer_limit,
         );
-        assert_eq!(theirs, ours, "available, reserved, sold, restocked, accepted, gate, limit");
+        assert_eq!(
+            theirs, ours,
+            "available, reserved, sold, restocked, accepted, gate, limit"
+        );
     }
 }
 
@@ -156,12 +189,20 @@ async fn follow(subject: &Subject, seed: u64) {
                     .collect();
                 let answers = counter.buy_many(batch.clone()).await;
                 for (purchase, answer) in batch.iter().zip(&answers) {
-                    assert_eq!(*answer, model.buy(purchase, answer), "seed {seed}, step {step}, {purchase:?}");
+                    assert_eq!(
+                        *answer,
+                        model.buy(purchase, answer),
+                        "seed {seed}, step {step}, {purchase:?}"
+                    );
                 }
             }
             60..75 => {
                 let ids = some_orders(&mut rng, &counter, &model);
-                let answers = counter.store().release_many(counter.id(), &ids).await.expect("a store releases");
+                let answers = counter
+                    .store()
+                    .release_many(counter.id(), &ids)
+                    .await
+                    .expect("a store releases");
                 let expected: Vec<_> = ids
                     .iter()
                     .map(|id| match model.settle(*id, OrderState::Released) {
@@ -175,7 +216,11 @@ async fn follow(subject: &Subject, seed: u64) {
             }
             75..85 => {
                 let ids = some_orders(&mut rng, &counter, &model);
-                let answers = counter.store().confirm_many(counter.id(), &ids).await.expect("a store confirms");
+                let answers = counter
+                    .store()
+                    .confirm_many(counter.id(), &ids)
+                    .await
+                    .expect("a store confirms");
                 let expected: Vec<_> = ids
                     .iter()
                     .map(|id| match model.settle(*id, OrderState::Sold) {
@@ -188,22 +233,42 @@ async fn follow(subject: &Subject, seed: u64) {
                 assert_eq!(answers, expected, "seed {seed}, step {step}");
             }
             85..92 => {
-                let (id, units) = (format!("s{}", rng.random_range(0..20)), rng.random_range(0..3));
-                counter.store().restock(counter.id(), &id, units).await.expect("a store restocks");
+                let (id, units) = (
+                    format!("s{}", rng.random_range(0..20)),
+                    rng.random_range(0..3),
+                );
+                counter
+                    .store()
+                    .restock(counter.id(), &id, units)
+                    .await
+                    .expect("a store restocks");
                 if model.restocks.insert(id) {
                     model.restocked += units;
                 }
             }
             92..97 => {
                 // Mostly open, or the history would be dull.
-                let gates = [Gate::Open, Gate::Open, Gate::Paused, Gate::Closed, Gate::Frozen];
+                let gates = [
+                    Gate::Open,
+                    Gate::Open,
+                    Gate::Paused,
+                    Gate::Closed,
+                    Gate::Frozen,
+                ];
                 model.gate = gates[rng.random_range(0..gates.len())];
                 counter.set_gate(model.gate).await;
             }
             _ => {
                 model.limit = rng.random_range(2..8);
-                counter.spec = SegmentSpec { buyer_limit: model.limit, ..counter.spec.clone() };
-                counter.store().open(&counter.spec).await.expect("a store takes over changed rules");
+                counter.spec = SegmentSpec {
+                    buyer_limit: model.limit,
+                    ..counter.spec.clone()
+                };
+                counter
+                    .store()
+                    .open(&counter.spec)
+                    .await
+                    .expect("a store takes over changed rules");
             }
         }
         model.check(&counter.snapshot().await);
@@ -213,9 +278,20 @@ async fn follow(subject: &Subject, seed: u64) {
 
 /// INV-ORDER-2: the queue holds the accepted orders, each once and in order.
 async fn check_queue(counter: &Counter<'_>, model: &Model, seed: u64) {
-    let entries = counter.store().pull(counter.id(), "c1", 1_000, Duration::ZERO).await.expect("a store hands out");
-    let queued: Vec<_> = entries.into_iter().map(|entry| entry.order.expect("readable")).collect();
-    let accepted: Vec<_> = model.orders.iter().map(|(order, _)| order.clone()).collect();
+    let entries = counter
+        .store()
+        .pull(counter.id(), "c1", 1_000, Duration::ZERO)
+        .await
+        .expect("a store hands out");
+    let queued: Vec<_> = entries
+        .into_iter()
+        .map(|entry| entry.order.expect("readable"))
+        .collect();
+    let accepted: Vec<_> = model
+        .orders
+        .iter()
+        .map(|(order, _)| order.clone())
+        .collect();
     assert_eq!(queued, accepted, "seed {seed}");
 }
 
@@ -250,11 +326,20 @@ pub async fn concurrent_buyers_never_oversell_and_sell_everything(subject: &Subj
                     .collect()
             })
             .collect();
-        let (store, id, epoch) = (Arc::clone(&subject.store), counter.id().clone(), counter.epoch);
+        let (store, id, epoch) = (
+            Arc::clone(&subject.store),
+            counter.id().clone(),
+            counter.epoch,
+        );
         tasks.spawn(async move {
             let mut verdicts = Vec::new();
             for batch in batches {
-                verdicts.extend(store.buy_many(&id, epoch, batch).await.expect("a store decides"));
+                verdicts.extend(
+                    store
+                        .buy_many(&id, epoch, batch)
+                        .await
+                        .expect("a store decides"),
+                );
             }
             verdicts
         });
@@ -271,7 +356,11 @@ pub async fn concurrent_buyers_never_oversell_and_sell_everything(subject: &Subj
                     units += u64::from(order.quantity);
                     *held.entry(order.buyer).or_default() += order.quantity;
                 }
-                Verdict::SoldOut { remaining, accepted, .. } => {
+                Verdict::SoldOut {
+                    remaining,
+                    accepted,
+                    ..
+                } => {
                     assert_eq!((remaining, accepted), (0, STOCK));
                     sold_out += 1;
                 }
@@ -280,9 +369,16 @@ pub async fn concurrent_buyers_never_oversell_and_sell_everything(subject: &Subj
             }
         }
     }
-    assert_eq!((units, orders.len() as u64), (STOCK, STOCK), "sold exactly everything");
+    assert_eq!(
+        (units, orders.len() as u64),
+        (STOCK, STOCK),
+        "sold exactly everything"
+    );
     assert!(sold_out > 0, "the crowd was larger than the stock");
     assert!(held.values().all(|units| *units <= 2), "INV-BUYER-1");
     let counts = counter.snapshot().await;
-    assert_eq!((counts.available, counts.reserved, counts.accepted), (0, STOCK, STOCK));
+    assert_eq!(
+        (counts.available, counts.reserved, counts.accepted),
+        (0, STOCK, STOCK)
+    );
 }

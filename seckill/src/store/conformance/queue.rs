@@ -11,23 +11,42 @@ use crate::{
 /// Longer than any test: what is held is never reclaimed.
 const NEVER: Duration = Duration::from_secs(3_600);
 
-async fn pull(counter: &Counter<'_>, consumer: &str, max: usize, reclaim_after: Duration) -> Vec<QueueEntry> {
-    let entries = counter.store().pull(counter.id(), consumer, max, reclaim_after).await.expect("a store hands out");
+async fn pull(
+    counter: &Counter<'_>,
+    consumer: &str,
+    max: usize,
+    reclaim_after: Duration,
+) -> Vec<QueueEntry> {
+    let entries = counter
+        .store()
+        .pull(counter.id(), consumer, max, reclaim_after)
+        .await
+        .expect("a store hands out");
     assert!(entries.len() <= max);
     entries
 }
 
 async fn ack(counter: &Counter<'_>, entries: &[QueueEntry]) {
     let positions: Vec<_> = entries.iter().map(|entry| entry.position).collect();
-    counter.store().ack(counter.id(), &positions).await.expect("a store acknowledges");
+    counter
+        .store()
+        .ack(counter.id(), &positions)
+        .await
+        .expect("a store acknowledges");
 }
 
 fn order_of(entry: &QueueEntry) -> OrderId {
-    entry.order.as_ref().expect("a store reads what it wrote").order
+    entry
+        .order
+        .as_ref()
+        .expect("a store reads what it wrote")
+        .order
 }
 
 async fn take_orders(counter: &Counter<'_>, count: usize) -> Vec<OrderId> {
-    let purchases: Vec<_> = (0..count).map(|buyer| counter.purchase(&format!("b{buyer}"), "r1", 1)).collect();
+    let purchases: Vec<_> = (0..count)
+        .map(|buyer| counter.purchase(&format!("b{buyer}"), "r1", 1))
+        .collect();
     let orders = purchases.iter().map(|purchase| purchase.order).collect();
     counter.buy_many(purchases).await;
     orders
@@ -41,7 +60,10 @@ pub async fn every_accepted_order_is_handed_out_once(subject: &Subject) {
     let mut seen = Vec::new();
     for consumer in ["c1", "c2", "c1", "c3"] {
         let entries = pull(&counter, consumer, 10, NEVER).await;
-        assert!(entries.iter().all(|entry| entry.deliveries == 1), "{entries:?}");
+        assert!(
+            entries.iter().all(|entry| entry.deliveries == 1),
+            "{entries:?}"
+        );
         assert!(entries.is_sorted_by_key(|entry| entry.position));
         seen.extend(entries.iter().map(order_of));
     }
@@ -58,12 +80,18 @@ pub async fn what_is_not_acknowledged_is_handed_out_again(subject: &Subject) {
         let again = pull(&counter, consumer, 2, Duration::ZERO).await;
         assert_eq!(again.iter().map(order_of).collect::<Vec<_>>(), orders[..2]);
         assert_eq!(again[0].position, first[0].position);
-        assert!(again.iter().all(|entry| entry.deliveries == delivery), "{again:?}");
+        assert!(
+            again.iter().all(|entry| entry.deliveries == delivery),
+            "{again:?}"
+        );
     }
     // What is reclaimed comes before what is new.
     let all = pull(&counter, "c3", 10, Duration::ZERO).await;
     assert_eq!(all.iter().map(order_of).collect::<Vec<_>>(), orders);
-    assert_eq!(all.iter().map(|entry| entry.deliveries).collect::<Vec<_>>(), [5, 5, 1]);
+    assert_eq!(
+        all.iter().map(|entry| entry.deliveries).collect::<Vec<_>>(),
+        [5, 5, 1]
+    );
 }
 
 /// Not even to another consumer. Acknowledging twice, or what was never handed out, does no harm.
@@ -73,9 +101,20 @@ pub async fn acknowledged_entries_never_come_back(subject: &Subject) {
     let entries = pull(&counter, "c1", 2, NEVER).await;
     ack(&counter, &entries[..1]).await;
     ack(&counter, &entries[..1]).await;
-    counter.store().ack(counter.id(), &[]).await.expect("a store acknowledges nothing");
-    let stranger = [Position { major: u64::from(u32::MAX), minor: 7 }];
-    counter.store().ack(counter.id(), &stranger).await.expect("a store ignores unknown positions");
+    counter
+        .store()
+        .ack(counter.id(), &[])
+        .await
+        .expect("a store acknowledges nothing");
+    let stranger = [Position {
+        major: u64::from(u32::MAX),
+        minor: 7,
+    }];
+    counter
+        .store()
+        .ack(counter.id(), &stranger)
+        .await
+        .expect("a store ignores unknown positions");
     let rest = pull(&counter, "c2", 10, Duration::ZERO).await;
     assert_eq!(rest.iter().map(order_of).collect::<Vec<_>>(), orders[1..]);
     ack(&counter, &rest).await;
@@ -87,7 +126,11 @@ pub async fn what_a_consumer_holds_is_not_handed_out_too_early(subject: &Subject
     let counter = Counter::open(subject, 5, 1).await;
     let orders = take_orders(&counter, 3).await;
     assert_eq!(pull(&counter, "c1", 2, NEVER).await.len(), 2);
-    let other: Vec<_> = pull(&counter, "c2", 10, NEVER).await.iter().map(order_of).collect();
+    let other: Vec<_> = pull(&counter, "c2", 10, NEVER)
+        .await
+        .iter()
+        .map(order_of)
+        .collect();
     assert_eq!(other, orders[2..]);
     assert_eq!(pull(&counter, "c1", 10, NEVER).await, []);
 }
@@ -96,9 +139,16 @@ pub async fn what_a_consumer_holds_is_not_handed_out_too_early(subject: &Subject
 pub async fn an_entry_shows_its_order_as_it_stands_now(subject: &Subject) {
     let counter = Counter::open(subject, 5, 1).await;
     let orders = take_orders(&counter, 2).await;
-    counter.store().release_many(counter.id(), &orders[..1]).await.expect("a store releases");
+    counter
+        .store()
+        .release_many(counter.id(), &orders[..1])
+        .await
+        .expect("a store releases");
     let entries = pull(&counter, "c1", 10, NEVER).await;
-    let states: Vec<_> = entries.iter().map(|entry| entry.order.as_ref().expect("readable").state).collect();
+    let states: Vec<_> = entries
+        .iter()
+        .map(|entry| entry.order.as_ref().expect("readable").state)
+        .collect();
     assert_eq!(states, [OrderState::Released, OrderState::Reserved]);
 }
 
@@ -111,9 +161,15 @@ pub async fn all_accepted_orders_can_be_paged_through(subject: &Subject) {
     for max in [999, 2_000, 10_000] {
         let (mut after, mut seen) = (Position::default(), Vec::new());
         loop {
-            let page = counter.store().accepted_after(counter.id(), after, max).await.expect("a store lists");
+            let page = counter
+                .store()
+                .accepted_after(counter.id(), after, max)
+                .await
+                .expect("a store lists");
             assert!(page.len() <= max);
-            let Some((position, _)) = page.last() else { break };
+            let Some((position, _)) = page.last() else {
+                break;
+            };
             assert!(*position > after, "positions grow");
             after = *position;
             // Only the last page may be short: a reader may stop there.
@@ -123,14 +179,29 @@ pub async fn all_accepted_orders_can_be_paged_through(subject: &Subject) {
         assert_eq!(seen, orders, "in pages of {max}");
     }
     let positions: BTreeSet<_> = entries.iter().map(|entry| entry.position).collect();
-    let first = counter.store().accepted_after(counter.id(), Position::default(), 100).await.expect("a store lists");
-    assert!(first.iter().all(|(position, _)| positions.contains(position)), "queue and list share their positions");
+    let first = counter
+        .store()
+        .accepted_after(counter.id(), Position::default(), 100)
+        .await
+        .expect("a store lists");
+    assert!(
+        first
+            .iter()
+            .all(|(position, _)| positions.contains(position)),
+        "queue and list share their positions"
+    );
 }
 
 /// Handed out or not.
 pub async fn depth_counts_what_is_not_acknowledged(subject: &Subject) {
     let counter = Counter::open(subject, 10, 1).await;
-    let depth = async || counter.store().depth(counter.id()).await.expect("a store measures");
+    let depth = async || {
+        counter
+            .store()
+            .depth(counter.id())
+            .await
+            .expect("a store measures")
+    };
     assert_eq!(depth().await, QueueDepth::default());
     take_orders(&counter, 4).await;
     assert_eq!(depth().await.entries, 4);

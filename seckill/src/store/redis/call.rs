@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{ids::SegmentId, store::StockError};
 
-/// Most items in one call; it bounds how long one call holds the server. The same number stands in `library.lua`.
+/// Most items in one call; it bounds how long one call holds the server. The same number stands in `library/base.lua`.
 pub(super) const MAX_BATCH: usize = 1024;
 
 /// Share of the timeout that `WAIT` may use up, so that its answer still comes in time.
@@ -36,19 +36,55 @@ pub(super) struct Function {
 }
 
 impl Function {
-    pub(super) const OPEN: Self = Self { name: "penstock_v1_open", writes: true };
-    pub(super) const BUY: Self = Self { name: "penstock_v1_buy", writes: true };
-    pub(super) const RELEASE: Self = Self { name: "penstock_v1_release", writes: true };
-    pub(super) const CONFIRM: Self = Self { name: "penstock_v1_confirm", writes: true };
-    pub(super) const SET_GATE: Self = Self { name: "penstock_v1_set_gate", writes: true };
-    pub(super) const RESTOCK: Self = Self { name: "penstock_v1_restock", writes: true };
-    pub(super) const SNAPSHOT: Self = Self { name: "penstock_v1_snapshot", writes: false };
-    pub(super) const FIND: Self = Self { name: "penstock_v1_find", writes: false };
-    pub(super) const ACCEPTED: Self = Self { name: "penstock_v1_accepted", writes: false };
-    pub(super) const DEPTH: Self = Self { name: "penstock_v1_depth", writes: false };
+    pub(super) const OPEN: Self = Self {
+        name: "penstock_v1_open",
+        writes: true,
+    };
+    pub(super) const BUY: Self = Self {
+        name: "penstock_v1_buy",
+        writes: true,
+    };
+    pub(super) const RELEASE: Self = Self {
+        name: "penstock_v1_release",
+        writes: true,
+    };
+    pub(super) const CONFIRM: Self = Self {
+        name: "penstock_v1_confirm",
+        writes: true,
+    };
+    pub(super) const SET_GATE: Self = Self {
+        name: "penstock_v1_set_gate",
+        writes: true,
+    };
+    pub(super) const RESTOCK: Self = Self {
+        name: "penstock_v1_restock",
+        writes: true,
+    };
+    pub(super) const SNAPSHOT: Self = Self {
+        name: "penstock_v1_snapshot",
+        writes: false,
+    };
+    pub(super) const FIND: Self = Self {
+        name: "penstock_v1_find",
+        writes: false,
+    };
+    pub(super) const ACCEPTED: Self = Self {
+        name: "penstock_v1_accepted",
+        writes: false,
+    };
+    pub(super) const DEPTH: Self = Self {
+        name: "penstock_v1_depth",
+        writes: false,
+    };
     // Both write, but what they write may be lost: settlement is idempotent and is handed the entry again.
-    pub(super) const PULL: Self = Self { name: "penstock_v1_pull", writes: false };
-    pub(super) const ACK: Self = Self { name: "penstock_v1_ack", writes: false };
+    pub(super) const PULL: Self = Self {
+        name: "penstock_v1_pull",
+        writes: false,
+    };
+    pub(super) const ACK: Self = Self {
+        name: "penstock_v1_ack",
+        writes: false,
+    };
 }
 
 /// Calls stock functions.
@@ -94,7 +130,9 @@ impl Caller {
         }
         answer.map_err(|failure| match failure {
             Failure::Answer(error, _) => classify(&error, segment),
-            Failure::Unreachable => StockError::Unavailable(format!("no connection to the primary of segment {segment}")),
+            Failure::Unreachable => StockError::Unavailable(format!(
+                "no connection to the primary of segment {segment}"
+            )),
             Failure::TooFewReplicas(count) => StockError::Unknown(format!(
                 "written, but only {count} of {} replicas acknowledged it in time",
                 self.replicas
@@ -102,8 +140,17 @@ impl Caller {
         })
     }
 
-    async fn send(&self, function: Function, slot: u16, words: Vec<Value>) -> Result<String, Failure> {
-        let node = self.nodes.of(slot).filter(|node| node.client.is_connected()).ok_or(Failure::Unreachable)?;
+    async fn send(
+        &self,
+        function: Function,
+        slot: u16,
+        words: Vec<Value>,
+    ) -> Result<String, Failure> {
+        let node = self
+            .nodes
+            .of(slot)
+            .filter(|node| node.client.is_connected())
+            .ok_or(Failure::Unreachable)?;
         let client = node.client.with_options(&options(self.timeout));
         // Not fred's own `fcall`: it counts as a blocking command and switches the client's checks of the connection off.
         let fcall = CustomCommand::new_static("FCALL", ClusterHash::FirstKey, false);
@@ -130,18 +177,28 @@ impl Caller {
         let wait_ms = (self.timeout / WAIT_SHARE).as_millis().max(1);
         let pipeline = Pipeline::from(client);
         let _: Value = pipeline.custom(fcall, words).await?;
-        let _: Value = pipeline.custom(wait, vec![self.replicas.to_string(), wait_ms.to_string()]).await?;
+        let _: Value = pipeline
+            .custom(wait, vec![self.replicas.to_string(), wait_ms.to_string()])
+            .await?;
         let mut results = pipeline.try_all::<Value>().await.into_iter();
         let missing = || Error::new(ErrorKind::Protocol, "the pipeline has no answer");
         let text = results.next().ok_or_else(missing)??.convert()?;
         let count: u32 = results.next().ok_or_else(missing)??.convert()?;
-        Ok(if count < self.replicas { Answer::TooFewReplicas(count) } else { Answer::Text(text) })
+        Ok(if count < self.replicas {
+            Answer::TooFewReplicas(count)
+        } else {
+            Answer::Text(text)
+        })
     }
 }
 
 /// The options of every command.
 pub(super) fn options(timeout: Duration) -> Options {
-    Options { timeout: Some(timeout), fail_fast: true, ..Options::default() }
+    Options {
+        timeout: Some(timeout),
+        fail_fast: true,
+        ..Options::default()
+    }
 }
 
 enum Answer {
@@ -174,8 +231,21 @@ const NEVER_SENT: [&str; 4] = [
 /// `CLUSTERDOWN` is such an answer too, but fred closes the connection on it and gives the same error to all calls in flight, some of
 /// which may run: it stays unknown.
 const NOT_EXECUTED: [&str; 15] = [
-    "MOVED", "ASK", "TRYAGAIN", "CROSSSLOT", "LOADING", "MASTERDOWN", "READONLY", "NOREPLICAS", "MISCONF", "OOM", "BUSY", "NOAUTH",
-    "NOPERM", "WRONGPASS", "TAKEN",
+    "MOVED",
+    "ASK",
+    "TRYAGAIN",
+    "CROSSSLOT",
+    "LOADING",
+    "MASTERDOWN",
+    "READONLY",
+    "NOREPLICAS",
+    "MISCONF",
+    "OOM",
+    "BUSY",
+    "NOAUTH",
+    "NOPERM",
+    "WRONGPASS",
+    "TAKEN",
 ];
 
 /// Maps an error of a call to what the caller may conclude from it.
@@ -184,14 +254,18 @@ pub(super) fn classify(error: &Error, segment: &SegmentId) -> StockError {
     let code = details.split_ascii_whitespace().next().unwrap_or_default();
     match code {
         "NOTOPEN" => StockError::NotOpen(segment.clone()),
-        "CORRUPT" | "WRONGTYPE" | "NOGROUP" => StockError::Corrupt(format!("segment {segment}: {details}")),
+        "CORRUPT" | "WRONGTYPE" | "NOGROUP" => {
+            StockError::Corrupt(format!("segment {segment}: {details}"))
+        }
         "TOOBIG" => StockError::Unavailable(details.to_owned()),
         code if NOT_EXECUTED.contains(&code) => StockError::Unavailable(details.to_owned()),
         _ if NEVER_SENT.contains(&details) || *error.kind() == ErrorKind::Backpressure => {
             StockError::Unavailable(error.to_string())
         }
         // A function that raised an error may have stopped half way; `dirty` tells, and stops the sale of that segment.
-        "ERR" if !is_function_missing(error) => StockError::Corrupt(format!("segment {segment}: {details}")),
+        "ERR" if !is_function_missing(error) => {
+            StockError::Corrupt(format!("segment {segment}: {details}"))
+        }
         "ERR" => StockError::Unavailable(details.to_owned()),
         _ => StockError::Unknown(error.to_string()),
     }
@@ -222,24 +296,48 @@ mod tests {
             "MISCONF Redis is configured to save RDB snapshots",
             "ERR Function not found",
         ] {
-            assert_eq!(class_of(ErrorKind::Unknown, details), "unavailable", "{details}");
+            assert_eq!(
+                class_of(ErrorKind::Unknown, details),
+                "unavailable",
+                "{details}"
+            );
         }
-        assert_eq!(class_of(ErrorKind::Canceled, "Connection closed unexpectedly."), "unavailable");
+        assert_eq!(
+            class_of(ErrorKind::Canceled, "Connection closed unexpectedly."),
+            "unavailable"
+        );
     }
 
     #[test]
     fn a_call_that_may_have_run_is_unknown() {
-        assert_eq!(class_of(ErrorKind::Timeout, "Request timed out."), "unknown");
+        assert_eq!(
+            class_of(ErrorKind::Timeout, "Request timed out."),
+            "unknown"
+        );
         assert_eq!(class_of(ErrorKind::IO, "Connection closed."), "unknown");
         assert_eq!(class_of(ErrorKind::Canceled, "Canceled."), "unknown");
-        assert_eq!(class_of(ErrorKind::Cluster, "CLUSTERDOWN The cluster is down"), "unknown");
+        assert_eq!(
+            class_of(ErrorKind::Cluster, "CLUSTERDOWN The cluster is down"),
+            "unknown"
+        );
     }
 
     #[test]
     fn what_an_operator_must_look_at_is_corrupt() {
-        for details in ["WRONGTYPE Operation against a key", "CORRUPT INV-STOCK-2", "ERR user_function:1: boom"] {
-            assert_eq!(class_of(ErrorKind::Unknown, details), "corrupt", "{details}");
+        for details in [
+            "WRONGTYPE Operation against a key",
+            "CORRUPT INV-STOCK-2",
+            "ERR user_function:1: boom",
+        ] {
+            assert_eq!(
+                class_of(ErrorKind::Unknown, details),
+                "corrupt",
+                "{details}"
+            );
         }
-        assert_eq!(class_of(ErrorKind::Unknown, "NOTOPEN the segment"), "not open");
+        assert_eq!(
+            class_of(ErrorKind::Unknown, "NOTOPEN the segment"),
+            "not open"
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! What is sent to the functions of `library.lua` and what their answers mean: lines of words, see there.
+//! What is sent to the functions of `library/` and what their answers mean: lines of words, see there.
 
 use std::str::{FromStr, SplitAsciiWhitespace};
 
@@ -7,8 +7,8 @@ use fred::types::Value;
 use crate::{
     ids::{OrderId, SegmentId},
     store::{
-        Confirm, Gate, OrderState, Position, Purchase, QueueDepth, QueueEntry, Release, SegmentSpec, Snapshot, StockError,
-        StoredOrder, Verdict,
+        Confirm, Gate, OrderState, Position, Purchase, QueueDepth, QueueEntry, Release,
+        SegmentSpec, Snapshot, StockError, StoredOrder, Verdict,
     },
 };
 
@@ -17,7 +17,9 @@ const EXACT: u64 = 1 << 53;
 
 /// An answer of the library that this version cannot read: another program owns the name, or the data was edited by hand.
 fn unreadable(answer: &str) -> StockError {
-    StockError::Corrupt(format!("unreadable answer of the stock functions: {answer:?}"))
+    StockError::Corrupt(format!(
+        "unreadable answer of the stock functions: {answer:?}"
+    ))
 }
 
 /// The words of one line.
@@ -28,7 +30,10 @@ struct Words<'a> {
 
 impl<'a> Words<'a> {
     fn new(line: &'a str) -> Self {
-        Self { line, words: line.split_ascii_whitespace() }
+        Self {
+            line,
+            words: line.split_ascii_whitespace(),
+        }
     }
 
     fn text(&mut self) -> Result<&'a str, StockError> {
@@ -40,7 +45,10 @@ impl<'a> Words<'a> {
     }
 
     fn position(&mut self) -> Result<Position, StockError> {
-        let (major, minor) = self.text()?.split_once('-').ok_or_else(|| unreadable(self.line))?;
+        let (major, minor) = self
+            .text()?
+            .split_once('-')
+            .ok_or_else(|| unreadable(self.line))?;
         match (major.parse(), minor.parse()) {
             (Ok(major), Ok(minor)) => Ok(Position { major, minor }),
             _ => Err(unreadable(self.line)),
@@ -60,13 +68,23 @@ impl<'a> Words<'a> {
         let created_at_ms = self.next()?;
         let pay_by_ms = self.next()?;
         let _fingerprint = self.text()?;
-        Ok(StoredOrder { order, state, quantity, created_at_ms, pay_by_ms, buyer: self.next()?, request: self.next()? })
+        Ok(StoredOrder {
+            order,
+            state,
+            quantity,
+            created_at_ms,
+            pay_by_ms,
+            buyer: self.next()?,
+            request: self.next()?,
+        })
     }
 }
 
 fn number(value: u64, what: &str) -> Result<Value, StockError> {
     if value > EXACT {
-        return Err(StockError::Unavailable(format!("{what} = {value} is above 2^53, the most the Redis store can count")));
+        return Err(StockError::Unavailable(format!(
+            "{what} = {value} is above 2^53, the most the Redis store can count"
+        )));
     }
     Ok(value.to_string().into())
 }
@@ -109,9 +127,15 @@ pub(super) fn gate_arg(gate: Gate) -> &'static str {
 }
 
 /// One line a purchase, in order.
-pub(super) fn read_verdicts(answer: &str, purchases: &[Purchase]) -> Result<Vec<Verdict>, StockError> {
-    let verdicts: Vec<_> =
-        answer.lines().zip(purchases).map(|(line, purchase)| read_verdict(line, purchase)).collect::<Result<_, _>>()?;
+pub(super) fn read_verdicts(
+    answer: &str,
+    purchases: &[Purchase],
+) -> Result<Vec<Verdict>, StockError> {
+    let verdicts: Vec<_> = answer
+        .lines()
+        .zip(purchases)
+        .map(|(line, purchase)| read_verdict(line, purchase))
+        .collect::<Result<_, _>>()?;
     if verdicts.len() != purchases.len() {
         return Err(unreadable(answer));
     }
@@ -132,17 +156,33 @@ fn read_verdict(line: &str, purchase: &Purchase) -> Result<Verdict, StockError> 
                 created_at_ms: words.next()?,
                 pay_by_ms: words.next()?,
             };
-            Verdict::Accepted { order, remaining, version }
+            Verdict::Accepted {
+                order,
+                remaining,
+                version,
+            }
         }
         "R" => Verdict::Replayed(words.order()?),
         "K" => Verdict::KeyReused,
-        "N" => Verdict::NotStarted { starts_at_ms: words.next()?, now_ms: words.next()? },
+        "N" => Verdict::NotStarted {
+            starts_at_ms: words.next()?,
+            now_ms: words.next()?,
+        },
         "E" => Verdict::Ended,
         "P" => Verdict::Paused,
         "F" => Verdict::Frozen,
-        "S" => Verdict::StaleEpoch { current: words.next()? },
-        "L" => Verdict::BuyerLimit { held: words.next()?, limit: words.next()? },
-        "O" => Verdict::SoldOut { remaining: words.next()?, version: words.next()?, accepted: words.next()? },
+        "S" => Verdict::StaleEpoch {
+            current: words.next()?,
+        },
+        "L" => Verdict::BuyerLimit {
+            held: words.next()?,
+            limit: words.next()?,
+        },
+        "O" => Verdict::SoldOut {
+            remaining: words.next()?,
+            version: words.next()?,
+            accepted: words.next()?,
+        },
         "Q" => Verdict::InvalidQuantity,
         _ => return Err(unreadable(line)),
     })
@@ -170,9 +210,15 @@ pub(super) fn read_confirms(answer: &str, orders: &[OrderId]) -> Result<Vec<Conf
     })
 }
 
-fn read_settled<T>(answer: &str, count: usize, read: fn(u8) -> Option<T>) -> Result<Vec<T>, StockError> {
+fn read_settled<T>(
+    answer: &str,
+    count: usize,
+    read: fn(u8) -> Option<T>,
+) -> Result<Vec<T>, StockError> {
     let states: Option<Vec<T>> = answer.bytes().map(read).collect();
-    states.filter(|states| states.len() == count).ok_or_else(|| unreadable(answer))
+    states
+        .filter(|states| states.len() == count)
+        .ok_or_else(|| unreadable(answer))
 }
 
 pub(super) fn read_snapshot(answer: &str, segment: &SegmentId) -> Result<Snapshot, StockError> {
@@ -204,7 +250,11 @@ pub(super) fn read_snapshot(answer: &str, segment: &SegmentId) -> Result<Snapsho
 }
 
 pub(super) fn read_found(answer: &str) -> Result<Option<StoredOrder>, StockError> {
-    if answer.is_empty() { Ok(None) } else { Words::new(answer).order().map(Some) }
+    if answer.is_empty() {
+        Ok(None)
+    } else {
+        Words::new(answer).order().map(Some)
+    }
 }
 
 pub(super) fn read_accepted(answer: &str) -> Result<Vec<(Position, StoredOrder)>, StockError> {
@@ -229,18 +279,28 @@ pub(super) fn read_entries(answer: &str) -> Result<Vec<QueueEntry>, StockError> 
                 [_, _, "!", reason] => Err(reason.to_owned()),
                 _ => words.order().map_err(|error| error.to_string()),
             };
-            Ok(QueueEntry { position, deliveries, order })
+            Ok(QueueEntry {
+                position,
+                deliveries,
+                order,
+            })
         })
         .collect()
 }
 
 pub(super) fn read_depth(answer: &str) -> Result<QueueDepth, StockError> {
     let mut words = Words::new(answer);
-    Ok(QueueDepth { entries: words.next()?, oldest_age_ms: words.next()? })
+    Ok(QueueDepth {
+        entries: words.next()?,
+        oldest_age_ms: words.next()?,
+    })
 }
 
 pub(super) fn order_args(orders: &[OrderId]) -> Vec<Value> {
-    orders.iter().map(|order| order.to_string().into()).collect()
+    orders
+        .iter()
+        .map(|order| order.to_string().into())
+        .collect()
 }
 
 #[cfg(test)]
@@ -254,8 +314,14 @@ mod tests {
         let entries = read_entries(&format!("5-0 1 {order} R 1 10 20 00ff ! r1")).unwrap();
         assert_eq!(entries[0].order.as_ref().unwrap().buyer.as_str(), "!");
         let entries = read_entries("5-0 3 ! the entry has no order id").unwrap();
-        assert_eq!(entries[0].order, Err("the entry has no order id".to_owned()));
-        assert_eq!((entries[0].deliveries, entries[0].position), (3, Position { major: 5, minor: 0 }));
+        assert_eq!(
+            entries[0].order,
+            Err("the entry has no order id".to_owned())
+        );
+        assert_eq!(
+            (entries[0].deliveries, entries[0].position),
+            (3, Position { major: 5, minor: 0 })
+        );
     }
 
     #[test]
@@ -276,12 +342,18 @@ mod tests {
         }
         let two = [OrderId::from_u128(1), OrderId::from_u128(2)];
         assert!(read_releases("+?", &two).is_err() && read_confirms("+", &two).is_err());
-        assert!(read_accepted("nonsense").is_err() && read_depth("1").is_err() && read_found("x").is_err());
+        assert!(
+            read_accepted("nonsense").is_err()
+                && read_depth("1").is_err()
+                && read_found("x").is_err()
+        );
     }
 
     #[test]
     fn numbers_that_lua_would_round_are_refused() {
         assert!(number(EXACT, "stock").is_ok());
-        assert!(matches!(number(EXACT + 1, "stock"), Err(StockError::Unavailable(text)) if text.contains("2^53")));
+        assert!(
+            matches!(number(EXACT + 1, "stock"), Err(StockError::Unavailable(text)) if text.contains("2^53"))
+        );
     }
 }

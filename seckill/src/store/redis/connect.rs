@@ -15,8 +15,14 @@ use fred::{
 use super::{Durability, RedisOptions, call, nodes::Node};
 use crate::store::StockError;
 
-/// The stock functions. `library.lua` says what they do.
-const LIBRARY: &str = include_str!("library.lua");
+/// The stock functions; `library/base.lua` says how they work.
+const LIBRARY: &str = concat!(
+    include_str!("library/base.lua"),
+    include_str!("library/segment.lua"),
+    include_str!("library/buy.lua"),
+    include_str!("library/orders.lua"),
+    include_str!("library/queue.lua"),
+);
 
 /// Functions came with Redis 7.
 const MIN_MAJOR_VERSION: u32 = 7;
@@ -38,7 +44,11 @@ pub(super) fn config(url: &str, options: &RedisOptions) -> Result<Config, StockE
 }
 
 /// Connects to one server, checks it and loads the library.
-pub(super) async fn prepare(config: &Config, options: &RedisOptions, server: Server) -> Result<Node, StockError> {
+pub(super) async fn prepare(
+    config: &Config,
+    options: &RedisOptions,
+    server: Server,
+) -> Result<Node, StockError> {
     let node = open(config, options, server).await?;
     check(&node, options).await?;
     load_library(&node, options.timeout).await?;
@@ -46,12 +56,20 @@ pub(super) async fn prepare(config: &Config, options: &RedisOptions, server: Ser
 }
 
 /// Connects to one server.
-pub(super) async fn open(config: &Config, options: &RedisOptions, server: Server) -> Result<Node, StockError> {
+pub(super) async fn open(
+    config: &Config,
+    options: &RedisOptions,
+    server: Server,
+) -> Result<Node, StockError> {
     let failed = |why: String| unavailable(format!("cannot connect to redis at {server}: {why}"));
     let mut config = config.clone();
-    config.server = ServerConfig::Centralized { server: server.clone() };
+    config.server = ServerConfig::Centralized {
+        server: server.clone(),
+    };
     let client = Builder::from_config(config)
-        .with_performance_config(|performance| performance.default_command_timeout = options.timeout)
+        .with_performance_config(|performance| {
+            performance.default_command_timeout = options.timeout
+        })
         .with_connection_config(|connection| {
             connection.connection_timeout = options.timeout;
             connection.internal_command_timeout = options.timeout;
@@ -59,11 +77,18 @@ pub(super) async fn open(config: &Config, options: &RedisOptions, server: Server
             connection.max_command_attempts = 1;
             // A server that accepts but never answers: give its connection up, so that callers hear "unavailable" at once
             // in place of a timeout each.
-            connection.unresponsive =
-                UnresponsiveConfig { max_timeout: Some(options.timeout * 2), interval: options.timeout / 2 };
+            connection.unresponsive = UnresponsiveConfig {
+                max_timeout: Some(options.timeout * 2),
+                interval: options.timeout / 2,
+            };
         })
         // 0: try for ever.
-        .set_policy(ReconnectPolicy::new_exponential(0, RECONNECT_MS.0, RECONNECT_MS.1, 2))
+        .set_policy(ReconnectPolicy::new_exponential(
+            0,
+            RECONNECT_MS.0,
+            RECONNECT_MS.1,
+            2,
+        ))
         .build()
         .map_err(|error| failed(error.to_string()))?;
     // Twice: the connection and the greeting each have their own timeout.
@@ -76,30 +101,49 @@ pub(super) async fn open(config: &Config, options: &RedisOptions, server: Server
 
 /// Loads the library into a server, in place of what it has under that name. Replicas and the append-only file get it from there.
 pub(super) async fn load_library(node: &Node, timeout: Duration) -> Result<(), StockError> {
-    let loaded = ask(&node.client, timeout, "FUNCTION", vec!["LOAD", "REPLACE", LIBRARY]).await;
+    let loaded = ask(
+        &node.client,
+        timeout,
+        "FUNCTION",
+        vec!["LOAD", "REPLACE", LIBRARY],
+    )
+    .await;
     let at = &node.server;
-    loaded.map(drop).map_err(|error| unavailable(format!("cannot load the stock functions into redis at {at}: {error}")))
+    loaded.map(drop).map_err(|error| {
+        unavailable(format!(
+            "cannot load the stock functions into redis at {at}: {error}"
+        ))
+    })
 }
 
 /// Ours is `redis-cluster://host:port,host:port`; fred's is `redis-cluster://host:port?node=host:port`.
 fn fred_url(url: &str) -> Result<String, Error> {
     let bad = |why: &'static str| Error::new(ErrorKind::Url, why);
-    let (scheme, rest) = url.split_once("://").ok_or_else(|| bad("expected redis://… or redis-cluster://…"))?;
+    let (scheme, rest) = url
+        .split_once("://")
+        .ok_or_else(|| bad("expected redis://… or redis-cluster://…"))?;
     match scheme {
         "redis" if rest.contains(',') => Err(bad("several addresses need redis-cluster://")),
         "redis" => Ok(url.to_owned()),
         "redis-cluster" => {
-            let (credentials, hosts) = rest.rsplit_once('@').map_or(("", rest), |(user, hosts)| (user, hosts));
+            let (credentials, hosts) = rest
+                .rsplit_once('@')
+                .map_or(("", rest), |(user, hosts)| (user, hosts));
             let mut hosts = hosts.trim_end_matches('/').split(',');
             let at = if credentials.is_empty() { "" } else { "@" };
-            let mut fred = format!("redis-cluster://{credentials}{at}{}", hosts.next().unwrap_or_default());
+            let mut fred = format!(
+                "redis-cluster://{credentials}{at}{}",
+                hosts.next().unwrap_or_default()
+            );
             for (index, host) in hosts.enumerate() {
                 fred.push_str(if index == 0 { "?node=" } else { "&node=" });
                 fred.push_str(host);
             }
             Ok(fred)
         }
-        _ => Err(bad("the scheme must be redis or redis-cluster (TLS to redis is not supported)")),
+        _ => Err(bad(
+            "the scheme must be redis or redis-cluster (TLS to redis is not supported)",
+        )),
     }
 }
 
@@ -113,16 +157,26 @@ pub(super) fn without_secret(url: &str) -> String {
 
 async fn check(node: &Node, options: &RedisOptions) -> Result<(), StockError> {
     let (client, at) = (&node.client, &node.server);
-    let failed = |error: Error| unavailable(format!("cannot read the settings of redis at {at}: {error}"));
+    let failed = |error: Error| {
+        unavailable(format!(
+            "cannot read the settings of redis at {at}: {error}"
+        ))
+    };
     let info: String = ask(client, options.timeout, "INFO", vec!["everything"])
         .await
         .and_then(Value::convert)
         .map_err(failed)?;
 
     let version = field(&info, "redis_version");
-    let major: u32 = version.split('.').next().and_then(|major| major.parse().ok()).unwrap_or(0);
+    let major: u32 = version
+        .split('.')
+        .next()
+        .and_then(|major| major.parse().ok())
+        .unwrap_or(0);
     if major < MIN_MAJOR_VERSION {
-        return Err(unavailable(format!("redis at {at} is version {version}; the stock functions need redis ≥ 7 or valkey")));
+        return Err(unavailable(format!(
+            "redis at {at} is version {version}; the stock functions need redis ≥ 7 or valkey"
+        )));
     }
     let policy = field(&info, "maxmemory_policy");
     if policy != "noeviction" {
@@ -131,11 +185,17 @@ async fn check(node: &Node, options: &RedisOptions) -> Result<(), StockError> {
         )));
     }
     if options.durability == Durability::Durable {
-        let fsync: Vec<String> = ask(client, options.timeout, "CONFIG", vec!["GET", "appendfsync"])
-            .await
-            .and_then(Value::convert)
-            .map_err(failed)?;
-        if field(&info, "aof_enabled") != "1" || fsync.get(1).is_none_or(|fsync| fsync != "always") {
+        let fsync: Vec<String> = ask(
+            client,
+            options.timeout,
+            "CONFIG",
+            vec!["GET", "appendfsync"],
+        )
+        .await
+        .and_then(Value::convert)
+        .map_err(failed)?;
+        if field(&info, "aof_enabled") != "1" || fsync.get(1).is_none_or(|fsync| fsync != "always")
+        {
             return Err(unavailable(format!(
                 "redis at {at} does not sync its append-only file before it answers, as durability \"durable\" promises; run \
                  `CONFIG SET appendfsync always` and `CONFIG SET appendonly yes`"
@@ -146,13 +206,24 @@ async fn check(node: &Node, options: &RedisOptions) -> Result<(), StockError> {
 }
 
 /// Any command but a stock function.
-pub(super) async fn ask(client: &Client, timeout: Duration, command: &'static str, args: Vec<&str>) -> Result<Value, Error> {
+pub(super) async fn ask(
+    client: &Client,
+    timeout: Duration,
+    command: &'static str,
+    args: Vec<&str>,
+) -> Result<Value, Error> {
     let command = CustomCommand::new_static(command, ClusterHash::FirstKey, false);
-    client.with_options(&call::options(timeout)).custom(command, args).await
+    client
+        .with_options(&call::options(timeout))
+        .custom(command, args)
+        .await
 }
 
 fn field<'a>(info: &'a str, name: &str) -> &'a str {
-    info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap_or("").trim()
+    info.lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+        .unwrap_or("")
+        .trim()
 }
 
 pub(super) fn unavailable(why: String) -> StockError {
@@ -168,8 +239,14 @@ mod tests {
         let cases = [
             ("redis://h:1/2", "redis://h:1/2"),
             ("redis-cluster://a:1", "redis-cluster://a:1"),
-            ("redis-cluster://a:1,b:2,c:3", "redis-cluster://a:1?node=b:2&node=c:3"),
-            ("redis-cluster://u:p@a:1,b:2", "redis-cluster://u:p@a:1?node=b:2"),
+            (
+                "redis-cluster://a:1,b:2,c:3",
+                "redis-cluster://a:1?node=b:2&node=c:3",
+            ),
+            (
+                "redis-cluster://u:p@a:1,b:2",
+                "redis-cluster://u:p@a:1?node=b:2",
+            ),
         ];
         for (ours, theirs) in cases {
             assert_eq!(fred_url(ours).unwrap(), theirs);

@@ -4,7 +4,7 @@ use fred::types::Value;
 
 use crate::ids::SegmentId;
 
-/// Which keys there are, in the order in which `library.lua` takes them.
+/// Which keys there are, in the order in which `library/` takes them.
 const PARTS: [&str; 6] = ["meta", "buyers", "requests", "orders", "restocks", "stream"];
 
 /// The keys of one segment, ready to be sent.

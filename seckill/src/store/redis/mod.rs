@@ -1,6 +1,6 @@
 //! The stock store for many nodes: Redis ≥ 7, Redis Cluster or Valkey, one Lua function library.
 //!
-//! Every method is one `FCALL` of a function in `library.lua`, which decides and writes in one atomic step; this side only puts
+//! Every method is one `FCALL` of a function in `library/`, which decides and writes in one atomic step; this side only puts
 //! arguments into words (`codec.rs`), sends them to the primary of the segment's slot (`keys.rs`, `nodes.rs`, `call.rs`) and reads
 //! the answer. A connection that was lost comes back by itself; until then calls are answered with [`StockError::Unavailable`] at once.
 
@@ -20,8 +20,8 @@ use self::{
     nodes::Nodes,
 };
 use super::{
-    Confirm, Durability, Gate, Lookup, Position, Purchase, QueueDepth, QueueEntry, Release, SegmentSpec, Snapshot, StockError, StockStore,
-    StoredOrder, Verdict,
+    Confirm, Durability, Gate, Lookup, Position, Purchase, QueueDepth, QueueEntry, Release,
+    SegmentSpec, Snapshot, StockError, StockStore, StoredOrder, Verdict,
 };
 use crate::ids::{OrderId, SegmentId};
 
@@ -44,7 +44,12 @@ pub struct RedisOptions {
 
 impl Default for RedisOptions {
     fn default() -> Self {
-        Self { timeout: DEFAULT_TIMEOUT, durability: Durability::Fast, username: None, password: None }
+        Self {
+            timeout: DEFAULT_TIMEOUT,
+            durability: Durability::Fast,
+            username: None,
+            password: None,
+        }
     }
 }
 
@@ -59,9 +64,19 @@ impl RedisStore {
     /// settings of every primary, and loads the function library. Fails with [`StockError::Unavailable`] and the reason.
     pub async fn connect(url: &str, options: RedisOptions) -> Result<Self, StockError> {
         let config = connect::config(url, &options)?;
-        let (timeout, replicas) = (options.timeout, u32::from(options.durability == Durability::Replicated));
+        let (timeout, replicas) = (
+            options.timeout,
+            u32::from(options.durability == Durability::Replicated),
+        );
         let nodes = Nodes::connect(config, options).await?;
-        Ok(Self { caller: Caller { nodes, timeout, replicas }, touch_on_replay: replicas > 0 })
+        Ok(Self {
+            caller: Caller {
+                nodes,
+                timeout,
+                replicas,
+            },
+            touch_on_replay: replicas > 0,
+        })
     }
 
     /// Calls `function` for each piece of `items` that fits into one call.
@@ -78,7 +93,9 @@ impl RedisStore {
             match self.caller.call(function, segment, encode(batch)).await {
                 Ok(answer) => answers.extend(decode(&answer, batch)?),
                 // Earlier pieces were executed, so "nothing was executed" would be a lie about the whole.
-                Err(StockError::Unavailable(why)) if !answers.is_empty() => return Err(StockError::Unknown(why)),
+                Err(StockError::Unavailable(why)) if !answers.is_empty() => {
+                    return Err(StockError::Unknown(why));
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -89,7 +106,10 @@ impl RedisStore {
 #[async_trait]
 impl StockStore for RedisStore {
     async fn open(&self, spec: &SegmentSpec) -> Result<Snapshot, StockError> {
-        let answer = self.caller.call(Function::OPEN, &spec.id, codec::open_args(spec)?).await?;
+        let answer = self
+            .caller
+            .call(Function::OPEN, &spec.id, codec::open_args(spec)?)
+            .await?;
         codec::read_snapshot(&answer, &spec.id)
     }
 
@@ -100,36 +120,93 @@ impl StockStore for RedisStore {
         purchases: Vec<Purchase>,
     ) -> Result<Vec<Verdict>, StockError> {
         let encode = |batch: &[Purchase]| codec::buy_args(epoch, self.touch_on_replay, batch);
-        self.call_in_batches(Function::BUY, segment, &purchases, encode, codec::read_verdicts).await
+        self.call_in_batches(
+            Function::BUY,
+            segment,
+            &purchases,
+            encode,
+            codec::read_verdicts,
+        )
+        .await
     }
 
-    async fn release_many(&self, segment: &SegmentId, orders: &[OrderId]) -> Result<Vec<Release>, StockError> {
-        self.call_in_batches(Function::RELEASE, segment, orders, codec::order_args, codec::read_releases).await
+    async fn release_many(
+        &self,
+        segment: &SegmentId,
+        orders: &[OrderId],
+    ) -> Result<Vec<Release>, StockError> {
+        self.call_in_batches(
+            Function::RELEASE,
+            segment,
+            orders,
+            codec::order_args,
+            codec::read_releases,
+        )
+        .await
     }
 
-    async fn confirm_many(&self, segment: &SegmentId, orders: &[OrderId]) -> Result<Vec<Confirm>, StockError> {
-        self.call_in_batches(Function::CONFIRM, segment, orders, codec::order_args, codec::read_confirms).await
+    async fn confirm_many(
+        &self,
+        segment: &SegmentId,
+        orders: &[OrderId],
+    ) -> Result<Vec<Confirm>, StockError> {
+        self.call_in_batches(
+            Function::CONFIRM,
+            segment,
+            orders,
+            codec::order_args,
+            codec::read_confirms,
+        )
+        .await
     }
 
     async fn set_gate(&self, segment: &SegmentId, gate: Gate) -> Result<Snapshot, StockError> {
-        let answer = self.caller.call(Function::SET_GATE, segment, vec![codec::gate_arg(gate).into()]).await?;
+        let answer = self
+            .caller
+            .call(
+                Function::SET_GATE,
+                segment,
+                vec![codec::gate_arg(gate).into()],
+            )
+            .await?;
         codec::read_snapshot(&answer, segment)
     }
 
-    async fn restock(&self, segment: &SegmentId, restock_id: &str, units: u64) -> Result<Snapshot, StockError> {
-        let answer = self.caller.call(Function::RESTOCK, segment, codec::restock_args(restock_id, units)?).await?;
+    async fn restock(
+        &self,
+        segment: &SegmentId,
+        restock_id: &str,
+        units: u64,
+    ) -> Result<Snapshot, StockError> {
+        let answer = self
+            .caller
+            .call(
+                Function::RESTOCK,
+                segment,
+                codec::restock_args(restock_id, units)?,
+            )
+            .await?;
         codec::read_snapshot(&answer, segment)
     }
 
     async fn snapshot(&self, segment: &SegmentId) -> Result<Snapshot, StockError> {
-        let answer = self.caller.call(Function::SNAPSHOT, segment, Vec::new()).await?;
+        let answer = self
+            .caller
+            .call(Function::SNAPSHOT, segment, Vec::new())
+            .await?;
         codec::read_snapshot(&answer, segment)
     }
 
-    async fn find(&self, segment: &SegmentId, lookup: &Lookup) -> Result<Option<StoredOrder>, StockError> {
+    async fn find(
+        &self,
+        segment: &SegmentId,
+        lookup: &Lookup,
+    ) -> Result<Option<StoredOrder>, StockError> {
         let args = match lookup {
             Lookup::Order(order) => vec!["order".into(), order.to_string().into()],
-            Lookup::Request(buyer, request) => vec!["request".into(), format!("{buyer} {request}").into()],
+            Lookup::Request(buyer, request) => {
+                vec!["request".into(), format!("{buyer} {request}").into()]
+            }
         };
         codec::read_found(&self.caller.call(Function::FIND, segment, args).await?)
     }
@@ -144,7 +221,8 @@ impl StockStore for RedisStore {
         while orders.len() < max {
             let room = (max - orders.len()).min(MAX_BATCH);
             let args = vec![after.to_string().into(), room.to_string().into()];
-            let page = codec::read_accepted(&self.caller.call(Function::ACCEPTED, segment, args).await?)?;
+            let page =
+                codec::read_accepted(&self.caller.call(Function::ACCEPTED, segment, args).await?)?;
             let is_last = page.len() < room;
             orders.extend(page);
             match orders.last() {
@@ -168,20 +246,32 @@ impl StockStore for RedisStore {
         let args = vec![
             consumer.into(),
             max.min(MAX_BATCH).to_string().into(),
-            reclaim_after.as_millis().min(i64::MAX as u128).to_string().into(),
+            reclaim_after
+                .as_millis()
+                .min(i64::MAX as u128)
+                .to_string()
+                .into(),
         ];
         codec::read_entries(&self.caller.call(Function::PULL, segment, args).await?)
     }
 
     async fn ack(&self, segment: &SegmentId, positions: &[Position]) -> Result<(), StockError> {
         for batch in positions.chunks(MAX_BATCH) {
-            let args = batch.iter().map(|position| position.to_string().into()).collect();
+            let args = batch
+                .iter()
+                .map(|position| position.to_string().into())
+                .collect();
             self.caller.call(Function::ACK, segment, args).await?;
         }
         Ok(())
     }
 
     async fn depth(&self, segment: &SegmentId) -> Result<QueueDepth, StockError> {
-        codec::read_depth(&self.caller.call(Function::DEPTH, segment, Vec::new()).await?)
+        codec::read_depth(
+            &self
+                .caller
+                .call(Function::DEPTH, segment, Vec::new())
+                .await?,
+        )
     }
 }

@@ -40,7 +40,11 @@ pub(super) struct Node {
 
 impl Node {
     pub(super) fn new(server: Server, client: Client, connection: ConnectHandle) -> Self {
-        Self { server, client, connection }
+        Self {
+            server,
+            client,
+            connection,
+        }
     }
 }
 
@@ -95,9 +99,17 @@ impl Nodes {
                 ranges
             }
             config_of_one => {
-                let server = config_of_one.hosts().into_iter().next().expect("a single server has an address");
+                let server = config_of_one
+                    .hosts()
+                    .into_iter()
+                    .next()
+                    .expect("a single server has an address");
                 let node = Arc::new(connect::prepare(&config, &options, server).await?);
-                vec![Range { first: 0, last: SLOTS - 1, node }]
+                vec![Range {
+                    first: 0,
+                    last: SLOTS - 1,
+                    node,
+                }]
             }
         };
         Ok(Self {
@@ -112,7 +124,9 @@ impl Nodes {
     /// Who has a slot now; `None` while no reachable primary does.
     pub(super) fn of(&self, slot: u16) -> Option<Arc<Node>> {
         let map = self.map.load();
-        map.iter().find(|range| (range.first..=range.last).contains(&slot)).map(|range| Arc::clone(&range.node))
+        map.iter()
+            .find(|range| (range.first..=range.last).contains(&slot))
+            .map(|range| Arc::clone(&range.node))
     }
 
     /// Looks again who has which slots, after a node said that it has them no longer.
@@ -142,8 +156,15 @@ impl Nodes {
 
     async fn look(&self) {
         let old = self.map.load_full();
-        let mut found = Err(Error::new(fred::error::ErrorKind::Cluster, "no primary answers"));
-        for node in old.iter().map(|range| &range.node).filter(|node| node.client.is_connected()) {
+        let mut found = Err(Error::new(
+            fred::error::ErrorKind::Cluster,
+            "no primary answers",
+        ));
+        for node in old
+            .iter()
+            .map(|range| &range.node)
+            .filter(|node| node.client.is_connected())
+        {
             found = ask_for_slots(node, self.options.timeout).await;
             if found.is_ok() {
                 break;
@@ -181,39 +202,69 @@ impl Nodes {
 }
 
 fn find(ranges: &[Range], server: &Server) -> Option<Arc<Node>> {
-    ranges.iter().find(|range| range.node.server == *server).map(|range| Arc::clone(&range.node))
+    ranges
+        .iter()
+        .find(|range| range.node.server == *server)
+        .map(|range| Arc::clone(&range.node))
 }
 
 type Slots = Vec<(u16, u16, Server)>;
 
-async fn look_from_seed(config: &Config, options: &RedisOptions, seed: &Server) -> Result<Slots, StockError> {
+async fn look_from_seed(
+    config: &Config,
+    options: &RedisOptions,
+    seed: &Server,
+) -> Result<Slots, StockError> {
     let node = connect::open(config, options, seed.clone()).await?;
     let at = &node.server;
     let slots = ask_for_slots(&node, options.timeout)
         .await
-        .map_err(|error| unavailable(format!("cannot read the cluster's slots from {at}: {error}")))?;
-    let covered: usize = slots.iter().map(|(first, last, _)| usize::from(last - first) + 1).sum();
+        .map_err(|error| {
+            unavailable(format!(
+                "cannot read the cluster's slots from {at}: {error}"
+            ))
+        })?;
+    let covered: usize = slots
+        .iter()
+        .map(|(first, last, _)| usize::from(last - first) + 1)
+        .sum();
     if covered < usize::from(SLOTS) {
-        return Err(unavailable(format!("the cluster that {at} belongs to serves only {covered} of {SLOTS} slots")));
+        return Err(unavailable(format!(
+            "the cluster that {at} belongs to serves only {covered} of {SLOTS} slots"
+        )));
     }
     Ok(slots)
 }
 
 async fn ask_for_slots(node: &Node, timeout: Duration) -> Result<Slots, Error> {
     let answer = ask(&node.client, timeout, "CLUSTER", vec!["SLOTS"]).await?;
-    read_slots(&answer, &node.server.host)
-        .ok_or_else(|| Error::new(fred::error::ErrorKind::Protocol, format!("unreadable CLUSTER SLOTS: {answer:?}")))
+    read_slots(&answer, &node.server.host).ok_or_else(|| {
+        Error::new(
+            fred::error::ErrorKind::Protocol,
+            format!("unreadable CLUSTER SLOTS: {answer:?}"),
+        )
+    })
 }
 
 /// `[[first, last, [host, port, …], replicas…], …]`; a node that does not know its own address is where it was asked.
 fn read_slots(answer: &Value, asked_host: &str) -> Option<Slots> {
-    let Value::Array(ranges) = answer else { return None };
+    let Value::Array(ranges) = answer else {
+        return None;
+    };
     ranges
         .iter()
         .map(|range| {
-            let Value::Array(range) = range else { return None };
-            let [first, last, Value::Array(primary), ..] = range.as_slice() else { return None };
-            let host = primary.first()?.as_string().filter(|host| !host.is_empty()).unwrap_or_else(|| asked_host.to_owned());
+            let Value::Array(range) = range else {
+                return None;
+            };
+            let [first, last, Value::Array(primary), ..] = range.as_slice() else {
+                return None;
+            };
+            let host = primary
+                .first()?
+                .as_string()
+                .filter(|host| !host.is_empty())
+                .unwrap_or_else(|| asked_host.to_owned());
             let first: u16 = first.as_u64()?.try_into().ok()?;
             let last: u16 = last.as_u64()?.try_into().ok()?;
             let port: u16 = primary.get(1)?.as_u64()?.try_into().ok()?;
@@ -232,10 +283,21 @@ mod tests {
 
     #[test]
     fn a_cluster_map_is_read_and_a_broken_one_is_not() {
-        let range = |first: i64, last: i64, primary: Value| Value::Array(vec![first.into(), last.into(), primary]);
-        let good = Value::Array(vec![range(0, 9, primary("h".into(), 1)), range(10, 16_383, primary(Value::Null, 2))]);
+        let range = |first: i64, last: i64, primary: Value| {
+            Value::Array(vec![first.into(), last.into(), primary])
+        };
+        let good = Value::Array(vec![
+            range(0, 9, primary("h".into(), 1)),
+            range(10, 16_383, primary(Value::Null, 2)),
+        ]);
         let slots = read_slots(&good, "asked").unwrap();
-        assert_eq!(slots, [(0, 9, Server::new("h", 1)), (10, 16_383, Server::new("asked", 2))]);
+        assert_eq!(
+            slots,
+            [
+                (0, 9, Server::new("h", 1)),
+                (10, 16_383, Server::new("asked", 2))
+            ]
+        );
         for bad in [
             Value::Null,
             Value::Array(vec![Value::Null]),

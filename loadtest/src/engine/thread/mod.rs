@@ -3,6 +3,8 @@
 //! `pump` moves what is due from the schedule to the queue and wakes workers. The pacer calls it when its timer fires, and
 //! every worker calls it between two requests, so a busy thread needs no timer at all. A job is never handed out early.
 
+mod follow;
+
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -13,7 +15,6 @@ use http::Request;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::answer::Answer;
 use super::line::{H2Shared, Wires};
 use super::request::{Body, Parts};
 use super::target::Target;
@@ -30,20 +31,16 @@ use crate::scenario::{Protocol, Scenario};
 const SLOT_NS: u64 = 200_000;
 /// The pacer looks at least this often whether the run was stopped.
 const LONGEST_NAP_NS: u64 = 50_000_000;
-/// First pause before asking again about an unknown purchase; doubled up to sixteen times it.
-const POLL_PAUSE_NS: u64 = 100_000_000;
-/// Together about half a minute of asking.
-const MAX_POLLS: u8 = 22;
-/// First pause before a payment is tried again; doubled each time.
-const PAY_PAUSE_NS: u64 = 200_000_000;
-const MAX_PAY_TRIES: u8 = 5;
 /// After the last job was due, a send still counts as in time for this long (the length of a slot, and a wake-up).
 const IN_TIME_GRACE_NS: u64 = 10_000_000;
 
 /// What a thread tells the run.
 pub(super) enum Message {
     /// Connections stand (or not: then why).
-    Ready { opened: usize, error: Option<String> },
+    Ready {
+        opened: usize,
+        error: Option<String>,
+    },
     /// An interval is over.
     Interval { index: u64, interval: Box<Interval> },
     /// The thread is done.
@@ -80,8 +77,8 @@ pub(super) struct Local {
     end_ns: u64,
     schedule: RefCell<Schedule>,
     next_due: Cell<u64>,
-    /// Jobs handed over and not yet taken by a worker, with the instant of the hand-over.
-    queue: RefCell<VecDeque<(Job, u64)>>,
+    /// Jobs handed over and not yet taken by a worker.
+    queue: RefCell<VecDeque<Handed>>,
     in_flight: Cell<usize>,
     max_in_flight: usize,
     /// Idle workers, the last to become idle on top: at low rates few connections carry all.
@@ -93,6 +90,14 @@ pub(super) struct Local {
     pacer: Notify,
     pacer_wakes_at: Cell<u64>,
     stopping: Cell<bool>,
+}
+
+/// A job on its way to a worker.
+pub(super) struct Handed {
+    pub job: Job,
+    at_ns: u64,
+    /// A worker was free for it: if it is taken late, the generator is late, not the server.
+    worker_was_free: bool,
 }
 
 /// The whole life of a generator thread.
@@ -220,8 +225,12 @@ impl Local {
         let mut schedule = self.schedule.borrow_mut();
         let mut recorder = self.recorder.borrow_mut();
         let mut queue = self.queue.borrow_mut();
+        let mut parked = self.parked.borrow_mut();
+        let mut wakers = self.wakers.borrow_mut();
+        // Jobs still in the queue belong to workers that are busy or already woken: only fresh ones need another.
+        let mut fresh = 0;
+        let free_workers = parked.len() + self.max_workers.saturating_sub(wakers.len());
         while let Some(job) = schedule.pop_due(now_ns) {
-            recorder.handed_over(now_ns - job.planned_ns);
             if matches!(job.kind, Kind::Pay | Kind::Poll) {
                 recorder.counts.follow_ups += 1;
             } else {
@@ -229,27 +238,31 @@ impl Local {
                 recorder.interval.planned += 1;
             }
             if self.in_flight.get() >= self.max_in_flight {
+                recorder.taken(now_ns - job.planned_ns);
                 recorder.ended(Outcome::Shed, job.planned_ns, now_ns, now_ns);
             } else {
                 self.in_flight.set(self.in_flight.get() + 1);
-                queue.push_back((job, now_ns));
+                let worker_was_free = fresh < free_workers;
+                fresh += 1;
+                queue.push_back(Handed {
+                    job,
+                    at_ns: now_ns,
+                    worker_was_free,
+                });
             }
         }
         self.next_due
             .set(schedule.next_due_ns().unwrap_or(u64::MAX));
 
-        let mut waiting = queue.len();
-        let mut parked = self.parked.borrow_mut();
-        let mut wakers = self.wakers.borrow_mut();
-        while waiting > 0
+        while fresh > 0
             && let Some(id) = parked.pop()
         {
             if let Some(waker) = wakers[id].take() {
                 waker.wake();
             }
-            waiting -= 1;
+            fresh -= 1;
         }
-        let more = waiting.min(self.max_workers - wakers.len().min(self.max_workers));
+        let more = fresh.min(self.max_workers - wakers.len().min(self.max_workers));
         drop((parked, wakers));
         for _ in 0..more {
             let id = self.wakers.borrow().len();
@@ -258,7 +271,7 @@ impl Local {
     }
 
     /// The next job for a worker; parks the worker if there is none.
-    pub(super) fn poll_job(&self, id: usize, cx: &mut Context<'_>) -> Poll<(Job, u64)> {
+    pub(super) fn poll_job(&self, id: usize, cx: &mut Context<'_>) -> Poll<Handed> {
         let mut wakers = self.wakers.borrow_mut();
         if let Some(job) = self.queue.borrow_mut().pop_front() {
             // Woken by its connection, not by `pump`: it must not be woken for a job while it is busy.
@@ -274,15 +287,19 @@ impl Local {
         Poll::Pending
     }
 
-    /// A worker took a job: notes it in the history. `None` if it waited so long that it is shed instead.
-    pub(super) fn begin(&self, job: &Job, handed_ns: u64, now_ns: u64) -> Option<()> {
-        if now_ns - job.planned_ns > self.timeout.as_nanos() as u64 {
-            return None;
-        }
+    /// A worker took a job: notes it in the history. `false` if it waited so long that it is shed instead.
+    pub(super) fn begin(&self, handed: &Handed, now_ns: u64) -> bool {
+        let job = &handed.job;
         let mut recorder = self.recorder.borrow_mut();
-        recorder
-            .connection_wait
-            .saturating_record(crate::record::micros(now_ns - handed_ns));
+        if handed.worker_was_free {
+            recorder.taken(now_ns - job.planned_ns);
+        } else {
+            recorder.taken(handed.at_ns - job.planned_ns);
+            recorder.waited(now_ns - handed.at_ns);
+        }
+        if now_ns - job.planned_ns > self.timeout.as_nanos() as u64 {
+            return false;
+        }
         let mut history = self.history.borrow_mut();
         match job.kind {
             Kind::Buy => history.note_sent(job.number, false),
@@ -291,12 +308,10 @@ impl Local {
             Kind::Poll => recorder.counts.polls += 1,
             Kind::Page => {}
         }
-        if !matches!(job.kind, Kind::Pay | Kind::Poll)
-            && now_ns <= self.end_ns + IN_TIME_GRACE_NS
-        {
+        if !matches!(job.kind, Kind::Pay | Kind::Poll) && now_ns <= self.end_ns + IN_TIME_GRACE_NS {
             recorder.counts.sent_in_time += 1;
         }
-        Some(())
+        true
     }
 
     /// The request of a job, counted as sent. `again` if its connection closed under the copy before.
@@ -327,92 +342,6 @@ impl Local {
         }
     }
 
-    /// A job ended: measures it, remembers it, and plans what follows from it.
-    pub(super) fn finish(&self, job: Job, sent_ns: u64, done_ns: u64, answer: Answer) {
-        if job.kind != Kind::Poll {
-            self.recorder.borrow_mut().ended(
-                answer.outcome,
-                job.planned_ns,
-                sent_ns,
-                done_ns,
-            );
-        }
-        match job.kind {
-            Kind::Page => {}
-            Kind::Buy | Kind::BuyAgain => self.finish_purchase(job, done_ns, &answer),
-            Kind::Poll => self.finish_poll(job, done_ns, &answer),
-            Kind::Pay => self.finish_payment(job, done_ns, &answer),
-        }
-        self.in_flight.set(self.in_flight.get() - 1);
-        if self.in_flight.get() == 0 && self.next_due.get() == u64::MAX {
-            self.pacer.notify_one();
-        }
-    }
-
-    fn finish_purchase(&self, job: Job, done_ns: u64, answer: &Answer) {
-        let first = self.history.borrow().orders_of(job.number).is_empty();
-        let order = answer.order.as_deref();
-        self.history
-            .borrow_mut()
-            .note_purchase(job.number, answer.outcome, order);
-        if answer.outcome == Outcome::Unknown {
-            self.follow(job, Kind::Poll, 0, done_ns + POLL_PAUSE_NS);
-        }
-        if order.is_some() && first && self.ids.pays(job.number) {
-            let delay = self.ids.pay_delay_ns(job.number);
-            self.follow(job, Kind::Pay, 0, done_ns + delay);
-        }
-    }
-
-    fn finish_poll(&self, job: Job, done_ns: u64, answer: &Answer) {
-        if answer.order.is_some() {
-            self.recorder.borrow_mut().counts.polls_settled += 1;
-            self.finish_purchase(job, done_ns, answer);
-            return;
-        }
-        let is_final = matches!(
-            answer.outcome,
-            Outcome::SoldOut | Outcome::BuyerLimit | Outcome::Ended | Outcome::ClientError
-        );
-        if is_final {
-            // The purchase stays ambiguous in the history: "no such order" now is not a refusal of the request then.
-            self.recorder.borrow_mut().counts.polls_settled += 1;
-        } else if job.attempt < MAX_POLLS {
-            let pause = POLL_PAUSE_NS << job.attempt.min(4);
-            self.follow(job, Kind::Poll, job.attempt + 1, done_ns + pause);
-        }
-    }
-
-    fn finish_payment(&self, job: Job, done_ns: u64, answer: &Answer) {
-        self.history
-            .borrow_mut()
-            .note_pay(job.number, answer.outcome);
-        let again = answer.try_later || answer.outcome == Outcome::Timeout;
-        if again && job.attempt + 1 < MAX_PAY_TRIES {
-            self.recorder.borrow_mut().counts.pay_retries += 1;
-            let pause = PAY_PAUSE_NS << job.attempt;
-            self.follow(job, Kind::Pay, job.attempt + 1, done_ns + pause);
-        }
-    }
-
-    fn follow(&self, job: Job, kind: Kind, attempt: u8, planned_ns: u64) {
-        if self.stopping.get() {
-            return;
-        }
-        self.schedule.borrow_mut().push(Job {
-            planned_ns,
-            kind,
-            number: job.number,
-            attempt,
-        });
-        if planned_ns < self.next_due.get() {
-            self.next_due.set(planned_ns);
-            if planned_ns < self.pacer_wakes_at.get() {
-                self.pacer.notify_one();
-            }
-        }
-    }
-
     /// Hands over jobs when they are due, until none is left and every answer is in.
     async fn pace(self: &Rc<Self>, stop: &mut watch::Receiver<bool>) -> anyhow::Result<()> {
         let mut timer = Timer::new()?;
@@ -439,7 +368,9 @@ impl Local {
     }
 
     fn has_started(&self) -> bool {
-        self.start.get().is_some_and(|start| Instant::now() >= start)
+        self.start
+            .get()
+            .is_some_and(|start| Instant::now() >= start)
     }
 
     fn ns_before_start(&self) -> u64 {

@@ -1,25 +1,20 @@
 //! Parameters of each endpoint, from form to types. Everything that is wrong with a request by itself is found here, before any work.
 
+mod fields;
+
 use std::collections::BTreeMap;
 
+use self::fields::{
+    MAX_DESCRIPTION, MAX_DESCRIPTOR, MAX_EMAIL, amount, card_only, created, currency,
+    ignore_presentation, metadata, payment_method, refuse_card_data,
+};
 use crate::{
     config::Config,
     error::PaymentError,
-    form::{Form, bracketed, echo},
+    form::{Form, echo},
     intent::{Details, IntentId},
-    money::{Currency, Money, MoneyError},
+    money::Money,
 };
-
-/// Stripe's limits on metadata.
-const MAX_METADATA: usize = 50;
-const MAX_METADATA_KEY: usize = 40;
-const MAX_METADATA_VALUE: usize = 500;
-
-const MAX_DESCRIPTION: usize = 1_000;
-const MAX_EMAIL: usize = 512;
-const MAX_DESCRIPTOR: usize = 22;
-const MAX_URL: usize = 5_000;
-const MAX_TOKEN: usize = 255;
 
 const DEFAULT_LIMIT: i64 = 10;
 const MAX_LIMIT: i64 = 100;
@@ -68,10 +63,7 @@ impl Create {
         refuse_card_data(&form)?;
         ignore_presentation(&mut form)?;
         let currency = currency(&mut form, &config.currencies)?;
-        let amount = form
-            .take_integer("amount")?
-            .ok_or_else(|| missing("amount"))?;
-        let amount = Money::from_wire(amount, currency).map_err(bad_amount)?;
+        let amount = amount(&mut form, currency)?;
         let metadata = metadata(&mut form)?;
         card_only(&mut form)?;
         let create = Self {
@@ -177,176 +169,6 @@ pub(crate) fn nothing_but_expand(mut form: Form) -> Result<(), PaymentError> {
     form.finish()
 }
 
-/// `created=…` or `created[gt|gte|lt|lte]=…`, as one closed range of seconds.
-fn created(form: &mut Form) -> Result<(i64, i64), PaymentError> {
-    let exact = form.take_integer("created")?;
-    let mut range = exact.map_or((0, i64::MAX / 1000 - 1), |at| (at, at));
-    for (key, bound) in [
-        ("created[gt]", Bound::After),
-        ("created[gte]", Bound::From),
-        ("created[lt]", Bound::Before),
-        ("created[lte]", Bound::UpTo),
-    ] {
-        let Some(at) = form.take_integer(key)? else {
-            continue;
-        };
-        match bound {
-            Bound::After => range.0 = range.0.max(at.saturating_add(1)),
-            Bound::From => range.0 = range.0.max(at),
-            Bound::Before => range.1 = range.1.min(at.saturating_sub(1)),
-            Bound::UpTo => range.1 = range.1.min(at),
-        }
-    }
-    Ok(range)
-}
-
-enum Bound {
-    After,
-    From,
-    Before,
-    UpTo,
-}
-
-fn missing(param: &'static str) -> PaymentError {
-    let message = format!("Missing required param: {param}.");
-    PaymentError::param(Some("parameter_missing"), param, message)
-}
-
-fn bad_amount(error: MoneyError) -> PaymentError {
-    let (code, message) = match error {
-        MoneyError::TooSmall | MoneyError::Negative => (
-            "parameter_invalid_integer",
-            "This value must be greater than or equal to 1.".to_owned(),
-        ),
-        MoneyError::TooLarge => (
-            "amount_too_large",
-            "Amount must be no more than 99999999.".to_owned(),
-        ),
-        MoneyError::NotMultiple { of } => (
-            "parameter_invalid_integer",
-            format!("Amounts of this currency must be multiples of {of}."),
-        ),
-        MoneyError::CurrencyMismatch => ("parameter_invalid_integer", error.to_string()),
-    };
-    PaymentError::param(Some(code), "amount", message)
-}
-
-fn currency(form: &mut Form, accepted: &[Currency]) -> Result<Currency, PaymentError> {
-    let code = form.take("currency").ok_or_else(|| missing("currency"))?;
-    Currency::from_code(&code)
-        .filter(|currency| accepted.contains(currency))
-        .ok_or_else(|| {
-            let list = accepted
-                .iter()
-                .map(|currency| currency.code())
-                .collect::<Vec<_>>()
-                .join(", ");
-            let message = format!(
-                "Invalid currency: {}. This server accepts: {list}",
-                echo(&code).to_lowercase()
-            );
-            PaymentError::param(Some("currency_not_supported"), "currency", message)
-        })
-}
-
-fn metadata(form: &mut Form) -> Result<BTreeMap<String, String>, PaymentError> {
-    let bad = |message: String| {
-        Err(PaymentError::param(
-            Some("parameter_invalid"),
-            "metadata",
-            message,
-        ))
-    };
-    let mut metadata = BTreeMap::new();
-    for (rest, value) in form.take_all("metadata") {
-        // `metadata=` clears it, `metadata[k]=` leaves k out.
-        if value.is_empty() {
-            continue;
-        }
-        let Some(key) = bracketed(&rest).filter(|key| !key.is_empty()) else {
-            return bad("Invalid metadata: must be a hash of strings".into());
-        };
-        if key.chars().count() > MAX_METADATA_KEY {
-            return bad(format!(
-                "Metadata keys can have up to {MAX_METADATA_KEY} characters"
-            ));
-        }
-        if value.chars().count() > MAX_METADATA_VALUE {
-            return bad(format!(
-                "Metadata values can have up to {MAX_METADATA_VALUE} characters"
-            ));
-        }
-        metadata.insert(key.to_owned(), value);
-    }
-    if metadata.len() > MAX_METADATA {
-        return bad(format!("Metadata can have up to {MAX_METADATA} keys"));
-    }
-    Ok(metadata)
-}
-
-/// A token, by its look; whether a channel takes it is asked later.
-fn payment_method(form: &mut Form) -> Result<Option<String>, PaymentError> {
-    let Some(token) = form.take_text("payment_method", MAX_TOKEN)? else {
-        return Ok(None);
-    };
-    if token.starts_with("pm_") {
-        return Ok(Some(token));
-    }
-    // Whatever it is, it may be a card number, so it is not repeated.
-    let message =
-        "Invalid payment_method: must be the id of a payment method, such as pm_card_visa";
-    Err(PaymentError::param(
-        Some("resource_missing"),
-        "payment_method",
-        message,
-    ))
-}
-
-/// What selects payment methods may only select cards.
-fn card_only(form: &mut Form) -> Result<(), PaymentError> {
-    for (_, name) in form.take_all("payment_method_types") {
-        if name != "card" {
-            return Err(PaymentError::param(
-                Some("payment_intent_invalid_parameter"),
-                "payment_method_types",
-                "The payment method types accepted here are: card",
-            ));
-        }
-    }
-    form.take_all("automatic_payment_methods");
-    Ok(())
-}
-
-/// Accepted for the clients that always send them; none of them changes what a server-side confirmation does.
-fn ignore_presentation(form: &mut Form) -> Result<(), PaymentError> {
-    form.take_all("expand");
-    form.take("client_secret");
-    form.take_text("return_url", MAX_URL)?;
-    form.take_bool("error_on_requires_action")?;
-    form.take_bool("use_stripe_sdk")?;
-    form.take_choice("off_session", &["true", "false", "one_off", "recurring"])?;
-    Ok(())
-}
-
-/// Card numbers never come in: neither stored nor logged nor repeated. The shop's page gets a token for them elsewhere.
-fn refuse_card_data(form: &Form) -> Result<(), PaymentError> {
-    let raw = form.sorted().map(|(key, _)| key).find(|key| {
-        let is_method = ["payment_method_data", "card", "source"]
-            .iter()
-            .any(|name| {
-                key.strip_prefix(name)
-                    .is_some_and(|r| r.is_empty() || r.starts_with('['))
-            });
-        is_method && !key.starts_with("payment_method_data[type]")
-    });
-    let Some(key) = raw else { return Ok(()) };
-    Err(PaymentError::param(
-        Some("raw_card_data_refused"),
-        echo(key),
-        "Sending card data directly to this API is not accepted. Use a token instead: pass the id of a payment method as payment_method, such as pm_card_visa.",
-    ))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -361,9 +183,7 @@ mod tests {
 
     fn why(body: &str) -> (String, String) {
         match create(body).unwrap_err() {
-            PaymentError::Param { param, code, .. } => {
-                (param, code.unwrap_or_default().to_owned())
-            }
+            PaymentError::Param { param, code, .. } => (param, code.unwrap_or_default().to_owned()),
             other => panic!("{other}"),
         }
     }

@@ -5,102 +5,12 @@ use std::collections::{HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::ledger::{LedgerRow, OrderStatus, SaleReport};
 use crate::history::History;
 use crate::plan::Identities;
 
 /// Examples named in a finding.
 const EXAMPLES: usize = 5;
-
-/// One row of the order ledger.
-#[derive(Clone, Debug, Deserialize)]
-pub struct LedgerRow {
-    /// Order id.
-    pub id: String,
-    /// What was bought.
-    pub sku: String,
-    /// Who bought.
-    pub buyer: String,
-    /// Units.
-    pub quantity: u64,
-    /// Where the order stands.
-    pub status: OrderStatus,
-    /// The request that made it.
-    pub request_id: Option<String>,
-}
-
-/// Where an order stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum OrderStatus {
-    /// Holds units, not paid.
-    Reserved,
-    /// Holds units, being paid.
-    Paying,
-    /// Sold.
-    Paid,
-    /// Units returned.
-    Released,
-    /// Never held units in the ledger.
-    Refused,
-}
-
-impl OrderStatus {
-    /// Whether the order holds units.
-    pub fn is_live(self) -> bool {
-        !matches!(self, OrderStatus::Released | OrderStatus::Refused)
-    }
-}
-
-/// The sale's own account (`/admin/v1/sales/{sale}/report`).
-#[derive(Clone, Debug, Default, Deserialize)]
-pub struct SaleReport {
-    /// Per sku.
-    pub skus: Vec<SkuReport>,
-    /// Orders the store accepted.
-    pub accepted: u64,
-    /// Orders inserted into the ledger, ever.
-    pub settled: u64,
-    /// Orders paid.
-    pub paid: u64,
-    /// Orders whose units were returned.
-    pub returned: u64,
-    /// Orders the settlement refused.
-    #[serde(default)]
-    pub refused: u64,
-    /// Orders set aside.
-    #[serde(default)]
-    pub dead_letters: u64,
-    /// Orders waiting for settlement.
-    #[serde(default)]
-    pub queue_depth: u64,
-}
-
-/// One sku of the account, in units.
-#[derive(Clone, Debug, Default, Deserialize)]
-pub struct SkuReport {
-    /// Which.
-    pub sku: String,
-    /// At the start.
-    pub stock: u64,
-    /// Added later.
-    #[serde(default)]
-    pub restocked: u64,
-    /// Free.
-    pub available: u64,
-    /// Held by unpaid orders.
-    pub reserved: u64,
-    /// Held by paid orders.
-    pub sold: u64,
-}
-
-impl SaleReport {
-    /// Orders neither in the ledger nor set aside. Whether refused orders count as settled is the ledger's choice, so they
-    /// are not missed either way.
-    pub fn unsettled(&self) -> u64 {
-        self.accepted
-            .saturating_sub(self.settled + self.refused + self.dead_letters)
-    }
-}
 
 /// What the judge must know besides.
 #[derive(Clone, Debug)]
@@ -152,7 +62,13 @@ pub struct Judged {
 impl Judged {
     /// Whether everything found could be a row on its way, so that a second look is fair.
     pub fn may_be_in_passing(&self) -> bool {
-        let passing = ["lost", "paid_mismatch", "stock_sum", "unsettled", "unreturned"];
+        let passing = [
+            "lost",
+            "paid_mismatch",
+            "stock_sum",
+            "unsettled",
+            "unreturned",
+        ];
         !self.findings.is_empty()
             && self
                 .findings
@@ -274,7 +190,10 @@ fn duplicated(books: &Books<'_>, judged: &mut Judged) {
         "duplicated",
         "INV-ORDER-1",
         judged.duplicated,
-        examples("request ids with more than one order", guilty.iter().map(|p| books.ids.request_id(*p))),
+        examples(
+            "request ids with more than one order",
+            guilty.iter().map(|p| books.ids.request_id(*p)),
+        ),
     );
 
     let wrong: Vec<&str> = books
@@ -282,7 +201,10 @@ fn duplicated(books: &Books<'_>, judged: &mut Judged) {
         .acknowledged()
         .flat_map(|(purchase, orders)| orders.iter().map(move |order| (purchase, &**order)))
         .filter(|(purchase, order)| {
-            let request_id = books.by_id.get(order).and_then(|row| row.request_id.as_deref());
+            let request_id = books
+                .by_id
+                .get(order)
+                .and_then(|row| row.request_id.as_deref());
             request_id.is_some_and(|id| books.ids.purchase_of(id) != Some(*purchase))
         })
         .map(|(_, order)| order)
@@ -292,7 +214,10 @@ fn duplicated(books: &Books<'_>, judged: &mut Judged) {
         "misattributed",
         "INV-ORDER-1",
         judged.misattributed,
-        examples("orders answered to one request and recorded for another", wrong.iter()),
+        examples(
+            "orders answered to one request and recorded for another",
+            wrong.iter(),
+        ),
     );
 }
 
@@ -329,7 +254,10 @@ fn phantom(books: &Books<'_>, judged: &mut Judged) {
         "phantom",
         "INV-ORDER-2",
         judged.phantom,
-        examples("ledger orders of requests that were refused or never sent", phantoms.iter()),
+        examples(
+            "ledger orders of requests that were refused or never sent",
+            phantoms.iter(),
+        ),
     );
 }
 
@@ -339,10 +267,16 @@ fn paid_mismatch(books: &Books<'_>, judged: &mut Judged) {
     for (purchase, row) in &books.ours {
         let is_paid = row.status == OrderStatus::Paid;
         if books.history.is_paid(*purchase) && !is_paid {
-            wrong.push(format!("{} paid by the client, {:?} in the ledger", row.id, row.status));
+            wrong.push(format!(
+                "{} paid by the client, {:?} in the ledger",
+                row.id, row.status
+            ));
         }
         if is_paid && !books.history.may_be_paid(*purchase) {
-            wrong.push(format!("{} paid in the ledger, never by the client", row.id));
+            wrong.push(format!(
+                "{} paid in the ledger, never by the client",
+                row.id
+            ));
         }
     }
     judged.paid_mismatch = wrong.len() as u64;
@@ -366,8 +300,15 @@ fn over_limit(books: &Books<'_>, rules: &Rules, judged: &mut Judged) {
     let mut over: Vec<(&str, u64)> = held.into_iter().filter(|(_, n)| *n > limit).collect();
     over.sort_unstable();
     judged.over_limit = over.len() as u64;
-    let named = over.iter().map(|(buyer, n)| format!("{buyer} holds {n} of {limit}"));
-    judged.find("over_limit", "INV-BUYER-1", judged.over_limit, examples("buyers", named));
+    let named = over
+        .iter()
+        .map(|(buyer, n)| format!("{buyer} holds {n} of {limit}"));
+    judged.find(
+        "over_limit",
+        "INV-BUYER-1",
+        judged.over_limit,
+        examples("buyers", named),
+    );
 }
 
 /// INV-STOCK-2 and the settlement: the sale's own account adds up and is finished.
@@ -383,7 +324,12 @@ fn account(report: &SaleReport, rules: &Rules, judged: &mut Judged) {
             )
         })
         .collect();
-    judged.find("stock_sum", "INV-STOCK-2", wrong.len() as u64, examples("skus", wrong.iter()));
+    judged.find(
+        "stock_sum",
+        "INV-STOCK-2",
+        wrong.len() as u64,
+        examples("skus", wrong.iter()),
+    );
 
     let unsettled = report.unsettled().max(report.queue_depth);
     judged.find(
@@ -392,7 +338,11 @@ fn account(report: &SaleReport, rules: &Rules, judged: &mut Judged) {
         unsettled,
         format!(
             "{} accepted, {} settled, {} refused, {} set aside, {} still queued",
-            report.accepted, report.settled, report.refused, report.dead_letters, report.queue_depth
+            report.accepted,
+            report.settled,
+            report.refused,
+            report.dead_letters,
+            report.queue_depth
         ),
     );
     if rules.expect_returns {

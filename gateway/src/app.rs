@@ -1,0 +1,363 @@
+//! Builds every long-lived part of the gateway once, in the order in which they need each other, and binds the sockets.
+//!
+//! [`App::try_new`] does all that can fail, so that a wrong configuration or a taken port ends the program before it serves anything.
+//! [`App::run`] serves until its shutdown future is ready, drains, and returns. The cores' runtimes live until the [`App`] is
+//! dropped, because connections that handlers opened on them (SQL, Redis) may still be in use elsewhere.
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+    sync::Arc,
+};
+
+use metrics::gauge;
+use metrics_exporter_prometheus::PrometheusHandle;
+use rustls::{ServerConfig, pki_types::CertificateDer};
+use socket2::{Domain, Protocol, Socket as RawSocket, Type};
+use tokio::{
+    runtime::Handle,
+    sync::{oneshot, watch},
+    task::JoinSet,
+    time::{self, Instant},
+};
+use tracing::{info, warn};
+
+use crate::{
+    access_log::AccessLog,
+    admin::{self, Readiness, ReadyCheck},
+    config::{self, Config, Role},
+    core::{self, CoreThread, Phase, Shared, Socket},
+    metrics::{self as meters, LimitMeters},
+    stack::limits::Bucket,
+    tls::{self, Certificate, CertificateError},
+    upstream,
+};
+
+/// Connections the kernel keeps until they are accepted: a peak's first second.
+const BACKLOG: i32 = 4096;
+
+/// The parts that other crates bring.
+#[derive(Default)]
+pub struct Handlers {
+    /// Serves routes with `handler = "sales"`, on the core the request came to.
+    pub sales: Option<axum::Router>,
+    /// Serves routes with `handler = "payments"`, on the control runtime.
+    pub payments: Option<axum::Router>,
+    /// Joins the admin listener, behind the token. Its paths all begin with `/admin/`.
+    pub admin_extra: Option<axum::Router>,
+    /// Parts that `/ready` asks, by name.
+    pub ready: Vec<(&'static str, ReadyCheck)>,
+}
+
+/// Where the gateway listens, with the ports that were really taken.
+#[derive(Clone, Debug)]
+pub struct Addresses {
+    /// In the order of the configuration; empty for the worker role.
+    pub listeners: Vec<SocketAddr>,
+    /// The admin listener.
+    pub admin: SocketAddr,
+}
+
+/// The gateway, built and bound.
+pub struct App {
+    config: Config,
+    handlers: Handlers,
+    addresses: Addresses,
+    /// One list of sockets per core.
+    sockets: Vec<Vec<Socket>>,
+    admin: TcpListener,
+    certificates: Vec<Arc<Certificate>>,
+    prometheus: PrometheusHandle,
+    readiness: Readiness,
+    access_log: Option<AccessLog>,
+    phase: watch::Sender<Phase>,
+    cores: Vec<CoreThread>,
+}
+
+/// Why the gateway cannot start. The operator is at fault.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// A socket cannot be had.
+    #[error("cannot listen on {address}: {error}")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        error: io::Error,
+    },
+    /// A certificate cannot be used.
+    #[error("certificate: {0}")]
+    Certificate(#[from] CertificateError),
+    /// TLS cannot be set up.
+    #[error("tls: {0}")]
+    Tls(#[from] rustls::Error),
+    /// The metrics recorder cannot be installed.
+    #[error("metrics: {0}")]
+    Metrics(#[from] metrics_exporter_prometheus::BuildError),
+    /// The access log cannot be opened.
+    #[error("access log: {0}")]
+    AccessLog(io::Error),
+    /// A thread cannot be started.
+    #[error("cannot start: {0}")]
+    Start(io::Error),
+}
+
+impl App {
+    /// Builds everything and binds the sockets. Connections made from now on wait until [`run`](Self::run).
+    pub fn try_new(config: Config, handlers: Handlers) -> Result<Self, AppError> {
+        let prometheus = meters::install()?;
+        let access_log = AccessLog::try_start(&config.log).map_err(AppError::AccessLog)?;
+
+        let mut sockets: Vec<Vec<Socket>> = Vec::new();
+        let mut listeners = Vec::new();
+        let mut certificates = Vec::new();
+        if config.role != Role::Worker {
+            sockets.resize_with(config.server.workers, Vec::new);
+            for listener in &config.listeners {
+                let tls = listener_tls(listener, &mut certificates)?;
+                let bound =
+                    bind(listener.address, sockets.len()).map_err(|error| AppError::Bind {
+                        address: listener.address,
+                        error,
+                    })?;
+                listeners.extend(bound.first().and_then(|socket| socket.local_addr().ok()));
+                for (core, socket) in sockets.iter_mut().zip(bound) {
+                    core.push(Socket {
+                        listener: socket,
+                        config: listener.clone(),
+                        tls: tls.clone(),
+                    });
+                }
+            }
+        }
+        let address = config.admin.address;
+        let admin = bind_admin(address).map_err(|error| AppError::Bind { address, error })?;
+        let addresses = Addresses {
+            listeners,
+            admin: admin
+                .local_addr()
+                .map_err(|error| AppError::Bind { address, error })?,
+        };
+        let readiness = Readiness::new(handlers.ready.clone());
+        Ok(Self {
+            config,
+            handlers,
+            addresses,
+            sockets,
+            admin,
+            certificates,
+            prometheus,
+            readiness,
+            access_log,
+            phase: watch::Sender::new(Phase::Serving),
+            cores: Vec::new(),
+        })
+    }
+
+    /// Where it listens.
+    pub fn addresses(&self) -> &Addresses {
+        &self.addresses
+    }
+
+    /// The leaf certificates of all TLS listeners, for clients in the same process that shall trust them.
+    pub fn certificates(&self) -> Vec<CertificateDer<'static>> {
+        self.certificates
+            .iter()
+            .map(|certificate| certificate.leaf())
+            .collect()
+    }
+
+    /// Serves until `shutdown` is ready, then drains. Call once, on the control runtime.
+    pub async fn run(&mut self, shutdown: impl Future<Output = ()>) -> Result<(), AppError> {
+        let now = Instant::now();
+        let shared = Arc::new(Shared {
+            upstreams: self
+                .config
+                .upstreams
+                .iter()
+                .map(|upstream| Arc::new(upstream::Shared::new(upstream.clone(), now)))
+                .collect(),
+            buckets: self
+                .config
+                .limits
+                .iter()
+                .map(|limit| Arc::new(Bucket::new(limit.clone(), now)))
+                .collect(),
+            sales: self.handlers.sales.take(),
+            payments: self.handlers.payments.take(),
+            control: Handle::current(),
+            config: self.config.clone(),
+        });
+
+        // Aborted when dropped, at the end of this function.
+        let mut control = JoinSet::new();
+        control.spawn(upkeep(self.prometheus.clone(), Arc::clone(&shared)));
+        for upstream in &shared.upstreams {
+            if let Some(health) = &upstream.config.health {
+                for endpoint in 0..upstream.endpoints.len() {
+                    control.spawn(upstream::health::watch(
+                        Arc::clone(upstream),
+                        endpoint,
+                        health.clone(),
+                    ));
+                }
+            }
+        }
+        let stop_admin = self.start_admin(&mut control)?;
+        for (index, sockets) in self.sockets.drain(..).enumerate() {
+            let lines = self.access_log.as_ref().map(AccessLog::lines);
+            let core = core::spawn(
+                index,
+                Arc::clone(&shared),
+                sockets,
+                lines,
+                self.phase.subscribe(),
+            );
+            self.cores.push(core.map_err(AppError::Start)?);
+        }
+
+        shutdown.await;
+        self.drain().await;
+        // Last: until here it has answered `/live`, and `/ready` with a no.
+        let _ = stop_admin.send(());
+        Ok(())
+    }
+
+    fn start_admin(&mut self, control: &mut JoinSet<()>) -> Result<oneshot::Sender<()>, AppError> {
+        let router = admin::router(
+            self.config.admin.token.clone(),
+            self.readiness.clone(),
+            self.prometheus.clone(),
+            self.handlers.admin_extra.take(),
+        );
+        let listener = self
+            .admin
+            .try_clone()
+            .and_then(tokio::net::TcpListener::from_std)
+            .map_err(AppError::Start)?;
+        let (stop, stopped) = oneshot::channel();
+        control.spawn(async move {
+            let until = async {
+                let _ = stopped.await;
+            };
+            if let Err(error) = axum::serve(listener, router)
+                .with_graceful_shutdown(until)
+                .await
+            {
+                warn!(%error, "admin listener ended");
+            }
+        });
+        Ok(stop)
+    }
+
+    async fn drain(&mut self) {
+        self.readiness.start_draining();
+        time::sleep(self.config.server.drain_delay).await;
+        info!(deadline = ?self.config.server.drain_deadline, "draining");
+        self.phase.send_replace(Phase::Draining);
+        let mut cut = 0;
+        for core in &mut self.cores {
+            if let Some(drained) = core.drained.take() {
+                match drained.await {
+                    Ok(count) => cut += count,
+                    Err(_gone) => warn!("a core ended before it was drained"),
+                }
+            }
+        }
+        match cut {
+            0 => info!("drained"),
+            cut => warn!(
+                connections = cut,
+                "drain deadline reached, connections cut off"
+            ),
+        }
+    }
+}
+
+impl Drop for App {
+    fn drop(&mut self) {
+        self.phase.send_replace(Phase::Released);
+        for core in self.cores.drain(..) {
+            // A panic in it was printed when it happened.
+            let _ = core.thread.join();
+        }
+        if let Some(log) = self.access_log.take() {
+            log.finish();
+        }
+    }
+}
+
+/// Folds histograms, and reads what limiters count, once a second.
+async fn upkeep(prometheus: PrometheusHandle, shared: Arc<Shared>) {
+    let limits: Vec<LimitMeters> = shared
+        .buckets
+        .iter()
+        .map(|bucket| LimitMeters::new(&bucket.config.name))
+        .collect();
+    let mut ticks = time::interval(meters::UPKEEP_EVERY);
+    ticks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
+    loop {
+        let now = ticks.tick().await;
+        prometheus.run_upkeep();
+        for (meters, bucket) in limits.iter().zip(&shared.buckets) {
+            meters.read(&bucket.limiter, now);
+        }
+    }
+}
+
+fn listener_tls(
+    listener: &config::Listener,
+    all: &mut Vec<Arc<Certificate>>,
+) -> Result<Option<Arc<ServerConfig>>, AppError> {
+    let Some(tls) = &listener.tls else {
+        return Ok(None);
+    };
+    let certificates = tls::certificates(tls)?;
+    for certificate in &certificates {
+        if let Some(end) = certificate.not_after_s() {
+            let name = certificate.label().to_owned();
+            gauge!("penstock_tls_cert_not_after_timestamp_seconds", "server_name" => name)
+                .set(end as f64);
+        }
+    }
+    all.extend(certificates.iter().cloned());
+    Ok(Some(tls::server_config(listener, certificates)?))
+}
+
+/// One socket per core on the same address: the kernel spreads connections over them.
+fn bind(address: SocketAddr, cores: usize) -> io::Result<Vec<TcpListener>> {
+    // With SO_REUSEPORT a second penstock of the same user would take half of the connections instead of failing. Asking
+    // for the address without it first makes that mistake visible.
+    let probe = socket(address)?;
+    probe.bind(&address.into())?;
+    let address = probe.local_addr()?.as_socket().unwrap_or(address);
+    drop(probe);
+    (0..cores)
+        .map(|_| {
+            let socket = socket(address)?;
+            socket.set_reuse_port(true)?;
+            socket.bind(&address.into())?;
+            socket.listen(BACKLOG)?;
+            Ok(socket.into())
+        })
+        .collect()
+}
+
+fn bind_admin(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = socket(address)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+fn socket(address: SocketAddr) -> io::Result<RawSocket> {
+    let socket = RawSocket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    // Connections of a process that just ended do not block its successor.
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}

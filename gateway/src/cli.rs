@@ -1,0 +1,78 @@
+//! What a user can type.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+use clap_complete::Shell;
+
+use crate::config::Role;
+
+/// Where the configuration is when nothing else is said.
+const DEFAULT_CONFIG: &str = "config/penstock.toml";
+
+const AFTER_HELP: &str = "\
+Exit codes:
+  0  done, and all is well
+  1  failed: the reason was printed
+  2  the configuration or the command line is wrong; every problem was printed
+
+Examples:
+  penstock check --config config/penstock.toml
+  penstock serve --config config/penstock.toml
+  penstock serve --config config/cluster.toml --role edge
+  penstock completions bash > /etc/bash_completion.d/penstock";
+
+/// The gate in front of a shop: lets through just as much as the shop can take, and sells exactly the stock there is.
+#[derive(Debug, Parser)]
+#[command(name = "penstock", version, after_help = AFTER_HELP, arg_required_else_help = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve until SIGTERM or SIGINT, then finish what is in flight.
+    Serve {
+        /// The configuration's file.
+        #[arg(long, default_value = DEFAULT_CONFIG)]
+        config: PathBuf,
+        /// Which parts this process runs.
+        #[arg(long, value_enum, default_value_t)]
+        role: Role,
+    },
+    /// Read the configuration and print every problem in it.
+    Check {
+        /// The configuration's file.
+        #[arg(long, default_value = DEFAULT_CONFIG)]
+        config: PathBuf,
+    },
+    /// Print a completion script for a shell.
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn serving_needs_no_arguments() {
+        let cli = Cli::try_parse_from(["penstock", "serve"]).unwrap();
+        let Command::Serve { config, role } = cli.command else {
+            panic!("not serve");
+        };
+        assert_eq!((config, role), (PathBuf::from(DEFAULT_CONFIG), Role::All));
+    }
+}

@@ -1,0 +1,297 @@
+//! `penstock demo`: the whole flow on free ports of this machine. A gateway, a sample shop behind it, one sale, a peak with
+//! payments and abandoned orders, and a verdict from the client's own history against the order ledger.
+
+mod shop;
+
+use std::{
+    io::{IsTerminal, Write},
+    path::PathBuf,
+    time::{Duration, SystemTime},
+};
+
+use anyhow::Context;
+use clap::Args;
+use loadtest::{
+    Report,
+    live::Live,
+    render,
+    scenario::{Admin, Bots, Buyers, PageViews, Pay, Protocol, Retry, Sale as Bought, Scenario, Shape, Trust},
+};
+use tokio_util::sync::CancellationToken;
+
+use self::shop::{EVENTS_PATH, PRODUCT_PATH, Shop};
+use crate::{
+    app::{Addresses, App, AppError},
+    config::{Config, Inputs},
+    services::{self, Services},
+    signals,
+};
+
+const CONFIG: &str = include_str!("config.toml");
+const SALE: &str = "demo";
+const SKU: &str = "trail-shoe";
+const PRICE_MINOR: u64 = 1999;
+/// Short enough that abandoned orders go back on sale while buyers still come.
+const PAY_WITHIN: Duration = Duration::from_secs(6);
+/// From T0 to the last arrival.
+const PEAK: Duration = Duration::from_secs(14);
+/// The sale outlives the peak, its payments and its returns; `--keep` can still buy what was returned.
+const WINDOW: Duration = Duration::from_secs(24 * 3600);
+/// How long the generator may be late: it shares the cores with what it tests, and says how late it was.
+const SCHEDULE_LAG: Duration = Duration::from_secs(2);
+
+/// Options of the demo.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Examples:\n  penstock demo\n  penstock demo --json verdict.json\n  penstock demo --keep\n\n\
+    Exit codes:\n  0  every invariant held\n  1  one did not, or the demo could not run")]
+pub struct DemoArgs {
+    /// Write the verdict as one JSON object to this file
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Leave everything running after the verdict and print the URLs
+    #[arg(long)]
+    keep: bool,
+    /// Distinct buyers, each of whom comes once
+    #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    buyers: u32,
+    /// Units on sale
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    stock: u64,
+    /// Seed of everything the load chooses
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Append progress lines instead of drawing in place
+    #[arg(long)]
+    plain: bool,
+}
+
+/// Runs the demo; true if every invariant held.
+pub async fn run(args: &DemoArgs) -> anyhow::Result<bool> {
+    let folder = Folder::new()?;
+    let api_key = format!("sk_test_{:032x}", rand::random::<u128>());
+    let secret = format!("whsec_{:032x}", rand::random::<u128>());
+    let shop = Shop::new(secret.as_bytes());
+    let shop_address = shop.clone().serve().await.context("the sample shop cannot listen")?;
+    let text = CONFIG
+        .replace("@shop@", &shop_address.to_string())
+        .replace("@events@", EVENTS_PATH)
+        .replace("@data@", &folder.0.display().to_string());
+    let environment = |name: &str| match name {
+        "DEMO_API_KEY" => Some(api_key.clone()),
+        "DEMO_WEBHOOK_SECRET" => Some(secret.clone()),
+        _ => None,
+    };
+    let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
+    let inputs = Inputs { read: &|path| std::fs::read(path), env: &environment, cores };
+    let config = Config::try_parse(&text, &inputs)?;
+
+    let (mut app, services) = services::build(config).await?;
+    let services = services.context("the demo's configuration has no sales")?;
+    let addresses = app.addresses().clone();
+    let certificate = app.certificates().first().map(|leaf| pem(leaf)).context("the demo's listener has no certificate")?;
+    create_sale(&services, args.stock).await?;
+    announce(args, &addresses, shop_address);
+
+    let stop = CancellationToken::new();
+    let serving: tokio::task::JoinHandle<Result<App, AppError>> = tokio::spawn({
+        let stop = stop.clone();
+        async move {
+            app.run(stop.cancelled_owned()).await?;
+            Ok(app)
+        }
+    });
+    let mut scenario = scenario(args, &addresses, certificate, &api_key);
+    let report = peak(args, &mut scenario).await?;
+    let events = told(&shop, &services).await;
+    let held = conclude(args, &report, events)?;
+
+    if args.keep && !report.interrupted {
+        say(&keep_text(&addresses, shop_address, &api_key))?;
+        signals::shutdown().await;
+    }
+    stop.cancel();
+    let app = serving.await.context("the gateway ended badly")??;
+    services.stop().await;
+    // Joins the cores' threads: not on a runtime's own thread.
+    tokio::task::spawn_blocking(move || drop(app)).await?;
+    Ok(held)
+}
+
+async fn create_sale(services: &Services, stock: u64) -> anyhow::Result<()> {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_millis() as u64;
+    let sale = serde_json::from_value::<seckill::sale::NewSale>(serde_json::json!({
+        "id": SALE, "starts_at_ms": now, "ends_at_ms": now + WINDOW.as_millis() as u64,
+        "pay_within": format!("{}s", PAY_WITHIN.as_secs()), "buyer_limit": 1, "currency": "usd",
+        "skus": [{"sku": SKU, "stock": stock, "price_minor": PRICE_MINOR}],
+    }))?;
+    let sale = sale.check().map_err(|problems| anyhow::anyhow!("the demo's sale has problems: {problems:?}"))?;
+    services.engine.create_sale(sale).await?;
+    Ok(())
+}
+
+fn scenario(args: &DemoArgs, addresses: &Addresses, certificate: String, api_key: &str) -> Scenario {
+    let shape = Shape::Spike {
+        duration: PEAK,
+        first_share: 0.5,
+        first_within: Duration::from_secs(2),
+        warm_up: Duration::from_secs(1),
+        warm_up_rate: 200.0,
+    };
+    let mut scenario = Scenario::new(format!("https://{}", addresses.listeners[0]), shape);
+    scenario.seed = args.seed;
+    scenario.target.protocol = Protocol::H2;
+    scenario.target.trust = Trust::CaPem(certificate);
+    scenario.target.server_name = Some("localhost".to_owned());
+    scenario.generator.connections = 16;
+    scenario.generator.max_in_flight = 50_000;
+    scenario.generator.request_timeout = Duration::from_secs(10);
+    scenario.admin = Some(Admin { url: format!("http://{}", addresses.admin), token_file: None });
+    scenario.profile.poisson = true;
+    scenario.sale = Some(Bought { id: SALE.to_owned(), skus: vec![SKU.to_owned()], quantity: 1 });
+    scenario.buyers = Buyers { count: args.buyers, header: "x-buyer-id".to_owned(), address_header: None };
+    scenario.retry = Retry { percent: 10.0, concurrent_percent: 50.0, within: Duration::from_secs(3) };
+    scenario.bots = Bots { count: 50, burst: 20, within: Duration::from_secs(2) };
+    scenario.page_views = PageViews { paths: vec!["/".to_owned(), PRODUCT_PATH.to_owned()], share: 0.1 };
+    scenario.pay = Some(Pay {
+        share_percent: 75.0,
+        decline_percent: 5.0,
+        api_key: api_key.to_owned(),
+        amount_minor: PRICE_MINOR,
+        currency: "usd".to_owned(),
+        delay: Duration::from_millis(500),
+        delay_spread: Duration::from_secs(3),
+    });
+    scenario.thresholds.max_schedule_lag = SCHEDULE_LAG;
+    scenario.reconcile.settle_timeout = Duration::from_secs(20);
+    scenario.reconcile.returns_timeout = Duration::from_secs(20);
+    scenario
+}
+
+async fn peak(args: &DemoArgs, scenario: &mut Scenario) -> anyhow::Result<Report> {
+    let mut live = Live::new(args.plain);
+    let report = loadtest::run_and_check(scenario, |progress| live.show(progress), signals::shutdown()).await?;
+    live.end();
+    Ok(report)
+}
+
+/// Waits until the shop has been told everything, and gives what it was told (good and forged events) and what was not
+/// delivered.
+async fn told(shop: &Shop, services: &Services) -> (u64, u64, u64) {
+    let mut pending = u64::MAX;
+    for _ in 0..100 {
+        let sale = SALE.parse().expect("a valid id");
+        pending = match services.engine.ledger().report(&sale).await {
+            Ok(Some(report)) => report.outbox_pending,
+            _ => u64::MAX,
+        };
+        if pending == 0 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let (events, forged) = shop.events();
+    (events, forged, pending)
+}
+
+/// Prints and writes the verdict; true if every invariant held.
+fn conclude(args: &DemoArgs, report: &Report, (events, forged, pending): (u64, u64, u64)) -> anyhow::Result<bool> {
+    let colored = !args.plain && std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let summary = report.summary();
+    let mut broken = Vec::new();
+    let mut expect = |holds: bool, what: String| {
+        if !holds {
+            broken.push(what);
+        }
+    };
+    expect(report.exit_code == 0, format!("the load test ended with code {}", report.exit_code));
+    expect(summary.oversold == 0, format!("INV-STOCK-1: {} units oversold", summary.oversold));
+    expect(summary.duplicated == 0, format!("INV-ORDER-1: {} requests with two orders", summary.duplicated));
+    expect(summary.lost == 0, format!("INV-ORDER-3: {} acknowledged orders lost", summary.lost));
+    expect(summary.settled == summary.accepted, format!("{} accepted, {} settled", summary.accepted, summary.settled));
+    // Every buyer wants one: with demand above the stock, all of it must have been sold at least once.
+    let demand = u64::from(args.buyers) * 9 / 10;
+    let must_sell = args.stock.min(demand);
+    expect(summary.accepted >= must_sell, format!("undersold: {} of {must_sell}", summary.accepted));
+    expect(
+        summary.paid + summary.returned == summary.settled,
+        format!("{} settled, but {} paid and {} returned", summary.settled, summary.paid, summary.returned),
+    );
+    expect(pending == 0 && forged == 0, format!("the shop was not told of {pending} events, {forged} had no good signature"));
+
+    let mut text = format!("\n{}", render::text(report, colored));
+    text.push_str(&format!("\nthe shop was told of {events} orders settled, paid or released, all signed\n\n"));
+    for (name, value) in [
+        ("units on sale", summary.stock),
+        ("accepted", summary.accepted),
+        ("settled", summary.settled),
+        ("paid", summary.paid),
+        ("returned", summary.returned),
+        ("oversold", summary.oversold),
+        ("duplicated", summary.duplicated),
+        ("lost", summary.lost),
+        ("limited", report.count(loadtest::Outcome::Limited)),
+        ("sold-out answers", report.count(loadtest::Outcome::SoldOut)),
+    ] {
+        text.push_str(&format!("  {name:<18}{value:>8}\n"));
+    }
+    let held = broken.is_empty();
+    match held {
+        true => text.push_str("\nVERDICT: every invariant held\n"),
+        false => text.push_str(&format!("\nVERDICT: broken\n  {}\n", broken.join("\n  "))),
+    }
+    say(&text)?;
+    if let Some(path) = &args.json {
+        let document = serde_json::to_string_pretty(&summary)?;
+        std::fs::write(path, document + "\n").with_context(|| format!("--json {}", path.display()))?;
+    }
+    Ok(held)
+}
+
+fn announce(args: &DemoArgs, addresses: &Addresses, shop: std::net::SocketAddr) {
+    eprintln!(
+        "gateway  https://{}   (TLS 1.3, certificate made just now)\nshop     http://{shop}   (behind it)\nadmin    http://{}/metrics\n\
+         {} units, {} buyers, one in ten clicks twice, a quarter does not pay\n",
+        addresses.listeners[0], addresses.admin, args.stock, args.buyers
+    );
+}
+
+fn keep_text(addresses: &Addresses, shop: std::net::SocketAddr, api_key: &str) -> String {
+    let (gateway, admin) = (addresses.listeners[0], addresses.admin);
+    format!(
+        "\nStill running; Ctrl-C ends it.\n  shop, through the gateway  https://{gateway}{PRODUCT_PATH}\n  shop, directly             \
+         http://{shop}/\n  metrics                    http://{admin}/metrics\n  the sale's counts          \
+         http://{admin}/admin/v1/sales/{SALE}/report\n  payment API key            {api_key}\n  buy one                    \
+         curl -k https://{gateway}/v1/sales/{SALE}/orders -H 'x-buyer-id: me' -H 'idempotency-key: 1' -H 'content-type: \
+         application/json' -d '{{\"sku\":\"{SKU}\"}}'\n"
+    )
+}
+
+fn say(text: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).context("standard output")
+}
+
+fn pem(certificate: &[u8]) -> String {
+    use base64::{Engine, engine::general_purpose::STANDARD};
+    let text = STANDARD.encode(certificate);
+    let lines: Vec<&str> = text.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap_or_default()).collect();
+    format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
+}
+
+/// A folder for one run, removed with it.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> anyhow::Result<Self> {
+        let path = std::env::temp_dir().join(format!("penstock-demo-{}-{:08x}", std::process::id(), rand::random::<u32>()));
+        std::fs::create_dir_all(&path).with_context(|| format!("{}", path.display()))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // Leaving a temporary folder behind is no reason to end badly.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}

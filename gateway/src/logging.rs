@@ -1,0 +1,20 @@
+//! The process's own log: JSON lines on standard error, so that standard output is the access log's alone.
+
+use std::io::IsTerminal;
+
+use tracing_subscriber::{EnvFilter, fmt};
+
+/// What is shown unless `RUST_LOG` says otherwise.
+const DEFAULT_FILTER: &str = "info";
+
+/// Installs the subscriber. Text for eyes, JSON for machines. A second call changes nothing.
+pub fn install() {
+    let filter =
+        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
+    let lines = fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // An error means that somebody installed one before, which is fine.
+    let _ = match std::io::stderr().is_terminal() {
+        true => lines.try_init(),
+        false => lines.json().with_ansi(false).try_init(),
+    };
+}

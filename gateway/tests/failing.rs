@@ -1,0 +1,215 @@
+//! Endpoints that fail: who is asked next, what is sent twice (INV-EDGE-1), and what the client hears.
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::support::{Gateway, Origin, body, header, read_head, shop, status};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refused_connection_goes_to_the_next_endpoint() {
+    let origin = Origin::named("alive").await;
+    let dead = Origin::nobody().await;
+    let gateway = Gateway::start(&shop(&[dead, origin.address], "")).await;
+    for _ in 0..8 {
+        let answer = gateway
+            .raw("POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 2\r\n\r\nhi")
+            .await;
+        assert_eq!((status(&answer), body(&answer)), (200, "alive"));
+    }
+    gateway.stopped().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_ring_keeps_a_key_on_its_endpoint_and_walks_on_when_it_dies() {
+    let (a, b, c) = tokio::join!(Origin::named("a"), Origin::named("b"), Origin::named("c"));
+    let ring = "policy = \"ring-hash\"\nhash_on = \"header:x-user-id\"\n";
+    let gateway = Gateway::start(&shop(&[a.address, b.address, c.address], ring)).await;
+    let ask = async |user: usize| {
+        let request = format!(
+            "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nX-User-Id: user-{user}\r\n\r\n"
+        );
+        body(&gateway.raw(&request).await).to_owned()
+    };
+    let mut seen = std::collections::BTreeSet::new();
+    for user in 0..24 {
+        let first = ask(user).await;
+        assert_eq!(ask(user).await, first);
+        seen.insert(first);
+    }
+    assert_eq!(seen.len(), 3, "all endpoints have users");
+    gateway.stopped().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_breaker_opens_on_a_dead_endpoint_and_says_when_to_come_back() {
+    let dead = Origin::nobody().await;
+    let extra = "retries = 0\nbreaker = { consecutive_failures = 3, open_for = \"30s\" }\n";
+    let text = shop(&[dead], extra).replace("\"shop\"", "\"broken\"");
+    let gateway = Gateway::start(&text).await;
+    for _ in 0..3 {
+        assert_eq!(status(&gateway.get("/").await), 502);
+    }
+    let refused = gateway.get("/").await;
+    assert_eq!(status(&refused), 503);
+    assert!(
+        body(&refused).contains("\"code\":\"breaker_open\""),
+        "{refused}"
+    );
+    let wait: u64 = header(&refused, "retry-after").unwrap().parse().unwrap();
+    assert!((1..=30).contains(&wait));
+    let labels = format!("upstream=\"broken\",endpoint=\"{dead}\"");
+    gateway
+        .eventually_metric(
+            &format!("penstock_circuit_breaker_state{{{labels},state=\"open\"}}"),
+            1.0,
+        )
+        .await;
+    gateway
+        .eventually_metric(
+            "penstock_circuit_breaker_rejected_total{upstream=\"broken\"}",
+            1.0,
+        )
+        .await;
+    gateway.stopped().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_endpoint_that_does_not_answer_is_a_504() {
+    let origin = Origin::scripted(|_, mut stream| async move {
+        let mut sink = Vec::new();
+        let _ = stream.read_to_end(&mut sink).await;
+    })
+    .await;
+    let gateway = Gateway::start(&shop(&[origin.address], "response_timeout = \"150ms\"\n")).await;
+    let answer = gateway.get("/").await;
+    assert_eq!(status(&answer), 504);
+    assert!(body(&answer).contains("\"code\":\"upstream_timeout\""));
+    assert_eq!(
+        origin.served(),
+        1,
+        "a request that was sent is not sent again"
+    );
+    gateway.stopped().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_response_that_breaks_off_is_not_passed_as_whole() {
+    let origin = Origin::scripted(|_, mut stream| async move {
+        read_head(&mut stream).await;
+        stream
+            .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")
+            .await
+            .unwrap();
+    })
+    .await;
+    let text = shop(&[origin.address], "")
+        .replace("name = \"shop\"\nupstream", "name = \"breaks\"\nupstream");
+    let gateway = Gateway::start(&text).await;
+    let answer = gateway.get("/").await;
+    assert!(
+        !body(&answer).contains("0\r\n\r\n") && body(&answer).len() < 100,
+        "{answer}"
+    );
+    let series = "penstock_requests_total{route=\"breaks\",outcome=\"aborted\",protocol=\"h1\"}";
+    gateway.eventually_metric(series, 1.0).await;
+    gateway.stopped().await;
+}
+
+/// Answers the first request of its first connection, then reads the second and closes without a word: what a server looks like
+/// that closed its idle connection while the request was on its way.
+async fn closes_on_the_second_request() -> Origin {
+    Origin::scripted(|connection, mut stream| async move {
+        let mut request = 0;
+        while read_head(&mut stream).await.is_some() {
+            if connection == 0 && request == 1 {
+                return;
+            }
+            request += 1;
+            stream
+                .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+                .await
+                .unwrap();
+        }
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_idempotent_request_is_sent_again_when_a_reused_connection_dies() {
+    let origin = closes_on_the_second_request().await;
+    let gateway = Gateway::start(&format!(
+        "[server]\nworkers = 1\n{}",
+        shop(&[origin.address], "")
+    ))
+    .await;
+    assert_eq!(body(&gateway.get("/").await), "ok");
+    assert_eq!(body(&gateway.get("/").await), "ok");
+    assert_eq!(origin.served(), 2, "a second connection was made");
+    gateway.stopped().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_post_that_was_written_is_never_sent_again() {
+    let origin = closes_on_the_second_request().await;
+    let gateway = Gateway::start(&format!(
+        "[server]\nworkers = 1\n{}",
+        shop(&[origin.address], "retries = 5\n")
+    ))
+    .await;
+    assert_eq!(body(&gateway.get("/").await), "ok");
+    let posted = gateway
+        .raw("POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+        .await;
+    assert_eq!(status(&posted), 502);
+    assert_eq!(origin.served(), 1);
+    gateway.stopped().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_idle_connection_that_was_closed_is_noticed_before_it_is_used() {
+    // Closes right after its answer without saying so.
+    let origin = Origin::scripted(|_, mut stream| async move {
+        read_head(&mut stream).await;
+        let _ = stream
+            .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+            .await;
+    })
+    .await;
+    let gateway = Gateway::start(&format!(
+        "[server]\nworkers = 1\n{}",
+        shop(&[origin.address], "retries = 0\n")
+    ))
+    .await;
+    for _ in 0..5 {
+        let posted = gateway
+            .raw("POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+            .await;
+        assert_eq!(status(&posted), 200);
+        // The close has to arrive; there is nothing to see it by.
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    gateway.stopped().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_endpoint_whose_health_check_fails_gets_no_requests() {
+    let (well, sick) = tokio::join!(
+        Origin::named("well"),
+        Origin::start(|request| async move {
+            let is_check = request.uri().path() == "/healthz";
+            crate::support::reply(if is_check { 500 } else { 200 }, "sick")
+        }),
+    );
+    let health = "health = { path = \"/healthz\", interval = \"20ms\", unhealthy = 1 }\n";
+    let gateway = Gateway::start(&shop(&[well.address, sick.address], health)).await;
+    let mut in_a_row = 0;
+    for _ in 0..500 {
+        match body(&gateway.get("/").await) {
+            "well" => in_a_row += 1,
+            _ => in_a_row = 0,
+        }
+        if in_a_row == 10 {
+            return gateway.stopped().await;
+        }
+    }
+    panic!("the sick endpoint is still asked");
+}

@@ -1,0 +1,22 @@
+//! The gateway over real sockets: a client on one side, an origin on the other, every port free and every file temporary.
+//!
+//! `support` starts both; the other modules are named by what they ask of the gateway.
+
+// A failed step of a test is a failed test; clippy knows this of `#[test]` functions only, not of their helpers.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+mod routing;
+
+mod protocol;
+
+mod forwarding;
+
+mod refusing;
+
+mod failing;
+
+mod draining;
+
+mod operating;

@@ -1,0 +1,217 @@
+//! What operators see: the admin listener, metrics, logs, configuration files.
+
+use std::{collections::BTreeMap, path::Path};
+
+use gateway::{
+    app::{App, AppError, Handlers},
+    config::{Config, ConfigError, Inputs},
+};
+
+use crate::support::{Gateway, Origin, body, config, raw, shop, status};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_series_is_there_before_the_first_request() {
+    let text = shop(&[Origin::nobody().await], "").replace("\"shop\"", "\"quiet\"");
+    let gateway = Gateway::start(&format!(
+        "{text}[[limit]]\nname = \"quiet\"\nkey = \"ip\"\nrate = \"1/s\"\n"
+    ))
+    .await;
+    gateway
+        .eventually_metric("penstock_upstream_retries_total{upstream=\"quiet\"}", 0.0)
+        .await;
+    gateway
+        .eventually_metric("penstock_ratelimit_keys{limiter=\"quiet\"}", 0.0)
+        .await;
+    let page = gateway.admin("/metrics").await;
+    for series in [
+        "penstock_build_info{version=",
+        "penstock_requests_total{route=\"quiet\",outcome=\"aborted\",protocol=\"h2\"} 0",
+        "penstock_requests_total{route=\"none\",outcome=\"client_error\",protocol=\"h1\"}",
+        "penstock_request_duration_seconds_bucket{route=\"quiet\",outcome=\"ok\",le=\"0.001\"} 0",
+        "penstock_request_duration_seconds_bucket{route=\"quiet\",outcome=\"ok\",le=\"10\"} 0",
+        "penstock_requests_in_flight ",
+        "penstock_connections_open{protocol=\"h2\"}",
+        "penstock_connections_total{protocol=\"h1\"}",
+        "penstock_tls_handshakes_total{result=\"failed\"}",
+        "penstock_ratelimit_decisions_total{limiter=\"quiet\",decision=\"allowed\"} 0",
+        "penstock_circuit_breaker_state{upstream=\"quiet\",endpoint=",
+        "penstock_circuit_breaker_transitions_total{upstream=\"quiet\",endpoint=",
+        "penstock_circuit_breaker_rejected_total{upstream=\"quiet\"} 0",
+        "penstock_upstream_requests_total{upstream=\"quiet\",outcome=\"unavailable\"} 0",
+        "penstock_upstream_duration_seconds_bucket{upstream=\"quiet\",le=\"0.001\"} 0",
+        "penstock_upstream_connections{upstream=\"quiet\",state=\"idle\"} 0",
+        "penstock_upstream_connects_total{upstream=\"quiet\",result=\"failed\"} 0",
+        "penstock_access_log_dropped_total",
+    ] {
+        assert!(page.contains(series), "{series} is missing");
+    }
+    gateway.stopped().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_are_counted_by_route_outcome_and_protocol() {
+    let origin = Origin::named("shop").await;
+    let text = shop(&[origin.address], "").replace("\"shop\"", "\"counted\"");
+    let gateway = Gateway::start(&text).await;
+    for _ in 0..5 {
+        gateway.get("/").await;
+    }
+    let labels = "route=\"counted\",outcome=\"ok\"";
+    gateway
+        .eventually_metric(
+            &format!("penstock_requests_total{{{labels},protocol=\"h1\"}}"),
+            5.0,
+        )
+        .await;
+    gateway
+        .eventually_metric(
+            &format!("penstock_request_duration_seconds_count{{{labels}}}"),
+            5.0,
+        )
+        .await;
+    gateway
+        .eventually_metric(
+            "penstock_upstream_requests_total{upstream=\"counted\",outcome=\"ok\"}",
+            5.0,
+        )
+        .await;
+    gateway
+        .eventually_metric(
+            "penstock_upstream_connections{upstream=\"counted\",state=\"active\"}",
+            0.0,
+        )
+        .await;
+    gateway.stopped().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_admin_api_asks_for_its_token_and_probes_do_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let token = folder.path().join("token");
+    std::fs::write(&token, "s3cret\n").unwrap();
+    let text = format!(
+        "[log]\naccess = \"off\"\n[[listener]]\naddress = \"127.0.0.1:0\"\n
+         [[route]]\npath = \"/\"\nhandler = \"redirect\"\nto = \"https\"\n
+         [admin]\naddress = \"127.0.0.1:0\"\ntoken_file = \"{}\"\n",
+        token.display()
+    );
+    let is_settling = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let asked = std::sync::Arc::clone(&is_settling);
+    let handlers = Handlers {
+        admin_extra: Some(
+            axum::Router::new().route("/admin/v1/sales", axum::routing::get(async || "sales")),
+        ),
+        ready: vec![(
+            "settlement",
+            std::sync::Arc::new(move || asked.load(std::sync::atomic::Ordering::SeqCst)),
+        )],
+        ..Handlers::default()
+    };
+    let gateway = Gateway::start_as_is(&text, handlers).await;
+    assert_eq!(status(&gateway.admin("/live").await), 200);
+    assert_eq!(status(&gateway.admin("/metrics").await), 200);
+    let unready = gateway.admin("/ready").await;
+    assert_eq!(status(&unready), 503);
+    assert!(unready.contains("\"settlement\""), "{unready}");
+    is_settling.store(true, std::sync::atomic::Ordering::SeqCst);
+    assert_eq!(status(&gateway.admin("/ready").await), 200);
+
+    assert_eq!(status(&gateway.admin("/admin/v1/sales").await), 401);
+    assert_eq!(status(&gateway.admin("/admin/v1/nothing").await), 401);
+    let with = async |token: &str| {
+        let request = format!(
+            "GET /admin/v1/sales HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n"
+        );
+        raw(gateway.addresses.admin, &request).await
+    };
+    assert_eq!(status(&with("wrong").await), 401);
+    assert_eq!(body(&with("s3cret").await), "sales");
+    gateway.stopped().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_access_log_has_a_line_per_request_and_samples_refusals() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("access.log");
+    let origin = Origin::named("shop").await;
+    let text = shop(&[origin.address], "").replace(
+        "name = \"shop\"\nupstream",
+        "name = \"logged\"\nlimits = [\"one\"]\nupstream",
+    );
+    let gateway = Gateway::start(&format!(
+        "[log]\naccess = \"{}\"\nsample_refusals = 10\n[server]\nworkers = 1\n{text}
+         [[limit]]\nname = \"one\"\nkey = \"ip\"\nrate = \"1/h\"\nburst = 2\n",
+        path.display()
+    ))
+    .await;
+    for _ in 0..22 {
+        gateway.get("/page?secret=1").await;
+    }
+    gateway.stopped().await;
+    let text = std::fs::read_to_string(&path).unwrap();
+    let mut by_status: BTreeMap<u64, Vec<serde_json::Value>> = BTreeMap::new();
+    for line in text.lines() {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        by_status
+            .entry(line["status"].as_u64().unwrap())
+            .or_default()
+            .push(line);
+    }
+    assert_eq!(by_status[&200].len(), 2);
+    assert_eq!(by_status[&200][0]["path"], "/page");
+    assert_eq!(by_status[&200][0]["route"], "logged");
+    assert_eq!(by_status[&200][0]["bytes"], 4);
+    // 20 refusals, one line for ten.
+    assert_eq!(by_status[&429].len(), 2);
+    assert_eq!(by_status[&429][0]["sampled"], 10);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_taken_port_is_an_error_not_a_second_listener() {
+    let gateway = Gateway::start(&shop(&[Origin::nobody().await], "")).await;
+    let text = format!(
+        "[admin]\naddress = \"127.0.0.1:0\"\n[[listener]]\naddress = \"{}\"\n
+         [[route]]\npath = \"/\"\nhandler = \"redirect\"\nto = \"https\"\n",
+        gateway.address()
+    );
+    let second = App::try_new(config(&text), Handlers::default());
+    assert!(matches!(second, Err(AppError::Bind { .. })));
+    gateway.stopped().await;
+}
+
+/// Every shipped file, so that none rots.
+#[test]
+fn shipped_configurations_have_no_problems_and_a_misspelt_key_has() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config");
+    let mut checked = 0;
+    for entry in std::fs::read_dir(&folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "toml") {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        let parse = |text: &str| {
+            // Files on the operator's machine (keys, tokens) are not ours to have.
+            let inputs = Inputs {
+                read: &|_| Ok(b"a token".to_vec()),
+                cores: 2,
+            };
+            Config::try_parse(text, &inputs)
+        };
+        if let Err(error) = parse(&text) {
+            panic!("{}: {error}", path.display());
+        }
+        let misspelt = text.replacen("upstream = ", "upstraem = ", 1);
+        let Err(ConfigError::Problems(problems)) = parse(&misspelt) else {
+            panic!("{}: a misspelt key passed", path.display());
+        };
+        assert!(
+            problems
+                .iter()
+                .any(|line| line.contains("did you mean \"upstream\"")),
+            "{problems:?}"
+        );
+        checked += 1;
+    }
+    assert!(checked >= 2, "penstock.toml and cluster.toml");
+}

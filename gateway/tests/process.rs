@@ -1,0 +1,130 @@
+//! Real processes: the penstock program and a Redis, started, killed and started again on the same ports and folders.
+
+use std::{
+    fs::File,
+    net::{SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use tokio::time::{Instant, sleep, timeout};
+
+/// Long enough for a start on a busy machine.
+const START: Duration = Duration::from_secs(20);
+
+/// A port that was free a moment ago. A restarted process needs the one it had, so port 0 is no help here.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// A child that is killed when the test ends, however it ends.
+pub struct Process {
+    command: PathBuf,
+    arguments: Vec<String>,
+    log: PathBuf,
+    ready: SocketAddr,
+    child: Option<Child>,
+}
+
+impl Process {
+    /// Starts a program that is ready once it accepts connections at `ready`.
+    pub async fn start(command: impl Into<PathBuf>, arguments: Vec<String>, log: PathBuf, ready: SocketAddr) -> Self {
+        let mut process = Self { command: command.into(), arguments, log, ready, child: None };
+        process.start_again().await;
+        process
+    }
+
+    /// Starts it once more, with the same arguments.
+    pub async fn start_again(&mut self) {
+        let log = File::options().create(true).append(true).open(&self.log).unwrap();
+        let child = Command::new(&self.command)
+            .args(&self.arguments)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn();
+        let child = child.unwrap_or_else(|error| {
+            panic!("{}: {error}; install it: apt-get install redis-server", self.command.display())
+        });
+        self.child = Some(child);
+        let waited = timeout(START, async {
+            while tokio::net::TcpStream::connect(self.ready).await.is_err() {
+                if let Some(status) = self.child.as_mut().and_then(|child| child.try_wait().unwrap()) {
+                    panic!("{} ended with {status}:\n{}", self.command.display(), self.log_text());
+                }
+                sleep(Duration::from_millis(20)).await;
+            }
+        });
+        if waited.await.is_err() {
+            panic!("{} was not ready:\n{}", self.command.display(), self.log_text());
+        }
+    }
+
+    /// `kill -9`: no drain, no flush, no goodbye.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    /// What it has printed.
+    pub fn log_text(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// The penstock program, serving with a configuration of its own.
+pub struct Penstock {
+    pub process: Process,
+    pub http: SocketAddr,
+    pub admin: SocketAddr,
+}
+
+impl Penstock {
+    /// Starts it over these stores, in this folder. The routes are those of `config/penstock.toml`.
+    pub async fn start(folder: &Path, seckill: &str) -> Self {
+        let http = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        let admin = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        let text = format!(
+            "[server]\nworkers = 2\ntrusted_proxies = [\"127.0.0.0/8\"]\ntrusted_headers = [\"x-buyer-id\"]\n\
+             [log]\naccess = \"off\"\n\
+             [[listener]]\naddress = \"{http}\"\n\
+             [[upstream]]\nname = \"shop\"\nendpoints = [{{ address = \"127.0.0.1:9\" }}]\n\
+             [[route]]\nname = \"shop\"\npath = \"/\"\nupstream = \"shop\"\n\
+             [[route]]\nname = \"sales\"\npath = \"/v1/sales\"\nhandler = \"sales\"\n\
+             [[route]]\nname = \"orders\"\npath = \"/v1/orders\"\nhandler = \"sales\"\n\
+             [[route]]\nname = \"payments\"\npath = \"/v1/payment_intents\"\nhandler = \"payments\"\n\
+             [admin]\naddress = \"{admin}\"\n\
+             [seckill]\n{seckill}\nbuyer = \"header:x-buyer-id\"\nreclaim_after = \"1s\"\n\
+             [payment]\napi_key = {{ file = \"{}\" }}\n",
+            folder.join("api.key").display(),
+        );
+        std::fs::write(folder.join("api.key"), API_KEY).unwrap();
+        let config = folder.join("penstock.toml");
+        std::fs::write(&config, text).unwrap();
+        let arguments = vec!["serve".into(), "--config".into(), config.display().to_string()];
+        let log = folder.join("penstock.log");
+        let process = Process::start(env!("CARGO_BIN_EXE_penstock"), arguments, log, http).await;
+        Self { process, http, admin }
+    }
+}
+
+/// The secret key of the payment API in these tests.
+pub const API_KEY: &str = "sk_test_0123456789abcdef0123456789abcdef";
+
+/// Waits until `fact` holds; panics with `what` after half a minute.
+pub async fn eventually<F: Future<Output = bool>>(what: &str, mut fact: impl FnMut() -> F) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !fact().await {
+        assert!(Instant::now() < deadline, "never happened: {what}");
+        sleep(Duration::from_millis(50)).await;
+    }
+}

@@ -1,0 +1,164 @@
+//! HTTP/1.1, HTTP/2 and TLS on the client's side.
+
+use gateway::app::Handlers;
+use http::{Request, Version};
+use http_body_util::Empty;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+use crate::support::{
+    Gateway, Origin, body, h2, header, read_response, shop, status, text, tls, within,
+};
+
+async fn with_tls(origin: &Origin) -> Gateway {
+    let text = format!(
+        "[log]\naccess = \"off\"\n{}
+        [admin]\naddress = \"127.0.0.1:0\"\n
+        [[listener]]\naddress = \"127.0.0.1:0\"\ntls = \"self-signed\"\n
+        [[listener]]\naddress = \"127.0.0.1:0\"\n",
+        shop(&[origin.address], "")
+    );
+    Gateway::start_as_is(&text, Handlers::default()).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tls_speaks_what_the_client_prefers() {
+    let origin = Origin::echo().await;
+    let gateway = with_tls(&origin).await;
+
+    let stream = tls(&gateway, &[b"h2", b"http/1.1"]).await;
+    assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+    let mut sender = h2(stream).await;
+    let request = Request::get("https://shop.test:8443/page?x=1")
+        .body(Empty::new())
+        .unwrap();
+    let response = within(sender.send_request(request)).await.unwrap();
+    assert_eq!(response.version(), Version::HTTP_2);
+    let seen = text(response).await;
+    assert!(seen.starts_with("GET /page?x=1 HTTP/1.1\n"), "{seen}");
+    assert!(seen.contains("host: shop.test:8443\n"), "{seen}");
+    assert!(seen.contains("x-forwarded-proto: https\n"), "{seen}");
+
+    let mut stream = tls(&gateway, &[b"http/1.1"]).await;
+    stream
+        .write_all(b"GET / HTTP/1.1\r\nHost: shop.test\r\nConnection: close\r\n\r\n")
+        .await
+        .unwrap();
+    let mut answer = String::new();
+    within(stream.read_to_string(&mut answer)).await.unwrap();
+    assert_eq!(status(&answer), 200);
+
+    gateway
+        .eventually_metric("penstock_tls_handshakes_total{result=\"ok\"}", 2.0)
+        .await;
+    gateway.stopped().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_plain_listener_takes_http2_with_prior_knowledge() {
+    let origin = Origin::echo().await;
+    let gateway = Gateway::start(&shop(&[origin.address], "")).await;
+    let mut sender = h2(TcpStream::connect(gateway.address()).await.unwrap()).await;
+    // Streams of one connection are answered side by side.
+    let answers: Vec<_> = (0..20)
+        .map(|n| {
+            let request = Request::get(format!("http://shop.test/{n}"))
+                .body(Empty::new())
+                .unwrap();
+            sender.send_request(request)
+        })
+        .collect();
+    for (n, answer) in answers.into_iter().enumerate() {
+        let seen = text(within(answer).await.unwrap()).await;
+        assert!(seen.starts_with(&format!("GET /{n} HTTP/1.1\n")), "{seen}");
+    }
+    gateway.stopped().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pipelined_requests_are_answered_in_order_on_one_connection() {
+    let origin = Origin::echo().await;
+    let gateway = Gateway::start(&shop(&[origin.address], "")).await;
+    let mut stream = TcpStream::connect(gateway.address()).await.unwrap();
+    stream.write_all(b"GET /1 HTTP/1.1\r\nHost: a\r\n\r\nGET /2 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await.unwrap();
+    let mut both = String::new();
+    within(stream.read_to_string(&mut both)).await.unwrap();
+    let (first, second) = (both.find("GET /1 ").unwrap(), both.find("GET /2 ").unwrap());
+    assert!(first < second);
+    gateway.stopped().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_without_a_body_stay_so() {
+    let origin = Origin::start(|request| async move {
+        match request.uri().path() {
+            "/304" => crate::support::reply(304, ""),
+            "/204" => crate::support::reply(204, ""),
+            _ => crate::support::reply(200, "twelve bytes"),
+        }
+    })
+    .await;
+    let gateway = Gateway::start(&shop(&[origin.address], "")).await;
+    let mut stream = TcpStream::connect(gateway.address()).await.unwrap();
+    stream
+        .write_all(b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n")
+        .await
+        .unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(within(stream.read_u8()).await.unwrap());
+    }
+    let head = String::from_utf8(head).unwrap();
+    assert_eq!(
+        (status(&head), header(&head, "content-length")),
+        (200, Some("12"))
+    );
+    // The same connection is still in step.
+    for code in [304, 204] {
+        stream
+            .write_all(format!("GET /{code} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes())
+            .await
+            .unwrap();
+        let answer = read_response(&mut stream).await;
+        assert_eq!((status(&answer), body(&answer)), (code, ""));
+    }
+    gateway.stopped().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_websocket_becomes_a_tunnel() {
+    let origin = Origin::scripted(|_, mut stream| async move {
+        let head = crate::support::read_head(&mut stream).await.unwrap();
+        assert_eq!(header(&head, "upgrade"), Some("websocket"));
+        assert_eq!(header(&head, "sec-websocket-key"), Some("abc"));
+        stream
+            .write_all(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\nhello")
+            .await
+            .unwrap();
+        let mut word = [0; 4];
+        stream.read_exact(&mut word).await.unwrap();
+        stream.write_all(&word).await.unwrap();
+    })
+    .await;
+    let gateway = Gateway::start(&shop(&[origin.address], "")).await;
+    let mut stream = TcpStream::connect(gateway.address()).await.unwrap();
+    stream
+        .write_all(b"GET /chat HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: abc\r\n\r\n")
+        .await
+        .unwrap();
+    let mut seen = String::new();
+    while !seen.ends_with("hello") {
+        let mut piece = [0; 512];
+        let count = within(stream.read(&mut piece)).await.unwrap();
+        assert!(count > 0, "closed after {seen:?}");
+        seen.push_str(&String::from_utf8_lossy(&piece[..count]));
+    }
+    assert_eq!(status(&seen), 101);
+    stream.write_all(b"ping").await.unwrap();
+    let mut rest = String::new();
+    within(stream.read_to_string(&mut rest)).await.unwrap();
+    assert_eq!(rest, "ping");
+    gateway.stopped().await;
+}

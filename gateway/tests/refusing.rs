@@ -1,0 +1,194 @@
+//! What the gateway refuses, and that a refused request reaches no upstream (INV-EDGE-2).
+
+use std::time::Duration;
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::Instant,
+};
+
+use crate::support::{Gateway, Origin, body, header, shop, status, within};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_over_its_rate_is_told_when_to_come_back() {
+    let origin = Origin::named("shop").await;
+    let text = shop(&[origin.address], "").replace(
+        "name = \"shop\"\nupstream",
+        "name = \"limited-shop\"\nlimits = [\"per-ip\"]\nupstream",
+    );
+    let gateway = Gateway::start(&format!(
+        "{text}[[limit]]\nname = \"per-ip\"\nkey = \"ip\"\nrate = \"1/m\"\nburst = 2\n"
+    ))
+    .await;
+    assert_eq!(status(&gateway.get("/").await), 200);
+    assert_eq!(status(&gateway.get("/").await), 200);
+    let refused = gateway.get("/").await;
+    assert_eq!(status(&refused), 429);
+    assert!(body(&refused).contains("\"code\":\"limited\""), "{refused}");
+    let wait: u64 = header(&refused, "retry-after").unwrap().parse().unwrap();
+    assert!((1..=60).contains(&wait), "{wait}");
+    assert!(
+        header(&refused, "ratelimit")
+            .unwrap()
+            .starts_with("\"per-ip\";r=0;t=")
+    );
+    assert_eq!(origin.served(), 2);
+    let series =
+        "penstock_requests_total{route=\"limited-shop\",outcome=\"limited\",protocol=\"h1\"}";
+    gateway.eventually_metric(series, 1.0).await;
+    gateway
+        .eventually_metric(
+            "penstock_ratelimit_decisions_total{limiter=\"per-ip\",decision=\"limited\"}",
+            1.0,
+        )
+        .await;
+    gateway.stopped().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn malformed_requests_are_refused() {
+    let origin = Origin::named("shop").await;
+    let gateway = Gateway::start(&shop(&[origin.address], "")).await;
+    for bad in [
+        "GET / HTTP/1.1\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a b\r\n\r\n",
+        "GET /a/../b HTTP/1.1\r\nHost: a\r\n\r\n",
+        "GET /%2e%2e/b HTTP/1.1\r\nHost: a\r\n\r\n",
+        "GET http://a/ HTTP/1.1\r\nHost: b\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost : a\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxx",
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1, 2\r\n\r\nxx",
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, identity\r\n\r\n",
+        "POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "NONSENSE\r\n\r\n",
+    ] {
+        let answer = gateway.raw(bad).await;
+        assert_eq!(status(&answer), 400, "{bad:?} got {answer:?}");
+    }
+    let traced = gateway
+        .raw("TRACE / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        .await;
+    assert_eq!(status(&traced), 405);
+    assert_eq!(origin.served(), 0);
+    gateway.stopped().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_framings_never_make_two_requests() {
+    // Content-Length and Transfer-Encoding together: hyper reads the chunks, drops the length and closes the connection, so
+    // what a smuggler hides behind the body is neither a request here nor at the origin.
+    let origin = Origin::echo().await;
+    let gateway = Gateway::start(&shop(&[origin.address], "")).await;
+    for framing in [
+        "Content-Length: 4\r\nTransfer-Encoding: chunked",
+        "Transfer-Encoding: chunked\r\nContent-Length: 4",
+    ] {
+        let before = origin.served();
+        let hidden = "GET /hidden HTTP/1.1\r\nHost: a\r\n\r\n";
+        let answer = gateway
+            .raw(&format!(
+                "POST / HTTP/1.1\r\nHost: a\r\n{framing}\r\n\r\n0\r\n\r\n{hidden}"
+            ))
+            .await;
+        assert!(!answer.contains("/hidden"), "{answer}");
+        assert!(!body(&answer).contains("content-length: 4"), "{answer}");
+        assert!(origin.served() - before <= 1);
+    }
+    gateway.stopped().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn headers_beyond_their_bounds_are_refused() {
+    let origin = Origin::named("shop").await;
+    let gateway = Gateway::start(&format!(
+        "[server]\nmax_header_bytes = \"16KiB\"\n{}",
+        shop(&[origin.address], "")
+    ))
+    .await;
+    let long = format!(
+        "GET / HTTP/1.1\r\nHost: a\r\nX-Long: {}\r\n\r\n",
+        "x".repeat(17 << 10)
+    );
+    assert_eq!(status(&gateway.raw(&long).await), 431);
+    let many = format!(
+        "GET / HTTP/1.1\r\nHost: a\r\n{}\r\n",
+        "X-Many: 1\r\n".repeat(150)
+    );
+    assert_eq!(status(&gateway.raw(&many).await), 431);
+    assert_eq!(origin.served(), 0);
+    gateway.stopped().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bodies_beyond_their_bound_are_refused_announced_or_not() {
+    let origin = Origin::echo().await;
+    let gateway = Gateway::start(&format!(
+        "[server]\nmax_body = \"1KiB\"\n{}",
+        shop(&[origin.address], "")
+    ))
+    .await;
+    let announced = gateway
+        .raw("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1025\r\n\r\n")
+        .await;
+    assert_eq!(status(&announced), 413);
+    assert!(body(&announced).contains("\"code\":\"body_too_large\""));
+    assert_eq!(origin.served(), 0);
+    let piece = format!("400\r\n{}\r\n", "x".repeat(0x400));
+    let streamed = gateway
+        .raw(&format!("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{piece}{piece}0\r\n\r\n"))
+        .await;
+    assert_eq!(status(&streamed), 413);
+    let exact = gateway
+        .raw(&format!(
+            "POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 1024\r\n\r\n{}",
+            "x".repeat(1024)
+        ))
+        .await;
+    assert_eq!(status(&exact), 200);
+    gateway.stopped().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slow_headers_and_idle_connections_are_closed() {
+    let origin = Origin::named("shop").await;
+    let gateway = Gateway::start(&format!(
+        "[server]\nheader_timeout = \"300ms\"\nidle_timeout = \"300ms\"\n{}",
+        shop(&[origin.address], "")
+    ))
+    .await;
+    let since = Instant::now();
+    let mut slow = TcpStream::connect(gateway.address()).await.unwrap();
+    slow.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nX-")
+        .await
+        .unwrap();
+    let mut idle = TcpStream::connect(gateway.address()).await.unwrap();
+    idle.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        .await
+        .unwrap();
+    let mut rest = Vec::new();
+    let _ = within(slow.read_to_end(&mut rest)).await;
+    assert!(rest.is_empty());
+    let _ = within(idle.read_to_end(&mut rest)).await;
+    assert_eq!(status(&String::from_utf8_lossy(&rest)), 200);
+    assert!(since.elapsed() >= Duration::from_millis(300));
+    gateway.stopped().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upload_that_pauses_for_too_long_is_answered_408() {
+    let origin = Origin::echo().await;
+    let gateway = Gateway::start(&format!(
+        "[server]\nbody_timeout = \"200ms\"\n{}",
+        shop(&[origin.address], "")
+    ))
+    .await;
+    let answer = gateway
+        .raw("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhalf")
+        .await;
+    assert_eq!(status(&answer), 408, "{answer}");
+    gateway.stopped().await;
+}

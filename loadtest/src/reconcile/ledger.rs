@@ -1,0 +1,94 @@
+//! What the admin API says about a sale: its own account, and the rows of the order ledger.
+
+use serde::Deserialize;
+
+/// One row of the order ledger.
+#[derive(Clone, Debug, Deserialize)]
+pub struct LedgerRow {
+    /// Order id.
+    pub id: String,
+    /// What was bought.
+    pub sku: String,
+    /// Who bought.
+    pub buyer: String,
+    /// Units.
+    pub quantity: u64,
+    /// Where the order stands.
+    pub status: OrderStatus,
+    /// The request that made it.
+    pub request_id: Option<String>,
+}
+
+/// Where an order stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OrderStatus {
+    /// Holds units, not paid.
+    Reserved,
+    /// Holds units, being paid.
+    Paying,
+    /// Sold.
+    Paid,
+    /// Units returned.
+    Released,
+    /// Never held units in the ledger.
+    Refused,
+}
+
+impl OrderStatus {
+    /// Whether the order holds units.
+    pub fn is_live(self) -> bool {
+        !matches!(self, OrderStatus::Released | OrderStatus::Refused)
+    }
+}
+
+/// The sale's own account (`/admin/v1/sales/{sale}/report`).
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct SaleReport {
+    /// Per sku.
+    pub skus: Vec<SkuReport>,
+    /// Orders the store accepted.
+    pub accepted: u64,
+    /// Orders inserted into the ledger, ever.
+    pub settled: u64,
+    /// Orders paid.
+    pub paid: u64,
+    /// Orders whose units were returned.
+    pub returned: u64,
+    /// Orders the settlement refused.
+    #[serde(default)]
+    pub refused: u64,
+    /// Orders set aside.
+    #[serde(default)]
+    pub dead_letters: u64,
+    /// Orders waiting for settlement.
+    #[serde(default)]
+    pub queue_depth: u64,
+}
+
+/// One sku of the account, in units.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct SkuReport {
+    /// Which.
+    pub sku: String,
+    /// At the start.
+    pub stock: u64,
+    /// Added later.
+    #[serde(default)]
+    pub restocked: u64,
+    /// Free.
+    pub available: u64,
+    /// Held by unpaid orders.
+    pub reserved: u64,
+    /// Held by paid orders.
+    pub sold: u64,
+}
+
+impl SaleReport {
+    /// Orders neither in the ledger nor set aside. Whether refused orders count as settled is the ledger's choice, so they
+    /// are not missed either way.
+    pub fn unsettled(&self) -> u64 {
+        self.accepted
+            .saturating_sub(self.settled + self.refused + self.dead_letters)
+    }
+}

@@ -1,0 +1,140 @@
+//! Scenario files: the shipped ones are valid, and a wrong one is told everything that is wrong with it.
+
+use std::path::PathBuf;
+
+use loadtest::Scenario;
+
+fn shipped() -> Vec<PathBuf> {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../config/scenarios");
+    let mut files: Vec<PathBuf> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    files.sort();
+    files
+}
+
+fn key(name: &str) -> Option<String> {
+    (name == "PENSTOCK_API_KEY").then(|| "sk_test_x".to_owned())
+}
+
+#[test]
+fn every_shipped_scenario_is_valid() {
+    let files = shipped();
+    assert!(files.len() >= 3, "{files:?}");
+    for file in files {
+        let text = std::fs::read_to_string(&file).unwrap();
+        Scenario::from_toml(&text, &key).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+    }
+}
+
+#[test]
+fn a_misspelt_key_in_any_shipped_scenario_is_refused() {
+    for file in shipped() {
+        let text = std::fs::read_to_string(&file).unwrap();
+        let wrong = text.replace("[profile]", "[profile]\ndurration = \"1s\"");
+        let problems = Scenario::from_toml(&wrong, &key).unwrap_err().0;
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert_eq!(problems[0].key, "profile.durration");
+        assert!(problems[0].allowed.contains("duration"));
+    }
+}
+
+#[test]
+fn every_problem_is_told_at_once_with_key_value_and_what_is_allowed() {
+    let text = r#"
+        colour = "red"
+        [target]
+        url = "ftp://x"
+        protocol = "h3"
+        [generator]
+        threads = 0
+        request_timeout = 10
+        [profile]
+        kind = "constant"
+        rate = -5
+        [sale]
+        id = "a/b"
+        skus = []
+        [page_views]
+        share = 1.5
+        [pay]
+        api_key_env = "MISSING"
+        amount_minor = 0
+        currency = "USD"
+        [thresholds.p99]
+        acepted = "1s"
+    "#;
+    let problems = Scenario::from_toml(text, &|_| None).unwrap_err();
+    let keys: Vec<&str> = problems.0.iter().map(|p| p.key.as_str()).collect();
+    for wanted in [
+        "colour",
+        "target.url",
+        "target.protocol",
+        "generator.threads",
+        "generator.request_timeout",
+        "profile.rate",
+        "profile.duration",
+        "sale.id",
+        "sale.skus",
+        "page_views.share",
+        "pay.api_key_env",
+        "pay.amount_minor",
+        "pay.currency",
+        "thresholds.p99.acepted",
+    ] {
+        assert!(keys.contains(&wanted), "{wanted} missing in {keys:?}");
+    }
+    assert_eq!(keys.len(), 14, "{problems}");
+    let rate = problems.0.iter().find(|p| p.key == "profile.rate").unwrap();
+    assert_eq!(rate.value, "-5");
+    assert!(rate.allowed.contains("10000000"), "{rate}");
+}
+
+#[test]
+fn a_key_of_another_profile_kind_is_refused() {
+    let text = r#"
+        target.url = "http://127.0.0.1:1"
+        page_views.share = 1
+        [profile]
+        kind = "constant"
+        rate = 5
+        duration = "1s"
+        from = 3
+    "#;
+    let problems = Scenario::from_toml(text, &|_| None).unwrap_err().0;
+    assert_eq!(problems.len(), 1);
+    assert_eq!(problems[0].key, "profile.from");
+}
+
+#[test]
+fn the_api_key_never_shows_in_a_problem() {
+    let text = r#"
+        target.url = "http://127.0.0.1:1"
+        profile = { kind = "constant", rate = 5, duration = "1s" }
+        page_views.share = 1
+        pay = { api_key_env = "KEY", amount_minor = 1, currency = "usd" }
+    "#;
+    let secret = "sk_\u{1}secret";
+    let problems = Scenario::from_toml(text, &|_| Some(secret.into())).unwrap_err();
+    assert!(!problems.to_string().contains("secret"));
+}
+
+#[test]
+fn https_wants_to_know_whom_to_trust() {
+    let text = r#"
+        target.url = "https://127.0.0.1:1"
+        profile = { kind = "constant", rate = 5, duration = "1s" }
+        page_views.share = 1
+    "#;
+    let problems = Scenario::from_toml(text, &|_| None).unwrap_err().0;
+    assert_eq!(problems[0].key, "target.ca_file");
+    let insecure = text.replace("profile =", "target.insecure = true\nprofile =");
+    Scenario::from_toml(&insecure, &|_| None).unwrap();
+}
+
+#[test]
+fn text_that_is_no_toml_is_one_problem() {
+    let problems = Scenario::from_toml("= = =", &|_| None).unwrap_err().0;
+    assert_eq!(problems.len(), 1);
+}

@@ -1,0 +1,455 @@
+//! A small sale server with faults to switch on: enough of the wire to test the generator, nothing of the product.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use loadtest::scenario::{Admin, Sale, Shape};
+use loadtest::{Report, RunOutput, Scenario};
+use serde_json::{Value, json};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Instant;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+
+/// What the server does wrong, or slowly.
+#[derive(Clone, Default)]
+pub struct Faults {
+    /// Nothing is answered between these instants.
+    pub stall: Option<(Instant, Instant)>,
+    /// The connection closes without notice after this many answers.
+    pub close_after: Option<u64>,
+    /// HTTP/2: GOAWAY after this many requests of a connection.
+    pub goaway_after: Option<u64>,
+    /// A buyer's requests beyond this many are limited.
+    pub limit_per_buyer: Option<u64>,
+    /// Every n-th purchase is never answered.
+    pub swallow_every: Option<u64>,
+    /// Every n-th purchase is answered "unknown" and settles at the second question.
+    pub unknown_every: Option<u64>,
+    /// Sells this many units more than it has.
+    pub oversell: u64,
+    /// The admin API wants this bearer token.
+    pub admin_token: Option<String>,
+    /// Every n-th accepted order never reaches the ledger.
+    pub lose_every: Option<u64>,
+}
+
+#[derive(Clone)]
+struct Order {
+    id: String,
+    sku: String,
+    buyer: String,
+    request_id: String,
+    status: &'static str,
+    in_ledger: bool,
+}
+
+#[derive(Default)]
+struct Books {
+    orders: Vec<Order>,
+    by_request: HashMap<String, usize>,
+    per_buyer: HashMap<String, u64>,
+    asked: HashMap<String, u64>,
+    purchases: u64,
+    pages: u64,
+}
+
+/// The server's state.
+pub struct Shop {
+    stock: u64,
+    faults: Faults,
+    books: Mutex<Books>,
+    connections: AtomicU64,
+}
+
+/// A running server.
+pub struct Running {
+    pub shop: Arc<Shop>,
+    pub address: SocketAddr,
+    /// PEM of its certificate, if it speaks TLS.
+    pub ca_pem: Option<String>,
+}
+
+impl Running {
+    pub fn url(&self) -> String {
+        let scheme = if self.ca_pem.is_some() {
+            "https"
+        } else {
+            "http"
+        };
+        format!("{scheme}://localhost:{}", self.address.port())
+    }
+
+    pub fn connections(&self) -> u64 {
+        self.shop.connections.load(Ordering::Relaxed)
+    }
+
+    /// Purchases that reached the server, copies counted.
+    pub fn purchases(&self) -> u64 {
+        self.shop.books.lock().unwrap().purchases
+    }
+
+    pub fn pages(&self) -> u64 {
+        self.shop.books.lock().unwrap().pages
+    }
+}
+
+/// HTTP/1.1 without TLS.
+pub async fn serve(stock: u64, faults: Faults) -> Running {
+    start(stock, faults, None).await
+}
+
+/// HTTP/2 over TLS, with a certificate made on the spot.
+pub async fn serve_h2_tls(stock: u64, faults: Faults) -> Running {
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
+    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .unwrap();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    start(stock, faults, Some((acceptor, made.cert.pem()))).await
+}
+
+async fn start(stock: u64, faults: Faults, tls: Option<(TlsAcceptor, String)>) -> Running {
+    let listener = TcpListener::bind("localhost:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let shop = Arc::new(Shop {
+        stock,
+        faults,
+        books: Mutex::default(),
+        connections: AtomicU64::new(0),
+    });
+    let ca_pem = tls.as_ref().map(|(_, pem)| pem.clone());
+    let accepting = Arc::clone(&shop);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let shop = Arc::clone(&accepting);
+            shop.connections.fetch_add(1, Ordering::Relaxed);
+            let tls = tls.clone();
+            tokio::spawn(async move { connection(shop, stream, tls).await });
+        }
+    });
+    Running {
+        shop,
+        address,
+        ca_pem,
+    }
+}
+
+async fn connection(shop: Arc<Shop>, stream: TcpStream, tls: Option<(TlsAcceptor, String)>) {
+    stream.set_nodelay(true).unwrap();
+    match tls {
+        None => speak_h1(shop, stream).await,
+        Some((acceptor, _)) => {
+            if let Ok(stream) = acceptor.accept(stream).await {
+                speak_h2(shop, stream).await;
+            }
+        }
+    }
+}
+
+async fn speak_h1(shop: Arc<Shop>, stream: TcpStream) {
+    let answered = Arc::new(AtomicU64::new(0));
+    let close_after = shop.faults.close_after;
+    let count = Arc::clone(&answered);
+    let service = service_fn(move |request| {
+        let (shop, count) = (Arc::clone(&shop), Arc::clone(&count));
+        async move {
+            let answer = shop.answer(request).await;
+            count.fetch_add(1, Ordering::Relaxed);
+            Ok::<_, Infallible>(answer)
+        }
+    });
+    let serving =
+        hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(serving);
+    let mut look = tokio::time::interval(Duration::from_millis(5));
+    loop {
+        tokio::select! {
+            _ = &mut serving => return,
+            // Dropping the connection closes it without any notice, as a server does whose idle timeout is over.
+            _ = look.tick(), if close_after.is_some() => {
+                if close_after.is_some_and(|n| answered.load(Ordering::Relaxed) >= n) {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+async fn speak_h2<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(shop: Arc<Shop>, stream: S) {
+    let asked = Arc::new(AtomicU64::new(0));
+    let goaway_after = shop.faults.goaway_after;
+    let count = Arc::clone(&asked);
+    let service = service_fn(move |request| {
+        let (shop, count) = (Arc::clone(&shop), Arc::clone(&count));
+        async move {
+            count.fetch_add(1, Ordering::Relaxed);
+            Ok::<_, Infallible>(shop.answer(request).await)
+        }
+    });
+    let serving = hyper::server::conn::http2::Builder::new(hyper_util::rt::TokioExecutor::new())
+        .serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(serving);
+    let mut look = tokio::time::interval(Duration::from_millis(5));
+    let mut leaving = false;
+    loop {
+        tokio::select! {
+            _ = &mut serving => return,
+            _ = look.tick(), if goaway_after.is_some() && !leaving => {
+                if goaway_after.is_some_and(|n| asked.load(Ordering::Relaxed) >= n) {
+                    leaving = true;
+                    serving.as_mut().graceful_shutdown();
+                }
+            }
+        }
+    }
+}
+
+fn reply(status: u16, body: &Value) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(body.to_string())));
+    *response.status_mut() = StatusCode::from_u16(status).unwrap();
+    response
+}
+
+fn problem(status: u16, code: &str) -> Response<Full<Bytes>> {
+    reply(
+        status,
+        &json!({ "status": status, "code": code, "title": code }),
+    )
+}
+
+fn query<'a>(request: &'a Request<Incoming>, key: &str) -> Option<&'a str> {
+    request.uri().query()?.split('&').find_map(|pair| {
+        let (name, value) = pair.split_once('=')?;
+        (name == key).then_some(value)
+    })
+}
+
+impl Shop {
+    async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        if let Some((from, until)) = self.faults.stall
+            && Instant::now() >= from
+        {
+            tokio::time::sleep_until(until).await;
+        }
+        let path = request.uri().path().to_owned();
+        if let Some(token) = &self.faults.admin_token
+            && path.starts_with("/admin/")
+            && request
+                .headers()
+                .get("authorization")
+                .is_none_or(|value| value != token.as_str())
+        {
+            return problem(401, "unauthorized");
+        }
+        match (request.method(), path.as_str()) {
+            (&Method::POST, "/v1/sales/drop/orders") => self.buy(request).await,
+            (&Method::GET, "/v1/sales/drop/orders") => self.poll(&request),
+            (&Method::POST, "/v1/payment_intents") => self.pay(request).await,
+            (&Method::GET, "/admin/v1/sales/drop") => reply(200, &json!({ "buyer_limit": 2 })),
+            (&Method::GET, "/admin/v1/sales/drop/report") => self.report(),
+            (&Method::GET, "/admin/v1/sales/drop/orders") => self.rows(&request),
+            (&Method::GET, "/" | "/shoes") => {
+                self.books.lock().unwrap().pages += 1;
+                Response::new(Full::new(Bytes::from_static(&[b'x'; 3000])))
+            }
+            _ => problem(404, "not_found"),
+        }
+    }
+
+    async fn buy(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        let header = |name: &str| {
+            let value = request.headers().get(name).expect("the generator sends it");
+            value.to_str().unwrap().to_owned()
+        };
+        let (buyer, request_id) = (header("x-buyer-id"), header("idempotency-key"));
+        let body = request.into_body().collect().await.unwrap().to_bytes();
+        let body: Value = serde_json::from_slice(&body).unwrap();
+        let sku = body["sku"].as_str().unwrap().to_owned();
+        assert_eq!(body["quantity"], 1);
+
+        let faults = &self.faults;
+        let every = |n: Option<u64>, count: u64| n.is_some_and(|n| count.is_multiple_of(n));
+        let (swallow, answer) = {
+            let mut books = self.books.lock().unwrap();
+            books.purchases += 1;
+            let count = books.purchases;
+            let tried = books.per_buyer.entry(buyer.clone()).or_default();
+            *tried += 1;
+            if faults.limit_per_buyer.is_some_and(|limit| *tried > limit) {
+                return problem(429, "limited");
+            }
+            let swallow = every(faults.swallow_every, count);
+            let unknown = every(faults.unknown_every, count);
+            let answer = if let Some(at) = books.by_request.get(&request_id) {
+                reply(200, &json!({ "id": books.orders[*at].id }))
+            } else if books.orders.len() as u64 >= self.stock + faults.oversell {
+                problem(409, "sold_out")
+            } else {
+                let number = books.orders.len() as u64;
+                let order = Order {
+                    id: format!("ord_{number:026}"),
+                    sku,
+                    buyer,
+                    request_id: request_id.clone(),
+                    status: "reserved",
+                    in_ledger: !every(faults.lose_every, number + 1),
+                };
+                let id = order.id.clone();
+                books.orders.push(order);
+                books.by_request.insert(request_id, number as usize);
+                if unknown {
+                    reply(202, &json!({ "object": "order", "status": "unknown" }))
+                } else {
+                    reply(201, &json!({ "id": id }))
+                }
+            };
+            (swallow, answer)
+        };
+        if swallow {
+            std::future::pending::<()>().await;
+        }
+        answer
+    }
+
+    fn poll(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+        let id = query(request, "request_id").unwrap().to_owned();
+        let mut books = self.books.lock().unwrap();
+        let asked = books.asked.entry(id.clone()).or_default();
+        *asked += 1;
+        if *asked < 2 {
+            return reply(202, &json!({ "status": "unknown" }));
+        }
+        match books.by_request.get(&id) {
+            Some(at) => reply(200, &json!({ "id": books.orders[*at].id })),
+            None => problem(404, "not_found"),
+        }
+    }
+
+    async fn pay(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        assert_eq!(request.headers()["authorization"], "Bearer sk_test");
+        let body = request.into_body().collect().await.unwrap().to_bytes();
+        let form = String::from_utf8(body.to_vec()).unwrap();
+        assert!(form.contains("amount=4900&currency=usd"), "{form}");
+        let (_, order) = form.split_once("metadata[order]=").unwrap();
+        if form.contains("pm_card_chargeDeclined") {
+            return reply(402, &json!({ "error": { "code": "card_declined" } }));
+        }
+        let mut books = self.books.lock().unwrap();
+        let order = books.orders.iter_mut().find(|one| one.id == order).unwrap();
+        order.status = "paid";
+        reply(200, &json!({ "status": "succeeded" }))
+    }
+
+    fn report(&self) -> Response<Full<Bytes>> {
+        let books = self.books.lock().unwrap();
+        let made = books.orders.len() as u64;
+        let paid = books.orders.iter().filter(|o| o.status == "paid").count() as u64;
+        reply(
+            200,
+            &json!({
+                "sale": "drop", "state": "open",
+                "skus": [{
+                    "sku": "shoe", "stock": self.stock, "restocked": 0, "available": self.stock.saturating_sub(made),
+                    "reserved": made.min(self.stock) - paid.min(self.stock), "sold": paid, "ledger_sold": paid,
+                }],
+                "accepted": made, "settled": made, "paid": paid, "returned": 0, "refused": 0,
+                "dead_letters": 0, "queue_depth": 0, "outbox_pending": 0,
+            }),
+        )
+    }
+
+    fn rows(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+        // Pages of seven, whatever the limit: the client must follow the cursor.
+        let after: usize = query(request, "after").map_or(0, |text| text.parse().unwrap());
+        let books = self.books.lock().unwrap();
+        let orders: Vec<Value> = books
+            .orders
+            .iter()
+            .skip(after)
+            .take(7)
+            .filter(|order| order.in_ledger)
+            .map(|order| {
+                json!({
+                    "id": order.id, "object": "order", "sale": "drop", "sku": order.sku, "buyer": order.buyer,
+                    "quantity": 1, "status": order.status, "created_at_ms": 0, "pay_by_ms": 0,
+                    "request_id": order.request_id,
+                })
+            })
+            .collect();
+        let next = (after + 7 < books.orders.len()).then(|| (after + 7).to_string());
+        reply(200, &json!({ "orders": orders, "next": next }))
+    }
+}
+
+/// A scenario that sells `drop` on that server, which is its own admin API too.
+pub fn scenario(server: &Running, shape: Shape) -> Scenario {
+    let mut scenario = Scenario::new(server.url(), shape);
+    scenario.generator.connections = 8;
+    scenario.generator.request_timeout = Duration::from_secs(5);
+    scenario.sale = Some(Sale {
+        id: "drop".into(),
+        skus: vec!["shoe".into()],
+        quantity: 1,
+    });
+    // A busy test machine is no fault of the generator.
+    scenario.thresholds.max_schedule_lag = Duration::from_secs(30);
+    if server.ca_pem.is_none() {
+        scenario.admin = Some(Admin {
+            url: server.url(),
+            token_file: None,
+        });
+    }
+    scenario
+}
+
+/// Runs without progress and without stopping.
+pub async fn run(scenario: &Scenario) -> RunOutput {
+    loadtest::run(scenario, |_| {}, std::future::pending())
+        .await
+        .unwrap()
+}
+
+/// Runs, reconciles and judges.
+pub async fn run_and_check(scenario: &Scenario) -> Report {
+    loadtest::run_and_check(scenario, |_| {}, std::future::pending())
+        .await
+        .unwrap()
+}
+
+/// A spike of that many buyers within a second.
+pub fn spike() -> Shape {
+    Shape::Spike {
+        duration: Duration::from_secs(1),
+        first_share: 0.8,
+        first_within: Duration::from_millis(500),
+        warm_up: Duration::ZERO,
+        warm_up_rate: 0.0,
+    }
+}
+
+/// That many requests per second for that many milliseconds.
+pub fn constant(rate: f64, millis: u64) -> Shape {
+    Shape::Constant {
+        rate,
+        duration: Duration::from_millis(millis),
+    }
+}

@@ -1,0 +1,312 @@
+//! The wire: keys, forms, errors, shapes. Whatever comes in, the answer is Stripe's JSON and never a 500.
+
+use axum::body::Body;
+use http::header::AUTHORIZATION;
+use serde_json::Value;
+
+use crate::support::{Db, Stack, on_both_engines};
+
+on_both_engines!(
+    without_the_key_nobody_gets_in,
+    bad_input_is_refused_by_name_and_changes_nothing,
+    hostile_paths_and_methods_get_an_error_body,
+    bodies_too_large_or_of_another_kind_are_refused,
+    card_numbers_are_neither_taken_nor_kept,
+    an_intent_has_every_field_the_sdks_read,
+    strange_but_valid_text_survives,
+);
+
+const PATH: &str = "/v1/payment_intents";
+const BODY: &str = "amount=1999&currency=usd&payment_method=pm_card_visa";
+
+async fn without_the_key_nobody_gets_in(db: Db) {
+    let stack = Stack::new(db).await;
+    for header in [
+        None,
+        Some("Bearer sk_test_wrong"),
+        Some("Bearer"),
+        Some("Basic ?"),
+    ] {
+        let mut request = http::Request::builder().method("POST").uri(PATH);
+        if let Some(header) = header {
+            request = request.header(AUTHORIZATION, header);
+        }
+        let reply = stack
+            .api
+            .send(request.body(Body::from(BODY)).unwrap())
+            .await;
+        assert_eq!(
+            (reply.status, reply.error_type()),
+            (401, "authentication_error"),
+            "{header:?}"
+        );
+        assert!(reply.header("request-id").unwrap().starts_with("req_"));
+        assert!(!reply.json.to_string().contains("wrong"));
+    }
+    assert_eq!(stack.db.count("pay_intents").await, 0);
+}
+
+async fn bad_input_is_refused_by_name_and_changes_nothing(db: Db) {
+    let stack = Stack::new(db).await;
+    let cases = [
+        ("", "currency", "parameter_missing"),
+        ("currency=usd", "amount", "parameter_missing"),
+        (
+            "amount=0&currency=usd",
+            "amount",
+            "parameter_invalid_integer",
+        ),
+        (
+            "amount=-1&currency=usd",
+            "amount",
+            "parameter_invalid_integer",
+        ),
+        (
+            "amount=9223372036854775807&currency=usd",
+            "amount",
+            "amount_too_large",
+        ),
+        (
+            "amount=9223372036854775808&currency=usd",
+            "amount",
+            "parameter_invalid_integer",
+        ),
+        (
+            "amount=1e3&currency=usd",
+            "amount",
+            "parameter_invalid_integer",
+        ),
+        (
+            "amount=100&currency=xxx",
+            "currency",
+            "currency_not_supported",
+        ),
+        (
+            "amount=100&currency=aed",
+            "currency",
+            "currency_not_supported",
+        ),
+        ("amount=100&currency=usd&foo=1", "foo", "parameter_unknown"),
+        (
+            "amount=100&currency=usd&metadata=x",
+            "metadata",
+            "parameter_invalid",
+        ),
+        (
+            "amount=100&currency=usd&metadata[order",
+            "metadata",
+            "parameter_invalid",
+        ),
+        (
+            "amount=100&currency=usd&payment_method=pm_nobody",
+            "payment_method",
+            "resource_missing",
+        ),
+        (
+            "amount=100&currency=usd&payment_method=visa",
+            "payment_method",
+            "resource_missing",
+        ),
+        (
+            "amount=100&currency=usd&customer=cus_1",
+            "customer",
+            "parameter_unknown",
+        ),
+    ];
+    for (body, param, code) in cases {
+        let reply = stack.api.post_with_key(PATH, body, "k").await;
+        assert_eq!(
+            (reply.status, reply.error_type(), reply.error_code()),
+            (400, "invalid_request_error", code),
+            "{body}: {}",
+            reply.json
+        );
+        assert_eq!(reply.json["error"]["param"], param, "{body}");
+        assert_eq!(reply.header("stripe-should-retry"), Some("false"));
+    }
+    for body in [
+        "amount=%zz",
+        "amount=%ff",
+        "metadata[a]=%00&amount=1&currency=usd",
+    ] {
+        let reply = stack.api.post(PATH, body).await;
+        assert_eq!(
+            (reply.status, reply.error_code()),
+            (400, "malformed_body"),
+            "{body}"
+        );
+    }
+    for table in [
+        "pay_intents",
+        "pay_events",
+        "pay_idempotency",
+        "pay_transfers",
+    ] {
+        assert_eq!(stack.db.count(table).await, 0, "{table}");
+    }
+}
+
+async fn hostile_paths_and_methods_get_an_error_body(db: Db) {
+    let stack = Stack::new(db).await;
+    for (method, path, status) in [
+        ("GET", "/", 404),
+        ("GET", "/v1", 404),
+        ("GET", "/v2/core/events", 404),
+        ("GET", "/v1/payment_intentsx", 404),
+        ("DELETE", "/v1/payment_intents/pi_1", 404),
+        ("PUT", "/v1/payment_intents", 404),
+        ("GET", "/v1/payment_intents/pi_1", 404),
+        ("GET", "/v1/payment_intents/pi_1/confirm", 404),
+        ("POST", "/v1/payment_intents/pi_1/capture", 404),
+        ("POST", "/v1/payment_intents/pi_1/confirm/x", 404),
+        ("GET", "/v1/payment_intents/pi_%00", 404),
+        ("GET", "/v1/payment_intents/%ff", 404),
+        ("GET", "/v1/payment_intents/'%20OR%201=1", 404),
+        ("GET", "/v1/payment_intents//", 404),
+        ("POST", "/v1/payment_intents/pi_1/confirm", 404),
+        ("POST", "/v1/payment_intents/pi_1/cancel", 404),
+        ("GET", "/v1/payment_intents?limit=0", 400),
+        ("GET", "/v1/payment_intents?limit=x", 400),
+        ("GET", "/v1/payment_intents?limit=%zz", 400),
+        ("GET", "/v1/payment_intents?starting_after=pi_none", 400),
+        ("GET", "/v1/payment_intents?foo=1", 400),
+        (
+            "GET",
+            "/v1/payment_intents?created[gt]=9223372036854775807",
+            200,
+        ),
+        (
+            "GET",
+            "/v1/payment_intents?created[lt]=-9223372036854775808",
+            200,
+        ),
+    ] {
+        let request = stack.api.request(method, path).body(Body::empty()).unwrap();
+        let reply = stack.api.send(request).await;
+        assert_eq!(reply.status, status, "{method} {path}: {}", reply.json);
+        if status != 200 {
+            assert_eq!(reply.error_type(), "invalid_request_error");
+            assert!(reply.json["error"]["message"].is_string());
+        }
+    }
+}
+
+async fn bodies_too_large_or_of_another_kind_are_refused(db: Db) {
+    let stack = Stack::new(db).await;
+    let large = format!("amount=1&currency=usd&description={}", "x".repeat(200_000));
+    let reply = stack.api.post(PATH, &large).await;
+    assert_eq!((reply.status, reply.error_code()), (413, "body_too_large"));
+
+    let request = stack
+        .api
+        .request("POST", PATH)
+        .header("content-type", "application/json")
+        .body(Body::from(r#"{"amount": 100, "currency": "usd"}"#))
+        .unwrap();
+    let reply = stack.api.send(request).await;
+    assert_eq!((reply.status, reply.error_code()), (400, "malformed_body"));
+    assert_eq!(stack.db.count("pay_intents").await, 0);
+}
+
+/// Numbers that could be cards: thirteen to nineteen digits with a right check digit.
+async fn card_numbers_are_neither_taken_nor_kept(db: Db) {
+    let stack = Stack::new(db).await;
+    let card = "4242424242424242";
+    for body in [
+        format!("{BODY}&payment_method_data[type]=card&payment_method_data[card][number]={card}"),
+        format!("amount=1&currency=usd&payment_method={card}"),
+        format!("amount=1&currency=usd&card[number]={card}"),
+        format!("amount=1&currency=usd&currency={card}&currency=usd&source={card}"),
+    ] {
+        let reply = stack.api.post_with_key(PATH, &body, "k").await;
+        assert_eq!(reply.status, 400, "{body}");
+        assert!(!reply.json.to_string().contains(card), "{}", reply.json);
+    }
+    let made = stack.api.post(PATH, BODY).await;
+    let path = format!("{PATH}/{}/confirm", made.text("id"));
+    let reply = stack
+        .api
+        .post(&path, &format!("payment_method_data[card][number]={card}"))
+        .await;
+    assert_eq!(
+        (reply.status, reply.error_code()),
+        (400, "raw_card_data_refused")
+    );
+    assert_eq!(stack.db.count("pay_idempotency").await, 0);
+    assert_eq!(stack.db.count("pay_intents").await, 1);
+}
+
+async fn an_intent_has_every_field_the_sdks_read(db: Db) {
+    let stack = Stack::new(db).await;
+    let request = stack
+        .api
+        .request("POST", PATH)
+        .header("stripe-version", "2026-06-24.dahlia")
+        .body(Body::from(format!(
+            "{BODY}&description=a+bag&receipt_email=a%40b.example&expand[]=latest_charge"
+        )))
+        .unwrap();
+    let reply = stack.api.send(request).await;
+    assert_eq!(reply.status, 200, "{}", reply.json);
+    assert_eq!(reply.header("stripe-version"), Some("2026-06-24.dahlia"));
+    assert_eq!(reply.header("content-type"), Some("application/json"));
+    let object = reply.json.as_object().unwrap();
+    for field in [
+        "amount_capturable",
+        "amount_details",
+        "application",
+        "application_fee_amount",
+        "automatic_payment_methods",
+        "canceled_at",
+        "cancellation_reason",
+        "customer",
+        "last_payment_error",
+        "latest_charge",
+        "next_action",
+        "on_behalf_of",
+        "payment_method_options",
+        "processing",
+        "review",
+        "setup_future_usage",
+        "shipping",
+        "source",
+        "statement_descriptor",
+        "statement_descriptor_suffix",
+        "transfer_data",
+        "transfer_group",
+    ] {
+        assert!(object.contains_key(field), "{field}");
+    }
+    let id = reply.text("id");
+    assert!(id.starts_with("pi_"));
+    assert!(
+        reply
+            .text("client_secret")
+            .starts_with(&format!("{id}_secret_"))
+    );
+    for (field, value) in [
+        ("object", Value::from("payment_intent")),
+        ("amount", 1999.into()),
+        ("amount_received", 0.into()),
+        ("currency", "usd".into()),
+        ("created", 1_760_000_000.into()),
+        ("livemode", false.into()),
+        ("capture_method", "automatic".into()),
+        ("confirmation_method", "automatic".into()),
+        ("payment_method", "pm_card_visa".into()),
+        ("description", "a bag".into()),
+        ("receipt_email", "a@b.example".into()),
+        ("status", "requires_confirmation".into()),
+    ] {
+        assert_eq!(object[field], value, "{field}");
+    }
+}
+
+async fn strange_but_valid_text_survives(db: Db) {
+    let stack = Stack::new(db).await;
+    let body = "amount=100&currency=usd&metadata[%E5%90%8D]=%F0%9F%8E%92+%27%22%3B--%0A&description=%25_%5C";
+    let made = stack.api.post(PATH, body).await;
+    let shown = stack.api.get(&format!("{PATH}/{}", made.text("id"))).await;
+    assert_eq!(shown.json["metadata"]["名"], "🎒 '\";--\n");
+    assert_eq!(shown.json["description"], "%_\\");
+}

@@ -1,0 +1,224 @@
+//! The ledger by itself: transfers, limits, repetition, and the proof of the books finding what was planted.
+
+use payment::{
+    Currency, Money,
+    ledger::{
+        AccountId, LedgerError, Recorded, Resolved, Transfer, TransferId, check, pend, post, void,
+    },
+};
+use sqlx::AnyConnection;
+
+use crate::support::{Db, on_both_engines};
+
+on_both_engines!(
+    posting_moves_money_and_voiding_does_not,
+    repetition_changes_nothing,
+    a_transfer_is_resolved_once,
+    a_guarded_account_gives_no_more_than_it_has_pending_counted,
+    concurrent_reservations_never_exceed_the_balance,
+    planted_damage_is_found,
+);
+
+fn usd(minor: i64) -> Money {
+    Money::try_new(minor, Currency::from_code("usd").unwrap()).unwrap()
+}
+
+/// Money in: the channel owes it, the merchant has it.
+fn money_in(id: &str, minor: i64) -> Transfer {
+    let currency = usd(0).currency();
+    Transfer {
+        id: TransferId::charge(id),
+        debit: AccountId::channel("simulator", currency),
+        credit: AccountId::merchant("pi_1", currency),
+        money: usd(minor),
+        reference: "pi_1".into(),
+    }
+}
+
+/// Money out, the other way.
+fn money_out(id: &str, minor: i64) -> Transfer {
+    let there = money_in(id, minor);
+    Transfer {
+        id: TransferId::refund(id),
+        debit: there.credit,
+        credit: there.debit,
+        ..there
+    }
+}
+
+async fn available(conn: &mut AnyConnection) -> i64 {
+    sqlx::query_scalar("SELECT CAST(COALESCE(SUM(available_minor), 0) AS BIGINT) FROM pay_balances")
+        .fetch_one(conn)
+        .await
+        .unwrap()
+}
+
+async fn fresh(db: &Db) {
+    payment::migrate(&db.pool).await.unwrap();
+    // Idempotent: what is there stays.
+    payment::migrate(&db.pool).await.unwrap();
+}
+
+async fn posting_moves_money_and_voiding_does_not(db: Db) {
+    fresh(&db).await;
+    let mut conn = db.pool.acquire().await.unwrap();
+    let (a, b) = (money_in("a", 500), money_in("b", 300));
+    for transfer in [&a, &b] {
+        let recorded = pend(&mut conn, transfer, 1).await.unwrap();
+        assert_eq!(recorded, Recorded::Created);
+    }
+    assert_eq!(
+        available(&mut conn).await,
+        0,
+        "pending money is not there yet"
+    );
+    assert_eq!(post(&mut conn, &a.id, 2).await.unwrap(), Resolved::Done);
+    assert_eq!(void(&mut conn, &b.id, 2).await.unwrap(), Resolved::Done);
+    assert_eq!(available(&mut conn).await, 500);
+    assert_eq!(check(&mut conn).await.unwrap(), []);
+}
+
+async fn repetition_changes_nothing(db: Db) {
+    fresh(&db).await;
+    let mut conn = db.pool.acquire().await.unwrap();
+    let a = money_in("a", 500);
+    pend(&mut conn, &a, 1).await.unwrap();
+    assert_eq!(pend(&mut conn, &a, 9).await.unwrap(), Recorded::Exists);
+    let other = Transfer {
+        money: usd(501),
+        ..a.clone()
+    };
+    assert!(matches!(
+        pend(&mut conn, &other, 9).await,
+        Err(LedgerError::ExistsDifferent { .. })
+    ));
+    post(&mut conn, &a.id, 2).await.unwrap();
+    for _ in 0..2 {
+        assert_eq!(
+            post(&mut conn, &a.id, 3).await.unwrap(),
+            Resolved::AlreadyPosted
+        );
+    }
+    assert_eq!(available(&mut conn).await, 500);
+    assert_eq!(check(&mut conn).await.unwrap(), []);
+}
+
+async fn a_transfer_is_resolved_once(db: Db) {
+    fresh(&db).await;
+    let mut conn = db.pool.acquire().await.unwrap();
+    let (a, b) = (money_in("a", 500), money_in("b", 300));
+    pend(&mut conn, &a, 1).await.unwrap();
+    pend(&mut conn, &b, 1).await.unwrap();
+    post(&mut conn, &a.id, 2).await.unwrap();
+    assert_eq!(
+        void(&mut conn, &a.id, 3).await.unwrap(),
+        Resolved::AlreadyPosted
+    );
+    void(&mut conn, &b.id, 2).await.unwrap();
+    assert_eq!(
+        post(&mut conn, &b.id, 3).await.unwrap(),
+        Resolved::AlreadyVoided
+    );
+    assert!(matches!(
+        post(&mut conn, &TransferId::charge("none"), 3).await,
+        Err(LedgerError::NoSuchPending { .. })
+    ));
+    assert_eq!(available(&mut conn).await, 500);
+    assert_eq!(check(&mut conn).await.unwrap(), []);
+}
+
+/// INV-LEDGER-2.
+async fn a_guarded_account_gives_no_more_than_it_has_pending_counted(db: Db) {
+    fresh(&db).await;
+    let mut conn = db.pool.acquire().await.unwrap();
+    pend(&mut conn, &money_in("a", 500), 1).await.unwrap();
+    post(&mut conn, &TransferId::charge("a"), 2).await.unwrap();
+
+    pend(&mut conn, &money_out("x", 400), 3).await.unwrap();
+    assert_eq!(available(&mut conn).await, 100, "pending counts");
+    {
+        let mut tx = sqlx::Connection::begin(&mut *conn).await.unwrap();
+        let refused = pend(&mut tx, &money_out("y", 101), 4).await;
+        assert!(matches!(refused, Err(LedgerError::OverLimit { .. })));
+        tx.rollback().await.unwrap();
+    }
+    void(&mut conn, &TransferId::refund("x"), 5).await.unwrap();
+    assert_eq!(available(&mut conn).await, 500, "voided pending comes back");
+    pend(&mut conn, &money_out("z", 500), 6).await.unwrap();
+    post(&mut conn, &TransferId::refund("z"), 7).await.unwrap();
+    assert_eq!(available(&mut conn).await, 0);
+    assert_eq!(check(&mut conn).await.unwrap(), []);
+}
+
+async fn concurrent_reservations_never_exceed_the_balance(db: Db) {
+    fresh(&db).await;
+    {
+        let mut conn = db.pool.acquire().await.unwrap();
+        pend(&mut conn, &money_in("a", 1_000), 1).await.unwrap();
+        post(&mut conn, &TransferId::charge("a"), 2).await.unwrap();
+    }
+    let mut tries = tokio::task::JoinSet::new();
+    for n in 0..20 {
+        let pool = db.pool.clone();
+        tries.spawn(async move {
+            let mut tx = pool.begin().await.unwrap();
+            let transfer = money_out(&n.to_string(), 150);
+            match pend(&mut tx, &transfer, 3).await {
+                Ok(_) => tx.commit().await.map(|()| true).unwrap(),
+                Err(LedgerError::OverLimit { .. }) => false,
+                Err(other) => panic!("{other}"),
+            }
+        });
+    }
+    let taken = tries.join_all().await.into_iter().filter(|ok| *ok).count();
+    assert_eq!(taken, 6, "six times 150 fit into 1000");
+    let mut conn = db.pool.acquire().await.unwrap();
+    assert_eq!(available(&mut conn).await, 100);
+    assert_eq!(check(&mut conn).await.unwrap(), []);
+}
+
+async fn planted_damage_is_found(db: Db) {
+    fresh(&db).await;
+    let damages = [
+        (
+            "INV-LEDGER-1",
+            "UPDATE pay_entries SET posted_debit = posted_debit + 1 WHERE transfer = 'charge:a:resolved' AND leg = 0",
+        ),
+        (
+            "INV-LEDGER-1",
+            "DELETE FROM pay_entries WHERE transfer = 'charge:a' AND leg = 1",
+        ),
+        (
+            "INV-LEDGER-1",
+            "DELETE FROM pay_entries WHERE transfer = 'charge:a'",
+        ),
+        (
+            "INV-LEDGER-1",
+            "DELETE FROM pay_transfers WHERE id = 'charge:a'",
+        ),
+        (
+            "INV-LEDGER-1",
+            "UPDATE pay_transfers SET amount_minor = 499 WHERE id = 'charge:a'",
+        ),
+        (
+            "INV-LEDGER-2",
+            "UPDATE pay_balances SET available_minor = available_minor + 1",
+        ),
+        ("INV-LEDGER-2", "DELETE FROM pay_balances"),
+    ];
+    for (invariant, damage) in damages {
+        let mut conn = db.pool.acquire().await.unwrap();
+        let mut tx = sqlx::Connection::begin(&mut *conn).await.unwrap();
+        pend(&mut tx, &money_in("a", 500), 1).await.unwrap();
+        post(&mut tx, &TransferId::charge("a"), 2).await.unwrap();
+        assert_eq!(check(&mut tx).await.unwrap(), []);
+        let damaged = sqlx::query(damage).execute(&mut *tx).await.unwrap();
+        assert!(damaged.rows_affected() > 0, "{damage}");
+        let findings = check(&mut tx).await.unwrap();
+        assert!(
+            findings.iter().any(|f| f.invariant == invariant),
+            "{damage}: {findings:?}"
+        );
+        tx.rollback().await.unwrap();
+    }
+}

@@ -1,0 +1,92 @@
+
+-- What happens to an order after it was accepted.
+
+-- Moves reserved orders to `into` (X released, S sold). Answers one character an order: + moved now, - unknown, else its state.
+local function settle(keys, ids, into)
+  if #ids < 1 or #ids > MAX_BATCH then
+    return redis.error_reply('ERR penstock: a batch has 1 to 1024 orders')
+  end
+  local meta, fault = read_whole_meta(keys)
+  if fault then
+    return fault
+  end
+  local records = redis.call('HMGET', keys[ORDERS], unpack(ids))
+  local answers, moved, held, writes = {}, {}, {}, {}
+  local units = 0
+  for i, id in ipairs(ids) do
+    local record = moved[id] or records[i]
+    if not record then
+      answers[i] = '-'
+    else
+      local state, quantity, buyer = string.match(record, '^(%u) (%d+) %d+ %d+ %x+ (%S+) %S+$')
+      if not state then
+        return corrupt('the record of order ' .. id .. ' is unreadable')
+      elseif state ~= 'R' then
+        answers[i] = state
+      else
+        quantity = tonumber(quantity)
+        if into == 'X' then
+          local live = held[buyer] or tonumber(redis.call('HGET', keys[BUYERS], buyer) or 0)
+          if live < quantity then
+            return corrupt('INV-BUYER-1: the buyer of order ' .. id .. ' holds fewer units than it')
+          end
+          held[buyer] = live - quantity
+        end
+        units = units + quantity
+        moved[id] = into .. string.sub(record, 2)
+        writes[#writes + 1] = id
+        writes[#writes + 1] = moved[id]
+        answers[i] = '+'
+      end
+    end
+  end
+  if units > meta.reserved then
+    return corrupt('INV-STOCK-2: more units in reserved orders than reserved')
+  end
+  if units > 0 then
+    meta.reserved = meta.reserved - units
+    if into == 'X' then
+      meta.available = meta.available + units
+    else
+      meta.sold = meta.sold + units
+    end
+    meta.version = meta.version + #writes / 2
+    set_dirty(keys)
+    redis.call('HSET', keys[ORDERS], unpack(writes))
+    for buyer, live in pairs(held) do
+      if live > 0 then
+        redis.call('HSET', keys[BUYERS], buyer, live)
+      else
+        redis.call('HDEL', keys[BUYERS], buyer)
+      end
+    end
+    write_counters(keys, meta)
+  end
+  return table.concat(answers)
+end
+
+local function release(keys, ids)
+  return settle(keys, ids, 'X')
+end
+
+local function confirm(keys, ids)
+  return settle(keys, ids, 'S')
+end
+
+-- args: 'order' id | 'request' "buyer request". Answers "id record", or nothing.
+local function find(keys, args)
+  local _, fault = read_open_meta(keys)
+  if fault then
+    return fault
+  end
+  local id = args[2]
+  if args[1] == 'request' then
+    id = redis.call('HGET', keys[REQUESTS], id)
+  end
+  local record = id and redis.call('HGET', keys[ORDERS], id)
+  return record and id .. ' ' .. record or ''
+end
+
+redis.register_function{ function_name = 'penstock_v1_release', callback = release, flags = { 'allow-oom' } }
+redis.register_function{ function_name = 'penstock_v1_confirm', callback = confirm, flags = { 'allow-oom' } }
+redis.register_function{ function_name = 'penstock_v1_find', callback = find, flags = { 'no-writes' } }
