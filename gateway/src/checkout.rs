@@ -35,12 +35,16 @@ impl Checkout {
 #[async_trait]
 impl Participant for Checkout {
     async fn ready(&self, reference: &str) -> Readiness {
-        let Ok(order) = reference.parse::<OrderId>() else { return Readiness::NotFound };
+        let Ok(order) = reference.parse::<OrderId>() else {
+            return Readiness::NotFound;
+        };
         if let Ok(None) = self.engine.order(order).await {
             return Readiness::NotFound;
         }
         match self.engine.ledger().await_order(order, SETTLE_WAIT).await {
-            Ok(Some(order)) => Readiness::Ready { amount: amount_of(&order) },
+            Ok(Some(order)) => Readiness::Ready {
+                amount: amount_of(&order),
+            },
             Ok(None) => Readiness::NotYet,
             Err(error) => {
                 tracing::warn!(%order, %error, "an order could not be read for its payment");
@@ -56,13 +60,20 @@ impl Participant for Checkout {
         intent: &str,
         now_ms: i64,
     ) -> Result<Hold, sqlx::Error> {
-        let held = self.engine.ledger().hold(conn, order(reference)?, intent, time(now_ms)).await;
+        let held = self
+            .engine
+            .ledger()
+            .hold(conn, order(reference)?, intent, time(now_ms))
+            .await;
         Ok(match held.map_err(sql)? {
             ledger::Hold::Held(_) => Hold::Held,
             ledger::Hold::NotPayable(NotPayable::PaidBy(_)) => Hold::AlreadyPaid,
             ledger::Hold::NotPayable(NotPayable::HeldBy(_)) => Hold::HeldByOther,
             ledger::Hold::NotPayable(
-                NotPayable::Expired | NotPayable::Released | NotPayable::Refused | NotPayable::Unknown,
+                NotPayable::Expired
+                | NotPayable::Released
+                | NotPayable::Refused
+                | NotPayable::Unknown,
             ) => Hold::Released,
         })
     }
@@ -74,11 +85,19 @@ impl Participant for Checkout {
         intent: &str,
         now_ms: i64,
     ) -> Result<Confirm, sqlx::Error> {
-        let paid = self.engine.ledger().mark_paid(conn, order(reference)?, intent, time(now_ms)).await;
+        let paid = self
+            .engine
+            .ledger()
+            .mark_paid(conn, order(reference)?, intent, time(now_ms))
+            .await;
         Ok(match paid.map_err(sql)? {
             Payment::Paid(_) | Payment::AlreadyPaid(_) => Confirm::Confirmed,
             Payment::NotPayable(_) => Confirm::Released,
         })
+    }
+
+    fn committed(&self) {
+        self.engine.ledger().wake();
     }
 
     async fn cancel(
@@ -88,7 +107,11 @@ impl Participant for Checkout {
         intent: &str,
         _now_ms: i64,
     ) -> Result<(), sqlx::Error> {
-        let dropped = self.engine.ledger().drop_hold(conn, order(reference)?, intent).await;
+        let dropped = self
+            .engine
+            .ledger()
+            .drop_hold(conn, order(reference)?, intent)
+            .await;
         dropped.map(drop).map_err(sql)
     }
 }
@@ -101,7 +124,9 @@ fn amount_of(order: &LedgerOrder) -> Option<Money> {
 
 /// `ready` has parsed the same text before any transaction began.
 fn order(reference: &str) -> Result<OrderId, sqlx::Error> {
-    reference.parse().map_err(|error| sqlx::Error::Protocol(format!("order {reference:?}: {error}")))
+    reference
+        .parse()
+        .map_err(|error| sqlx::Error::Protocol(format!("order {reference:?}: {error}")))
 }
 
 fn time(now_ms: i64) -> u64 {

@@ -5,7 +5,11 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 use clap_complete::Shell;
 
-use crate::config::Role;
+use crate::{
+    config::Role,
+    demo::DemoArgs,
+    sale_cli::{Admin, SaleCommand},
+};
 
 /// Where the configuration is when nothing else is said.
 const DEFAULT_CONFIG: &str = "config/penstock.toml";
@@ -20,6 +24,10 @@ Examples:
   penstock check --config config/penstock.toml
   penstock serve --config config/penstock.toml
   penstock serve --config config/cluster.toml --role edge
+  penstock demo --json verdict.json
+  penstock sale create --id spring --sku shoe --stock 100 --price 1999 --currency usd --lasts 1h
+  penstock sale show spring
+  penstock reconcile spring
   penstock completions bash > /etc/bash_completion.d/penstock";
 
 /// The gate in front of a shop: lets through just as much as the shop can take, and sells exactly the stock there is.
@@ -48,6 +56,25 @@ pub enum Command {
         /// The configuration's file.
         #[arg(long, default_value = DEFAULT_CONFIG)]
         config: PathBuf,
+    },
+    /// Run the whole flow on free ports, with a peak, and print a verdict.
+    Demo(DemoArgs),
+    /// Create, list, show, pause, resume, close and restock sales over the admin API.
+    Sale {
+        /// Where the admin API is.
+        #[command(flatten)]
+        admin: Admin,
+        /// What to do.
+        #[command(subcommand)]
+        command: SaleCommand,
+    },
+    /// Compare a sale's stock with its orders; exits with 1 if a promise is broken.
+    Reconcile {
+        /// Where the admin API is.
+        #[command(flatten)]
+        admin: Admin,
+        /// Id of the sale
+        sale: String,
     },
     /// Print a completion script for a shell.
     Completions {

@@ -280,8 +280,10 @@ impl Core {
                 continue;
             }
             match client.protocol {
-                Protocol::H1 => client.ask(Wish::CloseIdle),
-                Protocol::H2 => client.ask(Wish::Drain),
+                // GOAWAY first: its client may be about to open a stream.
+                Protocol::H2 if client.has_served.get() => client.ask(Wish::Drain),
+                // Also an HTTP/2 client that never finished its preface, to which nothing can be said.
+                Protocol::H1 | Protocol::H2 => client.ask(Wish::CloseIdle),
             }
         }
         for upstream in &self.upstreams {

@@ -1,8 +1,8 @@
 //! Sends a request to an upstream: chooses an endpoint, rewrites the header, streams both bodies, tries again where it may.
 //!
 //! **INV-EDGE-1**: a request is sent a second time only if it may be. That is: no connection was made; or not a byte of it was
-//! written; or it is idempotent, has no body, and a kept-alive connection died before any byte of an answer (its
-//! other end had closed it at the same moment). Everything else is answered with 502 or 504.
+//! written; or it is idempotent, has no body, and a kept-alive connection died before an answer's header (its other end had
+//! closed it at the same moment). Everything else is answered with 502 or 504.
 
 use std::{net::IpAddr, time::Duration};
 

@@ -7,6 +7,8 @@
 //! which finds the [`route`] of an [`exchange`]. From there it goes by [`forward`] (or [`upgrade`]) to an [`upstream`], with
 //! [`headers`] and [`body`] between the two sides, or to a handler. Refusals are [`problem`] documents.
 //! Beside the path: [`metrics`], [`access_log`], [`admin`].
+//!
+//! [`services`] starts sales and payments, [`checkout`] joins them, [`demo`] shows all of it, [`sale_cli`] is the admin API's client.
 
 pub mod cli;
 
@@ -47,3 +49,11 @@ pub mod metrics;
 pub mod access_log;
 
 pub mod admin;
+
+pub mod services;
+
+pub mod checkout;
+
+pub mod demo;
+
+pub mod sale_cli;

@@ -18,3 +18,9 @@ pub fn install() {
         false => lines.json().with_ansi(false).try_init(),
     };
 }
+
+/// The same, but only warnings and errors: for commands whose output is their own.
+pub fn install_quiet() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+    let _ = fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+}

@@ -4,12 +4,11 @@ use std::{path::Path, process::ExitCode};
 
 use clap::{CommandFactory, Parser};
 use gateway::{
-    app::{App, Handlers},
     cli::{Cli, Command},
-    config::{Config, Role},
-    logging, signals,
+    config::Config,
+    demo, logging, sale_cli, services, signals,
 };
-use tokio::runtime::Builder;
+use tokio::runtime::{Builder, Runtime};
 use tracing::{error, info};
 
 const FAILED: ExitCode = ExitCode::FAILURE;
@@ -17,7 +16,10 @@ const BAD_CONFIG: u8 = 2;
 
 fn main() -> ExitCode {
     match Cli::parse().command {
-        Command::Serve { config, role } => serve(&config, role),
+        Command::Serve { config, role } => match load(&config) {
+            Ok(config) => serve(Config { role, ..config }),
+            Err(code) => code,
+        },
         Command::Check { config } => match load(&config) {
             Ok(_) => {
                 println!("{}: no problems", config.display());
@@ -25,6 +27,18 @@ fn main() -> ExitCode {
             }
             Err(code) => code,
         },
+        Command::Demo(args) => {
+            logging::install_quiet();
+            finish(control().and_then(|runtime| runtime.block_on(demo::run(&args))))
+        }
+        Command::Sale { admin, command } => {
+            let done =
+                control().and_then(|runtime| runtime.block_on(sale_cli::run(&admin, &command)));
+            finish(done.map(|()| true))
+        }
+        Command::Reconcile { admin, sale } => finish(
+            control().and_then(|runtime| runtime.block_on(sale_cli::reconcile(&admin, &sale))),
+        ),
         Command::Completions { shell } => {
             clap_complete::generate(
                 shell,
@@ -38,38 +52,40 @@ fn main() -> ExitCode {
 }
 
 /// Serves until a signal comes.
-fn serve(path: &Path, role: Role) -> ExitCode {
-    let config = match load(path) {
-        Ok(config) => Config { role, ..config },
-        Err(code) => return code,
-    };
+fn serve(config: Config) -> ExitCode {
     logging::install();
-    // The control runtime: admin, health checks, settlement. Requests run on the cores' own.
-    let runtime = match Builder::new_multi_thread()
-        .worker_threads(1)
-        .thread_name("control")
-        .enable_all()
-        .build()
-    {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            error!(%error, "no runtime");
-            return FAILED;
-        }
-    };
-    let served = runtime.block_on(async {
-        let mut app = App::try_new(config, Handlers::default())?;
-        let addresses = app.addresses();
-        info!(listeners = ?addresses.listeners, admin = %addresses.admin, ?role, "serving");
-        app.run(signals::shutdown()).await
+    let role = config.role;
+    let served = control().and_then(|runtime| {
+        let app = runtime.block_on(async {
+            let (mut app, services) = services::build(config).await?;
+            let addresses = app.addresses();
+            info!(listeners = ?addresses.listeners, admin = %addresses.admin, ?role, "serving");
+            app.run(signals::shutdown()).await?;
+            if let Some(services) = services {
+                services.stop().await;
+            }
+            anyhow::Ok(app)
+        })?;
+        // Joins the cores' threads, so it must not happen on the runtime.
+        drop(app);
+        Ok(())
     });
     match served {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            error!(%error, "cannot serve");
+            error!(error = format!("{error:#}"), "cannot serve");
             FAILED
         }
     }
+}
+
+/// The control runtime: admin, health checks, settlement. Requests run on the cores' own.
+fn control() -> anyhow::Result<Runtime> {
+    Ok(Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name("control")
+        .enable_all()
+        .build()?)
 }
 
 /// Reads the configuration, or prints what is wrong with it.
@@ -78,4 +94,15 @@ fn load(path: &Path) -> Result<Config, ExitCode> {
         eprintln!("{error}");
         ExitCode::from(BAD_CONFIG)
     })
+}
+
+fn finish(done: anyhow::Result<bool>) -> ExitCode {
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => FAILED,
+        Err(error) => {
+            eprintln!("penstock: {error:#}");
+            FAILED
+        }
+    }
 }

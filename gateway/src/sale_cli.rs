@@ -26,8 +26,10 @@ pub struct Admin {
 #[derive(Debug, Clone, Subcommand)]
 pub enum SaleCommand {
     /// Create a sale; the same sale again is no error
-    #[command(after_help = "Example:\n  penstock sale create --id spring --sku shoe-42 --stock 1000 --price 1999 --currency usd \
-                            --starts-in 10m --lasts 2h --buyer-limit 2 --pay-within 15m")]
+    #[command(
+        after_help = "Example:\n  penstock sale create --id spring --sku shoe-42 --stock 1000 --price 1999 --currency usd \
+                            --starts-in 10m --lasts 2h --buyer-limit 2 --pay-within 15m"
+    )]
     Create(CreateArgs),
     /// List all sales
     List,
@@ -104,28 +106,59 @@ pub struct CreateArgs {
 
 /// Runs a sale command and prints the answer as JSON.
 pub async fn run(admin: &Admin, command: &SaleCommand) -> anyhow::Result<()> {
-    let post = |sale: &str, verb: &str| (Method::POST, format!("/admin/v1/sales/{sale}/{verb}"), Value::Null);
+    let post = |sale: &str, verb: &str| {
+        (
+            Method::POST,
+            format!("/admin/v1/sales/{sale}/{verb}"),
+            Value::Null,
+        )
+    };
     let (method, path, body) = match command {
         SaleCommand::Create(args) => (Method::POST, "/admin/v1/sales".to_owned(), new_sale(args)?),
         SaleCommand::List => (Method::GET, "/admin/v1/sales".to_owned(), Value::Null),
         SaleCommand::Show { sale } => {
-            let mut shown = call(admin, Method::GET, &format!("/admin/v1/sales/{sale}"), Value::Null).await?;
-            shown["report"] = call(admin, Method::GET, &format!("/admin/v1/sales/{sale}/report"), Value::Null).await?;
+            let mut shown = call(
+                admin,
+                Method::GET,
+                &format!("/admin/v1/sales/{sale}"),
+                Value::Null,
+            )
+            .await?;
+            shown["report"] = call(
+                admin,
+                Method::GET,
+                &format!("/admin/v1/sales/{sale}/report"),
+                Value::Null,
+            )
+            .await?;
             return print(&shown);
         }
         SaleCommand::Pause { sale } => post(sale, "pause"),
         SaleCommand::Resume { sale } => post(sale, "resume"),
         SaleCommand::Close { sale } => post(sale, "close"),
-        SaleCommand::Restock { sale, sku, units, id } => {
-            (Method::POST, format!("/admin/v1/sales/{sale}/restock"), json!({"sku": sku, "units": units, "id": id}))
-        }
+        SaleCommand::Restock {
+            sale,
+            sku,
+            units,
+            id,
+        } => (
+            Method::POST,
+            format!("/admin/v1/sales/{sale}/restock"),
+            json!({"sku": sku, "units": units, "id": id}),
+        ),
     };
     print(&call(admin, method, &path, body).await?)
 }
 
 /// Checks a sale's promises; false if one does not hold.
 pub async fn reconcile(admin: &Admin, sale: &str) -> anyhow::Result<bool> {
-    let findings = call(admin, Method::GET, &format!("/admin/v1/sales/{sale}/reconcile"), Value::Null).await?;
+    let findings = call(
+        admin,
+        Method::GET,
+        &format!("/admin/v1/sales/{sale}/reconcile"),
+        Value::Null,
+    )
+    .await?;
     print(&findings)?;
     Ok(findings["ok"] == json!(true))
 }
@@ -141,9 +174,13 @@ fn new_sale(args: &CreateArgs) -> anyhow::Result<Value> {
         return serde_json::from_str(&text).with_context(|| format!("--file {}", path.display()));
     }
     let duration = |option: &str, text: &str| {
-        parse_duration_ms(text).with_context(|| format!("{option} = {text:?}: must be a duration, as in 30s, 15m or 2h"))
+        parse_duration_ms(text).with_context(|| {
+            format!("{option} = {text:?}: must be a duration, as in 30s, 15m or 2h")
+        })
     };
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).context("the clock stands before 1970")?;
+    let now = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .context("the clock stands before 1970")?;
     let starts = (now.as_millis() as u64).saturating_add(duration("--starts-in", &args.starts_in)?);
     let ends = starts.saturating_add(duration("--lasts", &args.lasts)?);
     Ok(json!({
@@ -160,15 +197,21 @@ fn print(value: &Value) -> anyhow::Result<()> {
 
 /// One call of the admin API. A problem document becomes the error's text.
 async fn call(admin: &Admin, method: Method, path: &str, body: Value) -> anyhow::Result<Value> {
-    let authority = admin.admin.authority().context("--admin: must be http://HOST:PORT")?;
+    let authority = admin
+        .admin
+        .authority()
+        .context("--admin: must be http://HOST:PORT")?;
     if admin.admin.scheme_str() != Some("http") {
         bail!("--admin {}: must be http://HOST:PORT", admin.admin);
     }
     let address = (authority.host(), authority.port_u16().unwrap_or(80));
     let stream = tokio::net::TcpStream::connect(address)
         .await
-        .with_context(|| format!("no admin API at {authority}: is `penstock serve` running there?"))?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        .with_context(|| {
+            format!("no admin API at {authority}: is `penstock serve` running there?")
+        })?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     tokio::spawn(connection);
     let mut request = Request::builder()
         .method(method)
@@ -176,11 +219,22 @@ async fn call(admin: &Admin, method: Method, path: &str, body: Value) -> anyhow:
         .header(header::HOST, authority.as_str())
         .header(header::CONTENT_TYPE, "application/json");
     if let Some(file) = &admin.token_file {
-        let token = std::fs::read_to_string(file).with_context(|| format!("--token-file {}", file.display()))?;
+        let token = std::fs::read_to_string(file)
+            .with_context(|| format!("--token-file {}", file.display()))?;
         request = request.header(header::AUTHORIZATION, format!("Bearer {}", token.trim()));
     }
-    let body = if body.is_null() { Bytes::new() } else { body.to_string().into() };
-    let response = sender.send_request(request.body(Full::new(body)).context("the sale's id cannot stand in a path")?).await?;
+    let body = if body.is_null() {
+        Bytes::new()
+    } else {
+        body.to_string().into()
+    };
+    let response = sender
+        .send_request(
+            request
+                .body(Full::new(body))
+                .context("the sale's id cannot stand in a path")?,
+        )
+        .await?;
     let status = response.status();
     let bytes = response.into_body().collect().await?.to_bytes();
     let document: Value = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
@@ -188,7 +242,9 @@ async fn call(admin: &Admin, method: Method, path: &str, body: Value) -> anyhow:
         StatusCode::OK | StatusCode::CREATED => Ok(document),
         _ => bail!(
             "{} ({}): {}",
-            document["title"].as_str().unwrap_or("the admin API refused"),
+            document["title"]
+                .as_str()
+                .unwrap_or("the admin API refused"),
             document["code"].as_str().unwrap_or(status.as_str()),
             document["detail"].as_str().unwrap_or_default(),
         ),

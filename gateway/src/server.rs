@@ -96,7 +96,8 @@ pub async fn accept<S: Handle + 'static>(core: Rc<Core>, stack: Rc<Observe<S>>, 
         core: Rc::clone(&core),
     });
     let mut stopped = pin!(core.stop.notified());
-    loop {
+    // A core that drains before this task first runs has called already.
+    while !core.is_draining() {
         // At the bound the kernel's queue waits; nobody is refused who could be served a moment later.
         let room = tokio::select! {
             room = Arc::clone(&core.room).acquire_owned() => room,
@@ -231,14 +232,14 @@ where
     let ended = match protocol {
         Protocol::H1 => {
             let connection = listening.h1.serve_connection(io, service).with_upgrades();
-            drive(&client, connection, |connection| {
+            drive(core, &client, connection, |connection| {
                 connection.graceful_shutdown()
             })
             .await
         }
         Protocol::H2 => {
             let connection = listening.h2.serve_connection(io, service);
-            drive(&client, connection, |connection| {
+            drive(core, &client, connection, |connection| {
                 connection.graceful_shutdown()
             })
             .await
@@ -270,6 +271,7 @@ fn client<S>(listening: &Listening<S>, peer: SocketAddr, protocol: Protocol) -> 
 
 /// Polls a connection and does what the core wishes meanwhile.
 async fn drive<C>(
+    core: &Core,
     client: &Client,
     connection: C,
     shut_down: impl Fn(std::pin::Pin<&mut C>),
@@ -293,7 +295,12 @@ where
             Wish::Abort => Poll::Ready(Ok(())),
             Wish::CloseIdle if client.in_flight.get() == 0 => Poll::Ready(Ok(())),
             Wish::CloseIdle => {
-                client.wish.set(Wish::Serve);
+                // A request came after all. While draining it is the connection's last one.
+                client.wish.set(match core.is_draining() {
+                    true => Wish::Drain,
+                    false => Wish::Serve,
+                });
+                cx.waker().wake_by_ref();
                 Poll::Pending
             }
             // A connection that was just accepted gets to send its first request; the sweep bounds its time.

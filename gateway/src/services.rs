@@ -63,9 +63,15 @@ impl Services {
         role: Role,
         clock: WallClock,
     ) -> anyhow::Result<Self> {
-        let pool = ledger::connect(&sale.ledger).await.context("seckill.ledger")?;
+        let pool = ledger::connect(&sale.ledger)
+            .await
+            .context("seckill.ledger")?;
         let ledger = OrderLedger::new(pool.clone());
-        let ledger = if sale.downstream.is_some() { ledger } else { ledger.without_outbox() };
+        let ledger = if sale.downstream.is_some() {
+            ledger
+        } else {
+            ledger.without_outbox()
+        };
         let store = open_store(sale, clock.clone()).await?;
         let accepted = Arc::new(Notify::new());
         let engine = SaleEngine::start(
@@ -87,21 +93,40 @@ impl Services {
         let payments = match payments {
             None => None,
             Some(config) => {
-                payment::migrate(&pool).await.context("the payment tables could not be made")?;
+                payment::migrate(&pool)
+                    .await
+                    .context("the payment tables could not be made")?;
+                let api_key = config
+                    .api_key
+                    .ensure(rand::random())
+                    .context("payment.api_key")?;
                 let checkout: Arc<dyn Participant> = Arc::new(Checkout::new(engine.clone()));
                 let clock = clock.clone();
                 let clock = Arc::new(move || i64::try_from(clock()).unwrap_or(i64::MAX));
-                let service =
-                    PaymentService::new(config.clone(), pool.clone(), Some(checkout), clock, rand::random());
+                let service = PaymentService::new(
+                    config.clone(),
+                    &api_key,
+                    pool.clone(),
+                    Some(checkout),
+                    clock,
+                    rand::random(),
+                );
                 if role != Role::Edge {
-                    workers.spawn(service.clone().run_worker(shutdown.clone().cancelled_owned()));
+                    workers.spawn(
+                        service
+                            .clone()
+                            .run_worker(shutdown.clone().cancelled_owned()),
+                    );
                 }
                 Some(payment::router(service))
             }
         };
 
         let mut services = Self {
-            sales: api::router(engine.clone(), sale.buyer_header.parse().context("seckill.buyer")?),
+            sales: api::router(
+                engine.clone(),
+                sale.buyer_header.parse().context("seckill.buyer")?,
+            ),
             payments,
             admin: admin::router(engine.clone(), reconciler.clone()),
             engine,
@@ -145,7 +170,11 @@ impl Services {
             violations: violations.clone(),
             config,
         };
-        self.settlement = Some(Settlement::start(parts, self.engine.segments(), self.shutdown.clone()));
+        self.settlement = Some(Settlement::start(
+            parts,
+            self.engine.segments(),
+            self.shutdown.clone(),
+        ));
 
         let engine = self.engine.clone();
         let on_released = Arc::new(move |segment| {
@@ -154,12 +183,23 @@ impl Services {
                 Box::pin(async move { engine.released(&segment).await });
             released
         });
-        self.workers.spawn(Effects::new(store, ledger.clone(), violations, on_released).run(self.shutdown.clone()));
-        self.workers.spawn(reaper::run(ledger.clone(), clock.clone(), self.shutdown.clone()));
-        self.workers.spawn(reconcile_all(self.engine.clone(), reconciler, self.shutdown.clone()));
+        self.workers.spawn(
+            Effects::new(store, ledger.clone(), violations, on_released).run(self.shutdown.clone()),
+        );
+        self.workers.spawn(reaper::run(
+            ledger.clone(),
+            clock.clone(),
+            self.shutdown.clone(),
+        ));
+        self.workers.spawn(reconcile_all(
+            self.engine.clone(),
+            reconciler,
+            self.shutdown.clone(),
+        ));
         if let Some(DownstreamConfig { url, secret }) = &sale.downstream {
             let sink = HttpSink::try_new(url, secret.clone(), clock.clone(), DOWNSTREAM_TIMEOUT)?;
-            let deliverer = Deliverer::new(ledger, Arc::new(sink), clock, DeliveryConfig::default());
+            let deliverer =
+                Deliverer::new(ledger, Arc::new(sink), clock, DeliveryConfig::default());
             self.workers.spawn(deliverer.run(self.shutdown.clone()));
         }
         Ok(())
@@ -175,21 +215,36 @@ impl Services {
     }
 }
 
-async fn open_store(sale: &seckill::config::Config, clock: WallClock) -> anyhow::Result<Arc<dyn StockStore>> {
+async fn open_store(
+    sale: &seckill::config::Config,
+    clock: WallClock,
+) -> anyhow::Result<Arc<dyn StockStore>> {
     match &sale.store {
         StoreConfig::Embedded(folder) => {
             let sync = match sale.durability {
                 Durability::Fast => Sync::Fast,
                 Durability::Replicated | Durability::Durable => Sync::Durable,
             };
-            let options = Options { folder: folder.clone(), sync, method: sale.journal };
+            let options = Options {
+                folder: folder.clone(),
+                sync,
+                method: sale.journal,
+            };
             // The replay reads and parses the whole journal: not on a runtime's thread.
-            let opened = tokio::task::spawn_blocking(move || EmbeddedStore::open(&options, clock)).await?;
+            let opened =
+                tokio::task::spawn_blocking(move || EmbeddedStore::open(&options, clock)).await?;
             Ok(Arc::new(opened.context("seckill.store")?))
         }
         StoreConfig::Redis(url) => {
-            let options = RedisOptions { durability: sale.durability, ..RedisOptions::default() };
-            Ok(Arc::new(RedisStore::connect(url, options).await.context("seckill.store")?))
+            let options = RedisOptions {
+                durability: sale.durability,
+                ..RedisOptions::default()
+            };
+            Ok(Arc::new(
+                RedisStore::connect(url, options)
+                    .await
+                    .context("seckill.store")?,
+            ))
         }
     }
 }
@@ -200,7 +255,11 @@ fn consumer_name() -> String {
     format!("penstock-{}", host.trim())
 }
 
-async fn reconcile_all(engine: Arc<SaleEngine>, reconciler: Reconciler, shutdown: CancellationToken) {
+async fn reconcile_all(
+    engine: Arc<SaleEngine>,
+    reconciler: Reconciler,
+    shutdown: CancellationToken,
+) {
     let mut ticks = tokio::time::interval(RECONCILE_EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -222,13 +281,20 @@ pub async fn build(config: Config) -> anyhow::Result<(App, Option<Services>)> {
     // Metric handles are resolved when parts are built, so the recorder comes first.
     metrics::install()?;
     let clock: WallClock = Arc::new(|| {
-        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let since = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default();
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
     });
     let services = match &config.seckill {
         None => None,
-        Some(sale) => Some(Services::start(sale, config.payment.as_ref(), config.role, clock).await?),
+        Some(sale) => {
+            Some(Services::start(sale, config.payment.as_ref(), config.role, clock).await?)
+        }
     };
-    let handlers = services.as_ref().map(Services::handlers).unwrap_or_default();
+    let handlers = services
+        .as_ref()
+        .map(Services::handlers)
+        .unwrap_or_default();
     Ok((App::try_new(config, handlers)?, services))
 }

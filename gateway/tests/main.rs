@@ -20,3 +20,7 @@ mod failing;
 mod draining;
 
 mod operating;
+
+mod process;
+
+mod crash;

@@ -194,6 +194,7 @@ fn shipped_configurations_have_no_problems_and_a_misspelt_key_has() {
             // Files on the operator's machine (keys, tokens) are not ours to have.
             let inputs = Inputs {
                 read: &|_| Ok(b"a token".to_vec()),
+                env: &|_| None,
                 cores: 2,
             };
             Config::try_parse(text, &inputs)

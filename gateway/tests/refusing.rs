@@ -169,9 +169,13 @@ async fn slow_headers_and_idle_connections_are_closed() {
     idle.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
         .await
         .unwrap();
+    // An HTTP/2 client that never finishes its preface.
+    let mut half = TcpStream::connect(gateway.address()).await.unwrap();
+    half.write_all(b"PRI * HTTP/2.0\r\n").await.unwrap();
     let mut rest = Vec::new();
     let _ = within(slow.read_to_end(&mut rest)).await;
     assert!(rest.is_empty());
+    let _ = within(half.read_to_end(&mut Vec::new())).await;
     let _ = within(idle.read_to_end(&mut rest)).await;
     assert_eq!(status(&String::from_utf8_lossy(&rest)), 200);
     assert!(since.elapsed() >= Duration::from_millis(300));

@@ -135,6 +135,7 @@ impl Gateway {
 pub fn config(text: &str) -> Config {
     let inputs = Inputs {
         read: &|path| std::fs::read(path),
+        env: &|_| None,
         cores: 2,
     };
     Config::try_parse(text, &inputs).unwrap()

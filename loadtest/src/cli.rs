@@ -1,12 +1,12 @@
 //! The command line: what can be asked, and what is told while a run goes on.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
-use crate::engine::Progress;
+use crate::live::Live;
 use crate::report::{Exit, render};
 use crate::scenario::{Problems, Scenario};
 
@@ -154,43 +154,4 @@ fn load(file: &Path) -> Result<Scenario, u8> {
 fn colored(plain: bool) -> bool {
     let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     !plain && !refused && std::io::stdout().is_terminal()
-}
-
-/// Progress on standard error: one line drawn in place on a terminal, appended lines elsewhere.
-struct Live {
-    in_place: bool,
-    shown: u32,
-}
-
-/// On a pipe every fourth snapshot is enough: one line in two seconds.
-const PIPE_EVERY: u32 = 4;
-
-impl Live {
-    fn new(plain: bool) -> Live {
-        Live {
-            in_place: !plain && std::io::stderr().is_terminal(),
-            shown: 0,
-        }
-    }
-
-    fn show(&mut self, progress: &Progress) {
-        let line = render::progress_line(progress);
-        let mut err = std::io::stderr().lock();
-        // Nobody is left to tell if standard error is gone.
-        let _ = if self.in_place {
-            write!(err, "\r\x1b[2K{line}")
-        } else if self.shown.is_multiple_of(PIPE_EVERY) {
-            writeln!(err, "{line}")
-        } else {
-            Ok(())
-        };
-        let _ = err.flush();
-        self.shown += 1;
-    }
-
-    fn end(&self) {
-        if self.in_place {
-            eprintln!();
-        }
-    }
 }

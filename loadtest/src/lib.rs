@@ -39,6 +39,7 @@
 pub mod cli;
 mod engine;
 mod history;
+pub mod live;
 mod outcome;
 pub mod plan;
 pub mod reconcile;

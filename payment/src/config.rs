@@ -1,6 +1,12 @@
 //! Payment's configuration: [`RawConfig`] as the file has it, [`Config`] as the rest of the crate uses it.
 
-use std::{collections::BTreeSet, fmt, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fmt, fs,
+    io::{self, Write},
+    path::PathBuf,
+    time::Duration,
+};
 
 use serde::Deserialize;
 
@@ -85,7 +91,7 @@ pub struct RawSimulator {
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Opens the API.
-    pub api_key: Secret,
+    pub api_key: ApiKey,
     /// Accepted currencies; at least one.
     pub currencies: Vec<Currency>,
     /// See [`RawConfig::channel_timeout`].
@@ -106,7 +112,7 @@ impl Config {
     /// The defaults, with this secret key.
     pub fn for_key(api_key: &str) -> Self {
         Self {
-            api_key: Secret::new(api_key.to_owned()),
+            api_key: ApiKey::Known(Secret::new(api_key.to_owned())),
             currencies: default_currencies(),
             channel_timeout: CHANNEL_TIMEOUT,
             resolve_interval: RESOLVE_INTERVAL,
@@ -169,6 +175,35 @@ impl Config {
             }),
             _ => Err(problems.list),
         }
+    }
+}
+
+/// The secret key of the API, or where one is to be made.
+#[derive(Clone, Debug)]
+pub enum ApiKey {
+    /// It is there.
+    Known(Secret),
+    /// The file does not exist yet; [`ApiKey::ensure`] makes it.
+    ToCreate(PathBuf),
+}
+
+impl ApiKey {
+    /// The key; made from `random` and written to its file, readable by its owner only, if it is not there yet.
+    pub fn ensure(&self, random: u128) -> io::Result<Secret> {
+        use std::os::unix::fs::OpenOptionsExt;
+
+        let path = match self {
+            Self::Known(secret) => return Ok(secret.clone()),
+            Self::ToCreate(path) => path,
+        };
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        let key = format!("{SECRET_PREFIX}live_{random:032x}");
+        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+        file.write_all(key.as_bytes())?;
+        file.sync_all()?;
+        Ok(Secret::new(key))
     }
 }
 

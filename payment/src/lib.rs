@@ -37,7 +37,7 @@ mod sql;
 
 pub use self::{
     api::router,
-    config::{Config, RawConfig, Secret},
+    config::{ApiKey, Config, RawConfig, Secret},
     error::PaymentError,
     ledger::Finding,
     money::{Currency, Money},

@@ -32,6 +32,10 @@ pub trait Participant: Send + Sync {
         now_ms: i64,
     ) -> Result<Confirm, sqlx::Error>;
 
+    /// The transaction that called [`confirm`](Participant::confirm) has committed: whoever waits for it can be woken. May be missed
+    /// after a crash, so nothing may depend on it.
+    fn committed(&self) {}
+
     /// Drops the hold of `intent`, if it has one; the order may be paid by another try or run out.
     async fn cancel(
         &self,

@@ -7,7 +7,7 @@ use sqlx::AnyPool;
 use crate::{
     auth::Auth,
     channel::{Channel, guarded::Guarded, simulator::Simulator},
-    config::Config,
+    config::{Config, Secret},
     error::PaymentError,
     ids::IdSource,
     ledger::{self, Finding},
@@ -36,21 +36,23 @@ pub struct PaymentService {
 
 impl PaymentService {
     /// A service over the simulator channel. The tables must be there ([`migrate`](crate::migrate)); the metrics recorder must be
-    /// installed. `seed` feeds ids and client secrets: the operating system's randomness, but for tests.
+    /// installed. `api_key` is what [`ApiKey::ensure`](crate::config::ApiKey::ensure) gave. `seed` feeds ids and client secrets: the operating system's randomness, but for tests.
     pub fn new(
         config: Config,
+        api_key: &Secret,
         pool: AnyPool,
         participant: Option<Arc<dyn Participant>>,
         clock: Clock,
         seed: [u8; 32],
     ) -> Arc<Self> {
         let channel = Arc::new(Simulator::new(config.simulator));
-        Self::with_channel(config, pool, participant, channel, clock, seed)
+        Self::with_channel(config, api_key, pool, participant, channel, clock, seed)
     }
 
     /// A service over another channel.
     pub fn with_channel(
         config: Config,
+        api_key: &Secret,
         pool: AnyPool,
         participant: Option<Arc<dyn Participant>>,
         channel: Arc<dyn Channel>,
@@ -61,7 +63,7 @@ impl PaymentService {
         Arc::new(Self {
             channel: Guarded::new(channel, config.channel_timeout, Arc::clone(&metrics)),
             ids: IdSource::new(seed),
-            auth: Auth::new(&config.api_key),
+            auth: Auth::new(api_key),
             metrics,
             config,
             pool,

@@ -5,7 +5,7 @@ use seckill::ledger::{
 };
 
 use crate::support::ledger::{
-    Engine, PAY_WITHIN_MS, T0, TestLedger, on_both_engines, order, order_id, segment,
+    Engine, PAY_WITHIN_MS, T0, TestLedger, on_both_engines, order_id, segment,
 };
 
 on_both_engines! {

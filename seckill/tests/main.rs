@@ -11,7 +11,10 @@ mod redis_faults;
 mod stores;
 
 mod ledger;
+mod ledger_settle;
+mod ledger_checkout;
 mod ledger_history;
 mod settlement;
+mod settlement_effects;
 mod downstream;
 mod embedded;

@@ -14,6 +14,8 @@ mod proxy;
 
 mod references;
 
+mod services;
+
 use std::{
     io,
     net::SocketAddr,
@@ -50,10 +52,10 @@ pub struct Config {
     pub limits: Vec<Limit>,
     /// The admin listener.
     pub admin: Admin,
-    /// `[seckill]`, read by that crate.
-    pub seckill: Option<toml::Table>,
-    /// `[payment]`, read by that crate.
-    pub payment: Option<toml::Table>,
+    /// `[seckill]`.
+    pub seckill: Option<seckill::config::Config>,
+    /// `[payment]`.
+    pub payment: Option<payment::Config>,
 }
 
 /// Which parts a process runs.
@@ -278,6 +280,8 @@ pub struct Admin {
 pub struct Inputs<'a> {
     /// Reads a file.
     pub read: &'a dyn Fn(&Path) -> io::Result<Vec<u8>>,
+    /// Looks up an environment variable.
+    pub env: &'a dyn Fn(&str) -> Option<String>,
     /// Cores of the machine.
     pub cores: usize,
 }
@@ -304,6 +308,7 @@ impl Config {
         let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
         let inputs = Inputs {
             read: &|path| std::fs::read(path),
+            env: &|name| std::env::var(name).ok(),
             cores,
         };
         let text = (inputs.read)(path).map_err(|error| ConfigError::Read {
@@ -347,8 +352,8 @@ impl Config {
             routes,
             limits,
             admin,
-            seckill: root.raw("seckill"),
-            payment: root.raw("payment"),
+            seckill: services::seckill(root, inputs),
+            payment: services::payment(root, inputs),
         };
         references::check(&config, root);
         config

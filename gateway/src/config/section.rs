@@ -55,6 +55,11 @@ impl<'p> Section<'p> {
         }
     }
 
+    /// Notes a problem that another crate has found, under the key it names.
+    pub fn note(&self, key: impl fmt::Display, what: impl fmt::Display) {
+        self.problems.note(key, what);
+    }
+
     /// The key's full name: `upstream[0].name`.
     pub fn key(&self, key: &str) -> String {
         if self.path.is_empty() {

@@ -15,7 +15,10 @@ use loadtest::{
     Report,
     live::Live,
     render,
-    scenario::{Admin, Bots, Buyers, PageViews, Pay, Protocol, Retry, Sale as Bought, Scenario, Shape, Trust},
+    scenario::{
+        Admin, Bots, Buyers, PageViews, Pay, Protocol, Retry, Sale as Bought, Scenario, Shape,
+        Trust,
+    },
 };
 use tokio_util::sync::CancellationToken;
 
@@ -42,8 +45,10 @@ const SCHEDULE_LAG: Duration = Duration::from_secs(2);
 
 /// Options of the demo.
 #[derive(Debug, Clone, Args)]
-#[command(after_help = "Examples:\n  penstock demo\n  penstock demo --json verdict.json\n  penstock demo --keep\n\n\
-    Exit codes:\n  0  every invariant held\n  1  one did not, or the demo could not run")]
+#[command(
+    after_help = "Examples:\n  penstock demo\n  penstock demo --json verdict.json\n  penstock demo --keep\n\n\
+    Exit codes:\n  0  every invariant held\n  1  one did not, or the demo could not run"
+)]
 pub struct DemoArgs {
     /// Write the verdict as one JSON object to this file
     #[arg(long, value_name = "FILE")]
@@ -71,7 +76,11 @@ pub async fn run(args: &DemoArgs) -> anyhow::Result<bool> {
     let api_key = format!("sk_test_{:032x}", rand::random::<u128>());
     let secret = format!("whsec_{:032x}", rand::random::<u128>());
     let shop = Shop::new(secret.as_bytes());
-    let shop_address = shop.clone().serve().await.context("the sample shop cannot listen")?;
+    let shop_address = shop
+        .clone()
+        .serve()
+        .await
+        .context("the sample shop cannot listen")?;
     let text = CONFIG
         .replace("@shop@", &shop_address.to_string())
         .replace("@events@", EVENTS_PATH)
@@ -82,13 +91,21 @@ pub async fn run(args: &DemoArgs) -> anyhow::Result<bool> {
         _ => None,
     };
     let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
-    let inputs = Inputs { read: &|path| std::fs::read(path), env: &environment, cores };
+    let inputs = Inputs {
+        read: &|path| std::fs::read(path),
+        env: &environment,
+        cores,
+    };
     let config = Config::try_parse(&text, &inputs)?;
 
     let (mut app, services) = services::build(config).await?;
     let services = services.context("the demo's configuration has no sales")?;
     let addresses = app.addresses().clone();
-    let certificate = app.certificates().first().map(|leaf| pem(leaf)).context("the demo's listener has no certificate")?;
+    let certificate = app
+        .certificates()
+        .first()
+        .map(|leaf| pem(leaf))
+        .context("the demo's listener has no certificate")?;
     create_sale(&services, args.stock).await?;
     announce(args, &addresses, shop_address);
 
@@ -118,18 +135,27 @@ pub async fn run(args: &DemoArgs) -> anyhow::Result<bool> {
 }
 
 async fn create_sale(services: &Services, stock: u64) -> anyhow::Result<()> {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_millis() as u64;
+    let now = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)?
+        .as_millis() as u64;
     let sale = serde_json::from_value::<seckill::sale::NewSale>(serde_json::json!({
         "id": SALE, "starts_at_ms": now, "ends_at_ms": now + WINDOW.as_millis() as u64,
         "pay_within": format!("{}s", PAY_WITHIN.as_secs()), "buyer_limit": 1, "currency": "usd",
         "skus": [{"sku": SKU, "stock": stock, "price_minor": PRICE_MINOR}],
     }))?;
-    let sale = sale.check().map_err(|problems| anyhow::anyhow!("the demo's sale has problems: {problems:?}"))?;
+    let sale = sale
+        .check()
+        .map_err(|problems| anyhow::anyhow!("the demo's sale has problems: {problems:?}"))?;
     services.engine.create_sale(sale).await?;
     Ok(())
 }
 
-fn scenario(args: &DemoArgs, addresses: &Addresses, certificate: String, api_key: &str) -> Scenario {
+fn scenario(
+    args: &DemoArgs,
+    addresses: &Addresses,
+    certificate: String,
+    api_key: &str,
+) -> Scenario {
     let shape = Shape::Spike {
         duration: PEAK,
         first_share: 0.5,
@@ -145,13 +171,35 @@ fn scenario(args: &DemoArgs, addresses: &Addresses, certificate: String, api_key
     scenario.generator.connections = 16;
     scenario.generator.max_in_flight = 50_000;
     scenario.generator.request_timeout = Duration::from_secs(10);
-    scenario.admin = Some(Admin { url: format!("http://{}", addresses.admin), token_file: None });
+    scenario.admin = Some(Admin {
+        url: format!("http://{}", addresses.admin),
+        token_file: None,
+    });
     scenario.profile.poisson = true;
-    scenario.sale = Some(Bought { id: SALE.to_owned(), skus: vec![SKU.to_owned()], quantity: 1 });
-    scenario.buyers = Buyers { count: args.buyers, header: "x-buyer-id".to_owned(), address_header: None };
-    scenario.retry = Retry { percent: 10.0, concurrent_percent: 50.0, within: Duration::from_secs(3) };
-    scenario.bots = Bots { count: 50, burst: 20, within: Duration::from_secs(2) };
-    scenario.page_views = PageViews { paths: vec!["/".to_owned(), PRODUCT_PATH.to_owned()], share: 0.1 };
+    scenario.sale = Some(Bought {
+        id: SALE.to_owned(),
+        skus: vec![SKU.to_owned()],
+        quantity: 1,
+    });
+    scenario.buyers = Buyers {
+        count: args.buyers,
+        header: "x-buyer-id".to_owned(),
+        address_header: None,
+    };
+    scenario.retry = Retry {
+        percent: 10.0,
+        concurrent_percent: 50.0,
+        within: Duration::from_secs(3),
+    };
+    scenario.bots = Bots {
+        count: 50,
+        burst: 20,
+        within: Duration::from_secs(2),
+    };
+    scenario.page_views = PageViews {
+        paths: vec!["/".to_owned(), PRODUCT_PATH.to_owned()],
+        share: 0.1,
+    };
     scenario.pay = Some(Pay {
         share_percent: 75.0,
         decline_percent: 5.0,
@@ -169,7 +217,12 @@ fn scenario(args: &DemoArgs, addresses: &Addresses, certificate: String, api_key
 
 async fn peak(args: &DemoArgs, scenario: &mut Scenario) -> anyhow::Result<Report> {
     let mut live = Live::new(args.plain);
-    let report = loadtest::run_and_check(scenario, |progress| live.show(progress), signals::shutdown()).await?;
+    let report = loadtest::run_and_check(
+        scenario,
+        |progress| live.show(progress),
+        signals::shutdown(),
+    )
+    .await?;
     live.end();
     Ok(report)
 }
@@ -194,8 +247,13 @@ async fn told(shop: &Shop, services: &Services) -> (u64, u64, u64) {
 }
 
 /// Prints and writes the verdict; true if every invariant held.
-fn conclude(args: &DemoArgs, report: &Report, (events, forged, pending): (u64, u64, u64)) -> anyhow::Result<bool> {
-    let colored = !args.plain && std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+fn conclude(
+    args: &DemoArgs,
+    report: &Report,
+    (events, forged, pending): (u64, u64, u64),
+) -> anyhow::Result<bool> {
+    let colored =
+        !args.plain && std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let summary = report.summary();
     let mut broken = Vec::new();
     let mut expect = |holds: bool, what: String| {
@@ -203,23 +261,52 @@ fn conclude(args: &DemoArgs, report: &Report, (events, forged, pending): (u64, u
             broken.push(what);
         }
     };
-    expect(report.exit_code == 0, format!("the load test ended with code {}", report.exit_code));
-    expect(summary.oversold == 0, format!("INV-STOCK-1: {} units oversold", summary.oversold));
-    expect(summary.duplicated == 0, format!("INV-ORDER-1: {} requests with two orders", summary.duplicated));
-    expect(summary.lost == 0, format!("INV-ORDER-3: {} acknowledged orders lost", summary.lost));
-    expect(summary.settled == summary.accepted, format!("{} accepted, {} settled", summary.accepted, summary.settled));
+    expect(
+        report.exit_code == 0,
+        format!("the load test ended with code {}", report.exit_code),
+    );
+    expect(
+        summary.oversold == 0,
+        format!("INV-STOCK-1: {} units oversold", summary.oversold),
+    );
+    expect(
+        summary.duplicated == 0,
+        format!(
+            "INV-ORDER-1: {} requests with two orders",
+            summary.duplicated
+        ),
+    );
+    expect(
+        summary.lost == 0,
+        format!("INV-ORDER-3: {} acknowledged orders lost", summary.lost),
+    );
+    expect(
+        summary.settled == summary.accepted,
+        format!("{} accepted, {} settled", summary.accepted, summary.settled),
+    );
     // Every buyer wants one: with demand above the stock, all of it must have been sold at least once.
     let demand = u64::from(args.buyers) * 9 / 10;
     let must_sell = args.stock.min(demand);
-    expect(summary.accepted >= must_sell, format!("undersold: {} of {must_sell}", summary.accepted));
+    expect(
+        summary.accepted >= must_sell,
+        format!("undersold: {} of {must_sell}", summary.accepted),
+    );
     expect(
         summary.paid + summary.returned == summary.settled,
-        format!("{} settled, but {} paid and {} returned", summary.settled, summary.paid, summary.returned),
+        format!(
+            "{} settled, but {} paid and {} returned",
+            summary.settled, summary.paid, summary.returned
+        ),
     );
-    expect(pending == 0 && forged == 0, format!("the shop was not told of {pending} events, {forged} had no good signature"));
+    expect(
+        pending == 0 && forged == 0,
+        format!("the shop was not told of {pending} events, {forged} had no good signature"),
+    );
 
     let mut text = format!("\n{}", render::text(report, colored));
-    text.push_str(&format!("\nthe shop was told of {events} orders settled, paid or released, all signed\n\n"));
+    text.push_str(&format!(
+        "\nthe shop was told of {events} orders settled, paid or released, all signed\n\n"
+    ));
     for (name, value) in [
         ("units on sale", summary.stock),
         ("accepted", summary.accepted),
@@ -242,7 +329,8 @@ fn conclude(args: &DemoArgs, report: &Report, (events, forged, pending): (u64, u
     say(&text)?;
     if let Some(path) = &args.json {
         let document = serde_json::to_string_pretty(&summary)?;
-        std::fs::write(path, document + "\n").with_context(|| format!("--json {}", path.display()))?;
+        std::fs::write(path, document + "\n")
+            .with_context(|| format!("--json {}", path.display()))?;
     }
     Ok(held)
 }
@@ -268,14 +356,23 @@ fn keep_text(addresses: &Addresses, shop: std::net::SocketAddr, api_key: &str) -
 
 fn say(text: &str) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes()).and_then(|()| out.flush()).context("standard output")
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .context("standard output")
 }
 
 fn pem(certificate: &[u8]) -> String {
     use base64::{Engine, engine::general_purpose::STANDARD};
     let text = STANDARD.encode(certificate);
-    let lines: Vec<&str> = text.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap_or_default()).collect();
-    format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
+    let lines: Vec<&str> = text
+        .as_bytes()
+        .chunks(64)
+        .map(|line| std::str::from_utf8(line).unwrap_or_default())
+        .collect();
+    format!(
+        "-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n",
+        lines.join("\n")
+    )
 }
 
 /// A folder for one run, removed with it.
@@ -283,7 +380,11 @@ struct Folder(PathBuf);
 
 impl Folder {
     fn new() -> anyhow::Result<Self> {
-        let path = std::env::temp_dir().join(format!("penstock-demo-{}-{:08x}", std::process::id(), rand::random::<u32>()));
+        let path = std::env::temp_dir().join(format!(
+            "penstock-demo-{}-{:08x}",
+            std::process::id(),
+            rand::random::<u32>()
+        ));
         std::fs::create_dir_all(&path).with_context(|| format!("{}", path.display()))?;
         Ok(Self(path))
     }

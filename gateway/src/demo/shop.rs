@@ -40,25 +40,41 @@ impl Shop {
     /// A shop that shares this secret with Penstock.
     pub(super) fn new(secret: &[u8]) -> Arc<Self> {
         let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
-        Arc::new(Self { key, events: AtomicU64::new(0), forged: AtomicU64::new(0) })
+        Arc::new(Self {
+            key,
+            events: AtomicU64::new(0),
+            forged: AtomicU64::new(0),
+        })
     }
 
     /// Events with a good signature, and events without one.
     pub(super) fn events(&self) -> (u64, u64) {
-        (self.events.load(Ordering::Relaxed), self.forged.load(Ordering::Relaxed))
+        (
+            self.events.load(Ordering::Relaxed),
+            self.forged.load(Ordering::Relaxed),
+        )
     }
 
     /// Binds a free port of the loopback and serves there on the current runtime.
     pub(super) async fn serve(self: Arc<Self>) -> std::io::Result<SocketAddr> {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
-        let typed = |kind: &'static str, body: &'static str| move || async move { ([(header::CONTENT_TYPE, kind)], body) };
-        let home = format!("<h1>Today on sale</h1><p><a href=\"{PRODUCT_PATH}\">Trail shoe</a></p>");
+        let typed = |kind: &'static str, body: &'static str| {
+            move || async move { ([(header::CONTENT_TYPE, kind)], body) }
+        };
+        let home =
+            format!("<h1>Today on sale</h1><p><a href=\"{PRODUCT_PATH}\">Trail shoe</a></p>");
         let router = Router::new()
             .route("/", routing::get(move || page(home.clone())))
             .route(PRODUCT_PATH, routing::get(|| page(PRODUCT.to_owned())))
-            .route("/shop.js", routing::get(typed("text/javascript; charset=utf-8", SCRIPT)))
-            .route("/style.css", routing::get(typed("text/css; charset=utf-8", STYLE)))
+            .route(
+                "/shop.js",
+                routing::get(typed("text/javascript; charset=utf-8", SCRIPT)),
+            )
+            .route(
+                "/style.css",
+                routing::get(typed("text/css; charset=utf-8", STYLE)),
+            )
             .route(EVENTS_PATH, routing::post(event))
             .with_state(self);
         tokio::spawn(async move {
@@ -86,9 +102,20 @@ async fn event(State(shop): State<Arc<Shop>>, headers: HeaderMap, body: Bytes) -
 
 /// Checks `Penstock-Signature: t=SECONDS,v1=HEX` as a shop has to: the MAC covers the time, a dot and the body.
 fn is_signed(key: &hmac::Key, headers: &HeaderMap, body: &[u8]) -> bool {
-    let Some(signature) = headers.get("penstock-signature").and_then(|value| value.to_str().ok()) else { return false };
-    let field = |name: &str| signature.split(',').find_map(|part| part.trim().strip_prefix(name));
-    let (Some(time), Some(mac)) = (field("t="), field("v1=").and_then(unhex)) else { return false };
+    let Some(signature) = headers
+        .get("penstock-signature")
+        .and_then(|value| value.to_str().ok())
+    else {
+        return false;
+    };
+    let field = |name: &str| {
+        signature
+            .split(',')
+            .find_map(|part| part.trim().strip_prefix(name))
+    };
+    let (Some(time), Some(mac)) = (field("t="), field("v1=").and_then(unhex)) else {
+        return false;
+    };
     let mut signed = format!("{time}.").into_bytes();
     signed.extend_from_slice(body);
     hmac::verify(key, &signed, &mac).is_ok()
@@ -96,7 +123,9 @@ fn is_signed(key: &hmac::Key, headers: &HeaderMap, body: &[u8]) -> bool {
 
 fn unhex(text: &str) -> Option<Vec<u8>> {
     let pairs = text.as_bytes().chunks(2);
-    pairs.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
+    pairs
+        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
+        .collect()
 }
 
 #[cfg(test)]
@@ -105,9 +134,16 @@ mod tests {
 
     fn signed(key: &hmac::Key, body: &[u8]) -> HeaderMap {
         let mac = hmac::sign(key, &[b"17.", body].concat());
-        let hex: String = mac.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex: String = mac
+            .as_ref()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
         let mut headers = HeaderMap::new();
-        headers.insert("penstock-signature", format!("t=17,v1={hex}").parse().expect("ASCII"));
+        headers.insert(
+            "penstock-signature",
+            format!("t=17,v1={hex}").parse().expect("ASCII"),
+        );
         headers
     }
 
@@ -118,6 +154,10 @@ mod tests {
         assert!(is_signed(&key, &headers, b"paid"));
         assert!(!is_signed(&key, &headers, b"unpaid"));
         assert!(!is_signed(&key, &HeaderMap::new(), b"paid"));
-        assert!(!is_signed(&hmac::Key::new(hmac::HMAC_SHA256, b"other"), &headers, b"paid"));
+        assert!(!is_signed(
+            &hmac::Key::new(hmac::HMAC_SHA256, b"other"),
+            &headers,
+            b"paid"
+        ));
     }
 }

@@ -112,6 +112,9 @@ impl PaymentService {
             idempotency::finish(&mut tx, key, &answer).await?;
         }
         tx.commit().await?;
+        if let Some(participant) = &self.participant {
+            participant.committed();
+        }
         if is_paid {
             self.metrics.paid(charge.amount);
         }

@@ -18,7 +18,7 @@ use std::sync::{
     atomic::{AtomicI64, Ordering},
 };
 
-use payment::{Config, Participant, PaymentService};
+use payment::{Config, Participant, PaymentService, Secret};
 
 /// The secret key of every test.
 pub const KEY: &str = "sk_test_penstock";
@@ -90,6 +90,7 @@ impl Stack {
         let clock = Arc::clone(now_ms);
         PaymentService::with_channel(
             config,
+            &Secret::new(KEY.to_owned()),
             db.pool.clone(),
             Some(Arc::clone(shop) as Arc<dyn Participant>),
             Arc::clone(channel) as Arc<dyn payment::channel::Channel>,

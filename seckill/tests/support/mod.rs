@@ -1,5 +1,6 @@
 //! What the tests need around the crate.
 
+pub mod bench;
 pub mod ledger;
 pub mod memory_store;
 pub mod postgres;

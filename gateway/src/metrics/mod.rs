@@ -4,39 +4,23 @@
 //! path touches no memory another core writes. Histograms go straight to the recorder. Labels come from closed sets, and
 //! every series exists at 0 from the start, so that a rate is defined before the first event.
 
-use std::{
-    cell::Cell,
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+mod local;
+
+mod shared;
+
+mod recorder;
+
+use std::time::Duration;
 
 use http::StatusCode;
-use metrics::{
-    Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram,
-    gauge, histogram,
+use metrics::{Histogram, counter, gauge, histogram};
+
+pub use self::{
+    local::{Level, Tally},
+    recorder::{UPKEEP_EVERY, install},
+    shared::{BreakerMeters, LimitMeters},
 };
-use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
-use tokio::time::Instant;
-
 use crate::config::Config;
-
-/// Edges for requests: 1 ms is a hit in a cache nearby, 10 s is a reader gone.
-const REQUEST_SECONDS: [f64; 13] = [
-    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
-];
-
-/// Edges for a journal's sync: a fast disk takes 50 µs.
-const SYNC_SECONDS: [f64; 12] = [
-    0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.0,
-];
-
-/// Edges for batches, in orders.
-const BATCH_SIZE: [f64; 11] = [
-    1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0,
-];
-
-/// How often histograms' samples are folded into buckets: bounds their memory between scrapes.
-pub const UPKEEP_EVERY: Duration = Duration::from_secs(1);
 
 /// The route of requests that match no other.
 pub const NO_ROUTE: &str = "none";
@@ -126,67 +110,6 @@ impl Protocol {
     }
 }
 
-/// A counter of one core.
-#[derive(Debug)]
-pub struct Tally {
-    pending: Cell<u64>,
-    counter: Counter,
-}
-
-/// A gauge of which one core holds a part.
-#[derive(Debug)]
-pub struct Level {
-    pending: Cell<i64>,
-    gauge: Gauge,
-}
-
-impl Tally {
-    fn new(counter: Counter) -> Self {
-        Self {
-            pending: Cell::new(0),
-            counter,
-        }
-    }
-
-    /// Counts one.
-    pub fn add(&self) {
-        self.pending.set(self.pending.get() + 1);
-    }
-
-    fn flush(&self) {
-        let pending = self.pending.take();
-        if pending > 0 {
-            self.counter.increment(pending);
-        }
-    }
-}
-
-impl Level {
-    fn new(gauge: Gauge) -> Self {
-        Self {
-            pending: Cell::new(0),
-            gauge,
-        }
-    }
-
-    /// One more.
-    pub fn up(&self) {
-        self.pending.set(self.pending.get() + 1);
-    }
-
-    /// One less.
-    pub fn down(&self) {
-        self.pending.set(self.pending.get() - 1);
-    }
-
-    fn flush(&self) {
-        let pending = self.pending.take();
-        if pending != 0 {
-            self.gauge.increment(pending as f64);
-        }
-    }
-}
-
 /// The edge's series as one core writes them.
 #[derive(Debug)]
 pub struct Meters {
@@ -258,7 +181,7 @@ impl Meters {
         meters
     }
 
-    /// Adds nothing everywhere: a gauge that was never touched has no value to show.
+    /// Makes gauges show their 0.
     fn create(&self) {
         let levels = self.connections_open.iter().chain([&self.in_flight]);
         let pools = self
@@ -266,7 +189,7 @@ impl Meters {
             .iter()
             .flat_map(|upstream| [&upstream.active, &upstream.idle]);
         for level in levels.chain(pools) {
-            level.gauge.increment(0.0);
+            level.create();
         }
     }
 
@@ -370,168 +293,4 @@ impl UpstreamMeters {
     pub fn responded(&self, took: Duration) {
         self.duration.record(took.as_secs_f64());
     }
-}
-
-/// The breaker's series of one endpoint; the breaker's observer writes them from any thread.
-#[derive(Clone, Debug)]
-pub struct BreakerMeters {
-    states: [Gauge; 3],
-    transitions: [Counter; 3],
-}
-
-const STATES: [&str; 3] = ["closed", "open", "half_open"];
-
-impl BreakerMeters {
-    /// Resolves the handles; the state shown is closed.
-    pub fn new(upstream: &str, endpoint: &str) -> Self {
-        let meters = Self {
-            states: STATES.map(|state| {
-                gauge!("penstock_circuit_breaker_state",
-                    "upstream" => upstream.to_owned(), "endpoint" => endpoint.to_owned(), "state" => state)
-            }),
-            transitions: STATES.map(|to| {
-                counter!("penstock_circuit_breaker_transitions_total",
-                    "upstream" => upstream.to_owned(), "endpoint" => endpoint.to_owned(), "to" => to)
-            }),
-        };
-        meters.show(limiter::breaker::State::Closed);
-        meters
-    }
-
-    /// Notes a transition.
-    pub fn enter(&self, state: limiter::breaker::State) {
-        self.transitions[place(state)].increment(1);
-        self.show(state);
-    }
-
-    fn show(&self, state: limiter::breaker::State) {
-        for (at, gauge) in self.states.iter().enumerate() {
-            gauge.set(if at == place(state) { 1.0 } else { 0.0 });
-        }
-    }
-}
-
-fn place(state: limiter::breaker::State) -> usize {
-    use limiter::breaker::State;
-    match state {
-        State::Closed => 0,
-        State::Open => 1,
-        State::HalfOpen => 2,
-    }
-}
-
-/// The series of one rate limiter, read off it by the control runtime.
-#[derive(Debug)]
-pub struct LimitMeters {
-    allowed: Counter,
-    limited: Counter,
-    keys: Gauge,
-}
-
-impl LimitMeters {
-    /// Resolves the handles.
-    pub fn new(limit: &str) -> Self {
-        let decisions = |decision: &'static str| {
-            counter!("penstock_ratelimit_decisions_total",
-                "limiter" => limit.to_owned(), "decision" => decision)
-        };
-        Self {
-            allowed: decisions("allowed"),
-            limited: decisions("limited"),
-            keys: gauge!("penstock_ratelimit_keys", "limiter" => limit.to_owned()),
-        }
-    }
-
-    /// Copies what the limiter has counted, and frees the places of clients that are gone.
-    pub fn read(&self, limiter: &limiter::rate::RateLimiter, now: Instant) {
-        limiter.sweep(now);
-        let counts = limiter.counts();
-        self.allowed.absolute(counts.allowed);
-        self.limited.absolute(counts.limited);
-        self.keys.set(limiter.keys() as f64);
-    }
-}
-
-/// Installs the process's recorder, once; later calls give the same handle.
-pub fn install() -> Result<PrometheusHandle, BuildError> {
-    // Held while installing, so that of two callers the second waits for the first one's handle.
-    static HANDLE: Mutex<Option<PrometheusHandle>> = Mutex::new(None);
-    let mut installed = HANDLE.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(handle) = installed.as_ref() {
-        return Ok(handle.clone());
-    }
-    let sync = Matcher::Full("penstock_journal_sync_seconds".to_owned());
-    let handle = PrometheusBuilder::new()
-        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &REQUEST_SECONDS)?
-        .set_buckets_for_metric(sync, &SYNC_SECONDS)?
-        .set_buckets_for_metric(Matcher::Suffix("_batch_size".to_owned()), &BATCH_SIZE)?
-        .install_recorder()?;
-    describe();
-    gauge!("penstock_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
-    *installed = Some(handle.clone());
-    Ok(handle)
-}
-
-fn describe() {
-    describe_gauge!("penstock_build_info", "Always 1; the version is a label");
-    describe_counter!("penstock_requests_total", "Requests finished");
-    describe_histogram!(
-        "penstock_request_duration_seconds",
-        "From a request's header to its response's last byte"
-    );
-    describe_gauge!("penstock_requests_in_flight", "Requests not finished yet");
-    describe_gauge!("penstock_connections_open", "Client connections");
-    describe_counter!("penstock_connections_total", "Client connections accepted");
-    describe_counter!(
-        "penstock_tls_handshakes_total",
-        "TLS handshakes with clients"
-    );
-    describe_gauge!(
-        "penstock_tls_cert_not_after_timestamp_seconds",
-        "When a certificate ends"
-    );
-    describe_counter!(
-        "penstock_ratelimit_decisions_total",
-        "Token bucket decisions"
-    );
-    describe_gauge!(
-        "penstock_ratelimit_keys",
-        "Clients a token bucket table holds"
-    );
-    describe_gauge!(
-        "penstock_circuit_breaker_state",
-        "1 for the state an endpoint's breaker is in"
-    );
-    describe_counter!(
-        "penstock_circuit_breaker_transitions_total",
-        "Changes of a breaker's state"
-    );
-    describe_counter!(
-        "penstock_circuit_breaker_rejected_total",
-        "Requests an open breaker kept from an endpoint"
-    );
-    describe_counter!(
-        "penstock_upstream_requests_total",
-        "Attempts at an upstream"
-    );
-    describe_histogram!(
-        "penstock_upstream_duration_seconds",
-        "From sending a request upstream to the response's header"
-    );
-    describe_gauge!(
-        "penstock_upstream_connections",
-        "Connections to an upstream"
-    );
-    describe_counter!(
-        "penstock_upstream_connects_total",
-        "TCP connects to an upstream"
-    );
-    describe_counter!(
-        "penstock_upstream_retries_total",
-        "Second and later attempts of a request"
-    );
-    describe_counter!(
-        "penstock_access_log_dropped_total",
-        "Access lines lost because the writer fell behind"
-    );
 }

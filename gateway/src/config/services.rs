@@ -1,0 +1,44 @@
+//! `[seckill]` and `[payment]`: tables that their own crates read and check; their problems join the list.
+
+use serde::de::DeserializeOwned;
+use toml::Value;
+
+use super::{Inputs, section::Section};
+
+pub(super) fn seckill(root: &Section<'_>, inputs: &Inputs<'_>) -> Option<seckill::config::Config> {
+    let raw: seckill::config::RawConfig = table(root, "seckill")?;
+    listed(root, raw.build(inputs.env, inputs.read), "")
+}
+
+pub(super) fn payment(root: &Section<'_>, inputs: &Inputs<'_>) -> Option<payment::Config> {
+    let raw: payment::RawConfig = table(root, "payment")?;
+    listed(
+        root,
+        payment::Config::try_from_raw(raw, inputs.env),
+        "payment.",
+    )
+}
+
+fn table<T: DeserializeOwned>(root: &Section<'_>, key: &'static str) -> Option<T> {
+    let table = root.raw(key)?;
+    match Value::Table(table).try_into() {
+        Ok(raw) => Some(raw),
+        Err(error) => {
+            root.problem(key, error.to_string().trim_end());
+            None
+        }
+    }
+}
+
+fn listed<T>(root: &Section<'_>, built: Result<T, Vec<String>>, prefix: &str) -> Option<T> {
+    match built {
+        Ok(config) => Some(config),
+        Err(problems) => {
+            for problem in problems {
+                let (key, what) = problem.split_once(": ").unwrap_or(("", &problem));
+                root.note(format_args!("{prefix}{key}"), what);
+            }
+            None
+        }
+    }
+}

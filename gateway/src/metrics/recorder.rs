@@ -1,0 +1,111 @@
+//! The process's recorder: where every crate's series end up and `/metrics` is rendered from.
+
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use metrics::{describe_counter, describe_gauge, describe_histogram, gauge};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+
+/// Edges for requests: 1 ms is a hit in a cache nearby, 10 s is a reader gone.
+const REQUEST_SECONDS: [f64; 13] = [
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+];
+
+/// Edges for a journal's sync: a fast disk takes 50 µs.
+const SYNC_SECONDS: [f64; 12] = [
+    0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.0,
+];
+
+/// Edges for batches, in orders.
+const BATCH_SIZE: [f64; 11] = [
+    1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0,
+];
+
+/// How often histograms' samples are folded into buckets: bounds their memory between scrapes.
+pub const UPKEEP_EVERY: Duration = Duration::from_secs(1);
+
+/// Installs the process's recorder, once; later calls give the same handle.
+pub fn install() -> Result<PrometheusHandle, BuildError> {
+    // Held while installing, so that of two callers the second waits for the first one's handle.
+    static HANDLE: Mutex<Option<PrometheusHandle>> = Mutex::new(None);
+    let mut installed = HANDLE.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(handle) = installed.as_ref() {
+        return Ok(handle.clone());
+    }
+    let sync = Matcher::Full("penstock_journal_sync_seconds".to_owned());
+    let handle = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &REQUEST_SECONDS)?
+        .set_buckets_for_metric(sync, &SYNC_SECONDS)?
+        .set_buckets_for_metric(Matcher::Suffix("_batch_size".to_owned()), &BATCH_SIZE)?
+        .install_recorder()?;
+    describe();
+    gauge!("penstock_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+    *installed = Some(handle.clone());
+    Ok(handle)
+}
+
+fn describe() {
+    describe_gauge!("penstock_build_info", "Always 1; the version is a label");
+    describe_counter!("penstock_requests_total", "Requests finished");
+    describe_histogram!(
+        "penstock_request_duration_seconds",
+        "From a request's header to its response's last byte"
+    );
+    describe_gauge!("penstock_requests_in_flight", "Requests not finished yet");
+    describe_gauge!("penstock_connections_open", "Client connections");
+    describe_counter!("penstock_connections_total", "Client connections accepted");
+    describe_counter!(
+        "penstock_tls_handshakes_total",
+        "TLS handshakes with clients"
+    );
+    describe_gauge!(
+        "penstock_tls_cert_not_after_timestamp_seconds",
+        "When a certificate ends"
+    );
+    describe_counter!(
+        "penstock_ratelimit_decisions_total",
+        "Token bucket decisions"
+    );
+    describe_gauge!(
+        "penstock_ratelimit_keys",
+        "Clients a token bucket table holds"
+    );
+    describe_gauge!(
+        "penstock_circuit_breaker_state",
+        "1 for the state an endpoint's breaker is in"
+    );
+    describe_counter!(
+        "penstock_circuit_breaker_transitions_total",
+        "Changes of a breaker's state"
+    );
+    describe_counter!(
+        "penstock_circuit_breaker_rejected_total",
+        "Requests an open breaker kept from an endpoint"
+    );
+    describe_counter!(
+        "penstock_upstream_requests_total",
+        "Attempts at an upstream"
+    );
+    describe_histogram!(
+        "penstock_upstream_duration_seconds",
+        "From sending a request upstream to the response's header"
+    );
+    describe_gauge!(
+        "penstock_upstream_connections",
+        "Connections to an upstream"
+    );
+    describe_counter!(
+        "penstock_upstream_connects_total",
+        "TCP connects to an upstream"
+    );
+    describe_counter!(
+        "penstock_upstream_retries_total",
+        "Second and later attempts of a request"
+    );
+    describe_counter!(
+        "penstock_access_log_dropped_total",
+        "Access lines lost because the writer fell behind"
+    );
+}
