@@ -14,7 +14,7 @@ use crate::process::{Penstock, Process, eventually, free_port};
 
 const STOCK: u64 = 800;
 
-async fn create_sale(admin: SocketAddr) {
+fn create_sale(admin: SocketAddr) {
     let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_millis() as u64;
     let sale = serde_json::json!({
         "id": "crash", "starts_at_ms": now - 1000, "ends_at_ms": now + 3_600_000, "pay_within": "10m", "buyer_limit": 1,
@@ -22,11 +22,10 @@ async fn create_sale(admin: SocketAddr) {
     });
     let path = std::env::temp_dir().join(format!("penstock-crash-{}-{}.json", std::process::id(), admin.port()));
     std::fs::write(&path, sale.to_string()).unwrap();
-    let created = tokio::process::Command::new(env!("CARGO_BIN_EXE_penstock"))
+    let created = std::process::Command::new(env!("CARGO_BIN_EXE_penstock"))
         .args(["sale", "create", "--admin", &format!("http://{admin}"), "--file"])
         .arg(&path)
         .output()
-        .await
         .unwrap();
     std::fs::remove_file(&path).unwrap();
     assert!(created.status.success(), "{}", String::from_utf8_lossy(&created.stderr));
@@ -78,7 +77,7 @@ async fn a_gateway_killed_in_mid_sale_keeps_every_promise() {
         folder.path().display()
     );
     let mut penstock = Penstock::start(folder.path(), &stores).await;
-    create_sale(penstock.admin).await;
+    create_sale(penstock.admin);
     let scenario = scenario(&penstock);
     let (output, ()) = tokio::join!(load(&scenario), async {
         for _ in 0..2 {
@@ -115,7 +114,7 @@ async fn a_redis_killed_in_mid_sale_keeps_every_promise() {
         folder.path().display()
     );
     let penstock = Penstock::start(folder.path(), &stores).await;
-    create_sale(penstock.admin).await;
+    create_sale(penstock.admin);
     let scenario = scenario(&penstock);
     let (output, ()) = tokio::join!(load(&scenario), async {
         sleep(Duration::from_millis(800)).await;
