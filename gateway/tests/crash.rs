@@ -20,28 +20,60 @@ fn create_sale(admin: SocketAddr) {
         "id": "crash", "starts_at_ms": now - 1000, "ends_at_ms": now + 3_600_000, "pay_within": "10m", "buyer_limit": 1,
         "currency": "usd", "skus": [{"sku": "shoe", "stock": STOCK, "price_minor": 100}],
     });
-    let path = std::env::temp_dir().join(format!("penstock-crash-{}-{}.json", std::process::id(), admin.port()));
+    let path = std::env::temp_dir().join(format!(
+        "penstock-crash-{}-{}.json",
+        std::process::id(),
+        admin.port()
+    ));
     std::fs::write(&path, sale.to_string()).unwrap();
     let created = std::process::Command::new(env!("CARGO_BIN_EXE_penstock"))
-        .args(["sale", "create", "--admin", &format!("http://{admin}"), "--file"])
+        .args([
+            "sale",
+            "create",
+            "--admin",
+            &format!("http://{admin}"),
+            "--file",
+        ])
         .arg(&path)
         .output()
         .unwrap();
     std::fs::remove_file(&path).unwrap();
-    assert!(created.status.success(), "{}", String::from_utf8_lossy(&created.stderr));
+    assert!(
+        created.status.success(),
+        "{}",
+        String::from_utf8_lossy(&created.stderr)
+    );
 }
 
 /// 1,500 buyers for 800 units over three seconds; a third of them sends its request twice.
 fn scenario(penstock: &Penstock) -> Scenario {
-    let shape = Shape::Constant { rate: 500.0, duration: Duration::from_secs(3) };
+    let shape = Shape::Constant {
+        rate: 500.0,
+        duration: Duration::from_secs(3),
+    };
     let mut scenario = Scenario::new(format!("http://{}", penstock.http), shape);
     scenario.seed = 11;
     scenario.generator.connections = 32;
     scenario.generator.request_timeout = Duration::from_secs(5);
-    scenario.admin = Some(Admin { url: format!("http://{}", penstock.admin), token_file: None });
-    scenario.sale = Some(Sale { id: "crash".into(), skus: vec!["shoe".into()], quantity: 1 });
-    scenario.buyers = Buyers { count: 1500, header: "x-buyer-id".into(), address_header: None };
-    scenario.retry = Retry { percent: 33.0, concurrent_percent: 30.0, within: Duration::from_secs(2) };
+    scenario.admin = Some(Admin {
+        url: format!("http://{}", penstock.admin),
+        token_file: None,
+    });
+    scenario.sale = Some(Sale {
+        id: "crash".into(),
+        skus: vec!["shoe".into()],
+        quantity: 1,
+    });
+    scenario.buyers = Buyers {
+        count: 1500,
+        header: "x-buyer-id".into(),
+        address_header: None,
+    };
+    scenario.retry = Retry {
+        percent: 33.0,
+        concurrent_percent: 30.0,
+        within: Duration::from_secs(2),
+    };
     scenario.reconcile.settle_timeout = Duration::from_secs(20);
     scenario.reconcile.returns_timeout = Duration::ZERO;
     scenario
@@ -50,8 +82,13 @@ fn scenario(penstock: &Penstock) -> Scenario {
 /// Runs the load beside `faults`, waits until the gateway answers again, and judges.
 async fn judge(penstock: &Penstock, scenario: &Scenario, output: RunOutput) {
     let admin = AdminClient::new(scenario.admin.as_ref().unwrap()).unwrap();
-    eventually("the admin API answers for the sale", || async { admin.report("crash").await.is_ok() }).await;
-    let found = loadtest::reconcile(scenario, &output.history).await.unwrap();
+    eventually("the admin API answers for the sale", || async {
+        admin.report("crash").await.is_ok()
+    })
+    .await;
+    let found = loadtest::reconcile(scenario, &output.history)
+        .await
+        .unwrap();
     assert!(
         found.findings.is_empty(),
         "{:#?}\n{:#?}\n{}",
@@ -60,13 +97,27 @@ async fn judge(penstock: &Penstock, scenario: &Scenario, output: RunOutput) {
         penstock.process.log_text()
     );
     let accepted = output.report.count(Outcome::Accepted);
-    assert!(accepted > 100, "the run is of no use: {:#?}", output.report.outcomes);
-    assert!(found.settled >= accepted, "{} settled, {accepted} acknowledged", found.settled);
-    assert!(found.settled <= STOCK, "INV-STOCK-1: {} settled of {STOCK}", found.settled);
+    assert!(
+        accepted > 100,
+        "the run is of no use: {:#?}",
+        output.report.outcomes
+    );
+    assert!(
+        found.settled >= accepted,
+        "{} settled, {accepted} acknowledged",
+        found.settled
+    );
+    assert!(
+        found.settled <= STOCK,
+        "INV-STOCK-1: {} settled of {STOCK}",
+        found.settled
+    );
 }
 
 async fn load(scenario: &Scenario) -> RunOutput {
-    loadtest::run(scenario, |_| {}, std::future::pending()).await.unwrap()
+    loadtest::run(scenario, |_| {}, std::future::pending())
+        .await
+        .unwrap()
 }
 
 #[tokio::test]
@@ -99,7 +150,10 @@ async fn redis(folder: &Path, port: u16) -> Process {
         ("--save", String::new()),
         ("--maxmemory-policy", "noeviction".into()),
     ];
-    let arguments = arguments.into_iter().flat_map(|(name, value)| [name.to_owned(), value]).collect();
+    let arguments = arguments
+        .into_iter()
+        .flat_map(|(name, value)| [name.to_owned(), value])
+        .collect();
     let ready = SocketAddr::from(([127, 0, 0, 1], port));
     Process::start("redis-server", arguments, folder.join("redis.log"), ready).await
 }

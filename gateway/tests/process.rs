@@ -15,7 +15,11 @@ const START: Duration = Duration::from_secs(20);
 
 /// A port that was free a moment ago. A restarted process needs the one it had, so port 0 is no help here.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
 }
 
 /// A child that is killed when the test ends, however it ends.
@@ -29,15 +33,30 @@ pub struct Process {
 
 impl Process {
     /// Starts a program that is ready once it accepts connections at `ready`.
-    pub async fn start(command: impl Into<PathBuf>, arguments: Vec<String>, log: PathBuf, ready: SocketAddr) -> Self {
-        let mut process = Self { command: command.into(), arguments, log, ready, child: None };
+    pub async fn start(
+        command: impl Into<PathBuf>,
+        arguments: Vec<String>,
+        log: PathBuf,
+        ready: SocketAddr,
+    ) -> Self {
+        let mut process = Self {
+            command: command.into(),
+            arguments,
+            log,
+            ready,
+            child: None,
+        };
         process.start_again().await;
         process
     }
 
     /// Starts it once more, with the same arguments.
     pub async fn start_again(&mut self) {
-        let log = File::options().create(true).append(true).open(&self.log).unwrap();
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(&self.log)
+            .unwrap();
         let child = Command::new(&self.command)
             .args(&self.arguments)
             .stdin(Stdio::null())
@@ -45,19 +64,34 @@ impl Process {
             .stderr(log)
             .spawn();
         let child = child.unwrap_or_else(|error| {
-            panic!("{}: {error}; install it: apt-get install redis-server", self.command.display())
+            panic!(
+                "{}: {error}; install it: apt-get install redis-server",
+                self.command.display()
+            )
         });
         self.child = Some(child);
         let waited = timeout(START, async {
             while tokio::net::TcpStream::connect(self.ready).await.is_err() {
-                if let Some(status) = self.child.as_mut().and_then(|child| child.try_wait().unwrap()) {
-                    panic!("{} ended with {status}:\n{}", self.command.display(), self.log_text());
+                if let Some(status) = self
+                    .child
+                    .as_mut()
+                    .and_then(|child| child.try_wait().unwrap())
+                {
+                    panic!(
+                        "{} ended with {status}:\n{}",
+                        self.command.display(),
+                        self.log_text()
+                    );
                 }
                 sleep(Duration::from_millis(20)).await;
             }
         });
         if waited.await.is_err() {
-            panic!("{} was not ready:\n{}", self.command.display(), self.log_text());
+            panic!(
+                "{} was not ready:\n{}",
+                self.command.display(),
+                self.log_text()
+            );
         }
     }
 
@@ -110,10 +144,18 @@ impl Penstock {
         std::fs::write(folder.join("api.key"), API_KEY).unwrap();
         let config = folder.join("penstock.toml");
         std::fs::write(&config, text).unwrap();
-        let arguments = vec!["serve".into(), "--config".into(), config.display().to_string()];
+        let arguments = vec![
+            "serve".into(),
+            "--config".into(),
+            config.display().to_string(),
+        ];
         let log = folder.join("penstock.log");
         let process = Process::start(env!("CARGO_BIN_EXE_penstock"), arguments, log, http).await;
-        Self { process, http, admin }
+        Self {
+            process,
+            http,
+            admin,
+        }
     }
 }
 

@@ -99,7 +99,7 @@ async fn handlers_serve_their_routes_and_absent_ones_say_so() {
         ..Handlers::default()
     };
     let gateway = Gateway::start_with(
-        "[seckill]\n[payment]\n
+        "[seckill]\n[payment]\napi_key = { env = \"KEY\" }\n
          [[route]]\npath = \"/v1/sales\"\nhandler = \"sales\"\nmax_body = \"1KiB\"\n
          [[route]]\npath = \"/v1/payment_intents\"\nhandler = \"payments\"\n",
         handlers,
