@@ -200,7 +200,11 @@ impl ApiKey {
             fs::create_dir_all(folder)?;
         }
         let key = format!("{SECRET_PREFIX}live_{random:032x}");
-        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+        let mut file = fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(path)?;
         file.write_all(key.as_bytes())?;
         file.sync_all()?;
         Ok(Secret::new(key))

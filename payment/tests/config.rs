@@ -17,7 +17,10 @@ fn parse(text: &str) -> Result<Config, Vec<String>> {
 #[test]
 fn a_key_is_enough() {
     let config = parse("api_key = { env = 'PENSTOCK_KEY' }").unwrap();
-    assert_eq!(config.api_key.ensure(0).unwrap().expose(), "sk_test_from_env");
+    assert_eq!(
+        config.api_key.ensure(0).unwrap().expose(),
+        "sk_test_from_env"
+    );
     assert_eq!(config.channel_timeout, Duration::from_secs(10));
     assert_eq!(config.order_metadata_key, "order");
     assert!(config.currencies.iter().any(|c| c.code() == "usd"));
@@ -29,7 +32,10 @@ fn a_key_comes_from_a_file_too() {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     writeln!(file, "sk_test_from_file").unwrap();
     let text = format!("api_key = {{ file = '{}' }}", file.path().display());
-    assert_eq!(parse(&text).unwrap().api_key.ensure(0).unwrap().expose(), "sk_test_from_file");
+    assert_eq!(
+        parse(&text).unwrap().api_key.ensure(0).unwrap().expose(),
+        "sk_test_from_file"
+    );
 }
 
 #[test]

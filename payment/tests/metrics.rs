@@ -17,7 +17,14 @@ async fn metrics_start_at_zero_and_count() {
     config.simulator.latency = std::time::Duration::ZERO;
     let service = metrics::with_local_recorder(&recorder, || {
         let clock = Arc::new(|| 1_760_000_000_000);
-        PaymentService::new(config, &Secret::new(KEY.to_owned()), db.pool.clone(), None, clock, [1; 32])
+        PaymentService::new(
+            config,
+            &Secret::new(KEY.to_owned()),
+            db.pool.clone(),
+            None,
+            clock,
+            [1; 32],
+        )
     });
     let text = shown.render();
     for series in [

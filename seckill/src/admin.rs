@@ -55,18 +55,35 @@ pub fn router(engine: Arc<SaleEngine>, reconciler: Reconciler) -> Router {
     Router::new()
         .route("/admin/v1/sales", routing::get(list).post(create))
         .route("/admin/v1/sales/{sale}", routing::get(show))
-        .route("/admin/v1/sales/{sale}/pause", routing::post(|e, s| set_gate(e, s, Gate::Paused)))
-        .route("/admin/v1/sales/{sale}/resume", routing::post(|e, s| set_gate(e, s, Gate::Open)))
-        .route("/admin/v1/sales/{sale}/close", routing::post(|e, s| set_gate(e, s, Gate::Closed)))
+        .route(
+            "/admin/v1/sales/{sale}/pause",
+            routing::post(|e, s| set_gate(e, s, Gate::Paused)),
+        )
+        .route(
+            "/admin/v1/sales/{sale}/resume",
+            routing::post(|e, s| set_gate(e, s, Gate::Open)),
+        )
+        .route(
+            "/admin/v1/sales/{sale}/close",
+            routing::post(|e, s| set_gate(e, s, Gate::Closed)),
+        )
         .route("/admin/v1/sales/{sale}/restock", routing::post(restock))
         .route("/admin/v1/sales/{sale}/report", routing::get(report))
         .route("/admin/v1/sales/{sale}/orders", routing::get(orders))
-        .route("/admin/v1/sales/{sale}/reconcile", routing::get(reconcile_sale))
+        .route(
+            "/admin/v1/sales/{sale}/reconcile",
+            routing::get(reconcile_sale),
+        )
         .with_state(Admin { engine, reconciler })
 }
 
 fn sale_of(engine: &SaleEngine, id: &str) -> Result<(SaleId, Sale), Problem> {
-    let found = SaleId::try_new(id).ok().and_then(|id| engine.catalogue().sale(&id).map(|open| (id, open.sale.clone())));
+    let found = SaleId::try_new(id).ok().and_then(|id| {
+        engine
+            .catalogue()
+            .sale(&id)
+            .map(|open| (id, open.sale.clone()))
+    });
     found.ok_or_else(|| Problem::new(Code::NoSuchSale, format!("no sale has the id {id:?}")))
 }
 
@@ -76,13 +93,20 @@ fn document<T: DeserializeOwned>(body: &Bytes) -> Result<T, Problem> {
 }
 
 fn invalid(problems: Vec<FieldProblem>) -> Problem {
-    let told: Vec<String> =
-        problems.iter().map(|p| format!("{} = {:?}: must be {}", p.field, p.value, p.allowed)).collect();
+    let told: Vec<String> = problems
+        .iter()
+        .map(|p| format!("{} = {:?}: must be {}", p.field, p.value, p.allowed))
+        .collect();
     Problem::new(Code::InvalidDocument, told.join("; ")).with_problems(&problems)
 }
 
 async fn list(State(engine): Engine) -> Json<Value> {
-    let mut sales: Vec<Sale> = engine.catalogue().sales().iter().map(|open| open.sale.clone()).collect();
+    let mut sales: Vec<Sale> = engine
+        .catalogue()
+        .sales()
+        .iter()
+        .map(|open| open.sale.clone())
+        .collect();
     sales.sort_by(|a, b| (a.starts_at_ms, &a.id).cmp(&(b.starts_at_ms, &b.id)));
     Json(json!({"sales": sales}))
 }
@@ -97,17 +121,27 @@ async fn create(State(engine): Engine, body: Bytes) -> Result<Response, Problem>
         Created::New => StatusCode::CREATED,
         Created::Same => StatusCode::OK,
         Created::Conflict => {
-            let detail = format!("sale {} exists with other content; choose another id", sale.id);
+            let detail = format!(
+                "sale {} exists with other content; choose another id",
+                sale.id
+            );
             return Err(Problem::new(Code::SaleExists, detail));
         }
     };
     Ok((status, Json(sale)).into_response())
 }
 
-async fn set_gate(State(engine): Engine, Path(sale): Path<String>, gate: Gate) -> Result<Json<Sale>, Problem> {
+async fn set_gate(
+    State(engine): Engine,
+    Path(sale): Path<String>,
+    gate: Gate,
+) -> Result<Json<Sale>, Problem> {
     let (id, sale) = sale_of(&engine, &sale)?;
     if sale.gate == Gate::Closed && gate != Gate::Closed {
-        return Err(Problem::new(Code::Ended, "a closed sale stays closed; create a new one"));
+        return Err(Problem::new(
+            Code::Ended,
+            "a closed sale stays closed; create a new one",
+        ));
     }
     engine.set_gate(&id, gate).await?;
     Ok(Json(Sale { gate, ..sale }))
@@ -121,43 +155,77 @@ struct RestockBody {
     id: String,
 }
 
-async fn restock(State(engine): Engine, Path(sale): Path<String>, body: Bytes) -> Result<Json<Value>, Problem> {
+async fn restock(
+    State(engine): Engine,
+    Path(sale): Path<String>,
+    body: Bytes,
+) -> Result<Json<Value>, Problem> {
     let (sale, _) = sale_of(&engine, &sale)?;
     let body: RestockBody = document(&body)?;
     let mut problems = Vec::new();
     let mut bad = |field: &str, value: String, allowed: String| {
-        problems.push(FieldProblem { field: field.to_owned(), value, allowed });
+        problems.push(FieldProblem {
+            field: field.to_owned(),
+            value,
+            allowed,
+        });
     };
     if !(1..=RESTOCK_MAX).contains(&body.units) {
-        bad("units", body.units.to_string(), format!("a whole number from 1 to {RESTOCK_MAX}"));
+        bad(
+            "units",
+            body.units.to_string(),
+            format!("a whole number from 1 to {RESTOCK_MAX}"),
+        );
     }
     // The id becomes a key of the store, so it obeys the rules of a sku's name.
     if SkuId::try_new(&body.id).is_err() {
-        bad("id", body.id.clone(), "1..=64 characters of A-Z a-z 0-9 - _ .".to_owned());
+        bad(
+            "id",
+            body.id.clone(),
+            "1..=64 characters of A-Z a-z 0-9 - _ .".to_owned(),
+        );
     }
     let sku = SkuId::try_new(&body.sku).ok();
     let (true, Some(sku)) = (problems.is_empty(), sku) else {
         return Err(match problems.is_empty() {
-            true => Problem::new(Code::NoSuchSku, format!("sku: {:?} is not on sale here", body.sku)),
+            true => Problem::new(
+                Code::NoSuchSku,
+                format!("sku: {:?} is not on sale here", body.sku),
+            ),
             false => invalid(problems),
         });
     };
-    let restock = Restock { sku, id: body.id, units: body.units as u64 };
+    let restock = Restock {
+        sku,
+        id: body.id,
+        units: body.units as u64,
+    };
     match engine.restock(&sale, &restock).await? {
-        outcome @ (Restocked::Added | Restocked::Repeated) => {
-            Ok(Json(json!({"sale": sale, "sku": restock.sku, "id": restock.id, "units": restock.units,
-                "added": outcome == Restocked::Added})))
-        }
-        Restocked::Conflict => Err(Problem::new(Code::KeyReused, "this restock id was used for another number of units")),
-        Restocked::UnknownSku => Err(Problem::new(Code::NoSuchSku, format!("sku: {} is not on sale here", restock.sku))),
+        outcome @ (Restocked::Added | Restocked::Repeated) => Ok(Json(
+            json!({"sale": sale, "sku": restock.sku, "id": restock.id, "units": restock.units,
+                "added": outcome == Restocked::Added}),
+        )),
+        Restocked::Conflict => Err(Problem::new(
+            Code::KeyReused,
+            "this restock id was used for another number of units",
+        )),
+        Restocked::UnknownSku => Err(Problem::new(
+            Code::NoSuchSku,
+            format!("sku: {} is not on sale here", restock.sku),
+        )),
     }
 }
 
 /// Counts of all segments of a sale.
-async fn counts(engine: &SaleEngine, sale: &Sale) -> Result<(Vec<Snapshot>, Vec<QueueDepth>), EngineError> {
+async fn counts(
+    engine: &SaleEngine,
+    sale: &Sale,
+) -> Result<(Vec<Snapshot>, Vec<QueueDepth>), EngineError> {
     let (mut snapshots, mut depths) = (Vec::new(), Vec::new());
     for sku in &sale.skus {
-        let Some(segment) = sale.segment(&sku.sku) else { continue };
+        let Some(segment) = sale.segment(&sku.sku) else {
+            continue;
+        };
         snapshots.push(engine.store().snapshot(&segment).await?);
         depths.push(engine.store().depth(&segment).await?);
     }
@@ -167,8 +235,13 @@ async fn counts(engine: &SaleEngine, sale: &Sale) -> Result<(Vec<Snapshot>, Vec<
 async fn report(State(engine): Engine, Path(sale): Path<String>) -> Result<Json<Value>, Problem> {
     let (id, sale) = sale_of(&engine, &sale)?;
     let (snapshots, depths) = counts(&engine, &sale).await?;
-    let ledger = engine.ledger().report(&id).await.map_err(EngineError::from)?;
-    let ledger = ledger.ok_or_else(|| Problem::new(Code::NoSuchSale, format!("the ledger has no sale {id}")))?;
+    let ledger = engine
+        .ledger()
+        .report(&id)
+        .await
+        .map_err(EngineError::from)?;
+    let ledger = ledger
+        .ok_or_else(|| Problem::new(Code::NoSuchSale, format!("the ledger has no sale {id}")))?;
     let skus: Vec<Value> = snapshots
         .iter()
         .map(|s| {
@@ -207,17 +280,28 @@ async fn orders(
     Path(sale): Path<String>,
     query: Result<Query<Page>, QueryRejection>,
 ) -> Result<Json<Value>, Problem> {
-    let Query(page) = query.map_err(|error| Problem::new(Code::InvalidRequest, error.body_text()))?;
+    let Query(page) =
+        query.map_err(|error| Problem::new(Code::InvalidRequest, error.body_text()))?;
     let (_, sale) = sale_of(&engine, &sale)?;
     let limit = page.limit.unwrap_or(PAGE_DEFAULT);
     if !(1..=PAGE_MAX).contains(&limit) {
-        return Err(Problem::new(Code::InvalidRequest, format!("limit = {limit}: must be from 1 to {PAGE_MAX}")));
+        return Err(Problem::new(
+            Code::InvalidRequest,
+            format!("limit = {limit}: must be from 1 to {PAGE_MAX}"),
+        ));
     }
     let after = match page.after.as_str() {
         "" => None,
-        text => Some(text.parse().map_err(|_| Problem::new(Code::InvalidRequest, "after: must be an order id"))?),
+        text => Some(
+            text.parse()
+                .map_err(|_| Problem::new(Code::InvalidRequest, "after: must be an order id"))?,
+        ),
     };
-    let found = engine.ledger().orders_page(&sale, after, limit as usize).await.map_err(EngineError::from)?;
+    let found = engine
+        .ledger()
+        .orders_page(&sale, after, limit as usize)
+        .await
+        .map_err(EngineError::from)?;
     let rows: Vec<Value> = found
         .orders
         .iter()
@@ -238,7 +322,9 @@ async fn reconcile_sale(
 ) -> Result<Json<Value>, Problem> {
     let (id, sale) = sale_of(&engine, &sale)?;
     match reconciler.run(&sale).await {
-        Ok(findings) => Ok(Json(json!({"sale": id, "ok": findings.is_empty(), "findings": findings}))),
+        Ok(findings) => Ok(Json(
+            json!({"sale": id, "ok": findings.is_empty(), "findings": findings}),
+        )),
         Err(error) => {
             tracing::warn!(sale = %id, %error, "a sale was not reconciled");
             Err(Problem::new(Code::Unavailable, error.to_string()).retry_after_ms(1_000))

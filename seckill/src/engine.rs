@@ -316,7 +316,12 @@ impl SaleEngine {
             segments.push(segment);
         }
         self.catalogue.put(OpenSale::new(sale, segments));
-        let all = self.catalogue.segments().iter().map(|segment| segment.id.clone()).collect();
+        let all = self
+            .catalogue
+            .segments()
+            .iter()
+            .map(|segment| segment.id.clone())
+            .collect();
         self.segments.send_replace(all);
         Ok(())
     }
@@ -393,9 +398,7 @@ fn observe(segment: &Segment, snapshot: &Snapshot) {
     } else {
         segment.sold_out.observe_stocked(snapshot.version);
     }
-    segment
-        .epoch
-        .fetch_max(snapshot.epoch, Ordering::AcqRel);
+    segment.epoch.fetch_max(snapshot.epoch, Ordering::AcqRel);
     // Sales and skus are bounded by what operators create, so they may be labels of gauges (and of nothing else).
     let labels = [
         ("sale", snapshot.spec.id.sale.to_string()),

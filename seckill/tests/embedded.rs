@@ -14,7 +14,14 @@ use crate::support::embedded::open;
 
 fn spec(stock: u64) -> SegmentSpec {
     let id = SegmentId::first(SaleId::try_new("s").unwrap(), SkuId::try_new("k").unwrap());
-    SegmentSpec { id, stock, starts_at_ms: 0, ends_at_ms: u64::MAX >> 16, buyer_limit: 9, pay_within_ms: 1000 }
+    SegmentSpec {
+        id,
+        stock,
+        starts_at_ms: 0,
+        ends_at_ms: u64::MAX >> 16,
+        buyer_limit: 9,
+        pay_within_ms: 1000,
+    }
 }
 
 fn purchase(n: u32) -> Purchase {
@@ -33,13 +40,26 @@ async fn a_restart_brings_everything_back() {
     let spec = spec(1000);
     let store = open(folder.path(), Method::Auto);
     store.open(&spec).await.unwrap();
-    let verdicts = store.buy_many(&spec.id, 1, (0..100).map(purchase).collect()).await.unwrap();
-    assert!(verdicts.iter().all(|verdict| matches!(verdict, Verdict::Accepted { .. })));
+    let verdicts = store
+        .buy_many(&spec.id, 1, (0..100).map(purchase).collect())
+        .await
+        .unwrap();
+    assert!(
+        verdicts
+            .iter()
+            .all(|verdict| matches!(verdict, Verdict::Accepted { .. }))
+    );
     let order = |n: u32| purchase(n).order;
-    store.release_many(&spec.id, &[order(1), order(2)]).await.unwrap();
+    store
+        .release_many(&spec.id, &[order(1), order(2)])
+        .await
+        .unwrap();
     store.confirm_many(&spec.id, &[order(3)]).await.unwrap();
     store.restock(&spec.id, "more", 7).await.unwrap();
-    let pulled = store.pull(&spec.id, "c", 40, Duration::from_secs(60)).await.unwrap();
+    let pulled = store
+        .pull(&spec.id, "c", 40, Duration::from_secs(60))
+        .await
+        .unwrap();
     let acked: Vec<Position> = pulled[..30].iter().map(|entry| entry.position).collect();
     store.ack(&spec.id, &acked).await.unwrap();
     store.set_gate(&spec.id, Gate::Paused).await.unwrap();
@@ -48,15 +68,32 @@ async fn a_restart_brings_everything_back() {
 
     let store = open(folder.path(), Method::Plain);
     assert_eq!(store.snapshot(&spec.id).await.unwrap(), before);
-    let replay = store.buy_many(&spec.id, 1, vec![purchase(1), purchase(3)]).await.unwrap();
+    let replay = store
+        .buy_many(&spec.id, 1, vec![purchase(1), purchase(3)])
+        .await
+        .unwrap();
     let state = |verdict: &Verdict| match verdict {
         Verdict::Replayed(order) => order.state,
         other => panic!("{other:?}"),
     };
-    assert_eq!((state(&replay[0]), state(&replay[1])), (OrderState::Released, OrderState::Sold));
-    let again = store.pull(&spec.id, "c", 1000, Duration::from_secs(60)).await.unwrap();
-    assert_eq!(again.len(), 70, "what was not acknowledged is handed out again, at once");
-    assert_eq!(store.restock(&spec.id, "more", 7).await.unwrap().restocked, 7, "booked once, over a restart");
+    assert_eq!(
+        (state(&replay[0]), state(&replay[1])),
+        (OrderState::Released, OrderState::Sold)
+    );
+    let again = store
+        .pull(&spec.id, "c", 1000, Duration::from_secs(60))
+        .await
+        .unwrap();
+    assert_eq!(
+        again.len(),
+        70,
+        "what was not acknowledged is handed out again, at once"
+    );
+    assert_eq!(
+        store.restock(&spec.id, "more", 7).await.unwrap().restocked,
+        7,
+        "booked once, over a restart"
+    );
 }
 
 #[tokio::test]
@@ -65,7 +102,10 @@ async fn a_torn_tail_loses_only_what_was_never_answered() {
     let spec = spec(1000);
     let store = open(folder.path(), Method::Auto);
     store.open(&spec).await.unwrap();
-    store.buy_many(&spec.id, 1, vec![purchase(0)]).await.unwrap();
+    store
+        .buy_many(&spec.id, 1, vec![purchase(0)])
+        .await
+        .unwrap();
     drop(store);
     let journal = folder.path().join("journal.log");
     let mut bytes = std::fs::read(&journal).unwrap();
@@ -74,9 +114,19 @@ async fn a_torn_tail_loses_only_what_was_never_answered() {
 
     let store = open(folder.path(), Method::Auto);
     assert_eq!(store.snapshot(&spec.id).await.unwrap().accepted, 1);
-    store.buy_many(&spec.id, 1, vec![purchase(1)]).await.unwrap();
+    store
+        .buy_many(&spec.id, 1, vec![purchase(1)])
+        .await
+        .unwrap();
     drop(store);
-    assert_eq!(open(folder.path(), Method::Auto).snapshot(&spec.id).await.unwrap().accepted, 2);
+    assert_eq!(
+        open(folder.path(), Method::Auto)
+            .snapshot(&spec.id)
+            .await
+            .unwrap()
+            .accepted,
+        2
+    );
 }
 
 #[tokio::test]
@@ -85,7 +135,10 @@ async fn a_damaged_middle_is_refused_with_its_place() {
     let spec = spec(1000);
     let store = open(folder.path(), Method::Auto);
     store.open(&spec).await.unwrap();
-    store.buy_many(&spec.id, 1, vec![purchase(0)]).await.unwrap();
+    store
+        .buy_many(&spec.id, 1, vec![purchase(0)])
+        .await
+        .unwrap();
     drop(store);
     let journal = folder.path().join("journal.log");
     let mut bytes = std::fs::read(&journal).unwrap();
@@ -96,6 +149,10 @@ async fn a_damaged_middle_is_refused_with_its_place() {
         sync: seckill::store::embedded::Sync::Durable,
         method: Method::Auto,
     };
-    let refused = seckill::store::embedded::EmbeddedStore::open(&options, std::sync::Arc::new(|| 0));
-    assert!(matches!(refused, Err(RecoverError::Corrupt { offset: 0, .. })));
+    let refused =
+        seckill::store::embedded::EmbeddedStore::open(&options, std::sync::Arc::new(|| 0));
+    assert!(matches!(
+        refused,
+        Err(RecoverError::Corrupt { offset: 0, .. })
+    ));
 }

@@ -10,11 +10,11 @@ mod redis_errors;
 mod redis_faults;
 mod stores;
 
-mod ledger;
-mod ledger_settle;
-mod ledger_checkout;
-mod ledger_history;
-mod settlement;
-mod settlement_effects;
 mod downstream;
 mod embedded;
+mod ledger;
+mod ledger_checkout;
+mod ledger_history;
+mod ledger_settle;
+mod settlement;
+mod settlement_effects;

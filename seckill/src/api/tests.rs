@@ -233,7 +233,15 @@ async fn bad_input_of_the_purchase_is_a_problem_and_changes_nothing() {
     let long = "x".repeat(256);
     let big = format!("{{\"sku\":\"{}\"}}", "x".repeat(5000));
     let spaced = "a b";
-    let cases: Vec<(&str, Option<&str>, Option<&str>, &str, u16, &str)> = vec![
+    type Case<'a> = (
+        &'a str,
+        Option<&'a str>,
+        Option<&'a str>,
+        &'a str,
+        u16,
+        &'a str,
+    );
+    let cases: Vec<Case<'_>> = vec![
         ("spring", None, Some("k"), &ok, 401, "unauthenticated"),
         ("spring", Some(""), Some("k"), &ok, 400, "invalid_request"),
         (

@@ -4,10 +4,10 @@
 //! store decides (replay → frozen → window → buyer limit → stock), takes the units, and puts the order on the queue that
 //! [`crate::settlement`] reads. Nothing before this step has an effect; everything after it can be repeated.
 
-pub mod embedded;
-pub mod redis;
 #[cfg(any(test, feature = "testsuite"))]
 pub mod conformance;
+pub mod embedded;
+pub mod redis;
 
 use std::time::Duration;
 

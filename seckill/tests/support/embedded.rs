@@ -11,7 +11,11 @@ use super::redis::wall_clock;
 
 /// The store of a folder.
 pub fn open(folder: &Path, method: Method) -> EmbeddedStore {
-    let options = Options { folder: folder.to_owned(), sync: Sync::Durable, method };
+    let options = Options {
+        folder: folder.to_owned(),
+        sync: Sync::Durable,
+        method,
+    };
     EmbeddedStore::open(&options, wall_clock()).unwrap()
 }
 

@@ -1,8 +1,8 @@
 //! What the tests need around the crate.
 
 pub mod bench;
+pub mod embedded;
 pub mod ledger;
 pub mod memory_store;
 pub mod postgres;
 pub mod redis;
-pub mod embedded;

@@ -136,7 +136,7 @@ impl StockStore for EmbeddedStore {
         let (segment, id) = (segment.clone(), restock_id.to_owned());
         self.call(move |engine| {
             engine.change(&segment, |state| {
-                (!state.has_restock(&id)).then(|| Event::Restocked { id, units })
+                (!state.has_restock(&id)).then_some(Event::Restocked { id, units })
             })
         })
         .await
