@@ -32,3 +32,6 @@ pub mod engine;
 
 pub mod config;
 pub mod metrics;
+
+#[cfg(test)]
+mod test_shop;

@@ -1,6 +1,9 @@
 //! The embedded store beyond the conformance suite: what a restart brings back.
 
-use std::time::Duration;
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use seckill::{
     ids::{BuyerId, OrderId, RequestId, SaleId, SegmentId, SkuId},
@@ -10,7 +13,7 @@ use seckill::{
     },
 };
 
-use crate::support::embedded::open;
+use crate::support::embedded::{open, try_open};
 
 fn spec(stock: u64) -> SegmentSpec {
     let id = SegmentId::first(SaleId::try_new("s").unwrap(), SkuId::try_new("k").unwrap());
@@ -96,19 +99,24 @@ async fn a_restart_brings_everything_back() {
     );
 }
 
-#[tokio::test]
-async fn a_torn_tail_loses_only_what_was_never_answered() {
-    let folder = tempfile::tempdir().unwrap();
-    let spec = spec(1000);
-    let store = open(folder.path(), Method::Auto);
-    store.open(&spec).await.unwrap();
+/// The bytes of a journal that holds one order of this segment.
+async fn journal_of_one_order(folder: &Path, spec: &SegmentSpec) -> (PathBuf, Vec<u8>) {
+    let store = open(folder, Method::Auto);
+    store.open(spec).await.unwrap();
     store
         .buy_many(&spec.id, 1, vec![purchase(0)])
         .await
         .unwrap();
     drop(store);
-    let journal = folder.path().join("journal.log");
-    let mut bytes = std::fs::read(&journal).unwrap();
+    let journal = folder.join("journal.log");
+    let bytes = std::fs::read(&journal).unwrap();
+    (journal, bytes)
+}
+
+#[tokio::test]
+async fn a_torn_tail_loses_only_what_was_never_answered() {
+    let (folder, spec) = (tempfile::tempdir().unwrap(), spec(1000));
+    let (journal, mut bytes) = journal_of_one_order(folder.path(), &spec).await;
     bytes.extend_from_slice(b"PSJ1\x10\x00");
     std::fs::write(&journal, &bytes).unwrap();
 
@@ -119,38 +127,17 @@ async fn a_torn_tail_loses_only_what_was_never_answered() {
         .await
         .unwrap();
     drop(store);
-    assert_eq!(
-        open(folder.path(), Method::Auto)
-            .snapshot(&spec.id)
-            .await
-            .unwrap()
-            .accepted,
-        2
-    );
+    let again = open(folder.path(), Method::Auto);
+    assert_eq!(again.snapshot(&spec.id).await.unwrap().accepted, 2);
 }
 
 #[tokio::test]
 async fn a_damaged_middle_is_refused_with_its_place() {
-    let folder = tempfile::tempdir().unwrap();
-    let spec = spec(1000);
-    let store = open(folder.path(), Method::Auto);
-    store.open(&spec).await.unwrap();
-    store
-        .buy_many(&spec.id, 1, vec![purchase(0)])
-        .await
-        .unwrap();
-    drop(store);
-    let journal = folder.path().join("journal.log");
-    let mut bytes = std::fs::read(&journal).unwrap();
+    let (folder, spec) = (tempfile::tempdir().unwrap(), spec(1000));
+    let (journal, mut bytes) = journal_of_one_order(folder.path(), &spec).await;
     bytes[30] ^= 1;
     std::fs::write(&journal, &bytes).unwrap();
-    let options = seckill::store::embedded::Options {
-        folder: folder.path().into(),
-        sync: seckill::store::embedded::Sync::Durable,
-        method: Method::Auto,
-    };
-    let refused =
-        seckill::store::embedded::EmbeddedStore::open(&options, std::sync::Arc::new(|| 0));
+    let refused = try_open(folder.path(), Method::Auto);
     assert!(matches!(
         refused,
         Err(RecoverError::Corrupt { offset: 0, .. })

@@ -149,20 +149,30 @@ pub(super) async fn poll(
     Ok(document(&api, &found.ok_or_else(no_such_order)?))
 }
 
-pub(super) async fn show(
-    State(api): State<Arc<Api>>,
-    Path(order): Path<String>,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    let buyer = extract::buyer(&headers, &api.buyer_header)?;
-    let id: OrderId = extract::id(&order, Code::NoSuchOrder)?;
-    // Somebody else's order and no order are one answer: ids must not be guessed by asking.
+/// The order that the path names, if the header's buyer bought it. Somebody else's order and no order are one answer: ids must
+/// not be guessed by asking.
+async fn own_order(
+    api: &Api,
+    order: &str,
+    headers: &HeaderMap,
+) -> Result<(OrderId, FoundOrder), Problem> {
+    let buyer = extract::buyer(headers, &api.buyer_header)?;
+    let id: OrderId = extract::id(order, Code::NoSuchOrder)?;
     let found = api
         .engine
         .order(id)
         .await?
         .filter(|found| *found.buyer() == buyer);
-    Ok(document(&api, &found.ok_or_else(no_such_order)?))
+    found.map(|found| (id, found)).ok_or_else(no_such_order)
+}
+
+pub(super) async fn show(
+    State(api): State<Arc<Api>>,
+    Path(order): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let (_, found) = own_order(&api, &order, &headers).await?;
+    Ok(document(&api, &found))
 }
 
 pub(super) async fn cancel(
@@ -170,36 +180,20 @@ pub(super) async fn cancel(
     Path(order): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let buyer = extract::buyer(&headers, &api.buyer_header)?;
-    let id: OrderId = extract::id(&order, Code::NoSuchOrder)?;
-    let found = api
-        .engine
-        .order(id)
-        .await?
-        .filter(|found| *found.buyer() == buyer);
-    let found = found.ok_or_else(no_such_order)?;
+    let (id, found) = own_order(&api, &order, &headers).await?;
+    let ledger = api.engine.ledger();
     if matches!(found, FoundOrder::Accepted(..)) {
-        let settled = api
-            .engine
-            .ledger()
+        let settled = ledger
             .await_order(id, SETTLE_WAIT)
             .await
             .map_err(EngineError::from)?;
         if settled.is_none() {
-            let problem = Problem::new(
-                Code::InFlight,
-                "the order is on its way into the ledger; cancel it again",
-            );
-            return Err(problem.retry_after_ms(RETRY_MS));
+            let detail = "the order is on its way into the ledger; cancel it again";
+            return Err(Problem::new(Code::InFlight, detail).retry_after_ms(RETRY_MS));
         }
     }
-    let cancelled = api
-        .engine
-        .ledger()
-        .cancel(id, &buyer, api.engine.now_ms())
-        .await
-        .map_err(EngineError::from)?;
-    match cancelled {
+    let cancelled = ledger.cancel(id, found.buyer(), api.engine.now_ms()).await;
+    match cancelled.map_err(EngineError::from)? {
         Cancel::Cancelled(order) | Cancel::AlreadyReleased(order) => {
             Ok(Json(order).into_response())
         }

@@ -1,103 +1,40 @@
 //! The sale API on real parts (embedded store, SQLite ledger): answers, and bad input of every endpoint.
 
-use std::{
-    sync::atomic::{AtomicU64, Ordering},
-    time::Duration,
-};
+use std::{sync::atomic::Ordering, time::Duration};
 
-use axum::{body::Body, response::Response};
+use axum::body::Body;
 use http::{Method, Request, StatusCode};
-use http_body_util::BodyExt;
 use serde_json::{Value, json};
-use tower::ServiceExt;
 
 use super::*;
 use crate::{
-    ledger::{self, OrderLedger},
     sale::NewSale,
-    store::{
-        Gate, StockStore,
-        embedded::{EmbeddedStore, Method as JournalMethod, Options, Sync},
-    },
+    store::Gate,
+    test_shop::{Answer, START, TestShop},
 };
 
-const START: u64 = 1_000_000;
-
 struct Shop {
+    parts: TestShop,
     api: Router,
-    engine: Arc<SaleEngine>,
-    now: Arc<AtomicU64>,
-    _folder: tempfile::TempDir,
 }
 
-/// A sale of 3 units of `shoe`, two a buyer, that has begun.
 async fn shop() -> Shop {
-    let folder = tempfile::tempdir().unwrap();
-    let now = Arc::new(AtomicU64::new(START + 1));
-    let reader = now.clone();
-    let clock: crate::clock::WallClock = Arc::new(move || reader.load(Ordering::Relaxed));
-    let options = Options {
-        folder: folder.path().join("journal"),
-        sync: Sync::Fast,
-        method: JournalMethod::Plain,
-    };
-    let store: Arc<dyn StockStore> =
-        Arc::new(EmbeddedStore::open(&options, clock.clone()).unwrap());
-    let url = format!("sqlite:{}", folder.path().join("ledger.db").display());
-    let ledger = OrderLedger::new(ledger::connect(&url).await.unwrap());
-    let ring = Arc::new(tokio::sync::Notify::new());
-    let engine = SaleEngine::start(store, ledger, clock, Duration::from_secs(5), ring)
-        .await
-        .unwrap();
-    let sale = json!({
-        "id": "spring", "starts_at_ms": START, "ends_at_ms": START + 1000, "pay_within": "1m", "buyer_limit": 2,
-        "currency": "usd", "skus": [{"sku": "shoe", "stock": 3, "price_minor": 500}]
-    });
-    let sale = serde_json::from_value::<NewSale>(sale)
-        .unwrap()
-        .check()
-        .unwrap();
-    engine.create_sale(sale).await.unwrap();
-    let api = router(engine.clone(), HeaderName::from_static("x-buyer-id"));
-    Shop {
-        api,
-        engine,
-        now,
-        _folder: folder,
-    }
+    let parts = TestShop::open().await;
+    let api = router(parts.engine.clone(), HeaderName::from_static("x-buyer-id"));
+    Shop { parts, api }
 }
 
 impl Shop {
-    async fn send(&self, request: Request<Body>) -> (StatusCode, Value, Response<()>) {
-        let (parts, body) = self
-            .api
-            .clone()
-            .oneshot(request)
-            .await
-            .unwrap()
-            .into_parts();
-        let bytes = body.collect().await.unwrap().to_bytes();
-        let document = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
-        (parts.status, document, Response::from_parts(parts, ()))
+    async fn send(&self, request: Request<Body>) -> Answer {
+        crate::test_shop::send(&self.api, request).await
     }
 
     async fn buy(&self, buyer: &str, key: &str, quantity: u64) -> (StatusCode, Value) {
-        let body = json!({"sku": "shoe", "quantity": quantity});
+        let body = json!({"sku": "shoe", "quantity": quantity}).to_string();
         let (status, document, _) = self
-            .send(post("spring", Some(buyer), Some(key), &body.to_string()))
+            .send(post("spring", Some(buyer), Some(key), &body))
             .await;
         (status, document)
-    }
-
-    async fn available(&self) -> u64 {
-        let sale = self.engine.catalogue().sales()[0].clone();
-        let segment = sale.segments().next().unwrap().id.clone();
-        self.engine
-            .store()
-            .snapshot(&segment)
-            .await
-            .unwrap()
-            .available
     }
 }
 
@@ -174,19 +111,19 @@ async fn every_refusal_has_its_code() {
         code(shop.buy("cat", "k1", 1).await),
         (409, "sold_out".into())
     );
-    shop.now.store(START + 1000, Ordering::Relaxed);
+    shop.parts.now.store(START + 1000, Ordering::Relaxed);
     assert_eq!(
         code(shop.buy("dan", "k1", 1).await),
         (409, "sold_out".into()),
         "from memory, whatever the window"
     );
-    let sale = shop.engine.catalogue().sales()[0].sale.id.clone();
+    let sale = shop.parts.engine.catalogue().sales()[0].sale.id.clone();
     for (gate, expected) in [
         (Gate::Paused, (503, "paused")),
         (Gate::Closed, (410, "ended")),
     ] {
         let fresh = self::shop().await;
-        fresh.engine.set_gate(&sale, gate).await.unwrap();
+        fresh.parts.engine.set_gate(&sale, gate).await.unwrap();
         let answer = code(fresh.buy("ann", "k1", 1).await);
         assert_eq!((answer.0, answer.1.as_str()), expected);
     }
@@ -196,7 +133,7 @@ async fn every_refusal_has_its_code() {
 async fn before_the_window_the_answer_says_when_to_come_back() {
     let shop = shop().await;
     let fresh = self::shop().await;
-    fresh.now.store(START - 2500, Ordering::Relaxed);
+    fresh.parts.now.store(START - 2500, Ordering::Relaxed);
     let body = json!({"sku": "shoe"}).to_string();
     let (status, document, response) = fresh
         .send(post("spring", Some("ann"), Some("k"), &body))
@@ -215,7 +152,7 @@ async fn before_the_window_the_answer_says_when_to_come_back() {
         .unwrap()
         .check()
         .unwrap();
-    shop.engine.create_sale(sale).await.unwrap();
+    shop.parts.engine.create_sale(sale).await.unwrap();
     let (status, document, response) = shop
         .send(post("later", Some("ann"), Some("k"), &body))
         .await;
@@ -397,7 +334,7 @@ async fn bad_input_of_the_purchase_is_a_problem_and_changes_nothing() {
         .append("x-buyer-id", "bob".parse().unwrap());
     assert_eq!(shop.send(twice).await.0, StatusCode::BAD_REQUEST);
     assert_eq!(
-        shop.available().await,
+        shop.parts.available().await,
         3,
         "nothing was changed by any of it"
     );
@@ -462,9 +399,10 @@ async fn an_order_is_cancelled_once_it_is_in_the_ledger() {
             .unwrap()
     };
     assert_eq!(shop.send(delete("bob")).await.0, StatusCode::NOT_FOUND);
-    let sale = shop.engine.catalogue().sales()[0].clone();
+    let sale = shop.parts.engine.catalogue().sales()[0].clone();
     let segment = sale.segments().next().unwrap().id.clone();
     let entries = shop
+        .parts
         .engine
         .store()
         .pull(&segment, "c", 10, Duration::ZERO)
@@ -474,7 +412,8 @@ async fn an_order_is_cancelled_once_it_is_in_the_ledger() {
         .into_iter()
         .map(|entry| entry.order.unwrap())
         .collect();
-    shop.engine
+    shop.parts
+        .engine
         .ledger()
         .settle(&segment, &orders, START)
         .await

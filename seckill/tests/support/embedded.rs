@@ -4,19 +4,24 @@ use std::{path::Path, sync::Arc};
 
 use seckill::store::{
     conformance::Subject,
-    embedded::{EmbeddedStore, Method, Options, Sync},
+    embedded::{EmbeddedStore, Method, Options, RecoverError, Sync},
 };
 
 use super::redis::wall_clock;
 
 /// The store of a folder.
 pub fn open(folder: &Path, method: Method) -> EmbeddedStore {
+    try_open(folder, method).unwrap()
+}
+
+/// The store of a folder, or why it is refused.
+pub fn try_open(folder: &Path, method: Method) -> Result<EmbeddedStore, RecoverError> {
     let options = Options {
         folder: folder.to_owned(),
         sync: Sync::Durable,
         method,
     };
-    EmbeddedStore::open(&options, wall_clock()).unwrap()
+    EmbeddedStore::open(&options, wall_clock())
 }
 
 /// A new store as a subject of the conformance suite.

@@ -331,3 +331,6 @@ async fn reconcile_sale(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,333 @@
+//! The admin API on real parts: what operators do, and bad input of every endpoint.
+
+use axum::body::Body;
+use http::Request;
+
+use super::*;
+use crate::{
+    reconcile::Violations,
+    test_shop::{START, TestShop, send},
+};
+
+struct Desk {
+    parts: TestShop,
+    api: Router,
+}
+
+async fn desk() -> Desk {
+    let parts = TestShop::open().await;
+    let (store, ledger) = (parts.engine.store().clone(), parts.engine.ledger().clone());
+    let api = router(
+        parts.engine.clone(),
+        Reconciler::new(store, ledger, Violations::new()),
+    );
+    Desk { parts, api }
+}
+
+impl Desk {
+    async fn call(&self, method: &str, path: &str, body: &str) -> (u16, Value) {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .body(Body::from(body.to_owned()))
+            .unwrap();
+        let (status, document, _) = send(&self.api, request).await;
+        (status.as_u16(), document)
+    }
+}
+
+fn sale(id: &str) -> Value {
+    json!({
+        "id": id, "starts_at_ms": START, "ends_at_ms": START + 5, "pay_within": "1m", "buyer_limit": 1, "currency": "usd",
+        "skus": [{"sku": "hat", "stock": 5, "price_minor": 100}]
+    })
+}
+
+#[tokio::test]
+async fn a_sale_is_created_once_and_listed() {
+    let desk = desk().await;
+    assert_eq!(
+        desk.call("POST", "/admin/v1/sales", &sale("summer").to_string())
+            .await
+            .0,
+        201
+    );
+    assert_eq!(
+        desk.call("POST", "/admin/v1/sales", &sale("summer").to_string())
+            .await
+            .0,
+        200,
+        "the same again"
+    );
+    let mut other = sale("summer");
+    other["buyer_limit"] = json!(2);
+    let (status, document) = desk
+        .call("POST", "/admin/v1/sales", &other.to_string())
+        .await;
+    assert_eq!(
+        (status, document["code"].as_str()),
+        (409, Some("sale_exists"))
+    );
+    let (_, list) = desk.call("GET", "/admin/v1/sales", "").await;
+    let ids: Vec<_> = list["sales"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|sale| sale["id"].as_str().unwrap())
+        .collect();
+    assert_eq!(ids, ["spring", "summer"]);
+}
+
+#[tokio::test]
+async fn a_closed_sale_stays_closed() {
+    let desk = desk().await;
+    assert_eq!(
+        desk.call("POST", "/admin/v1/sales/spring/pause", "")
+            .await
+            .1["gate"],
+        "paused"
+    );
+    assert_eq!(
+        desk.call("POST", "/admin/v1/sales/spring/resume", "")
+            .await
+            .1["gate"],
+        "open"
+    );
+    assert_eq!(
+        desk.call("POST", "/admin/v1/sales/spring/close", "")
+            .await
+            .1["gate"],
+        "closed"
+    );
+    assert_eq!(
+        desk.call("POST", "/admin/v1/sales/spring/close", "")
+            .await
+            .0,
+        200
+    );
+    assert_eq!(
+        desk.call("POST", "/admin/v1/sales/spring/resume", "")
+            .await
+            .0,
+        410
+    );
+}
+
+#[tokio::test]
+async fn a_restock_is_booked_once_in_store_and_ledger() {
+    let desk = desk().await;
+    let body = json!({"sku": "shoe", "units": 4, "id": "r1"}).to_string();
+    for added in [true, false] {
+        let (status, document) = desk
+            .call("POST", "/admin/v1/sales/spring/restock", &body)
+            .await;
+        assert_eq!((status, document["added"].as_bool()), (200, Some(added)));
+    }
+    assert_eq!(desk.parts.available().await, 7);
+    let (_, report) = desk.call("GET", "/admin/v1/sales/spring/report", "").await;
+    assert_eq!(report["skus"][0]["restocked"], 4);
+    assert_eq!(
+        desk.call("GET", "/admin/v1/sales/spring/reconcile", "")
+            .await
+            .1["ok"],
+        true
+    );
+}
+
+#[tokio::test]
+async fn bad_input_of_every_endpoint_is_a_problem_and_changes_nothing() {
+    let desk = desk().await;
+    let restock = "/admin/v1/sales/spring/restock";
+    let with = |key: &str, value: Value| {
+        let mut sale = sale("x");
+        sale[key] = value;
+        sale.to_string()
+    };
+    let sku = |key: &str, value: Value| {
+        let mut sale = sale("x");
+        sale["skus"][0][key] = value;
+        sale.to_string()
+    };
+    let cases: Vec<(&str, &str, String, u16, &str)> = vec![
+        ("POST", "/admin/v1/sales", "{".into(), 400, "invalid_body"),
+        ("POST", "/admin/v1/sales", "".into(), 400, "invalid_body"),
+        (
+            "POST",
+            "/admin/v1/sales",
+            "null".into(),
+            400,
+            "invalid_body",
+        ),
+        (
+            "POST",
+            "/admin/v1/sales",
+            with("extra", json!(1)),
+            400,
+            "invalid_body",
+        ),
+        (
+            "POST",
+            "/admin/v1/sales",
+            with("buyer_limit", json!("1")),
+            400,
+            "invalid_body",
+        ),
+        (
+            "POST",
+            "/admin/v1/sales",
+            "{}".into(),
+            422,
+            "invalid_document",
+        ),
+        (
+            "POST",
+            "/admin/v1/sales",
+            with("id", json!("a b")),
+            422,
+            "invalid_document",
+        ),
+        (
+            "POST",
+            "/admin/v1/sales",
+            with("buyer_limit", json!(0)),
+            422,
+            "invalid_document",
+        ),
+        (
+            "POST",
+            "/admin/v1/sales",
+            with("pay_within", json!("soon")),
+            422,
+            "invalid_document",
+        ),
+        (
+            "POST",
+            "/admin/v1/sales",
+            sku("stock", json!(-1)),
+            422,
+            "invalid_document",
+        ),
+        (
+            "POST",
+            "/admin/v1/sales",
+            sku("stock", json!(9_223_372_036_854_775_808_u64)),
+            422,
+            "invalid_document",
+        ),
+        (
+            "GET",
+            "/admin/v1/sales/none",
+            "".into(),
+            404,
+            "no_such_sale",
+        ),
+        (
+            "GET",
+            "/admin/v1/sales/none/report",
+            "".into(),
+            404,
+            "no_such_sale",
+        ),
+        (
+            "GET",
+            "/admin/v1/sales/none/orders",
+            "".into(),
+            404,
+            "no_such_sale",
+        ),
+        (
+            "GET",
+            "/admin/v1/sales/none/reconcile",
+            "".into(),
+            404,
+            "no_such_sale",
+        ),
+        (
+            "POST",
+            "/admin/v1/sales/none/pause",
+            "".into(),
+            404,
+            "no_such_sale",
+        ),
+        (
+            "GET",
+            "/admin/v1/sales/spring/orders?limit=0",
+            "".into(),
+            400,
+            "invalid_request",
+        ),
+        (
+            "GET",
+            "/admin/v1/sales/spring/orders?limit=x",
+            "".into(),
+            400,
+            "invalid_request",
+        ),
+        (
+            "GET",
+            "/admin/v1/sales/spring/orders?after=x",
+            "".into(),
+            400,
+            "invalid_request",
+        ),
+        (
+            "GET",
+            "/admin/v1/sales/spring/orders?page=2",
+            "".into(),
+            400,
+            "invalid_request",
+        ),
+        ("POST", restock, "[]".into(), 400, "invalid_body"),
+        (
+            "POST",
+            restock,
+            json!({"sku": "shoe", "units": 0, "id": "r"}).to_string(),
+            422,
+            "invalid_document",
+        ),
+        (
+            "POST",
+            restock,
+            json!({"sku": "shoe", "units": -1, "id": "r"}).to_string(),
+            422,
+            "invalid_document",
+        ),
+        (
+            "POST",
+            restock,
+            json!({"sku": "shoe", "units": u64::MAX, "id": "r"}).to_string(),
+            422,
+            "invalid_document",
+        ),
+        (
+            "POST",
+            restock,
+            json!({"sku": "shoe", "units": 1, "id": "{}"}).to_string(),
+            422,
+            "invalid_document",
+        ),
+        (
+            "POST",
+            restock,
+            json!({"sku": "hat", "units": 1, "id": "r"}).to_string(),
+            404,
+            "no_such_sku",
+        ),
+    ];
+    for (method, path, body, status, code) in cases {
+        let (answered, document) = desk.call(method, path, &body).await;
+        assert_eq!(
+            (answered, document["code"].as_str()),
+            (status, Some(code)),
+            "{method} {path} {body}"
+        );
+    }
+    assert_eq!(desk.parts.available().await, 3);
+    assert_eq!(
+        desk.call("GET", "/admin/v1/sales", "").await.1["sales"]
+            .as_array()
+            .unwrap()
+            .len(),
+        1
+    );
+}
