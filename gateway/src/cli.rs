@@ -68,13 +68,13 @@ pub enum Command {
         #[command(subcommand)]
         command: SaleCommand,
     },
-    /// Compare a sale's stock with its orders; exits with 1 if a promise is broken.
+    /// Compare stock, orders and money; exits with 1 if a promise is broken.
     Reconcile {
         /// Where the admin API is.
         #[command(flatten)]
         admin: Admin,
-        /// Id of the sale
-        sale: String,
+        /// Id of one sale; all sales and the payment books if it is left out.
+        sale: Option<String>,
     },
     /// Print a completion script for a shell.
     Completions {

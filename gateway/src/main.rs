@@ -37,7 +37,8 @@ fn main() -> ExitCode {
             finish(done.map(|()| true))
         }
         Command::Reconcile { admin, sale } => finish(
-            control().and_then(|runtime| runtime.block_on(sale_cli::reconcile(&admin, &sale))),
+            control()
+                .and_then(|runtime| runtime.block_on(sale_cli::reconcile(&admin, sale.as_deref()))),
         ),
         Command::Completions { shell } => {
             clap_complete::generate(

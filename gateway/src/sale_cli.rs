@@ -150,17 +150,31 @@ pub async fn run(admin: &Admin, command: &SaleCommand) -> anyhow::Result<()> {
     print(&call(admin, method, &path, body).await?)
 }
 
-/// Checks a sale's promises; false if one does not hold.
-pub async fn reconcile(admin: &Admin, sale: &str) -> anyhow::Result<bool> {
-    let findings = call(
-        admin,
-        Method::GET,
-        &format!("/admin/v1/sales/{sale}/reconcile"),
-        Value::Null,
-    )
-    .await?;
-    print(&findings)?;
-    Ok(findings["ok"] == json!(true))
+/// Checks the promises of one sale, or of all sales and of the payment books; false if one does not hold.
+pub async fn reconcile(admin: &Admin, sale: Option<&str>) -> anyhow::Result<bool> {
+    let get = |path: String| async move { call(admin, Method::GET, &path, Value::Null).await };
+    let of_sale = |sale: &str| format!("/admin/v1/sales/{sale}/reconcile");
+    let answer = match sale {
+        Some(sale) => get(of_sale(sale)).await?,
+        None => {
+            let list = get("/admin/v1/sales".to_owned()).await?;
+            let ids = list["sales"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(|sale| sale["id"].as_str());
+            let mut sales = Vec::new();
+            for id in ids {
+                sales.push(get(of_sale(id)).await?);
+            }
+            let payments = get("/admin/v1/payments/reconcile".to_owned()).await?;
+            let ok =
+                payments["ok"] == json!(true) && sales.iter().all(|sale| sale["ok"] == json!(true));
+            json!({"ok": ok, "sales": sales, "payments": payments})
+        }
+    };
+    print(&answer)?;
+    Ok(answer["ok"] == json!(true))
 }
 
 fn new_sale(args: &CreateArgs) -> anyhow::Result<Value> {

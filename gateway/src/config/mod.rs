@@ -334,6 +334,21 @@ impl Config {
         }
     }
 
+    /// Who the buyer is may only be said by a trusted proxy, whether the file lists that header or not: otherwise anybody could
+    /// buy, read and cancel in anybody's name.
+    fn trust_buyer_header_to_proxies(mut self) -> Self {
+        let buyer = self
+            .seckill
+            .as_ref()
+            .and_then(|sale| sale.buyer_header.parse::<HeaderName>().ok());
+        if let Some(buyer) = buyer
+            && !self.server.trusted_headers.contains(&buyer)
+        {
+            self.server.trusted_headers.push(buyer);
+        }
+        self
+    }
+
     /// Reads what is there and fills what is wrong with something harmless: the result counts only without problems.
     fn read(root: &Section<'_>, inputs: &Inputs<'_>) -> Self {
         let server = edge::server(root, inputs);
@@ -356,7 +371,7 @@ impl Config {
             payment: services::payment(root, inputs),
         };
         references::check(&config, root);
-        config
+        config.trust_buyer_header_to_proxies()
     }
 }
 

@@ -154,3 +154,15 @@ fn broken_toml_names_the_line() {
     let found = problems("[server]\nworkers = \n");
     assert!(found[0].starts_with("line 2: not TOML"), "{found:?}");
 }
+
+#[test]
+fn the_buyers_header_is_taken_from_trusted_proxies_only() {
+    let config = parse(&format!("{GOOD}\n[seckill]\nbuyer = \"header:x-member\"\n")).unwrap();
+    assert!(
+        config
+            .server
+            .trusted_headers
+            .iter()
+            .any(|name| name == "x-member")
+    );
+}

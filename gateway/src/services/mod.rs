@@ -3,6 +3,8 @@
 //! Everything here runs on the control plane. Orders and money share one database, so that one transaction can change both
 //! (see [`crate::checkout`]).
 
+mod books;
+
 use std::{
     sync::Arc,
     time::{Duration, SystemTime},
@@ -46,7 +48,7 @@ const RECONCILE_EVERY: Duration = Duration::from_secs(10);
 /// The running services.
 pub struct Services {
     sales: Router,
-    payments: Option<Router>,
+    payments: Option<Arc<PaymentService>>,
     admin: Router,
     /// The engine, for callers in this process.
     pub engine: Arc<SaleEngine>,
@@ -118,7 +120,7 @@ impl Services {
                             .run_worker(shutdown.clone().cancelled_owned()),
                     );
                 }
-                Some(payment::router(service))
+                Some(service)
             }
         };
 
@@ -127,8 +129,9 @@ impl Services {
                 engine.clone(),
                 sale.buyer_header.parse().context("seckill.buyer")?,
             ),
+            admin: admin::router(engine.clone(), reconciler.clone())
+                .merge(books::router(payments.clone())),
             payments,
-            admin: admin::router(engine.clone(), reconciler.clone()),
             engine,
             settlement: None,
             workers,
@@ -146,7 +149,7 @@ impl Services {
         Handlers {
             ready: vec![("sales", Arc::new(move || engine.is_ready()))],
             sales: Some(self.sales.clone()),
-            payments: self.payments.clone(),
+            payments: self.payments.clone().map(payment::router),
             admin_extra: Some(self.admin.clone()),
         }
     }
@@ -196,6 +199,10 @@ impl Services {
             reconciler,
             self.shutdown.clone(),
         ));
+        if let Some(payments) = &self.payments {
+            self.workers
+                .spawn(books::watch(payments.clone(), self.shutdown.clone()));
+        }
         if let Some(DownstreamConfig { url, secret }) = &sale.downstream {
             let sink = HttpSink::try_new(url, secret.clone(), clock.clone(), DOWNSTREAM_TIMEOUT)?;
             let deliverer =
