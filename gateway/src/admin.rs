@@ -1,10 +1,11 @@
 //! The admin listener: life, readiness, metrics, and the admin API behind a token. Runs on the control runtime.
 //!
 //! `/live`, `/ready` and `/metrics` are open to whoever reaches the address; `/admin/*` asks for the bearer token when one is
-//! configured, and everything under it draws from one token bucket, so that nobody can try tokens quickly.
+//! configured, answers no web page, and draws from one token bucket, so that nobody can try tokens quickly.
 
 use std::{
     fmt,
+    net::{Ipv4Addr, Ipv6Addr},
     num::NonZeroU32,
     sync::{
         Arc,
@@ -23,16 +24,23 @@ use axum::{
 };
 use http::{
     StatusCode,
-    header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
+    header::{AUTHORIZATION, CONTENT_TYPE, ORIGIN},
 };
-use limiter::rate::{Limited, RateQuota, admin_guard, retry_after_field};
+use http_body::Body as _;
+use http_body_util::Limited;
+use limiter::rate::{RateQuota, admin_guard};
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::json;
+
+use crate::{exchange::host_of, metrics as meters, problem::Problem};
 
 /// A script that reads pages of orders makes a few hundred calls a second; guessing a token of 128 bits at this rate takes longer
 /// than there is time.
 const CALLS_PER_SECOND: u32 = 1_000;
 const BURST: u32 = 2_000;
+
+/// A sale of ten thousand skus fits.
+const BODY_MAX: usize = 1 << 20;
 
 /// Prometheus's text format.
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -103,7 +111,7 @@ pub fn router(
         .route("/ready", get(async move || ready(&readiness)))
         .route(
             "/metrics",
-            get(async move || ([(CONTENT_TYPE, METRICS_TYPE)], metrics.render())),
+            get(async move || ([(CONTENT_TYPE, METRICS_TYPE)], meters::page(&metrics))),
         );
     let quota = RateQuota::try_new(
         NonZeroU32::new(CALLS_PER_SECOND).unwrap_or(NonZeroU32::MIN),
@@ -114,14 +122,20 @@ pub fn router(
     let guarded = extra
         .unwrap_or_default()
         // A wrong path needs the token too: what exists is nobody's business.
-        .route("/admin/{*path}", axum::routing::any(async || not_found()))
+        .route("/admin/{*path}", axum::routing::any(async || Problem::NotFound))
+        .method_not_allowed_fallback(async || Problem::MethodNotAllowed)
+        .layer(middleware::from_fn(bound_body))
         .layer(middleware::from_fn_with_state(
-            token.map(Arc::from),
+            token.clone().map(Arc::from),
             check_token,
         ))
+        // Before the token: a page that has found it out is still refused.
+        .layer(middleware::from_fn_with_state(token.is_some(), check_site))
         // Outermost: a wrong token costs a call as well.
-        .layer(admin_guard::<Body>(quota, refuse));
-    open.merge(guarded).fallback(async || not_found())
+        .layer(admin_guard::<Body>(quota, |limited| {
+            Problem::AdminLimited(limited.retry_after).into_response()
+        }));
+    open.merge(guarded).fallback(async || Problem::NotFound)
 }
 
 fn ready(readiness: &Readiness) -> Response {
@@ -137,6 +151,46 @@ fn ready(readiness: &Readiness) -> Response {
         .into_response()
 }
 
+/// Refuses what a web page in the operator's browser sends, whoever made that page. A browser says so itself (`Origin`,
+/// `Sec-Fetch-Site`), except to a name that the page's owner has pointed at this address: then both are of one site. Without a token
+/// the address is a loopback one, so only names that cannot be pointed anywhere pass; a token is what such a page does not have.
+async fn check_site(State(has_token): State<bool>, request: Request, next: Next) -> Response {
+    let (head, body) = request.into_parts();
+    let site = head.headers.get("sec-fetch-site");
+    let is_page = head.headers.contains_key(ORIGIN)
+        || site.is_some_and(|site| site != "none" && site != "same-origin");
+    let is_host_fine = has_token || host_of(&head).is_some_and(is_own_name);
+    if is_page || !is_host_fine {
+        return Problem::CrossSite.into_response();
+    }
+    next.run(Request::from_parts(head, body)).await
+}
+
+/// `localhost` or an address, with or without a port.
+fn is_own_name(host: &str) -> bool {
+    let is_name = |name: &str| {
+        name.eq_ignore_ascii_case("localhost")
+            || name.parse::<Ipv4Addr>().is_ok()
+            || name
+                .strip_prefix('[')
+                .and_then(|name| name.strip_suffix(']'))
+                .is_some_and(|name| name.parse::<Ipv6Addr>().is_ok())
+    };
+    is_name(host)
+        || host
+            .rsplit_once(':')
+            .is_some_and(|(name, port)| port.parse::<u16>().is_ok() && is_name(name))
+}
+
+/// Refuses a body that is announced as too large, and cuts one off that turns out to be: axum's extractors answer 413.
+async fn bound_body(request: Request, next: Next) -> Response {
+    if request.body().size_hint().lower() > BODY_MAX as u64 {
+        return Problem::BodyTooLarge.into_response();
+    }
+    next.run(request.map(|body| Body::new(Limited::new(body, BODY_MAX))))
+        .await
+}
+
 async fn check_token(
     State(token): State<Option<Arc<str>>>,
     request: Request,
@@ -150,14 +204,10 @@ async fn check_token(
         None => true,
         Some(token) => given.is_some_and(|given| is_same(given, token.as_bytes())),
     };
-    if is_allowed {
-        return next.run(request).await;
+    if !is_allowed {
+        return Problem::Unauthorized.into_response();
     }
-    let mut response = problem(401, "unauthorized", "a bearer token is needed");
-    response
-        .headers_mut()
-        .insert(WWW_AUTHENTICATE, http::HeaderValue::from_static("Bearer"));
-    response
+    next.run(request).await
 }
 
 /// Compares without telling by its time how far it came: both are hashed, and hashes of near values are not near.
@@ -166,31 +216,31 @@ fn is_same(given: &[u8], token: &[u8]) -> bool {
     hash(given).as_ref() == hash(token).as_ref()
 }
 
-fn refuse(limited: Limited) -> http::Response<Body> {
-    let mut response = problem(429, "limited", "too many calls of the admin API");
-    response
-        .headers_mut()
-        .insert(RETRY_AFTER, retry_after_field(limited.retry_after));
-    response
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn not_found() -> Response {
-    problem(404, "not_found", "no such path")
-}
-
-fn problem(status: u16, code: &str, detail: &str) -> Response {
-    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let document = json!({
-        "type": format!("https://penstock.dev/problems/{code}"),
-        "title": status.canonical_reason(),
-        "status": status.as_u16(),
-        "code": code,
-        "detail": detail,
-    });
-    (
-        status,
-        [(CONTENT_TYPE, "application/problem+json")],
-        document.to_string(),
-    )
-        .into_response()
+    #[test]
+    fn only_names_that_cannot_be_pointed_elsewhere_are_its_own() {
+        for own in [
+            "localhost",
+            "LOCALHOST:9900",
+            "127.0.0.1",
+            "127.0.0.1:9900",
+            "[::1]",
+            "[::1]:9900",
+        ] {
+            assert!(is_own_name(own), "{own}");
+        }
+        for foreign in [
+            "",
+            "evil.example",
+            "evil.example:9900",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example:9900",
+            "localhost:x",
+        ] {
+            assert!(!is_own_name(foreign), "{foreign}");
+        }
+    }
 }

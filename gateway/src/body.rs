@@ -6,7 +6,7 @@
 use std::{
     pin::Pin,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU8, Ordering},
     },
     task::{Context, Poll, ready},
@@ -40,6 +40,9 @@ pub enum BodyError {
     /// The upstream paused for too long.
     #[error("upstream paused for longer than body_timeout")]
     UpstreamTimeout,
+    /// The client took nothing for longer than `server.send_timeout`.
+    #[error("client did not read for longer than send_timeout")]
+    ClientStalled,
     /// The handler's body failed.
     #[error("handler broke off: {0}")]
     Handler(#[from] axum::Error),
@@ -106,7 +109,11 @@ pub struct RequestBody {
 
 /// How far a request's body has come, for the side that waits for the response.
 #[derive(Debug, Default)]
-pub struct Progress(AtomicU8);
+pub struct Progress {
+    stage: AtomicU8,
+    /// When the last piece was handed over.
+    done_at: OnceLock<Instant>,
+}
 
 /// What [`Progress`] says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,7 +148,7 @@ pub enum RequestBodyError {
 impl Progress {
     /// The stage now.
     pub fn stage(&self) -> Stage {
-        match self.0.load(Ordering::Relaxed) {
+        match self.stage.load(Ordering::Relaxed) {
             0 => Stage::Sending,
             1 => Stage::Done,
             2 => Stage::TooLarge,
@@ -150,8 +157,17 @@ impl Progress {
         }
     }
 
+    /// When all was handed over; the endpoint's time to answer counts from then.
+    pub fn done_at(&self) -> Option<Instant> {
+        self.done_at.get().copied()
+    }
+
     fn reach(&self, stage: Stage) {
-        self.0.store(stage as u8, Ordering::Relaxed);
+        if stage == Stage::Done {
+            // The last frame and the end behind it both say so; the first is meant.
+            self.done_at.get_or_init(Instant::now);
+        }
+        self.stage.store(stage as u8, Ordering::Relaxed);
     }
 }
 

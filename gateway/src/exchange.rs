@@ -9,9 +9,9 @@ use std::{
 
 use http::{HeaderValue, Version, header::HOST, request::Parts};
 use hyper::body::Incoming;
-use tokio::time::Instant;
+use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 
-use crate::{core::RouteEntry, metrics::Protocol};
+use crate::{core::RouteEntry, metrics::Protocol, stack::observed::Sending};
 
 /// One request, as the layers hand it on.
 #[derive(Debug)]
@@ -51,6 +51,10 @@ pub struct Client {
     pub idle_since: Cell<Instant>,
     /// Whether a request has come yet; until then the header's clock runs, not the idle one.
     pub has_served: Cell<bool>,
+    /// Responses that are being sent piece by piece: at most one, or one per stream of HTTP/2.
+    pub sending: RefCell<Vec<Rc<Sending>>>,
+    /// Its place among `server.max_connections`; a tunnel takes it along. `None` for what was accepted while draining.
+    pub room: RefCell<Option<OwnedSemaphorePermit>>,
     /// What the connection's task should do next.
     pub wish: Cell<Wish>,
     /// The connection's task.

@@ -30,6 +30,9 @@ use crate::{
     },
 };
 
+/// A connection that was used this recently is trusted to live: see [`send`].
+const FRESH: Duration = Duration::from_millis(100);
+
 /// Why no endpoint took the request; the most telling reason met on the walk wins.
 #[derive(Clone, Copy, Debug)]
 pub struct Walked {
@@ -181,11 +184,19 @@ async fn send(
     timeout: Duration,
     now: Instant,
 ) -> Tried {
-    // A copy of the header for the one case in which a request that was written may be written again.
-    let may_repeat =
-        lease.is_reused() && request.method().is_idempotent() && request.body().is_end_stream();
+    // A copy of the header for the one case in which a request that was written may be written again: the endpoint closed the
+    // idle connection while the request was on its way. An endpoint does that when its keep-alive time is up, which is seconds, so
+    // a connection that was idle for less than a tenth of one is not worth copying every header for: under load nearly all
+    // connections are such. What is given up is the request that meets an endpoint's exit within its round trip; that is a 502.
+    let may_repeat = lease.idled() >= FRESH
+        && request.method().is_idempotent()
+        && request.body().is_end_stream();
     let spare = may_repeat.then(|| copy_of(&request));
     match lease.send(request, timeout, now).await {
+        // Nobody asked for another protocol, and the client must not be told that it got one.
+        Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+            Tried::Gone(Problem::BadGateway)
+        }
         Ok(response) => Tried::Answered(response, lease),
         Err(SendError::TimedOut) => Tried::Gone(Problem::UpstreamTimeout),
         Err(SendError::Failed { error, unsent }) => {
@@ -256,7 +267,7 @@ fn answer(
 
 /// Answers that say the endpoint itself is unwell. A 500 is not among them: it is usually one page's defect, and one broken page
 /// must not take the shop off the net.
-fn is_sick(status: StatusCode) -> bool {
+pub fn is_sick(status: StatusCode) -> bool {
     matches!(status.as_u16(), 502..=504)
 }
 
@@ -278,7 +289,8 @@ pub fn connect_problem(error: &PoolError) -> Problem {
     }
 }
 
-fn attempt_of(problem: Problem) -> Attempt {
+/// How an attempt that ended in this problem is counted.
+pub fn attempt_of(problem: Problem) -> Attempt {
     match problem {
         Problem::UpstreamTimeout => Attempt::Timeout,
         Problem::UpstreamBusy => Attempt::Unavailable,

@@ -4,10 +4,7 @@
 
 use http::{
     HeaderMap, HeaderName, HeaderValue,
-    header::{
-        CONNECTION, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING,
-        UPGRADE,
-    },
+    header::{CONNECTION, UPGRADE},
 };
 
 /// Who was before us.
@@ -16,47 +13,84 @@ pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for
 pub const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 /// The host the client asked.
 pub const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-/// The port the client asked; ours is never added, a client's never believed.
-pub const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
-/// nginx's form of the client's address.
-pub const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
-
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
 /// Names in `Connection` beyond this many are not honoured but make no difference either: the named headers go on as ordinary
 /// ones. Bounds the work a client can ask for.
 const NAMED_MAX: usize = 16;
 
+/// Removes the headers whose names fit, in one pass: nearly every message has none of them, so looking each of them up would
+/// cost a hash per name and find nothing.
+pub fn remove_where(headers: &mut HeaderMap, is_unwanted: impl Fn(&HeaderName) -> bool) {
+    // Allocates with the first hit only. Bounded by `server.max_headers`.
+    let unwanted: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| is_unwanted(name))
+        .cloned()
+        .collect();
+    for name in unwanted {
+        headers.remove(name);
+    }
+}
+
 /// Removes the headers that belong to one connection, including those that `Connection` names.
 pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
     if headers.contains_key(CONNECTION) {
         let named: Vec<HeaderName> = tokens(headers, &CONNECTION)
+            // The usual tokens, whose headers go anyway or are none.
+            .filter(|token| !token.eq_ignore_ascii_case("keep-alive"))
+            .filter(|token| !token.eq_ignore_ascii_case("close"))
             .filter_map(|token| HeaderName::from_bytes(token.as_bytes()).ok())
             .take(NAMED_MAX)
             .collect();
-        headers.remove(CONNECTION);
         for name in named {
             headers.remove(name);
         }
     }
-    for name in [KEEP_ALIVE, PROXY_CONNECTION] {
-        headers.remove(name);
-    }
-    for name in [TE, TRAILER, TRANSFER_ENCODING, UPGRADE] {
-        headers.remove(name);
-    }
+    remove_where(headers, is_hop_by_hop);
 }
 
-/// Removes credentials meant for a proxy: this one asks for none, and the shop must not see them.
-pub fn remove_proxy_credentials(headers: &mut HeaderMap) {
-    headers.remove(PROXY_AUTHORIZATION);
-    headers.remove(PROXY_AUTHENTICATE);
+/// Whether a header belongs to one connection by its name alone.
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+            // Goes with `Upgrade: h2c`, which nobody here follows.
+            | "http2-settings"
+    )
 }
 
-/// Whether the client asks to leave HTTP on this connection (`Connection: upgrade` and `Upgrade: …`).
-pub fn wants_upgrade(headers: &HeaderMap) -> bool {
-    headers.contains_key(UPGRADE)
+/// Whether a header says what only a proxy in front can know: whose request it is and how it came.
+pub fn is_proxy_claim(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "x-forwarded-for"
+            | "x-forwarded-proto"
+            | "x-forwarded-host"
+            | "x-forwarded-port"
+            | "x-real-ip"
+            | "forwarded"
+    )
+}
+
+/// Whether a header is a credential meant for a proxy: this one asks for none, and the shop must not see it.
+pub fn is_proxy_credential(name: &HeaderName) -> bool {
+    matches!(name.as_str(), "proxy-authorization" | "proxy-authenticate")
+}
+
+/// Whether the client asks to speak WebSocket on this connection (`Connection: upgrade` and `Upgrade: websocket`, and nothing
+/// beside it: what a list is upgraded to is the server's choice, and a tunnel must not become h2c).
+pub fn wants_websocket(headers: &HeaderMap) -> bool {
+    let mut protocols = tokens(headers, &UPGRADE);
+    protocols
+        .next()
+        .is_some_and(|protocol| protocol.eq_ignore_ascii_case("websocket"))
+        && protocols.next().is_none()
         && tokens(headers, &CONNECTION).any(|token| token.eq_ignore_ascii_case("upgrade"))
 }
 
@@ -125,6 +159,7 @@ mod tests {
             ("transfer-encoding", "chunked"),
             ("proxy-connection", "close"),
             ("upgrade", "h2c"),
+            ("http2-settings", "AAMAAABk"),
             ("trailer", "x"),
             ("accept", "*/*"),
         ]);
@@ -133,14 +168,20 @@ mod tests {
     }
 
     #[test]
-    fn an_upgrade_needs_both_headers() {
+    fn only_a_websocket_asks_for_a_tunnel_and_needs_both_headers() {
         let both = [
             ("connection", "keep-alive, Upgrade"),
-            ("upgrade", "websocket"),
+            ("upgrade", "WebSocket"),
         ];
-        assert!(wants_upgrade(&map(&both)));
-        assert!(!wants_upgrade(&map(&both[..1])));
-        assert!(!wants_upgrade(&map(&both[1..])));
+        assert!(wants_websocket(&map(&both)));
+        assert!(!wants_websocket(&map(&both[..1])));
+        assert!(!wants_websocket(&map(&both[1..])));
+        for other in ["h2c", "websocket, h2c", "h2c, websocket", "TLS/1.0", ""] {
+            assert!(
+                !wants_websocket(&map(&[both[0], ("upgrade", other)])),
+                "{other}"
+            );
+        }
     }
 
     #[test]

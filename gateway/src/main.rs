@@ -14,6 +14,9 @@ use tracing::{error, info};
 const FAILED: ExitCode = ExitCode::FAILURE;
 const BAD_CONFIG: u8 = 2;
 
+/// One may be busy decoding rows while the other serves what must be quick.
+const CONTROL_THREADS: usize = 2;
+
 fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Serve { config, role } => match load(&config) {
@@ -80,10 +83,11 @@ fn serve(config: Config) -> ExitCode {
     }
 }
 
-/// The control runtime: admin, health checks, settlement. Requests run on the cores' own.
+/// The control runtime: admin, health checks, settlement, and the handlers that read SQL. All other requests run on the cores'
+/// own.
 fn control() -> anyhow::Result<Runtime> {
     Ok(Builder::new_multi_thread()
-        .worker_threads(1)
+        .worker_threads(CONTROL_THREADS)
         .thread_name("control")
         .enable_all()
         .build()?)

@@ -1,13 +1,15 @@
 //! The edge's own refusals, as RFC 9457 problem documents. The only file of the gateway that picks status codes for them.
 //!
-//! Bodies are constant texts: refusing must stay cheaper than serving, above all in a flood.
+//! Bodies are constant texts: refusing must stay cheaper than serving, above all in a flood. The data plane takes them as
+//! [`Problem::response`], the admin listener through axum's [`IntoResponse`].
 
 use std::time::Duration;
 
+use axum::response::IntoResponse;
 use bytes::Bytes;
 use http::{
     HeaderValue, Response, StatusCode,
-    header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER},
+    header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
 };
 use limiter::rate::retry_after_field;
 
@@ -18,6 +20,12 @@ use crate::body::Body;
 pub enum Problem {
     /// The request is malformed; the connection is closed, since its framing is in doubt. The client is at fault.
     BadRequest,
+    /// A call of the admin API without its token.
+    Unauthorized,
+    /// A call of the admin API that a web page caused.
+    CrossSite,
+    /// The admin listener has no such path.
+    NotFound,
     /// No route has this host and path. Client or configuration.
     NoRoute,
     /// Routes have this path, but not with this method.
@@ -28,6 +36,8 @@ pub enum Problem {
     BodyTooLarge,
     /// The client's bucket is empty. It may come back after this.
     Limited(Duration),
+    /// The bucket of the admin API is empty.
+    AdminLimited(Duration),
     /// The upstream's connection failed; the request may have reached it.
     BadGateway,
     /// Every endpoint's health check fails.
@@ -74,14 +84,21 @@ const SOON: Duration = Duration::from_secs(1);
 impl Problem {
     /// The response.
     pub fn response(self) -> Response<Body> {
+        self.render().map(Body::full)
+    }
+
+    fn render(self) -> Response<Bytes> {
         let (status, document) = self.document();
-        let mut response = Response::new(Body::full(Bytes::from_static(document.as_bytes())));
+        let mut response = Response::new(Bytes::from_static(document.as_bytes()));
         *response.status_mut() =
             StatusCode::from_u16(status).expect("the table holds valid status codes");
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, PROBLEM_JSON);
         if let Some(wait) = self.retry_after() {
             headers.insert(RETRY_AFTER, retry_after_field(wait));
+        }
+        if self == Self::Unauthorized {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         // What is left of the body would be read as the next request.
         if matches!(
@@ -96,7 +113,7 @@ impl Problem {
     /// How long the client should wait, where waiting helps.
     fn retry_after(self) -> Option<Duration> {
         match self {
-            Self::Limited(wait) | Self::BreakerOpen(wait) => Some(wait),
+            Self::Limited(wait) | Self::AdminLimited(wait) | Self::BreakerOpen(wait) => Some(wait),
             Self::NoEndpoint | Self::UpstreamBusy | Self::NotReady => Some(SOON),
             _ => None,
         }
@@ -110,6 +127,19 @@ impl Problem {
                 "Bad request",
                 "the request is malformed"
             ),
+            Self::Unauthorized => document!(
+                401,
+                "unauthorized",
+                "Unauthorized",
+                "a bearer token is needed"
+            ),
+            Self::CrossSite => document!(
+                403,
+                "cross_site",
+                "Forbidden",
+                "the admin API is not for web pages, and without a token it answers by IP address or as localhost only"
+            ),
+            Self::NotFound => document!(404, "not_found", "Not found", "no such path"),
             Self::NoRoute => document!(
                 404,
                 "no_route",
@@ -132,13 +162,19 @@ impl Problem {
                 413,
                 "body_too_large",
                 "Content too large",
-                "the request's body exceeds the route's limit"
+                "the request's body exceeds its limit"
             ),
             Self::Limited(_) => document!(
                 429,
                 "limited",
                 "Too many requests",
                 "the client's token bucket is empty"
+            ),
+            Self::AdminLimited(_) => document!(
+                429,
+                "limited",
+                "Too many requests",
+                "too many calls of the admin API"
             ),
             Self::HandlerFailed => document!(
                 500,
@@ -186,6 +222,12 @@ impl Problem {
     }
 }
 
+impl IntoResponse for Problem {
+    fn into_response(self) -> axum::response::Response {
+        self.render().map(axum::body::Body::from)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -195,11 +237,15 @@ mod tests {
         let wait = Duration::from_millis(1500);
         let all = [
             Problem::BadRequest,
+            Problem::Unauthorized,
+            Problem::CrossSite,
+            Problem::NotFound,
             Problem::NoRoute,
             Problem::MethodNotAllowed,
             Problem::BodyTimeout,
             Problem::BodyTooLarge,
             Problem::Limited(wait),
+            Problem::AdminLimited(wait),
             Problem::BadGateway,
             Problem::NoEndpoint,
             Problem::BreakerOpen(wait),

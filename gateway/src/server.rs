@@ -26,6 +26,7 @@ use hyper::{
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::{TcpListener, TcpStream},
+    sync::OwnedSemaphorePermit,
     time::{Instant, sleep, timeout},
 };
 use tokio_rustls::TlsAcceptor;
@@ -135,20 +136,20 @@ fn start<S: Handle + 'static>(
     listening: &Rc<Listening<S>>,
     stream: TcpStream,
     peer: SocketAddr,
-    room: Option<tokio::sync::OwnedSemaphorePermit>,
+    room: Option<OwnedSemaphorePermit>,
 ) {
     let listening = Rc::clone(listening);
     let place = listening.core.take_place();
     tokio::task::spawn_local(async move {
-        let (_place, _room) = (place, room);
+        let _place = place;
         // Responses are written whole.
         if let Err(error) = stream.set_nodelay(true) {
             debug!(%error, "client left at once");
             return;
         }
         match &listening.tls {
-            Some(acceptor) => over_tls(&listening, acceptor, stream, peer).await,
-            None => plain(&listening, stream, peer).await,
+            Some(acceptor) => over_tls(&listening, acceptor, stream, peer, room).await,
+            None => plain(&listening, stream, peer, room).await,
         }
     });
 }
@@ -158,6 +159,7 @@ async fn over_tls<S: Handle + 'static>(
     acceptor: &TlsAcceptor,
     stream: TcpStream,
     peer: SocketAddr,
+    room: Option<OwnedSemaphorePermit>,
 ) {
     let core = &listening.core;
     let limit = core.shared.config.server.header_timeout;
@@ -177,10 +179,15 @@ async fn over_tls<S: Handle + 'static>(
         _ if listening.config.h1 => Protocol::H1,
         _ => Protocol::H2,
     };
-    serve(listening, TokioIo::new(stream), peer, protocol).await;
+    serve(listening, TokioIo::new(stream), peer, protocol, room).await;
 }
 
-async fn plain<S: Handle + 'static>(listening: &Listening<S>, stream: TcpStream, peer: SocketAddr) {
+async fn plain<S: Handle + 'static>(
+    listening: &Listening<S>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    room: Option<OwnedSemaphorePermit>,
+) {
     let config = &listening.config;
     let protocol = match (config.h1, config.h2) {
         (_, false) => Protocol::H1,
@@ -194,7 +201,7 @@ async fn plain<S: Handle + 'static>(listening: &Listening<S>, stream: TcpStream,
             }
         }
     };
-    serve(listening, TokioIo::new(stream), peer, protocol).await;
+    serve(listening, TokioIo::new(stream), peer, protocol, room).await;
 }
 
 /// Whether the first bytes are those of an HTTP/2 client with prior knowledge. They are left for hyper to read.
@@ -215,13 +222,18 @@ async fn begins_as_h2(stream: &TcpStream) -> io::Result<bool> {
 }
 
 /// Speaks HTTP until the connection ends.
-async fn serve<S, I>(listening: &Listening<S>, io: I, peer: SocketAddr, protocol: Protocol)
-where
+async fn serve<S, I>(
+    listening: &Listening<S>,
+    io: I,
+    peer: SocketAddr,
+    protocol: Protocol,
+    room: Option<OwnedSemaphorePermit>,
+) where
     S: Handle + 'static,
     I: Read + Write + Unpin + Send + 'static,
 {
     let core = &listening.core;
-    let client = Rc::new(client(listening, peer, protocol));
+    let client = Rc::new(client(listening, peer, protocol, room));
     let id = core.enlist(&client);
     let stack = Rc::clone(&listening.stack);
     let for_service = Rc::clone(&client);
@@ -251,7 +263,12 @@ where
     core.delist(id);
 }
 
-fn client<S>(listening: &Listening<S>, peer: SocketAddr, protocol: Protocol) -> Client {
+fn client<S>(
+    listening: &Listening<S>,
+    peer: SocketAddr,
+    protocol: Protocol,
+    room: Option<OwnedSemaphorePermit>,
+) -> Client {
     let ip = peer.ip().to_canonical();
     let peer = SocketAddr::new(ip, peer.port());
     let trusted = &listening.core.shared.config.server.trusted_proxies;
@@ -264,6 +281,8 @@ fn client<S>(listening: &Listening<S>, peer: SocketAddr, protocol: Protocol) -> 
         in_flight: Cell::new(0),
         idle_since: Cell::new(Instant::now()),
         has_served: Cell::new(false),
+        sending: RefCell::default(),
+        room: RefCell::new(room),
         wish: Cell::new(Wish::Serve),
         waker: RefCell::default(),
     }

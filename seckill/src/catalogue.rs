@@ -22,6 +22,8 @@ use crate::{
 pub struct Segment {
     /// Which segment.
     pub id: SegmentId,
+    /// Its tag in order ids.
+    pub tag: u32,
     /// Price of one unit, in minor units of the sale's currency.
     pub price_minor: i64,
     /// The epoch that calls carry; raised when the store says that it has moved on.
@@ -43,18 +45,22 @@ impl Segment {
 pub struct OpenSale {
     /// The sale.
     pub sale: Sale,
+    /// Whether every segment is open in the store; if not, opening is tried again.
+    pub is_whole: bool,
     segments: AHashMap<SkuId, Arc<Segment>>,
 }
 
 impl OpenSale {
     /// Joins a sale with its segments.
-    pub fn new(sale: Sale, segments: Vec<Arc<Segment>>) -> Self {
+    pub fn new(sale: Sale, segments: Vec<Arc<Segment>>, is_whole: bool) -> Self {
+        let segments = segments
+            .into_iter()
+            .map(|segment| (segment.id.sku.clone(), segment))
+            .collect();
         Self {
             sale,
-            segments: segments
-                .into_iter()
-                .map(|segment| (segment.id.sku.clone(), segment))
-                .collect(),
+            is_whole,
+            segments,
         }
     }
 
@@ -99,7 +105,12 @@ impl Catalogue {
 
     /// All segments, in no order.
     pub fn segments(&self) -> Vec<Arc<Segment>> {
-        self.inner.load().by_tag.values().cloned().collect()
+        let inner = self.inner.load();
+        inner
+            .sales
+            .values()
+            .flat_map(|open| open.segments().cloned())
+            .collect()
     }
 
     /// Adds a sale or takes over its changed form.
@@ -108,7 +119,7 @@ impl Catalogue {
         self.inner.rcu(|inner| {
             let mut next = Inner::clone(inner);
             for segment in sale.segments() {
-                next.by_tag.insert(segment.id.tag(), segment.clone());
+                next.by_tag.insert(segment.tag, segment.clone());
             }
             next.sales.insert(sale.sale.id.clone(), sale.clone());
             next

@@ -10,10 +10,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use crate::{
+    backoff::Backoff,
     ids::{OrderId, SegmentId},
     ledger::{Action, LedgerError, OrderLedger},
     reconcile::{Invariant, Violations},
-    settlement::Backoff,
     store::{Confirm, Release, StockError, StockStore},
 };
 

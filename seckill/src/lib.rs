@@ -1,7 +1,7 @@
 //! Sales, stock, orders and settlement: the flash-sale engine.
 //!
 //! # Layout, in reading order
-//! - [`ids`], [`clock`], [`sale`]: the words everything else uses.
+//! - [`ids`], [`clock`], [`backoff`], [`sale`]: the words everything else uses.
 //! - [`store`]: where stock is taken atomically (embedded engine, Redis).
 //! - [`purchase`], [`sold_out`], [`catalogue`]: from one request to one place in a batch, and back.
 //! - [`ledger`]: the order ledger, which has the last word.
@@ -9,6 +9,7 @@
 //! - [`downstream`]: the shop is told. [`reconcile`]: store and ledger are compared.
 //! - [`engine`], [`api`]: all of it joined, and as buyers call it.
 
+pub mod backoff;
 pub mod clock;
 pub mod ids;
 pub mod sale;

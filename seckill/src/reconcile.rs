@@ -14,7 +14,7 @@ use serde::{Serialize, Serializer};
 
 use crate::{
     ids::{SaleId, SkuId},
-    ledger::{LedgerError, LedgerReport, OrderLedger, SkuReport},
+    ledger::{LedgerAudit, LedgerError, LedgerReport, OrderLedger, SkuReport},
     sale::Sale,
     store::{QueueDepth, Snapshot, StockError, StockStore},
 };
@@ -97,7 +97,8 @@ impl SegmentReading {
 }
 
 /// Names everything that does not fit. Pure: the same readings give the same findings.
-pub fn check(readings: &[SegmentReading], ledger: &LedgerReport) -> Vec<Finding> {
+pub fn check(readings: &[SegmentReading], audit: &LedgerAudit) -> Vec<Finding> {
+    let ledger = &audit.report;
     let mut findings = Vec::new();
     for reading in readings {
         for snapshot in [&reading.before, &reading.after] {
@@ -115,10 +116,10 @@ pub fn check(readings: &[SegmentReading], ledger: &LedgerReport) -> Vec<Finding>
             check_together(&of_sku, line, ledger, &mut findings);
         }
     }
-    if ledger.outside_window > 0 {
+    if audit.outside_window > 0 {
         let detail = format!(
             "{} orders were accepted outside the window",
-            ledger.outside_window
+            audit.outside_window
         );
         findings.push(Finding {
             invariant: Invariant::Window1,
@@ -126,7 +127,7 @@ pub fn check(readings: &[SegmentReading], ledger: &LedgerReport) -> Vec<Finding>
             subject: String::new(),
         });
     }
-    for over in &ledger.over_limit {
+    for over in &audit.over_limit {
         let detail = format!(
             "buyer {} holds {} units of {}",
             over.buyer, over.units, over.sku
@@ -281,7 +282,7 @@ impl Reconciler {
             let snapshot = self.store.snapshot(&spec.id).await?;
             before.push((snapshot, self.store.depth(&spec.id).await?));
         }
-        let ledger = self.ledger.report(&sale.id).await?.unwrap_or_default();
+        let ledger = self.ledger.audit(&sale.id).await?.unwrap_or_default();
         let mut readings = Vec::with_capacity(specs.len());
         for (spec, (before, depth)) in specs.iter().zip(before) {
             readings.push(SegmentReading {

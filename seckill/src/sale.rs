@@ -12,8 +12,8 @@ use crate::{
     store::{Gate, SegmentSpec},
 };
 
-/// Redis counts with 64-bit floats inside Lua; above 2^53 they lose units.
-const MAX_STOCK: i128 = 1 << 53;
+/// Most units of one sku, restocks included. Redis counts with 64-bit floats inside Lua; above 2^53 they lose units.
+pub const MAX_UNITS: u64 = 1 << 53;
 /// With [`MAX_BUYER_LIMIT`] it keeps `quantity * price` inside 63 bits.
 const MAX_PRICE_MINOR: i128 = 1_000_000_000_000;
 /// See [`MAX_PRICE_MINOR`].
@@ -249,7 +249,12 @@ impl Problems {
                 new.sku.as_deref(),
                 SkuId::try_new,
             );
-            let stock = self.number(&format!("skus[{index}].stock"), new.stock, 0, MAX_STOCK);
+            let stock = self.number(
+                &format!("skus[{index}].stock"),
+                new.stock,
+                0,
+                i128::from(MAX_UNITS),
+            );
             let price = self.number(
                 &format!("skus[{index}].price_minor"),
                 new.price_minor,

@@ -1,22 +1,27 @@
-//! Saying "sold out" from memory: no store call, no lock across segments, never a wrong answer to a retry.
+//! Saying "sold out" from memory: no store call, no lock across segments, no wrong answer to a retry.
 //!
 //! After the last unit is gone almost every request is a refusal, so it has to be cheap. Two things make it safe:
 //! - *Versions.* Every change of a segment raises its version. "Empty as of version 7" is overruled by "units as of version 8"
 //!   and by nothing older, so a slow answer can never hide a return or a restock.
 //! - *Known orders.* A retry of an accepted request must replay its order even when nothing is left. So this node answers from
-//!   memory only while it knows every request id that the segment had accepted when it ran empty, and only for other ids.
+//!   memory only while it knows every request id that the segment had accepted when it was last seen empty, and only for other
+//!   ids. (What another node accepted and emptied again since then is known after the next refresh, half a second later; until
+//!   then its retry, if it comes here, may be told "sold out" once.)
 
 use std::{
     hash::{BuildHasher, Hash},
     sync::{
-        RwLock,
+        Mutex, RwLock,
         atomic::{AtomicU64, Ordering},
     },
 };
 
 use ahash::{AHashSet, RandomState};
 
-use crate::ids::{BuyerId, RequestId};
+use crate::{
+    ids::{BuyerId, RequestId},
+    store::Position,
+};
 
 /// Enough that the data plane's cores seldom meet on one lock.
 const SHARDS: usize = 16;
@@ -36,6 +41,8 @@ pub struct SoldOut {
     /// wrong answer. `std` locks, held for one lookup.
     known: [RwLock<AHashSet<u64>>; SHARDS],
     hasher: RandomState,
+    /// Up to where accepted orders were read from the store. A `std` lock: held for a copy.
+    read_up_to: Mutex<Position>,
 }
 
 impl Default for SoldOut {
@@ -47,6 +54,7 @@ impl Default for SoldOut {
             known_count: AtomicU64::new(0),
             known: Default::default(),
             hasher: RandomState::new(),
+            read_up_to: Mutex::default(),
         }
     }
 }
@@ -93,6 +101,22 @@ impl SoldOut {
     /// How many accepted requests this node knows.
     pub fn known(&self) -> u64 {
         self.known_count.load(Ordering::Acquire)
+    }
+
+    /// Up to where accepted orders were read from the store.
+    pub fn read_up_to(&self) -> Position {
+        *self
+            .read_up_to
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Accepted orders were read up to here.
+    pub fn has_read_up_to(&self, position: Position) {
+        *self
+            .read_up_to
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner()) = position;
     }
 
     fn is_known(&self, buyer: &BuyerId, request: &RequestId) -> bool {

@@ -15,8 +15,8 @@ use axum::{
     routing::post,
 };
 use seckill::{
+    backoff::Backoff,
     downstream::{Deliverer, DeliveryConfig, HttpSink, sign},
-    settlement::Backoff,
 };
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
@@ -329,6 +329,24 @@ async fn a_kept_connection_that_the_shop_drops_costs_no_try() {
         assert_eq!((round.delivered, round.retried), (1, 0));
     }
     shop.await.unwrap();
+}
+
+// The first event whose retry could not be written used to take the marks of all delivered ones with it.
+#[tokio::test]
+async fn a_retry_that_cannot_be_written_loses_no_delivery() {
+    let test = TestLedger::with_sale(Engine::Sqlite, 10).await;
+    let shop = Shop::default().then(Answer::Status(500));
+    let url = shop.clone().start().await;
+    test.settle_new(1, 3).await;
+    // A lease counts an attempt, a retry does not.
+    let fault = "CREATE TRIGGER no_retries BEFORE UPDATE OF next_at_ms ON order_outbox \
+        WHEN NEW.attempts = OLD.attempts BEGIN SELECT RAISE(ABORT, 'by the test'); END";
+    sqlx::query(fault)
+        .execute(test.ledger.pool())
+        .await
+        .unwrap();
+    assert!(deliverer(&test, &url, 10).round().await.is_err());
+    assert_eq!(test.ledger.events_pending().await.unwrap(), 1);
 }
 
 #[tokio::test]

@@ -3,8 +3,12 @@
 use std::time::Duration;
 
 use seckill::{
-    ids::SkuId,
-    ledger::{self, Created, LedgerError, Restock, Restocked, Settled},
+    ids::{SegmentId, SkuId},
+    ledger::{
+        self, Created, GateMoved, LedgerError, OrderLedger, OrderStatus, Payment, Restock,
+        Restocked, Settled,
+    },
+    sale::MAX_UNITS,
     store::Gate,
 };
 
@@ -17,6 +21,10 @@ on_both_engines! {
     a_sale_is_created_once_and_read_back,
     pages_show_every_order_once,
     waiting_for_an_order_ends_when_it_is_settled,
+    a_closed_sale_is_never_reopened,
+    a_restock_never_passes_the_most_units,
+    an_opened_segment_stays_marked,
+    an_order_settled_by_another_node_is_found_by_asking_again,
     the_report_counts_by_status,
     connecting_twice_keeps_the_data,
 }
@@ -163,17 +171,144 @@ async fn the_report_counts_by_status(engine: Engine) {
         (report.settled, report.paid, report.returned, report.refused),
         (6, 1, 1, 1)
     );
-    assert_eq!(
-        (
-            report.outbox_pending,
-            report.effects_pending,
-            report.outside_window
-        ),
-        (8, 3, 0)
-    );
+    assert_eq!((report.outbox_pending, report.effects_pending), (8, 3));
     let line = &report.skus[0];
     assert_eq!((line.sold, line.reserved_units, line.paid_units), (4, 3, 1));
     assert_eq!(report.skus[1].sku.as_str(), "boot");
+    let audit = test.ledger.audit(&sale_id()).await.unwrap().unwrap();
+    assert_eq!(
+        (audit.report, audit.outside_window, audit.over_limit),
+        (report, 0, Vec::new())
+    );
+}
+
+// Another node that had not heard of the close used to open the sale again.
+async fn a_closed_sale_is_never_reopened(engine: Engine) {
+    let test = TestLedger::with_sale(engine, 5).await;
+    let ledger = &test.ledger;
+    for (gate, expected) in [
+        (Gate::Paused, GateMoved::Set),
+        (Gate::Open, GateMoved::Set),
+        (Gate::Closed, GateMoved::Set),
+        (Gate::Open, GateMoved::Closed),
+        (Gate::Paused, GateMoved::Closed),
+        (Gate::Frozen, GateMoved::Closed),
+        (Gate::Closed, GateMoved::Set),
+    ] {
+        assert_eq!(
+            ledger.move_gate(&sale_id(), gate).await.unwrap(),
+            expected,
+            "{gate:?}"
+        );
+    }
+    let known = ledger.sale(&sale_id()).await.unwrap().unwrap();
+    assert_eq!(known.gate, Gate::Closed);
+    let other = "winter".parse().unwrap();
+    assert_eq!(
+        ledger.move_gate(&other, Gate::Open).await.unwrap(),
+        GateMoved::Unknown
+    );
+}
+
+async fn a_restock_never_passes_the_most_units(engine: Engine) {
+    let test = TestLedger::with_sale(engine, 10).await;
+    let restock = |id: &str, units| Restock {
+        sku: segment().sku,
+        id: id.to_owned(),
+        units,
+    };
+    let add = async |restock| test.ledger.restock(&sale_id(), &restock, T0).await.unwrap();
+    let rest = MAX_UNITS - 10;
+    for units in [rest + 1, MAX_UNITS, u64::MAX] {
+        let refused = add(restock("a", units)).await;
+        assert_eq!(refused, Restocked::TooMany { rest }, "{units}");
+    }
+    assert_eq!(test.ledger.restocks(&sale_id()).await.unwrap(), []);
+    assert_eq!(add(restock("a", rest)).await, Restocked::Added);
+    assert_eq!(add(restock("a", rest)).await, Restocked::Repeated);
+    let refused = add(restock("b", 1)).await;
+    assert_eq!(refused, Restocked::TooMany { rest: 0 });
+    let line = test.shoe().await;
+    assert_eq!(line.stock + line.restocked, MAX_UNITS);
+}
+
+async fn an_opened_segment_stays_marked(engine: Engine) {
+    let test = TestLedger::with_sale(engine, 10).await;
+    let ledger = &test.ledger;
+    assert!(!ledger.is_opened(&segment()).await.unwrap());
+    assert_eq!(ledger.opened(&sale_id()).await.unwrap(), []);
+    for _ in 0..2 {
+        ledger.mark_opened(&segment(), T0).await.unwrap();
+    }
+    assert!(ledger.is_opened(&segment()).await.unwrap());
+    assert_eq!(ledger.opened(&sale_id()).await.unwrap(), [segment()]);
+    let boot = SegmentId::first(sale_id(), SkuId::try_new("boot").unwrap());
+    assert!(!ledger.is_opened(&boot).await.unwrap());
+
+    assert!(!ledger.has_orders(&segment()).await.unwrap());
+    test.settle_new(1, 1).await;
+    assert!(ledger.has_orders(&segment()).await.unwrap());
+    assert!(!ledger.has_orders(&boot).await.unwrap());
+}
+
+async fn an_order_settled_by_another_node_is_found_by_asking_again(engine: Engine) {
+    let test = TestLedger::with_sale(engine, 10).await;
+    // The same database, but nothing is shared with the ledger that settles.
+    let other_node = OrderLedger::new(test.ledger.pool().clone());
+    let waiting = tokio::spawn(async move {
+        other_node
+            .await_order(order_id(1), Duration::from_secs(30))
+            .await
+    });
+    test.settle_new(1, 1).await;
+    assert_eq!(waiting.await.unwrap().unwrap().unwrap().order, order_id(1));
+}
+
+// Reads used to queue behind the writer for SQLite's only connection; a report stopped settlement, and settlement a buyer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sqlite_reads_never_wait_behind_the_writer() {
+    let test = TestLedger::with_sale(Engine::Sqlite, 10).await;
+    test.settle_new(1, 2).await;
+    let ledger = &test.ledger;
+    let mut writing = ledger.pool().begin().await.unwrap();
+    let paid = ledger
+        .mark_paid(&mut writing, order_id(1), "pi_1", T0)
+        .await
+        .unwrap();
+    assert!(matches!(paid, Payment::Paid(_)));
+    let reads = async {
+        let seen = ledger.order(order_id(1)).await.unwrap().unwrap();
+        assert_eq!(seen.status, OrderStatus::Reserved, "not committed yet");
+        assert_eq!(ledger.report(&sale_id()).await.unwrap().unwrap().paid, 0);
+        assert!(ledger.audit(&sale_id()).await.unwrap().is_some());
+        let page = ledger.orders_page(&sale(10), None, 10).await.unwrap();
+        assert_eq!(page.orders.len(), 2);
+        assert_eq!(ledger.sales().await.unwrap().len(), 1);
+        assert!(ledger.sale(&sale_id()).await.unwrap().is_some());
+        let (id, sku, order) = (sale_id(), segment().sku, order(1, 1));
+        let asked = ledger.order_by_request(&id, &sku, &order.buyer, &order.request);
+        assert!(asked.await.unwrap().is_some());
+        assert_eq!(ledger.restocks(&sale_id()).await.unwrap(), []);
+        assert_eq!(ledger.effects(&segment(), 10).await.unwrap(), []);
+        assert_eq!(ledger.events_pending().await.unwrap(), 2);
+    };
+    tokio::time::timeout(Duration::from_secs(4), reads)
+        .await
+        .expect("no read waits for the transaction that is open");
+    writing.commit().await.unwrap();
+    let seen = ledger.order(order_id(1)).await.unwrap().unwrap();
+    assert_eq!(seen.status, OrderStatus::Paid);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sqlite_reads_see_at_once_what_was_committed() {
+    let test = TestLedger::with_sale(Engine::Sqlite, 1_000).await;
+    for n in 0..200 {
+        test.settle_new(n, 1).await;
+        assert!(test.ledger.order(order_id(n)).await.unwrap().is_some());
+        let report = test.ledger.report(&sale_id()).await.unwrap().unwrap();
+        assert_eq!(report.settled, n + 1);
+    }
 }
 
 async fn connecting_twice_keeps_the_data(engine: Engine) {

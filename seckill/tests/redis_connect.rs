@@ -3,12 +3,12 @@
 use std::{net::TcpListener, time::Duration};
 
 use seckill::store::{
-    Durability, StockError, StockStore,
+    Durability, StockError, StockStore, Verdict,
     redis::{RedisOptions, RedisStore},
 };
 use tokio::time::Instant;
 
-use crate::support::redis::{Server, connect, shared, shared_cluster, spec};
+use crate::support::redis::{Server, connect, insist, purchase, shared, shared_cluster, spec};
 
 async fn refusal(url: &str, options: RedisOptions) -> String {
     match RedisStore::connect(url, options).await {
@@ -40,6 +40,62 @@ async fn durable_needs_a_server_that_syncs_before_it_answers() {
     let server = Server::start(&["appendonly", "yes", "appendfsync", "always"]);
     let store = RedisStore::connect(&server.url(), durable()).await.unwrap();
     store.open(&spec(1, 1)).await.unwrap();
+}
+
+// The settings used to be checked at the first connection only.
+#[tokio::test]
+async fn a_durable_server_that_comes_back_without_its_settings_sells_nothing() {
+    let good = ["appendonly", "yes", "appendfsync", "always"];
+    let mut server = Server::start(&good);
+    let options = RedisOptions {
+        durability: Durability::Durable,
+        ..RedisOptions::default()
+    };
+    let store = RedisStore::connect(&server.url(), options).await.unwrap();
+    let spec = spec(5, 5);
+    let epoch = store.open(&spec).await.unwrap().epoch;
+    server.kill();
+    server.restart_with(&["appendonly", "yes", "appendfsync", "everysec"]);
+    let wish = purchase(&spec.id, "ann", "r1");
+    let buy = async || store.buy_many(&spec.id, epoch, vec![wish.clone()]).await;
+    let why = refusal_of(buy).await;
+    assert!(why.contains("CONFIG SET appendfsync always"), "{why}");
+    assert!(why.contains("CONFIG REWRITE"), "{why}");
+    // What the advice says is enough; nobody has to start the gateway again.
+    server.cli(&["config", "set", "appendfsync", "always"]);
+    let verdicts = insist(buy).await;
+    assert!(
+        matches!(verdicts[0], Verdict::Accepted { .. }),
+        "{verdicts:?}: nothing was sold before"
+    );
+}
+
+#[tokio::test]
+async fn a_server_that_comes_back_ready_to_evict_sells_nothing() {
+    let mut server = Server::start(&[]);
+    let store = connect(&server.url()).await;
+    server.kill();
+    server.restart_with(&["maxmemory-policy", "allkeys-lru"]);
+    let spec = spec(5, 5);
+    let why = refusal_of(async || store.open(&spec).await).await;
+    assert!(why.contains("maxmemory-policy noeviction"), "{why}");
+    assert_eq!(server.cli(&["dbsize"]), "0");
+}
+
+/// Asks until the settings are the reason of the refusal; any answer is one too many.
+async fn refusal_of<T: std::fmt::Debug>(call: impl AsyncFn() -> Result<T, StockError>) -> String {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        match call().await {
+            Err(StockError::Unavailable(why)) if why.contains("CONFIG SET") => return why,
+            Err(StockError::Unavailable(_) | StockError::Unknown(_))
+                if Instant::now() < deadline =>
+            {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
 }
 
 #[tokio::test]
@@ -132,6 +188,25 @@ async fn replicated_without_a_replica_promises_nothing() {
         matches!(&error, StockError::Unknown(why) if why.contains("0 of 1 replicas")),
         "{error:?}"
     );
+}
+
+#[tokio::test]
+async fn an_error_of_wait_leaves_the_outcome_unknown() {
+    let server = Server::start(&[]);
+    let options = RedisOptions {
+        durability: Durability::Replicated,
+        ..RedisOptions::default()
+    };
+    let store = RedisStore::connect(&server.url(), options).await.unwrap();
+    server.cli(&["acl", "setuser", "default", "-wait"]);
+    let spec = spec(5, 5);
+    // NOPERM for WAIT: the call before it was executed all the same.
+    let opened = store.open(&spec).await;
+    assert!(
+        matches!(&opened, Err(StockError::Unknown(why)) if why.contains("NOPERM")),
+        "{opened:?}"
+    );
+    assert_eq!(store.snapshot(&spec.id).await.unwrap().available, 5);
 }
 
 #[tokio::test]

@@ -150,6 +150,37 @@ async fn a_poison_entry_is_handed_out_with_its_reason_and_can_be_acknowledged() 
 }
 
 #[tokio::test]
+async fn an_unreadable_answer_leaves_unknown_what_was_executed() {
+    const STRANGER: &str = "#!lua name=penstock_v1\n\
+        for _, name in ipairs({'open', 'buy', 'release', 'confirm', 'set_gate', 'restock', 'snapshot'}) do\n\
+        redis.register_function('penstock_v1_' .. name, function() return 'nonsense of ' .. name end)\n\
+        end";
+    let server = Server::start(&[]);
+    let store = connect(&server.url()).await;
+    server.cli(&["function", "load", "replace", STRANGER]);
+    let spec = spec(5, 5);
+    let id = &spec.id;
+    let wish = purchase(id, "ann", "r1");
+    let errors = [
+        store.open(&spec).await.err(),
+        store.buy_many(id, 1, vec![wish.clone()]).await.err(),
+        store.release_many(id, &[wish.order]).await.err(),
+        store.confirm_many(id, &[wish.order]).await.err(),
+        store.set_gate(id, Gate::Paused).await.err(),
+        store.restock(id, "pallet", 1).await.err(),
+    ];
+    for error in errors {
+        assert!(
+            matches!(&error, Some(StockError::Unknown(why)) if why.contains("nonsense")),
+            "{error:?}"
+        );
+    }
+    // Nothing was changed by a look, so here an operator is all that is missing.
+    let read = store.snapshot(id).await;
+    assert!(matches!(read, Err(StockError::Corrupt(_))), "{read:?}");
+}
+
+#[tokio::test]
 async fn a_lost_consumer_group_is_corrupt() {
     let store = connect(&shared().url()).await;
     let spec = spec(5, 5);

@@ -9,7 +9,7 @@ use std::{
 use seckill::{
     ids::{OrderId, RequestId},
     store::{
-        Durability, Lookup, SegmentSpec, StockError, StockStore, Verdict,
+        Durability, Gate, Lookup, Position, SegmentSpec, StockError, StockStore, Verdict,
         redis::{RedisOptions, RedisStore},
     },
 };
@@ -40,6 +40,61 @@ async fn functions_that_were_flushed_are_loaded_again() {
         );
     }
     assert_eq!(store.snapshot(&spec.id).await.unwrap().accepted, 20);
+}
+
+#[tokio::test]
+async fn a_server_that_comes_back_empty_creates_nothing_by_itself() {
+    let mut server = Server::start(&[]);
+    let store = connect(&server.url()).await;
+    let spec = spec(5, 5);
+    let epoch = store.open(&spec).await.unwrap().epoch;
+    let wish = purchase(&spec.id, "ann", "r1");
+    store
+        .buy_many(&spec.id, epoch, vec![wish.clone()])
+        .await
+        .unwrap();
+    server.kill();
+    server.restart();
+    let id = &spec.id;
+    let lost = lasting(async || store.snapshot(id).await).await;
+    assert!(matches!(lost, Err(StockError::NotOpen(_))), "{lost:?}");
+    let position = Position { major: 1, minor: 0 };
+    let lookup = Lookup::Order(wish.order);
+    let wait = Duration::ZERO;
+    let errors = [
+        store.buy_many(id, epoch, vec![wish.clone()]).await.err(),
+        store.release_many(id, &[wish.order]).await.err(),
+        store.confirm_many(id, &[wish.order]).await.err(),
+        store.set_gate(id, Gate::Open).await.err(),
+        store.restock(id, "pallet", 1).await.err(),
+        store.find(id, &lookup).await.err(),
+        store.accepted_after(id, position, 10).await.err(),
+        store.pull(id, "c1", 10, wait).await.err(),
+        store.ack(id, &[position]).await.err(),
+        store.depth(id).await.err(),
+    ];
+    for (call, error) in errors.iter().enumerate() {
+        assert!(
+            matches!(error, Some(StockError::NotOpen(_))),
+            "{call}: {error:?}"
+        );
+    }
+    assert_eq!(server.cli(&["dbsize"]), "0");
+}
+
+/// Asks until the server answers.
+async fn lasting<T>(call: impl AsyncFn() -> Result<T, StockError>) -> Result<T, StockError> {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        match call().await {
+            Err(StockError::Unavailable(_) | StockError::Unknown(_))
+                if Instant::now() < deadline =>
+            {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            other => return other,
+        }
+    }
 }
 
 #[tokio::test]

@@ -21,6 +21,7 @@ on_both_engines! {
     the_entries_of_a_dead_consumer_are_taken_over,
     an_unreadable_entry_is_set_aside_and_stops_nobody,
     an_order_the_ledger_refuses_is_set_aside_in_the_end,
+    a_batch_with_nothing_done_is_not_acknowledged,
     an_over_admitted_order_is_refused_and_its_units_go_back,
     a_segment_that_appears_later_gets_its_worker,
     a_worker_that_dies_is_replaced,
@@ -165,6 +166,30 @@ async fn an_order_the_ledger_refuses_is_set_aside_in_the_end(engine: Engine) {
         .unwrap()
         .unwrap();
     assert_eq!((report.dead_letters, report.settled), (1, 1));
+}
+
+// The embedded store writes and syncs a frame for an acknowledgement, even of nothing.
+async fn a_batch_with_nothing_done_is_not_acknowledged(engine: Engine) {
+    let bench = Bench::new(engine, 100).await;
+    let stray = SegmentId::first(segment().sale, SkuId::try_new("stray").unwrap());
+    let spec = seckill::store::SegmentSpec {
+        id: stray.clone(),
+        ..sale(1).segment_specs().remove(0)
+    };
+    bench.store.open(&spec).await.unwrap();
+    bench.store.accept(&stray, order(1, 1));
+    let running = bench.start_with(
+        bench.test.ledger.clone(),
+        watch::channel(vec![stray.clone()]).1,
+    );
+    eventually("the stray order is set aside", async || {
+        bench.test.advance(RECLAIM_MS);
+        bench.store.depth(&stray).await.unwrap().entries == 0
+    })
+    .await;
+    running.stop().await;
+    // Refused at its first two deliveries, set aside and acknowledged at its third.
+    assert_eq!(bench.store.acknowledgements.load(Ordering::SeqCst), 1);
 }
 
 async fn an_over_admitted_order_is_refused_and_its_units_go_back(engine: Engine) {

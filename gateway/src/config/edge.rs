@@ -22,6 +22,12 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 /// An upload that pauses for half a minute has lost its network.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// As nginx: a phone in a tunnel comes back within a minute.
+const SEND_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// WebSocket libraries ping every 20 to 60 s; five minutes is a page nobody has open.
+const TUNNEL_TIMEOUT: Duration = Duration::from_secs(300);
+
 /// Four times what browsers send with large cookies.
 const MAX_HEADER_BYTES: u64 = 32 << 10;
 
@@ -59,6 +65,8 @@ pub(super) fn server(root: &Section<'_>, inputs: &Inputs<'_>) -> Server {
         ("header_timeout", MILLISECOND, &mut server.header_timeout),
         ("idle_timeout", MILLISECOND, &mut server.idle_timeout),
         ("body_timeout", MILLISECOND, &mut server.body_timeout),
+        ("send_timeout", MILLISECOND, &mut server.send_timeout),
+        ("tunnel_timeout", MILLISECOND, &mut server.tunnel_timeout),
     ];
     for (key, least, field) in times {
         if let Some(time) = section.duration(key, least..=HOUR) {
@@ -113,6 +121,8 @@ fn defaults(inputs: &Inputs<'_>) -> Server {
         header_timeout: HEADER_TIMEOUT,
         idle_timeout: IDLE_TIMEOUT,
         body_timeout: BODY_TIMEOUT,
+        send_timeout: SEND_TIMEOUT,
+        tunnel_timeout: TUNNEL_TIMEOUT,
         max_header_bytes: MAX_HEADER_BYTES as usize,
         max_headers: MAX_HEADERS as usize,
         max_body: MAX_BODY,

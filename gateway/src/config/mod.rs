@@ -25,6 +25,7 @@ use std::{
 };
 
 use http::{HeaderName, Method, StatusCode};
+use seckill::api::identity::Identity;
 use limiter::{breaker::BreakerConfig, rate::RateQuota};
 
 use self::{
@@ -85,19 +86,23 @@ pub struct Server {
     pub idle_timeout: Duration,
     /// The longest pause between two pieces of a request's body.
     pub body_timeout: Duration,
+    /// The longest a client may leave a response unread. It has to take 64 KiB at most in this time to go on.
+    pub send_timeout: Duration,
+    /// A tunnel (WebSocket) is closed after this without a byte in either direction.
+    pub tunnel_timeout: Duration,
     /// The most bytes of a request's line and header.
     pub max_header_bytes: usize,
     /// The most header lines of a request.
     pub max_headers: usize,
     /// The most bytes of a request's body, unless the route says otherwise.
     pub max_body: u64,
-    /// Client connections at a time, over all cores; above it the listening queue waits.
+    /// Client connections at a time, tunnels included, over all cores; above it the listening queue waits.
     pub max_connections: usize,
     /// Concurrent streams of one HTTP/2 connection.
     pub h2_streams: u32,
     /// Peers whose `X-Forwarded-*` are believed.
     pub trusted_proxies: Vec<Cidr>,
-    /// Headers that only trusted proxies may set; removed from everybody else's requests.
+    /// Headers that only trusted proxies may set; removed from everybody else's requests, as are all names with an underscore.
     pub trusted_headers: Vec<HeaderName>,
 }
 
@@ -194,7 +199,7 @@ pub struct Endpoint {
 pub struct Pool {
     /// Idle connections kept; the oldest beyond it are closed.
     pub max_idle: usize,
-    /// Connections in use; at the limit the endpoint is passed over.
+    /// Connections in use, tunnels included; at the limit the endpoint is passed over.
     pub max_active: usize,
     /// An idle connection is closed after this. Keep it below the shop's own keep-alive time.
     pub idle_timeout: Duration,
@@ -337,10 +342,10 @@ impl Config {
     /// Who the buyer is may only be said by a trusted proxy, whether the file lists that header or not: otherwise anybody could
     /// buy, read and cancel in anybody's name.
     fn trust_buyer_header_to_proxies(mut self) -> Self {
-        let buyer = self
-            .seckill
-            .as_ref()
-            .and_then(|sale| sale.buyer_header.parse::<HeaderName>().ok());
+        let buyer = self.seckill.as_ref().and_then(|sale| match &sale.buyer {
+            Identity::Header(name) => Some(name.clone()),
+            Identity::Jwt(_) => None,
+        });
         if let Some(buyer) = buyer
             && !self.server.trusted_headers.contains(&buyer)
         {

@@ -1,10 +1,12 @@
 //! What the edge counts, and where Prometheus reads it.
 //!
 //! Every core counts into plain cells of its own ([`Tally`], [`Level`]) and hands the sums over ten times a second: the request
-//! path touches no memory another core writes. Histograms go straight to the recorder. Labels come from closed sets, and
-//! every series exists at 0 from the start, so that a rate is defined before the first event.
+//! path touches no memory another core writes. So do its histograms ([`Spread`]). Labels come from closed sets, and every
+//! series exists at 0 from the start, so that a rate is defined before the first event.
 
 mod local;
+
+mod histogram;
 
 mod shared;
 
@@ -13,11 +15,12 @@ mod recorder;
 use std::time::Duration;
 
 use http::StatusCode;
-use metrics::{Histogram, counter, gauge, histogram};
+use metrics::{counter, gauge};
 
 pub use self::{
+    histogram::Spread,
     local::{Level, Tally},
-    recorder::{UPKEEP_EVERY, install},
+    recorder::{UPKEEP_EVERY, install, page},
     shared::{BreakerMeters, LimitMeters},
 };
 use crate::config::Config;
@@ -128,14 +131,14 @@ pub struct Meters {
 #[derive(Debug)]
 struct RouteMeters {
     requests: [[Tally; 2]; 8],
-    duration: [Histogram; 8],
+    duration: [Spread; 8],
 }
 
 /// Series of one upstream.
 #[derive(Debug)]
 pub struct UpstreamMeters {
     requests: [Tally; 4],
-    duration: Histogram,
+    duration: Spread,
     /// Connections that carry a request.
     pub active: Level,
     /// Connections in the pool.
@@ -197,7 +200,7 @@ impl Meters {
     pub fn request(&self, route: usize, outcome: Outcome, protocol: Protocol, took: Duration) {
         let route = &self.routes[route];
         route.requests[outcome as usize][protocol as usize].add();
-        route.duration[outcome as usize].record(took.as_secs_f64());
+        route.duration[outcome as usize].add(took);
     }
 
     /// Series of an upstream.
@@ -220,9 +223,11 @@ impl Meters {
     pub fn flush(&self) {
         for route in &self.routes {
             route.requests.iter().flatten().for_each(Tally::flush);
+            route.duration.iter().for_each(Spread::flush);
         }
         for upstream in &self.upstreams {
             upstream.requests.iter().for_each(Tally::flush);
+            upstream.duration.flush();
             upstream.active.flush();
             upstream.idle.flush();
             upstream.connects_ok.flush();
@@ -248,8 +253,11 @@ impl RouteMeters {
                 })
             }),
             duration: OUTCOMES.map(|(_, outcome)| {
-                histogram!("penstock_request_duration_seconds",
-                    "route" => route.to_owned(), "outcome" => outcome)
+                Spread::new(
+                    "penstock_request_duration_seconds",
+                    "From a request's header to its response's last byte",
+                    &[("route", route), ("outcome", outcome)],
+                )
             }),
         }
     }
@@ -272,7 +280,11 @@ impl UpstreamMeters {
                 Tally::new(counter!("penstock_upstream_requests_total",
                     "upstream" => name(), "outcome" => outcome))
             }),
-            duration: histogram!("penstock_upstream_duration_seconds", "upstream" => name()),
+            duration: Spread::new(
+                "penstock_upstream_duration_seconds",
+                "From sending a request upstream to the response's header",
+                &[("upstream", upstream)],
+            ),
             active: connections("active"),
             idle: connections("idle"),
             connects_ok: connects("ok"),
@@ -291,6 +303,6 @@ impl UpstreamMeters {
 
     /// Notes the time to a response's header.
     pub fn responded(&self, took: Duration) {
-        self.duration.record(took.as_secs_f64());
+        self.duration.add(took);
     }
 }

@@ -5,13 +5,10 @@ use std::{
     time::Duration,
 };
 
-use metrics::{describe_counter, describe_gauge, describe_histogram, gauge};
+use metrics::{describe_counter, describe_gauge, gauge};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
-/// Edges for requests: 1 ms is a hit in a cache nearby, 10 s is a reader gone.
-const REQUEST_SECONDS: [f64; 13] = [
-    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
-];
+use super::histogram::{self, REQUEST_SECONDS};
 
 /// Edges for a journal's sync: a fast disk takes 50 µs.
 const SYNC_SECONDS: [f64; 12] = [
@@ -46,13 +43,16 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
     Ok(handle)
 }
 
+/// The page that Prometheus reads: the recorder's series, and behind them the request path's histograms.
+pub fn page(recorder: &PrometheusHandle) -> String {
+    let mut page = recorder.render();
+    histogram::render(&mut page);
+    page
+}
+
 fn describe() {
     describe_gauge!("penstock_build_info", "Always 1; the version is a label");
     describe_counter!("penstock_requests_total", "Requests finished");
-    describe_histogram!(
-        "penstock_request_duration_seconds",
-        "From a request's header to its response's last byte"
-    );
     describe_gauge!("penstock_requests_in_flight", "Requests not finished yet");
     describe_gauge!("penstock_connections_open", "Client connections");
     describe_counter!("penstock_connections_total", "Client connections accepted");
@@ -87,10 +87,6 @@ fn describe() {
     describe_counter!(
         "penstock_upstream_requests_total",
         "Attempts at an upstream"
-    );
-    describe_histogram!(
-        "penstock_upstream_duration_seconds",
-        "From sending a request upstream to the response's header"
     );
     describe_gauge!(
         "penstock_upstream_connections",

@@ -125,10 +125,7 @@ impl Services {
         };
 
         let mut services = Self {
-            sales: api::router(
-                engine.clone(),
-                sale.buyer_header.parse().context("seckill.buyer")?,
-            ),
+            sales: api::router(engine.clone(), sale.buyer.clone()),
             admin: admin::router(engine.clone(), reconciler.clone())
                 .merge(books::router(payments.clone())),
             payments,
@@ -242,16 +239,15 @@ async fn open_store(
                 tokio::task::spawn_blocking(move || EmbeddedStore::open(&options, clock)).await?;
             Ok(Arc::new(opened.context("seckill.store")?))
         }
-        StoreConfig::Redis(url) => {
+        StoreConfig::Redis { url, username, password } => {
             let options = RedisOptions {
                 durability: sale.durability,
+                username: username.clone(),
+                password: password.clone(),
                 ..RedisOptions::default()
             };
-            Ok(Arc::new(
-                RedisStore::connect(url, options)
-                    .await
-                    .context("seckill.store")?,
-            ))
+            let connected = RedisStore::connect(url, options).await;
+            Ok(Arc::new(connected.context("seckill.store")?))
         }
     }
 }

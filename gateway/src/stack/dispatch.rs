@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use axum::body::Body as AxumBody;
-use http::{HeaderValue, Request, Response, StatusCode, header::LOCATION};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header::LOCATION};
 use http_body::Body as _;
 use http_body_util::Limited;
 use limiter::rate::ClientIp;
@@ -45,22 +45,35 @@ impl Handle for Dispatch {
             return problem.response();
         };
         match &route.target {
-            RouteTarget::Upstream(upstream) if headers::wants_upgrade(&exchange.head.headers) => {
+            RouteTarget::Upstream(upstream) if is_websocket(&exchange) => {
                 // Boxed: rare, and its future must not make everybody else's larger.
                 Box::pin(upgrade::upgrade(&self.core, upstream, exchange)).await
             }
             RouteTarget::Upstream(upstream) => {
                 forward::forward(&self.core, upstream, exchange).await
             }
-            RouteTarget::Handler { router, runtime } => {
+            RouteTarget::Handler {
+                router,
+                here,
+                control,
+            } => {
+                let runtime = (!here.has(&exchange.head.method)).then_some(control);
                 let pause = self.core.shared.config.server.body_timeout;
                 let request = to_handler(exchange, route.max_body, pause);
-                Box::pin(call(router.clone(), runtime.as_ref(), request)).await
+                Box::pin(call(router.clone(), runtime, request)).await
             }
             RouteTarget::Absent => Problem::NotReady.response(),
             RouteTarget::Redirect { to, status } => redirect(&exchange, to, *status),
         }
     }
+}
+
+/// The only upgrade that becomes a tunnel. Any other (h2c, TLS, …) is an offer that a server may ignore: the header is dropped
+/// and the request goes on as it is, with its body. So does a WebSocket handshake that is none by RFC 6455.
+fn is_websocket(exchange: &Exchange<'_>) -> bool {
+    headers::wants_websocket(&exchange.head.headers)
+        && exchange.head.method == Method::GET
+        && exchange.body.is_end_stream()
 }
 
 /// The request in axum's types. The body keeps streaming; beyond the limit, axum's extractors answer 413.
@@ -91,7 +104,7 @@ async fn call(
     let answer = router.oneshot(request);
     let response = match runtime {
         None => answer.await,
-        // Not aborted when the client leaves: a payment that has begun is finished.
+        // Not aborted when the client leaves: a payment or a cancellation that has begun is finished.
         Some(runtime) => match runtime.spawn(answer).await {
             Ok(response) => response,
             // It panicked, and the panic was reported there.

@@ -1,4 +1,8 @@
 //! The layers that refuse by quantity: the size of a body, the rate of a client. Neither waits nor boxes anything.
+//!
+//! The decision is [`RateLimiter::check`]; only the layer around it is the stack's own, because limiter's `RateLimitLayer` wraps
+//! one limiter around a tower `Service`, while here every route brings its own list and the stack is no `Service` (see the
+//! [stack](super)).
 
 use std::future::ready;
 
@@ -79,25 +83,25 @@ impl Bucket {
     }
 }
 
-/// Makes [`RateLimit`].
+/// Makes [`RouteLimits`].
 #[derive(Clone, Copy, Debug)]
-pub struct RateLimitLayer;
+pub struct RouteLimitsLayer;
 
 /// Draws from the buckets of the request's route, in the order the route names them.
 #[derive(Debug)]
-pub struct RateLimit<S> {
+pub struct RouteLimits<S> {
     inner: S,
 }
 
-impl<S> Layer<S> for RateLimitLayer {
-    type Service = RateLimit<S>;
+impl<S> Layer<S> for RouteLimitsLayer {
+    type Service = RouteLimits<S>;
 
-    fn layer(&self, inner: S) -> RateLimit<S> {
-        RateLimit { inner }
+    fn layer(&self, inner: S) -> RouteLimits<S> {
+        RouteLimits { inner }
     }
 }
 
-impl<S: Handle> Handle for RateLimit<S> {
+impl<S: Handle> Handle for RouteLimits<S> {
     fn handle<'a>(&'a self, exchange: Exchange<'a>) -> impl Future<Output = Response<Body>> + 'a {
         let buckets: &'a [Arc<Bucket>] = exchange.route.map_or(&[], |route| &route.limits);
         let mut report = None;

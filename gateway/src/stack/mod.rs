@@ -6,6 +6,8 @@
 
 pub mod observe;
 
+pub mod observed;
+
 pub mod sanitise;
 
 pub mod limits;
@@ -19,7 +21,7 @@ use tower::ServiceBuilder;
 
 use self::{
     dispatch::Dispatch,
-    limits::{BodyLimitLayer, RateLimitLayer},
+    limits::{BodyLimitLayer, RouteLimitsLayer},
     observe::{Observe, ObserveLayer},
     sanitise::SanitiseLayer,
 };
@@ -42,7 +44,7 @@ pub fn build(core: &Rc<Core>) -> Observe<impl Handle + use<>> {
         // Before a token is spent: a body that is announced as too large is refused whatever the client's bucket holds.
         .layer(BodyLimitLayer)
         // Last before work is done: only requests that would be served draw from their client's bucket.
-        .layer(RateLimitLayer)
+        .layer(RouteLimitsLayer)
         // The work: an upstream, a handler, a redirect.
         .service(Dispatch::new(core))
 }

@@ -1,24 +1,15 @@
 //! The outermost layer: finds the route, and counts, times and logs every request to its response's last byte.
 
-use std::{
-    pin::Pin,
-    rc::Rc,
-    task::{Context, Poll},
-    time::SystemTime,
-};
+use std::{net::IpAddr, rc::Rc, time::Duration};
 
-use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, Uri, header::CONNECTION};
-use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
-use std::net::IpAddr;
 use tokio::time::Instant;
 use tower_layer::Layer;
 
-use super::{Handle, sanitise::client_ip};
+use super::{Handle, observed::Observed, sanitise::client_ip};
 use crate::{
     access_log::Line,
-    body::{Body, BodyError},
     core::Core,
     exchange::{Client, Exchange, host_of},
     metrics::{Outcome, Protocol},
@@ -100,31 +91,21 @@ impl<S: Handle> Observe<S> {
             // `close` is for HTTP/1.1; an HTTP/2 connection outlives a bad request.
             response.headers_mut().remove(CONNECTION);
         }
-        response.map(|body| Observed {
-            watch: watch.over(&body),
-            body,
-        })
+        response.map(|body| Observed::new(watch, body))
     }
-}
-
-/// A response's body with its watch.
-#[derive(Debug)]
-pub struct Observed {
-    body: Body,
-    watch: Watch,
 }
 
 /// One request from header to last byte. Dropped, it counts: as it ended, or as aborted if it did not.
 #[derive(Debug)]
-struct Watch {
+pub(super) struct Watch {
     core: Rc<Core>,
-    client: Rc<Client>,
+    pub(super) client: Rc<Client>,
     started: Instant,
     route: usize,
     asked: Option<Asked>,
     status: Option<StatusCode>,
-    is_complete: bool,
-    bytes: u64,
+    pub(super) is_complete: bool,
+    pub(super) bytes: u64,
 }
 
 /// What the access log says about the request.
@@ -158,14 +139,8 @@ impl Watch {
         }
     }
 
-    /// A body without bytes is complete before hyper looks at it.
-    fn over(mut self, body: &Body) -> Self {
-        self.is_complete = body.is_end_stream();
-        self
-    }
-
-    fn log(&mut self, outcome: Outcome, took: std::time::Duration) {
-        let (Some(lines), Some(asked)) = (&self.core.lines, self.asked.take()) else {
+    fn log(&mut self, outcome: Outcome, now: Instant, took: Duration) {
+        let Some(lines) = &self.core.lines else {
             return;
         };
         let is_refusal = matches!(
@@ -181,8 +156,11 @@ impl Watch {
                 return;
             }
         }
+        let Some(asked) = self.asked.take() else {
+            return;
+        };
         lines.push(Line {
-            at: SystemTime::now(),
+            at: self.core.wall_time(now),
             client: asked.client,
             method: asked.method,
             uri: asked.uri,
@@ -211,36 +189,6 @@ impl Drop for Watch {
         self.core.meters.in_flight.down();
         self.client.in_flight.set(self.client.in_flight.get() - 1);
         self.client.idle_since.set(now);
-        self.log(outcome, took);
-    }
-}
-
-impl HttpBody for Observed {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let this = self.get_mut();
-        let frame = Pin::new(&mut this.body).poll_frame(cx);
-        match &frame {
-            Poll::Ready(Some(Ok(frame))) => {
-                this.watch.bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
-                this.watch.is_complete = this.body.is_end_stream();
-            }
-            Poll::Ready(None) => this.watch.is_complete = true,
-            Poll::Ready(Some(Err(_))) | Poll::Pending => {}
-        }
-        frame
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        self.log(outcome, now, took);
     }
 }

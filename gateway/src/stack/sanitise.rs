@@ -3,7 +3,7 @@
 use std::{future::ready, net::IpAddr, rc::Rc};
 
 use futures_util::future::Either;
-use http::{HeaderMap, Method, Response};
+use http::{HeaderMap, HeaderName, Method, Response};
 use tower_layer::Layer;
 
 use super::Handle;
@@ -12,10 +12,7 @@ use crate::{
     config::values::Cidr,
     core::Core,
     exchange::{Client, Exchange, is_malformed},
-    headers::{
-        X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PORT, X_FORWARDED_PROTO, X_REAL_IP,
-        remove_proxy_credentials,
-    },
+    headers::{X_FORWARDED_FOR, is_proxy_claim, is_proxy_credential, remove_where},
     problem::Problem,
 };
 
@@ -65,24 +62,25 @@ impl<S: Handle> Handle for Sanitise<S> {
             return Either::Left(ready(Problem::MethodNotAllowed.response()));
         }
         let headers = &mut exchange.head.headers;
-        remove_proxy_credentials(headers);
-        if !exchange.client.is_trusted {
-            for name in [
-                X_FORWARDED_FOR,
-                X_FORWARDED_PROTO,
-                X_FORWARDED_HOST,
-                X_FORWARDED_PORT,
-                X_REAL_IP,
-            ] {
-                headers.remove(name);
-            }
-            headers.remove(http::header::FORWARDED);
-            for name in &self.core.shared.config.server.trusted_headers {
-                headers.remove(name);
-            }
+        if exchange.client.is_trusted {
+            remove_where(headers, is_proxy_credential);
+        } else {
+            let trusted = &self.core.shared.config.server.trusted_headers;
+            remove_where(headers, |name| is_forbidden(name, trusted));
         }
         Either::Right(self.inner.handle(exchange))
     }
+}
+
+/// What a peer that is no trusted proxy may not send on.
+///
+/// Every name with an underscore is among it: CGI, WSGI and PHP turn `-` into `_`, so a shop reads `x_buyer_id` and `x-buyer-id`
+/// as one header, and leaving the other spelling through would leave the claim through. nginx drops such names too.
+fn is_forbidden(name: &HeaderName, trusted: &[HeaderName]) -> bool {
+    is_proxy_claim(name)
+        || is_proxy_credential(name)
+        || name.as_str().contains('_')
+        || trusted.contains(name)
 }
 
 /// Whose address a request carries: the last hop of `X-Forwarded-For` that is not itself a trusted proxy, if the peer is one;
@@ -144,6 +142,8 @@ mod tests {
             in_flight: Cell::new(0),
             idle_since: Cell::new(Instant::now()),
             has_served: Cell::new(false),
+            sending: RefCell::default(),
+            room: RefCell::default(),
             wish: Cell::new(Wish::Serve),
             waker: RefCell::default(),
         };
@@ -152,6 +152,32 @@ mod tests {
             headers.append(X_FORWARDED_FOR, HeaderValue::from_str(line).unwrap());
         }
         client_ip(&headers, &client, &trusted).to_string()
+    }
+
+    #[test]
+    fn claims_credentials_and_underscores_are_forbidden_to_strangers() {
+        let trusted = [HeaderName::from_static("x-buyer-id")];
+        for name in [
+            "x-forwarded-for",
+            "x-real-ip",
+            "forwarded",
+            "proxy-authorization",
+            "x-buyer-id",
+            "x_buyer_id",
+            "x_forwarded-for",
+            "any_thing",
+        ] {
+            assert!(
+                is_forbidden(&HeaderName::from_static(name), &trusted),
+                "{name}"
+            );
+        }
+        for name in ["host", "accept", "x-forwarded", "x-buyer", "authorization"] {
+            assert!(
+                !is_forbidden(&HeaderName::from_static(name), &trusted),
+                "{name}"
+            );
+        }
     }
 
     #[test]

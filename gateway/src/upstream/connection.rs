@@ -23,10 +23,14 @@ use tokio::{
     time::{Instant, Sleep},
 };
 
-use crate::body::RequestBody;
+use crate::body::{RequestBody, Stage};
 
 /// Responses with more header lines than this are refused: the shop's own mistake, bounded.
 const MAX_HEADERS: usize = 256;
+
+/// A response's body arrives in pieces of at most this, and a header must fit in it. hyper's default of 400 KiB would be what a slow
+/// reader has to take within `server.send_timeout`.
+const BUFFER_MAX: usize = 64 << 10;
 
 /// A connection that can carry one request at a time.
 pub struct Connection {
@@ -61,6 +65,7 @@ impl Connection {
         stream.set_nodelay(true)?;
         let (sender, driver) = http1::Builder::new()
             .max_headers(MAX_HEADERS)
+            .max_buf_size(BUFFER_MAX)
             .handshake(TokioIo::new(stream))
             .await
             .map_err(io::Error::other)?;
@@ -106,13 +111,8 @@ impl Connection {
         timeout: Duration,
         now: Instant,
     ) -> Result<Response<Incoming>, SendError> {
-        let progress = request.body().progress();
-        let is_sending = || {
-            use crate::body::Stage;
-            progress
-                .as_ref()
-                .is_some_and(|progress| progress.stage() == Stage::Sending)
-        };
+        // `None` once the upload is over, and from the start if there is nothing to upload.
+        let mut upload = request.body().progress();
         self.served += 1;
         self.timer.set(now + timeout);
         let mut answer = pin!(self.sender.try_send_request(request));
@@ -147,11 +147,19 @@ impl Connection {
                 }
             }
             while self.timer.poll(cx).is_ready() {
-                if !is_sending() {
+                let Some(progress) = &upload else {
                     return Poll::Ready(Err(SendError::TimedOut));
+                };
+                match (progress.done_at(), progress.stage()) {
+                    // The upload took a part of this time, which was not the endpoint's.
+                    (Some(done_at), _) => {
+                        self.timer.set(done_at + timeout);
+                        upload = None;
+                    }
+                    // The client is still uploading, and has its own clock.
+                    (None, Stage::Sending) => self.timer.set(Instant::now() + timeout),
+                    (None, _) => return Poll::Ready(Err(SendError::TimedOut)),
                 }
-                // The client is still uploading, and has its own clock.
-                self.timer.set(Instant::now() + timeout);
             }
             Poll::Pending
         })

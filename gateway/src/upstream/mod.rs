@@ -30,7 +30,7 @@ pub use self::{
     connection::{Connection, SendError},
     endpoint::Endpoint,
     policy::Policy,
-    pool::{Lease, Pool, PoolError},
+    pool::{Lease, Place, Pool, PoolError},
 };
 use self::{
     policy::{Candidates, Cursor},

@@ -55,6 +55,14 @@ pub enum PoolError {
 pub struct Lease {
     /// `None` after release only.
     connection: Option<Box<Connection>>,
+    /// How long it had been idle; zero for a new one.
+    idled: Duration,
+    place: Place,
+}
+
+/// One of the `max_active` connections in use: a lease has one, and so has a tunnel, whose connection is no lease.
+#[derive(Debug)]
+pub struct Place {
     pool: Rc<Pool>,
 }
 
@@ -78,39 +86,52 @@ impl Pool {
 
     /// An idle connection that is still alive, or a new one.
     pub async fn lease(self: &Rc<Self>, now: Instant) -> Result<Lease, PoolError> {
+        let place = self.place()?;
+        match self.take_idle(now) {
+            Some(Idle { connection, since }) => Ok(Lease {
+                connection: Some(connection),
+                idled: now.saturating_duration_since(since),
+                place,
+            }),
+            None => self.connect_in(place).await,
+        }
+    }
+
+    /// A place for a connection that the caller makes by itself.
+    pub fn place(self: &Rc<Self>) -> Result<Place, PoolError> {
         if self.active.get() >= self.bounds.max_active {
             return Err(PoolError::Busy);
         }
-        match self.take_idle(now) {
-            Some(connection) => Ok(self.lend(connection)),
-            None => self.connect().await,
-        }
+        self.active.set(self.active.get() + 1);
+        self.meters().active.up();
+        Ok(Place {
+            pool: Rc::clone(self),
+        })
     }
 
     /// A new connection, also when idle ones are there: they may all have died together.
     pub async fn connect(self: &Rc<Self>) -> Result<Lease, PoolError> {
-        if self.active.get() >= self.bounds.max_active {
-            return Err(PoolError::Busy);
-        }
-        // Counted before it is there, so that a stampede cannot pass the bound while connecting.
-        let place = Place::take(self);
+        let place = self.place()?;
+        self.connect_in(place).await
+    }
+
+    /// The place is taken before the connection is there, so that a stampede cannot pass the bound while connecting.
+    async fn connect_in(&self, place: Place) -> Result<Lease, PoolError> {
         let connected = timeout(self.connect_timeout, Connection::try_connect(&self.address)).await;
-        let outcome = match connected {
-            Ok(Ok(connection)) => Ok(Box::new(connection)),
-            Ok(Err(error)) => Err(PoolError::Connect(error)),
-            Err(_elapsed) => Err(PoolError::TimedOut),
-        };
-        drop(place);
-        match outcome {
-            Ok(connection) => {
+        let error = match connected {
+            Ok(Ok(connection)) => {
                 self.meters().connects_ok.add();
-                Ok(self.lend(connection))
+                return Ok(Lease {
+                    connection: Some(Box::new(connection)),
+                    idled: Duration::ZERO,
+                    place,
+                });
             }
-            Err(error) => {
-                self.meters().connects_failed.add();
-                Err(error)
-            }
-        }
+            Ok(Err(error)) => PoolError::Connect(error),
+            Err(_elapsed) => PoolError::TimedOut,
+        };
+        self.meters().connects_failed.add();
+        Err(error)
     }
 
     /// Closes connections that are dead or have been idle for too long.
@@ -125,26 +146,14 @@ impl Pool {
         });
     }
 
-    fn take_idle(&self, now: Instant) -> Option<Box<Connection>> {
+    fn take_idle(&self, now: Instant) -> Option<Idle> {
         loop {
-            let Idle {
-                mut connection,
-                since,
-            } = self.idle.borrow_mut().pop_back()?;
+            let mut idle = self.idle.borrow_mut().pop_back()?;
             self.meters().idle.down();
-            let is_young = now.saturating_duration_since(since) < self.bounds.idle_timeout;
-            if is_young && connection.is_ready() {
-                return Some(connection);
+            let is_young = now.saturating_duration_since(idle.since) < self.bounds.idle_timeout;
+            if is_young && idle.connection.is_ready() {
+                return Some(idle);
             }
-        }
-    }
-
-    fn lend(self: &Rc<Self>, connection: Box<Connection>) -> Lease {
-        self.active.set(self.active.get() + 1);
-        self.meters().active.up();
-        Lease {
-            connection: Some(connection),
-            pool: Rc::clone(self),
         }
     }
 
@@ -177,29 +186,25 @@ impl Drop for Pool {
     }
 }
 
-/// A place among the active connections while one is being made.
-struct Place<'p>(&'p Pool);
-
-impl<'p> Place<'p> {
-    fn take(pool: &'p Pool) -> Self {
-        pool.active.set(pool.active.get() + 1);
-        Self(pool)
-    }
-}
-
-impl Drop for Place<'_> {
+impl Drop for Place {
     fn drop(&mut self) {
-        self.0.active.set(self.0.active.get() - 1);
+        self.pool.active.set(self.pool.active.get() - 1);
+        self.pool.meters().active.down();
     }
 }
 
 impl Lease {
+    /// How long its connection had been idle before.
+    pub fn idled(&self) -> Duration {
+        self.idled
+    }
+
     /// Back into the pool, if another request can be sent on it; else closed.
     pub fn release(mut self, now: Instant) {
         if let Some(mut connection) = self.connection.take()
             && connection.is_ready()
         {
-            self.pool.keep(connection, now);
+            self.place.pool.keep(connection, now);
         }
     }
 }
@@ -215,12 +220,5 @@ impl Deref for Lease {
 impl DerefMut for Lease {
     fn deref_mut(&mut self) -> &mut Connection {
         self.connection.as_mut().expect("present until released")
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        self.pool.active.set(self.pool.active.get() - 1);
-        self.pool.meters().active.down();
     }
 }

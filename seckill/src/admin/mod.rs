@@ -5,7 +5,10 @@ use std::sync::Arc;
 use axum::{
     Json, Router,
     body::Bytes,
-    extract::{FromRef, Path, Query, State, rejection::QueryRejection},
+    extract::{
+        DefaultBodyLimit, FromRef, Path, Query, State,
+        rejection::{BytesRejection, PathRejection, QueryRejection},
+    },
     response::{IntoResponse, Response},
     routing,
 };
@@ -14,12 +17,15 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 use crate::{
-    api::problem::{Code, Problem},
+    api::{
+        extract,
+        problem::{Code, Problem},
+    },
     engine::{EngineError, SaleEngine},
     ids::{SaleId, SkuId},
-    ledger::{Created, Restock, Restocked},
+    ledger::{Created, GateMoved, Restock, Restocked},
     reconcile::Reconciler,
-    sale::{FieldProblem, NewSale, Sale},
+    sale::{FieldProblem, MAX_UNITS, NewSale, Sale},
     store::{Gate, QueueDepth, Snapshot},
 };
 
@@ -47,8 +53,8 @@ type Engine = State<Arc<SaleEngine>>;
 /// Rows of one page at most.
 const PAGE_MAX: u32 = 10_000;
 const PAGE_DEFAULT: u32 = 1_000;
-/// Redis counts with 64-bit floats inside Lua; above 2^53 they lose units.
-const RESTOCK_MAX: i128 = 1 << 53;
+/// A sale of a thousand skus has about 100 KiB.
+const BODY_LIMIT: usize = 1 << 20;
 
 /// The routes below `/admin/v1/sales`.
 pub fn router(engine: Arc<SaleEngine>, reconciler: Reconciler) -> Router {
@@ -74,6 +80,7 @@ pub fn router(engine: Arc<SaleEngine>, reconciler: Reconciler) -> Router {
             "/admin/v1/sales/{sale}/reconcile",
             routing::get(reconcile_sale),
         )
+        .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .with_state(Admin { engine, reconciler })
 }
 
@@ -87,9 +94,10 @@ fn sale_of(engine: &SaleEngine, id: &str) -> Result<(SaleId, Sale), Problem> {
     found.ok_or_else(|| Problem::new(Code::NoSuchSale, format!("no sale has the id {id:?}")))
 }
 
-/// Operators' clients do not all send a content type, so only the content counts here.
-fn document<T: DeserializeOwned>(body: &Bytes) -> Result<T, Problem> {
-    serde_json::from_slice(body).map_err(|error| Problem::new(Code::InvalidBody, error.to_string()))
+/// Operators' clients do not all send a content type, so only the content counts here. (A web page cannot reach this: see the
+/// gateway's admin listener.)
+fn document<T: DeserializeOwned>(body: Result<Bytes, BytesRejection>) -> Result<T, Problem> {
+    extract::document(&extract::body(body, BODY_LIMIT)?)
 }
 
 fn invalid(problems: Vec<FieldProblem>) -> Problem {
@@ -111,12 +119,18 @@ async fn list(State(engine): Engine) -> Json<Value> {
     Json(json!({"sales": sales}))
 }
 
-async fn show(State(engine): Engine, Path(sale): Path<String>) -> Result<Json<Sale>, Problem> {
-    Ok(Json(sale_of(&engine, &sale)?.1))
+async fn show(
+    State(engine): Engine,
+    sale: Result<Path<String>, PathRejection>,
+) -> Result<Json<Sale>, Problem> {
+    Ok(Json(sale_of(&engine, &extract::path(sale)?)?.1))
 }
 
-async fn create(State(engine): Engine, body: Bytes) -> Result<Response, Problem> {
-    let sale = document::<NewSale>(&body)?.check().map_err(invalid)?;
+async fn create(
+    State(engine): Engine,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Problem> {
+    let sale = document::<NewSale>(body)?.check().map_err(invalid)?;
     let status = match engine.create_sale(sale.clone()).await? {
         Created::New => StatusCode::CREATED,
         Created::Same => StatusCode::OK,
@@ -133,18 +147,21 @@ async fn create(State(engine): Engine, body: Bytes) -> Result<Response, Problem>
 
 async fn set_gate(
     State(engine): Engine,
-    Path(sale): Path<String>,
+    sale: Result<Path<String>, PathRejection>,
     gate: Gate,
 ) -> Result<Json<Sale>, Problem> {
-    let (id, sale) = sale_of(&engine, &sale)?;
-    if sale.gate == Gate::Closed && gate != Gate::Closed {
-        return Err(Problem::new(
+    let (id, sale) = sale_of(&engine, &extract::path(sale)?)?;
+    match engine.set_gate(&id, gate).await? {
+        GateMoved::Set => Ok(Json(Sale { gate, ..sale })),
+        GateMoved::Closed => Err(Problem::new(
             Code::Ended,
             "a closed sale stays closed; create a new one",
-        ));
+        )),
+        GateMoved::Unknown => Err(Problem::new(
+            Code::NoSuchSale,
+            format!("the ledger has no sale {id}"),
+        )),
     }
-    engine.set_gate(&id, gate).await?;
-    Ok(Json(Sale { gate, ..sale }))
 }
 
 #[derive(Deserialize)]
@@ -157,11 +174,11 @@ struct RestockBody {
 
 async fn restock(
     State(engine): Engine,
-    Path(sale): Path<String>,
-    body: Bytes,
+    sale: Result<Path<String>, PathRejection>,
+    body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Value>, Problem> {
-    let (sale, _) = sale_of(&engine, &sale)?;
-    let body: RestockBody = document(&body)?;
+    let (sale, _) = sale_of(&engine, &extract::path(sale)?)?;
+    let body: RestockBody = document(body)?;
     let mut problems = Vec::new();
     let mut bad = |field: &str, value: String, allowed: String| {
         problems.push(FieldProblem {
@@ -170,11 +187,11 @@ async fn restock(
             allowed,
         });
     };
-    if !(1..=RESTOCK_MAX).contains(&body.units) {
+    if !(1..=i128::from(MAX_UNITS)).contains(&body.units) {
         bad(
             "units",
             body.units.to_string(),
-            format!("a whole number from 1 to {RESTOCK_MAX}"),
+            format!("a whole number from 1 to {MAX_UNITS}"),
         );
     }
     // The id becomes a key of the store, so it obeys the rules of a sku's name.
@@ -213,6 +230,11 @@ async fn restock(
             Code::NoSuchSku,
             format!("sku: {} is not on sale here", restock.sku),
         )),
+        Restocked::TooMany { rest } => Err(invalid(vec![FieldProblem {
+            field: "units".to_owned(),
+            value: restock.units.to_string(),
+            allowed: format!("at most {rest}, the rest of what one sku may ever have"),
+        }])),
     }
 }
 
@@ -232,8 +254,11 @@ async fn counts(
     Ok((snapshots, depths))
 }
 
-async fn report(State(engine): Engine, Path(sale): Path<String>) -> Result<Json<Value>, Problem> {
-    let (id, sale) = sale_of(&engine, &sale)?;
+async fn report(
+    State(engine): Engine,
+    sale: Result<Path<String>, PathRejection>,
+) -> Result<Json<Value>, Problem> {
+    let (id, sale) = sale_of(&engine, &extract::path(sale)?)?;
     let (snapshots, depths) = counts(&engine, &sale).await?;
     let ledger = engine
         .ledger()
@@ -277,12 +302,12 @@ struct Page {
 
 async fn orders(
     State(engine): Engine,
-    Path(sale): Path<String>,
+    sale: Result<Path<String>, PathRejection>,
     query: Result<Query<Page>, QueryRejection>,
 ) -> Result<Json<Value>, Problem> {
     let Query(page) =
         query.map_err(|error| Problem::new(Code::InvalidRequest, error.body_text()))?;
-    let (_, sale) = sale_of(&engine, &sale)?;
+    let (_, sale) = sale_of(&engine, &extract::path(sale)?)?;
     let limit = page.limit.unwrap_or(PAGE_DEFAULT);
     if !(1..=PAGE_MAX).contains(&limit) {
         return Err(Problem::new(
@@ -318,9 +343,9 @@ async fn orders(
 async fn reconcile_sale(
     State(engine): Engine,
     State(reconciler): State<Reconciler>,
-    Path(sale): Path<String>,
+    sale: Result<Path<String>, PathRejection>,
 ) -> Result<Json<Value>, Problem> {
-    let (id, sale) = sale_of(&engine, &sale)?;
+    let (id, sale) = sale_of(&engine, &extract::path(sale)?)?;
     match reconciler.run(&sale).await {
         Ok(findings) => Ok(Json(
             json!({"sale": id, "ok": findings.is_empty(), "findings": findings}),

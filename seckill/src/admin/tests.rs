@@ -277,6 +277,27 @@ async fn bad_input_of_every_endpoint_is_a_problem_and_changes_nothing() {
             400,
             "invalid_request",
         ),
+        (
+            "POST",
+            "/admin/v1/sales",
+            "x".repeat(BODY_LIMIT + 1),
+            413,
+            "body_too_large",
+        ),
+        (
+            "GET",
+            "/admin/v1/sales/%ff",
+            "".into(),
+            400,
+            "invalid_request",
+        ),
+        (
+            "POST",
+            "/admin/v1/sales/%ff/pause",
+            "".into(),
+            400,
+            "invalid_request",
+        ),
         ("POST", restock, "[]".into(), 400, "invalid_body"),
         (
             "POST",
@@ -330,4 +351,46 @@ async fn bad_input_of_every_endpoint_is_a_problem_and_changes_nothing() {
             .len(),
         1
     );
+}
+
+#[tokio::test]
+async fn a_store_that_lost_a_sale_is_not_filled_again() {
+    use crate::{
+        engine::SaleEngine,
+        store::{
+            StockStore,
+            embedded::{EmbeddedStore, Method, Options, Sync},
+        },
+    };
+
+    let desk = desk().await;
+    let ledger = desk.parts.engine.ledger().clone();
+    let empty = tempfile::tempdir().unwrap();
+    let options = Options {
+        folder: empty.path().into(),
+        sync: Sync::Fast,
+        method: Method::Plain,
+    };
+    let store: Arc<dyn StockStore> =
+        Arc::new(EmbeddedStore::open(&options, Arc::new(|| START + 1)).unwrap());
+    let (clock, bell) = (Arc::new(|| START + 1), Arc::new(tokio::sync::Notify::new()));
+    let deadline = std::time::Duration::from_secs(1);
+    // INV-STOCK-1: a node whose journal is gone must not sell the three units a second time.
+    let engine = SaleEngine::start(store.clone(), ledger, clock, deadline, bell)
+        .await
+        .unwrap();
+    let open = engine.catalogue().sales()[0].clone();
+    let segment = open.segments().next().unwrap();
+    assert!(
+        store.snapshot(&segment.id).await.is_err(),
+        "the segment must not be made anew"
+    );
+    let outcome = engine
+        .purchase(segment, "ann".parse().unwrap(), "k".parse().unwrap(), 1)
+        .await;
+    assert!(
+        matches!(outcome, crate::purchase::Outcome::Unavailable),
+        "{outcome:?}"
+    );
+    assert!(!engine.is_ready());
 }

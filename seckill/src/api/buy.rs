@@ -3,22 +3,24 @@
 use std::sync::Arc;
 
 use axum::{
-    body::Bytes,
-    extract::{Path, State, rejection::BytesRejection},
+    body::Body,
+    extract::{Path, Request, State, rejection::PathRejection},
     response::{IntoResponse, Response},
 };
 use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::{
     Api, extract,
     orders::stored_document,
-    problem::{Code, Problem},
+    problem::{self, Code, Problem},
+    segment_of,
 };
 use crate::{
     catalogue::{OpenSale, Segment},
-    ids::{BuyerId, RequestId, SaleId, SkuId},
+    ids::{BuyerId, RequestId},
     metrics::PurchaseResult,
     purchase::Outcome,
     store::{StoredOrder, Verdict},
@@ -32,7 +34,7 @@ const RETRY_SOON_MS: u64 = 1_000;
 /// The quantity is wide, so that −1 and 2^63 are told as out of range and not as malformed.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Body {
+struct Wish {
     sku: String,
     #[serde(default = "one")]
     quantity: i128,
@@ -53,21 +55,25 @@ struct Checked {
 
 pub(super) async fn buy(
     State(api): State<Arc<Api>>,
-    Path(sale): Path<String>,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
+    path: Result<Path<String>, PathRejection>,
+    request: Request,
 ) -> Response {
     let started = Instant::now();
-    let (result, response) = match check(&api, &sale, &headers, body) {
+    // Taken apart by hand: axum's own extractors would copy the header map.
+    let (head, body) = request.into_parts();
+    let checked = match extract::path(path) {
+        Ok(sale) => check(&api, &sale, &head.headers, body).await,
+        Err(problem) => Err(problem),
+    };
+    let (result, response) = match checked {
         Err(problem) => (refused(&problem), problem.into_response()),
-        Ok(checked) => {
-            let Checked {
-                sale,
-                segment,
-                buyer,
-                request,
-                quantity,
-            } = checked;
+        Ok(Checked {
+            sale,
+            segment,
+            buyer,
+            request,
+            quantity,
+        }) => {
             let outcome = api
                 .engine
                 .purchase(&segment, buyer, request.clone(), quantity)
@@ -84,33 +90,27 @@ pub(super) async fn buy(
     response
 }
 
-fn check(
-    api: &Api,
-    sale: &str,
-    headers: &HeaderMap,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<Checked, Problem> {
-    let buyer = extract::buyer(headers, &api.buyer_header)?;
+async fn check(api: &Api, sale: &str, headers: &HeaderMap, body: Body) -> Result<Checked, Problem> {
+    let buyer = api.buyer(headers)?;
     let request = extract::request_id(headers)?;
-    let body: Body = extract::json(headers, body)?;
-    let no_such_sale = || Problem::new(Code::NoSuchSale, format!("no sale has the id {sale:?}"));
-    let sale = SaleId::try_new(sale)
-        .ok()
-        .and_then(|id| api.engine.catalogue().sale(&id))
-        .ok_or_else(no_such_sale)?;
-    let sku = SkuId::try_new(&body.sku).ok();
-    let segment = sku.and_then(|sku| sale.segment(&sku).cloned());
-    let no_such_sku = || {
-        Problem::new(
-            Code::NoSuchSku,
-            format!("sku: {:?} is not on sale here", body.sku),
-        )
-    };
-    let segment = segment.ok_or_else(no_such_sku)?;
-    if !(1..=QUANTITY_MAX).contains(&body.quantity) {
+    extract::is_json(headers)?;
+    let bytes = Limited::new(body, super::BODY_LIMIT)
+        .collect()
+        .await
+        .map_err(|error| match error.is::<LengthLimitError>() {
+            true => Problem::new(
+                Code::BodyTooLarge,
+                format!("at most {} bytes are allowed", super::BODY_LIMIT),
+            ),
+            false => Problem::new(Code::InvalidBody, "the body did not arrive"),
+        })?;
+    let wish: Wish = extract::document(&bytes.to_bytes())?;
+    let sale = api.sale(sale)?;
+    let segment = segment_of(&sale, &wish.sku)?;
+    if !(1..=QUANTITY_MAX).contains(&wish.quantity) {
         let detail = format!(
             "quantity = {}: must be a whole number from 1 to {QUANTITY_MAX}",
-            body.quantity
+            wish.quantity
         );
         return Err(Problem::new(Code::InvalidQuantity, detail));
     }
@@ -119,7 +119,7 @@ fn check(
         segment,
         buyer,
         request,
-        quantity: body.quantity as u32,
+        quantity: wish.quantity as u32,
     })
 }
 
@@ -139,7 +139,7 @@ fn answer(
 ) -> Response {
     let verdict = match outcome {
         Outcome::Decided(verdict) => verdict,
-        Outcome::SoldOutFromMemory => return sold_out(0).into_response(),
+        Outcome::SoldOutFromMemory => return problem::sold_out(),
         Outcome::Unknown => return unknown(segment, request),
         Outcome::Unavailable => {
             let problem = Problem::new(
@@ -160,7 +160,10 @@ fn answer(
                 .insert("idempotent-replayed", HeaderValue::from_static("true"));
             return response;
         }
-        Verdict::SoldOut { remaining, .. } => sold_out(remaining),
+        Verdict::SoldOut { remaining: 0, .. } => return problem::sold_out(),
+        Verdict::SoldOut { remaining, .. } => {
+            Problem::new(Code::SoldOut, format!("only {remaining} units are left"))
+        }
         Verdict::BuyerLimit { held, limit } => {
             let detail = format!(
                 "the buyer holds {held} of at most {limit} units; {quantity} more are too many"
@@ -195,13 +198,6 @@ fn answer(
     problem.into_response()
 }
 
-fn sold_out(remaining: u64) -> Problem {
-    match remaining {
-        0 => Problem::new(Code::SoldOut, "no unit is left"),
-        some => Problem::new(Code::SoldOut, format!("only {some} units are left")),
-    }
-}
-
 fn found(status: StatusCode, sale: &OpenSale, segment: &Segment, order: &StoredOrder) -> Response {
     let document = stored_document(&segment.id, order, Some((sale, segment.price_minor)));
     let mut response = (
@@ -219,7 +215,7 @@ fn found(status: StatusCode, sale: &OpenSale, segment: &Segment, order: &StoredO
 }
 
 /// The purchase may have happened: the caller polls, and never gives the money back on its own.
-fn unknown(segment: &Segment, request: &RequestId) -> Response {
+pub(super) fn unknown(segment: &Segment, request: &RequestId) -> Response {
     let mut key = String::with_capacity(request.as_str().len());
     for byte in request.as_str().bytes() {
         match byte {

@@ -4,27 +4,18 @@ use std::str::FromStr;
 
 use axum::{
     body::Bytes,
-    extract::rejection::{BytesRejection, FailedToBufferBody},
+    extract::{
+        Path,
+        rejection::{BytesRejection, FailedToBufferBody, PathRejection},
+    },
 };
 use http::{HeaderMap, HeaderName, header};
 use serde::de::DeserializeOwned;
 
 use super::problem::{Code, Problem};
-use crate::ids::{BuyerId, InvalidId, RequestId};
+use crate::ids::{InvalidId, RequestId};
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-
-/// Who buys.
-pub(super) fn buyer(headers: &HeaderMap, name: &HeaderName) -> Result<BuyerId, Problem> {
-    match one(headers, name)? {
-        None => Err(Problem::new(
-            Code::Unauthenticated,
-            format!("the header {name} does not name a buyer"),
-        )),
-        Some(text) => BuyerId::try_new(text)
-            .map_err(|e| Problem::new(Code::InvalidRequest, format!("{name}: {e}"))),
-    }
-}
 
 /// The caller's idempotency key.
 pub(super) fn request_id(headers: &HeaderMap) -> Result<RequestId, Problem> {
@@ -40,7 +31,10 @@ pub(super) fn request_id(headers: &HeaderMap) -> Result<RequestId, Problem> {
 }
 
 /// A header's one value. Two values would let two hops see two different buyers.
-fn one<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, Problem> {
+pub(super) fn one<'a>(
+    headers: &'a HeaderMap,
+    name: &HeaderName,
+) -> Result<Option<&'a str>, Problem> {
     let mut values = headers.get_all(name).iter();
     let first = values.next();
     if values.next().is_some() {
@@ -64,31 +58,42 @@ pub(super) fn id<T: FromStr<Err = InvalidId>>(text: &str, otherwise: Code) -> Re
         .map_err(|error: InvalidId| Problem::new(otherwise, error.to_string()))
 }
 
-/// A JSON body.
-pub(super) fn json<T: DeserializeOwned>(
-    headers: &HeaderMap,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<T, Problem> {
-    let body = body.map_err(|rejection| match rejection {
+/// A part of the path. Percent-encoding that is not UTF-8 names nothing that exists.
+pub(crate) fn path<T>(path: Result<Path<T>, PathRejection>) -> Result<T, Problem> {
+    path.map(|Path(found)| found)
+        .map_err(|rejection| Problem::new(Code::InvalidRequest, rejection.body_text()))
+}
+
+/// A body of bounded length.
+pub(crate) fn body(body: Result<Bytes, BytesRejection>, limit: usize) -> Result<Bytes, Problem> {
+    body.map_err(|rejection| match rejection {
         BytesRejection::FailedToBufferBody(FailedToBufferBody::LengthLimitError(_)) => {
             Problem::new(
                 Code::BodyTooLarge,
-                format!("at most {} bytes are allowed", super::BODY_LIMIT),
+                format!("at most {limit} bytes are allowed"),
             )
         }
         _ => Problem::new(Code::InvalidBody, "the body did not arrive"),
-    })?;
+    })
+}
+
+/// Whether a body is declared as JSON.
+pub(super) fn is_json(headers: &HeaderMap) -> Result<(), Problem> {
     let content_type = headers
         .get(header::CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())
         .unwrap_or_default();
     let media_type = content_type.split(';').next().unwrap_or_default().trim();
-    if !media_type.eq_ignore_ascii_case("application/json") {
-        return Err(Problem::new(
+    match media_type.eq_ignore_ascii_case("application/json") {
+        true => Ok(()),
+        false => Err(Problem::new(
             Code::UnsupportedMediaType,
             "send the body as content-type: application/json",
-        ));
+        )),
     }
-    serde_json::from_slice(&body)
-        .map_err(|error| Problem::new(Code::InvalidBody, error.to_string()))
+}
+
+/// A JSON document.
+pub(crate) fn document<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+    serde_json::from_slice(body).map_err(|error| Problem::new(Code::InvalidBody, error.to_string()))
 }

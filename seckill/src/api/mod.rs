@@ -4,17 +4,25 @@
 //! a stable code ([`problem`]). The purchase itself is [`crate::purchase`].
 
 mod buy;
-mod extract;
+pub(crate) mod extract;
+pub mod identity;
 mod orders;
 pub mod problem;
 
 use std::sync::Arc;
 
 use axum::{Router, extract::DefaultBodyLimit, routing};
-use http::HeaderName;
+use http::HeaderMap;
 
-use self::problem::{Code, Problem};
-use crate::engine::SaleEngine;
+use self::{
+    identity::Identity,
+    problem::{Code, Problem},
+};
+use crate::{
+    catalogue::{OpenSale, Segment},
+    engine::SaleEngine,
+    ids::{BuyerId, SaleId, SkuId},
+};
 
 /// A valid body has about 60 bytes; nothing near this limit can be one.
 const BODY_LIMIT: usize = 4 << 10;
@@ -22,12 +30,34 @@ const BODY_LIMIT: usize = 4 << 10;
 /// What the handlers share.
 pub(crate) struct Api {
     engine: Arc<SaleEngine>,
-    /// The header that names the buyer. The edge removes it from requests of hops that may not set it.
-    buyer_header: HeaderName,
+    identity: Identity,
+}
+
+impl Api {
+    /// Who sent these headers.
+    fn buyer(&self, headers: &HeaderMap) -> Result<BuyerId, Problem> {
+        self.identity.buyer(headers, self.engine.now_ms())
+    }
+
+    /// The sale that a path names.
+    fn sale(&self, id: &str) -> Result<Arc<OpenSale>, Problem> {
+        let found = SaleId::try_new(id)
+            .ok()
+            .and_then(|id| self.engine.catalogue().sale(&id));
+        found.ok_or_else(|| Problem::new(Code::NoSuchSale, format!("no sale has the id {id:?}")))
+    }
+}
+
+/// The segment of a sku that a request names.
+fn segment_of(sale: &OpenSale, sku: &str) -> Result<Arc<Segment>, Problem> {
+    let found = SkuId::try_new(sku)
+        .ok()
+        .and_then(|sku| sale.segment(&sku).cloned());
+    found.ok_or_else(|| Problem::new(Code::NoSuchSku, format!("sku: {sku:?} is not on sale here")))
 }
 
 /// The routes below `/v1/sales` and `/v1/orders`.
-pub fn router(engine: Arc<SaleEngine>, buyer_header: HeaderName) -> Router {
+pub fn router(engine: Arc<SaleEngine>, identity: Identity) -> Router {
     Router::new()
         .route("/v1/sales/{sale}", routing::get(orders::sale))
         .route(
@@ -46,10 +76,7 @@ pub fn router(engine: Arc<SaleEngine>, buyer_header: HeaderName) -> Router {
             )
         })
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
-        .with_state(Arc::new(Api {
-            engine,
-            buyer_header,
-        }))
+        .with_state(Arc::new(Api { engine, identity }))
 }
 
 #[cfg(test)]

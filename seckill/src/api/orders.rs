@@ -4,7 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     Json,
-    extract::{Path, Query, State, rejection::QueryRejection},
+    extract::{
+        Path, Query, State,
+        rejection::{PathRejection, QueryRejection},
+    },
     response::{IntoResponse, Response},
 };
 use http::HeaderMap;
@@ -12,13 +15,16 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    Api, extract,
+    Api,
+    buy::unknown,
+    extract,
     problem::{Code, Problem},
+    segment_of,
 };
 use crate::{
     catalogue::OpenSale,
     engine::{EngineError, FoundOrder, status_of},
-    ids::{OrderId, RequestId, SaleId, SegmentId, SkuId},
+    ids::{OrderId, RequestId, SegmentId},
     ledger::Cancel,
     store::{Gate, StoredOrder},
 };
@@ -30,12 +36,12 @@ const RETRY_MS: u64 = 1_000;
 
 impl From<EngineError> for Problem {
     fn from(error: EngineError) -> Self {
+        if let EngineError::TagTaken { .. } = error {
+            return Problem::new(Code::SaleExists, error.to_string());
+        }
         tracing::warn!(%error, "a request could not be answered");
-        Problem::new(
-            Code::Unavailable,
-            "the order store cannot be reached; nothing was changed",
-        )
-        .retry_after_ms(RETRY_MS)
+        let detail = "stock or orders cannot be reached right now; ask again to see what holds";
+        Problem::new(Code::Unavailable, detail).retry_after_ms(RETRY_MS)
     }
 }
 
@@ -82,13 +88,9 @@ fn no_such_order() -> Problem {
 
 pub(super) async fn sale(
     State(api): State<Arc<Api>>,
-    Path(sale): Path<String>,
+    sale: Result<Path<String>, PathRejection>,
 ) -> Result<Response, Problem> {
-    let open = SaleId::try_new(&sale)
-        .ok()
-        .and_then(|id| api.engine.catalogue().sale(&id));
-    let open =
-        open.ok_or_else(|| Problem::new(Code::NoSuchSale, format!("no sale has the id {sale:?}")))?;
+    let open = api.sale(&extract::path(sale)?)?;
     let now_ms = api.engine.now_ms();
     let sale = &open.sale;
     let state = match sale.gate {
@@ -120,33 +122,27 @@ pub(super) struct Poll {
 
 pub(super) async fn poll(
     State(api): State<Arc<Api>>,
-    Path(sale): Path<String>,
+    sale: Result<Path<String>, PathRejection>,
     query: Result<Query<Poll>, QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let buyer = extract::buyer(&headers, &api.buyer_header)?;
+    let buyer = api.buyer(&headers)?;
     let Query(query) =
         query.map_err(|error| Problem::new(Code::InvalidRequest, error.body_text()))?;
     let request: RequestId = extract::id(&query.request_id, Code::InvalidRequest)?;
-    let open = SaleId::try_new(&sale)
-        .ok()
-        .and_then(|id| api.engine.catalogue().sale(&id));
-    let open =
-        open.ok_or_else(|| Problem::new(Code::NoSuchSale, format!("no sale has the id {sale:?}")))?;
-    let segment = SkuId::try_new(&query.sku)
-        .ok()
-        .and_then(|sku| open.segment(&sku).cloned());
-    let segment = segment.ok_or_else(|| {
-        Problem::new(
-            Code::NoSuchSku,
-            format!("sku: {:?} is not on sale here", query.sku),
-        )
-    })?;
-    let found = api
+    let open = api.sale(&extract::path(sale)?)?;
+    let segment = segment_of(&open, &query.sku)?;
+    // Asked before the store is: what is being decided now may be there by the time it is looked for, never the other way.
+    let is_deciding = segment.lane.is_deciding(&buyer, &request);
+    match api
         .engine
         .order_by_request(&segment.id, &buyer, &request)
-        .await?;
-    Ok(document(&api, &found.ok_or_else(no_such_order)?))
+        .await?
+    {
+        Some(found) => Ok(document(&api, &found)),
+        None if is_deciding => Ok(unknown(&segment, &request)),
+        None => Err(no_such_order()),
+    }
 }
 
 /// The order that the path names, if the header's buyer bought it. Somebody else's order and no order are one answer: ids must
@@ -156,7 +152,7 @@ async fn own_order(
     order: &str,
     headers: &HeaderMap,
 ) -> Result<(OrderId, FoundOrder), Problem> {
-    let buyer = extract::buyer(headers, &api.buyer_header)?;
+    let buyer = api.buyer(headers)?;
     let id: OrderId = extract::id(order, Code::NoSuchOrder)?;
     let found = api
         .engine
@@ -168,19 +164,19 @@ async fn own_order(
 
 pub(super) async fn show(
     State(api): State<Arc<Api>>,
-    Path(order): Path<String>,
+    order: Result<Path<String>, PathRejection>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let (_, found) = own_order(&api, &order, &headers).await?;
+    let (_, found) = own_order(&api, &extract::path(order)?, &headers).await?;
     Ok(document(&api, &found))
 }
 
 pub(super) async fn cancel(
     State(api): State<Arc<Api>>,
-    Path(order): Path<String>,
+    order: Result<Path<String>, PathRejection>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let (id, found) = own_order(&api, &order, &headers).await?;
+    let (id, found) = own_order(&api, &extract::path(order)?, &headers).await?;
     let ledger = api.engine.ledger();
     if matches!(found, FoundOrder::Accepted(..)) {
         let settled = ledger

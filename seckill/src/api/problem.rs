@@ -1,8 +1,11 @@
 //! The refusals of the sale API as RFC 9457 problem documents: one closed set of codes, each with its one status.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::LazyLock};
 
-use axum::response::{IntoResponse, Response};
+use axum::{
+    body::{Body, Bytes},
+    response::{IntoResponse, Response},
+};
 use http::{HeaderValue, StatusCode, header};
 use serde_json::json;
 
@@ -124,8 +127,28 @@ impl Problem {
     }
 }
 
-impl IntoResponse for Problem {
-    fn into_response(self) -> Response {
+/// "Sold out": in a peak almost every answer is this one, so it is written once.
+pub fn sold_out() -> Response {
+    static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| {
+        Problem::new(Code::SoldOut, "no unit is left")
+            .document()
+            .into()
+    });
+    rendered(Code::SoldOut, Body::from(DOCUMENT.clone()))
+}
+
+fn rendered(code: Code, body: Body) -> Response {
+    let mut response = Response::new(body);
+    *response.status_mut() = code.status();
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/problem+json"),
+    );
+    response
+}
+
+impl Problem {
+    fn document(&self) -> String {
         let mut document = json!({
             "type": format!("https://penstock.dev/problems/{}", self.code.as_str()),
             "title": self.code.title(),
@@ -133,17 +156,20 @@ impl IntoResponse for Problem {
             "code": self.code.as_str(),
             "detail": self.detail,
         });
-        if let Some(problems) = self.problems {
-            document["problems"] = problems;
+        if let Some(problems) = &self.problems {
+            document["problems"] = problems.clone();
         }
-        let mut response = (self.code.status(), document.to_string()).into_response();
-        let headers = response.headers_mut();
-        headers.insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("application/problem+json"),
-        );
+        document.to_string()
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut response = rendered(self.code, Body::from(self.document()));
         if let Some(seconds) = self.retry_after_s {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+            response
+                .headers_mut()
+                .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
     }

@@ -10,9 +10,9 @@ use tracing::{error, info, warn};
 
 use super::{DeliveryError, Sink};
 use crate::{
+    backoff::Backoff,
     clock::WallClock,
     ledger::{LedgerError, OrderLedger, OutboxEvent},
-    settlement::Backoff,
 };
 
 /// Upper bound of the wait for an event that another node wrote, or whose next try is due.
@@ -45,8 +45,8 @@ impl Default for DeliveryConfig {
             concurrency: 16,
             batch: 64,
             lease: Duration::from_secs(60),
-            // With the waits below: more than three hours of a shop that is down.
-            max_attempts: 50,
+            // With the waits below, even if each is as short as chance can make it: more than three hours of a shop that is down.
+            max_attempts: 90,
             backoff: Backoff {
                 first: Duration::from_millis(500),
                 max: Duration::from_secs(300),
@@ -169,7 +169,7 @@ impl Deliverer {
             .await;
 
         let now_ms = (self.clock)();
-        let (mut delivered, mut dead, mut retried) = (Vec::new(), Vec::new(), 0);
+        let (mut delivered, mut dead, mut retries) = (Vec::new(), Vec::new(), Vec::new());
         for (event, outcome) in tried {
             match outcome {
                 Ok(()) => delivered.push(event),
@@ -180,13 +180,12 @@ impl Deliverer {
                 Err(error) => {
                     tracing::debug!(event = event.id(), attempts = event.attempts, %error, "event not delivered");
                     let wait = self.config.backoff.wait(event.attempts, rand::random());
-                    self.ledger
-                        .event_retry_at(&event, now_ms + wait.as_millis() as u64)
-                        .await?;
-                    retried += 1;
+                    retries.push((event, now_ms + wait.as_millis() as u64));
                 }
             }
         }
+        // In this order: what is lost at the first failure is then the cheapest to lose. An event whose retry was not written
+        // comes again when its lease ends.
         if !delivered.is_empty() {
             // Forgetting a delivery costs the shop a repetition, so one failure of the ledger is given a second chance.
             if self
@@ -197,19 +196,25 @@ impl Deliverer {
             {
                 self.ledger.events_delivered(&delivered, now_ms).await?;
             }
+            self.delivered.increment(delivered.len() as u64);
         }
         if !dead.is_empty() {
             self.ledger.events_dead(&dead, now_ms).await?;
+            self.dead.increment(dead.len() as u64);
         }
-        if retried > 0 {
-            warn!(retried, "events not delivered, trying again later");
+        if !retries.is_empty() {
+            warn!(
+                retried = retries.len(),
+                "events not delivered, trying again later"
+            );
         }
-        self.delivered.increment(delivered.len() as u64);
-        self.retried.increment(retried as u64);
-        self.dead.increment(dead.len() as u64);
+        for (event, next_at_ms) in &retries {
+            self.ledger.event_retry_at(event, *next_at_ms).await?;
+            self.retried.increment(1);
+        }
         Ok(Round {
             delivered: delivered.len(),
-            retried,
+            retried: retries.len(),
             dead: dead.len(),
         })
     }
@@ -222,5 +227,19 @@ impl Deliverer {
             Ok(events) => info!(events, "delivered events forgotten"),
             Err(error) => warn!(%error, "delivered events not forgotten"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shop_may_be_down_for_three_hours() {
+        let config = DeliveryConfig::default();
+        let shortest: Duration = (1..config.max_attempts)
+            .map(|failures| config.backoff.wait(failures, 0.0))
+            .sum();
+        assert!(shortest > Duration::from_secs(3 * 3600), "{shortest:?}");
     }
 }

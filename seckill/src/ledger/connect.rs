@@ -13,6 +13,8 @@ const DEFAULT_CONNECTIONS: u32 = 16;
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 /// A pooled connection idle for longer is tried before use: a restarted server has closed it.
 const IDLE_BEFORE_PING: Duration = Duration::from_secs(5);
+/// SQLite's readers: enough that a report does not hold up a buyer who asks for an order; each is a thread.
+const READERS: u32 = 4;
 /// Two nodes that lay the tables at once wait for one another; the number is arbitrary and only has to be the same.
 const MIGRATION_LOCK: &str = "SELECT pg_advisory_xact_lock(7363467)";
 
@@ -92,6 +94,34 @@ pub async fn connect_with(url: &str, options: &ConnectOptions) -> Result<AnyPool
     })?;
     migrate(&pool).await?;
     Ok(pool)
+}
+
+/// Connections that can only read the SQLite database behind `pool`, opened when they are first used: WAL lets them read what is
+/// committed while the one connection of `pool` writes. `None` for a database in memory, which belongs to its connection.
+pub(super) fn readers(pool: &AnyPool) -> Option<AnyPool> {
+    let mut options = (*pool.connect_options()).clone();
+    if options.database_url.path().contains(":memory:") {
+        return None;
+    }
+    let kept: Vec<(String, String)> = options
+        .database_url
+        .query_pairs()
+        .filter(|(name, _)| name != "mode")
+        .map(|(name, value)| (name.into_owned(), value.into_owned()))
+        .collect();
+    options
+        .database_url
+        .query_pairs_mut()
+        .clear()
+        .extend_pairs(kept)
+        .append_pair("mode", "ro");
+    let readers = pool
+        .options()
+        .clone()
+        .max_connections(READERS)
+        // A database in WAL mode says so itself, and only its writer may change that.
+        .after_connect(|_, _| Box::pin(async { Ok(()) }));
+    Some(readers.connect_lazy_with(options))
 }
 
 /// WAL keeps readers of other processes (backups, a shell) out of the writer's way; FULL makes a commit survive a power cut.

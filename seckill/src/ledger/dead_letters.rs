@@ -40,7 +40,7 @@ impl OrderLedger {
         let rows = sqlx::query(OLDEST)
             .bind(sale.as_str())
             .bind(limit as i64)
-            .fetch_all(&self.pool)
+            .fetch_all(self.reads())
             .await?;
         rows.iter()
             .map(|row| {

@@ -37,12 +37,14 @@ pub struct Effect {
     pub action: Action,
 }
 
+const SEGMENTS: &str = "SELECT DISTINCT sale, sku, segment FROM order_effects";
+const OLDEST: &str = "SELECT order_id, action FROM order_effects WHERE sale = $1 AND sku = $2 AND segment = $3 \
+    ORDER BY created_at_ms, order_id LIMIT $4";
+
 impl OrderLedger {
     /// The segments that have effects pending.
     pub async fn segments_with_effects(&self) -> Result<Vec<SegmentId>, LedgerError> {
-        let rows = sqlx::query("SELECT DISTINCT sale, sku, segment FROM order_effects")
-            .fetch_all(&self.pool)
-            .await?;
+        let rows = sqlx::query(SEGMENTS).fetch_all(self.reads()).await?;
         rows.iter().map(|row| read_segment(row, 0)).collect()
     }
 
@@ -52,14 +54,12 @@ impl OrderLedger {
         segment: &SegmentId,
         limit: usize,
     ) -> Result<Vec<Effect>, LedgerError> {
-        const OLDEST: &str = "SELECT order_id, action FROM order_effects WHERE sale = $1 AND sku = $2 AND segment = $3 \
-            ORDER BY created_at_ms, order_id LIMIT $4";
         let rows = sqlx::query(OLDEST)
             .bind(segment.sale.as_str())
             .bind(segment.sku.as_str())
             .bind(i64::from(segment.index))
             .bind(limit as i64)
-            .fetch_all(&self.pool)
+            .fetch_all(self.reads())
             .await?;
         rows.iter()
             .map(|row| {
@@ -139,4 +139,30 @@ pub(super) async fn insert_releases(
         .execute(connection)
         .await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::SqlSafeStr;
+
+    use super::*;
+    use crate::ledger;
+
+    // Both used to read and sort every effect there was, four times a second.
+    #[tokio::test]
+    async fn effects_are_read_through_their_index() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite:{}", folder.path().join("ledger.db").display());
+        let ledger = OrderLedger::new(ledger::connect(&url).await.unwrap());
+        for statement in [OLDEST, SEGMENTS] {
+            let explain =
+                sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {statement}")).into_sql_str();
+            let plan = sqlx::query(explain).fetch_all(ledger.pool()).await.unwrap();
+            let plan: Vec<String> = plan.iter().map(|row| row.get(3)).collect();
+            assert!(
+                plan.len() == 1 && plan[0].contains("INDEX order_effects_segment"),
+                "{plan:?}"
+            );
+        }
+    }
 }

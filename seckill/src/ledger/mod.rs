@@ -16,15 +16,18 @@ mod outbox;
 mod report;
 mod rows;
 mod sales;
+mod segments;
 mod settle;
 mod status;
+mod waiters;
 
 use std::{sync::Arc, time::Duration};
 
 use metrics::Counter;
 use sqlx::AnyPool;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 
+use self::waiters::Waiters;
 use crate::ids::SkuId;
 
 pub use self::{
@@ -34,9 +37,9 @@ pub use self::{
     effects::{Action, Effect},
     orders::{Cancel, Expiry, OrderPage},
     outbox::{EventKind, OutboxEvent},
-    report::{BuyerOverLimit, LedgerReport, SkuReport},
+    report::{BuyerOverLimit, LedgerAudit, LedgerReport, SkuReport},
     rows::LedgerOrder,
-    sales::{Created, Restock, Restocked},
+    sales::{Created, GateMoved, Restock, Restocked},
     settle::Settled,
     status::{OrderEvent, OrderStatus},
 };
@@ -102,14 +105,16 @@ impl From<sqlx::Error> for LedgerError {
 #[derive(Clone)]
 pub struct OrderLedger {
     pool: AnyPool,
+    /// SQLite only: connections that read beside the one that writes.
+    readers: Option<AnyPool>,
     is_sqlite: bool,
     has_outbox: bool,
     shared: Arc<Shared>,
 }
 
 struct Shared {
-    /// Grows with every change of orders made by this process, for [`OrderLedger::await_order`].
-    changes: watch::Sender<u64>,
+    /// For [`OrderLedger::await_order`].
+    waiters: Waiters,
     effects: Notify,
     outbox: Notify,
     expired: Counter,
@@ -123,11 +128,12 @@ impl OrderLedger {
         let is_sqlite = pool.connect_options().database_url.scheme() == "sqlite";
         let released = |reason: &'static str| metrics::counter!("penstock_orders_released_total", "reason" => reason);
         Self {
+            readers: is_sqlite.then(|| connect::readers(&pool)).flatten(),
             pool,
             is_sqlite,
             has_outbox: true,
             shared: Arc::new(Shared {
-                changes: watch::Sender::new(0),
+                waiters: Waiters::default(),
                 effects: Notify::new(),
                 outbox: Notify::new(),
                 expired: released("expired"),
@@ -147,10 +153,17 @@ impl OrderLedger {
         &self.pool
     }
 
+    /// Where committed data is read: on SQLite never behind the writer. When [`OrderLedger::pool`] is closed, reads end too.
+    fn reads(&self) -> &AnyPool {
+        match &self.readers {
+            Some(readers) if !self.pool.is_closed() => readers,
+            _ => &self.pool,
+        }
+    }
+
     /// Tells the workers of this process that a transaction which called [`OrderLedger::mark_paid`] has committed. Without it
     /// they find its effects at their next poll.
     pub fn wake(&self) {
-        self.shared.changes.send_modify(|version| *version += 1);
         self.shared.effects.notify_one();
         self.shared.outbox.notify_one();
     }

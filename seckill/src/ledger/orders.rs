@@ -12,6 +12,7 @@ use super::{
     sql,
 };
 use crate::{
+    backoff::Backoff,
     ids::{BuyerId, OrderId, RequestId, SaleId, SegmentId, SkuId},
     sale::Sale,
 };
@@ -45,8 +46,11 @@ pub struct OrderPage {
     pub next: Option<OrderId>,
 }
 
-/// A settlement by another node is only seen by asking again.
-const AWAIT_POLL: Duration = Duration::from_millis(50);
+/// A settlement by another node is only seen by asking again, ever more seldom.
+const AWAIT_POLL: Backoff = Backoff {
+    first: Duration::from_millis(50),
+    max: Duration::from_millis(400),
+};
 /// An order's id carries the clock of the node that made it; a page looks this far around the sale's window.
 const CLOCK_SLACK_MS: u64 = 24 * 3_600_000;
 /// Largest page.
@@ -74,7 +78,7 @@ const GIVE_BACK: &str = "UPDATE sale_skus SET sold = sold - $1 WHERE sale = $2 A
 impl OrderLedger {
     /// One order.
     pub async fn order(&self, order: OrderId) -> Result<Option<LedgerOrder>, LedgerError> {
-        let mut connection = self.pool.acquire().await?;
+        let mut connection = self.reads().acquire().await?;
         checkout::read(&mut connection, order).await
     }
 
@@ -91,7 +95,7 @@ impl OrderLedger {
             .bind(sku.as_str())
             .bind(buyer.as_str())
             .bind(request.as_str())
-            .fetch_optional(&self.pool)
+            .fetch_optional(self.reads())
             .await?;
         row.as_ref().map(read_order).transpose()
     }
@@ -115,7 +119,7 @@ impl OrderLedger {
             .bind(after.unwrap_or(first).to_string())
             .bind(last.to_string())
             .bind(limit as i64)
-            .fetch_all(&self.pool)
+            .fetch_all(self.reads())
             .await?;
         let orders = rows.iter().map(read_order).collect::<Result<Vec<_>, _>>()?;
         let next = if orders.len() == limit {
@@ -133,16 +137,17 @@ impl OrderLedger {
         timeout: Duration,
     ) -> Result<Option<LedgerOrder>, LedgerError> {
         let deadline = Instant::now() + timeout;
-        let mut changes = self.shared.changes.subscribe();
+        // Listen before reading: a settlement between the read and the wait then ends the wait at once.
+        let waiter = self.shared.waiters.listen(order);
+        let mut reads = 0;
         loop {
-            // Mark before reading: a settlement between the read and the wait then ends the wait at once.
-            changes.mark_unchanged();
             let found = self.order(order).await?;
             if found.is_some() || Instant::now() >= deadline {
                 return Ok(found);
             }
-            let wake = deadline.min(Instant::now() + AWAIT_POLL);
-            let _ = tokio::time::timeout_at(wake, changes.changed()).await;
+            reads += 1;
+            let wake = deadline.min(Instant::now() + AWAIT_POLL.wait(reads, rand::random()));
+            let _ = tokio::time::timeout_at(wake, waiter.woken()).await;
         }
     }
 

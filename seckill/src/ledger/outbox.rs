@@ -119,7 +119,7 @@ impl OrderLedger {
         };
         let orders = sqlx::query(statement)
             .bind(self.list(&ids))
-            .fetch_all(&self.pool)
+            .fetch_all(self.reads())
             .await?;
         let orders = orders
             .iter()
@@ -192,7 +192,7 @@ impl OrderLedger {
     pub async fn events_pending(&self) -> Result<u64, LedgerError> {
         let pending =
             "SELECT COUNT(*) FROM order_outbox WHERE delivered_at_ms = 0 AND dead_at_ms = 0";
-        let row = sqlx::query(pending).fetch_one(&self.pool).await?;
+        let row = sqlx::query(pending).fetch_one(self.reads()).await?;
         count(&row, 0)
     }
 

@@ -1,6 +1,7 @@
-//! What the ledger says about a sale, read in one transaction: for the admin API's report and for [`crate::reconcile`].
+//! What the ledger says about a sale, read in one transaction: the counts for the admin API's report, and for
+//! [`crate::reconcile`] the same with what is only found by reading every order.
 
-use sqlx::AnyConnection;
+use sqlx::{Any, AnyConnection, Transaction};
 
 use super::{
     LedgerError, OrderLedger, OrderStatus,
@@ -30,6 +31,13 @@ pub struct LedgerReport {
     pub outbox_pending: u64,
     /// Effects the store has not answered.
     pub effects_pending: u64,
+}
+
+/// A [`LedgerReport`] and what breaks a rule in it, at one instant.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LedgerAudit {
+    /// The counts.
+    pub report: LedgerReport,
     /// Orders accepted outside the window of the sale (INV-WINDOW-1).
     pub outside_window: u64,
     /// Buyers with more live units than the limit (INV-BUYER-1).
@@ -82,90 +90,115 @@ const OVER_LIMIT: &str = "SELECT o.buyer, o.sku, CAST(SUM(o.quantity) AS BIGINT)
     HAVING SUM(o.quantity) > (SELECT s.buyer_limit FROM sale_sales s WHERE s.sale = $1) LIMIT $2";
 
 impl OrderLedger {
-    /// Counts a sale; `None` if the ledger does not know it.
+    /// Counts a sale; `None` if the ledger does not know it. Reads indexes and what is pending, never the orders themselves.
     pub async fn report(&self, sale: &SaleId) -> Result<Option<LedgerReport>, LedgerError> {
-        let mut tx = if self.is_sqlite {
-            self.pool.begin().await?
-        } else {
-            // All counts of one instant: otherwise a settlement between two reads would look like a fault.
-            self.pool
-                .begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-                .await?
-        };
-        let mut report = LedgerReport::default();
-        for row in sqlx::query(SKUS)
-            .bind(sale.as_str())
-            .fetch_all(&mut *tx)
-            .await?
-        {
-            let stock = count(&row, 1)?;
-            report.skus.push(SkuReport {
-                sku: parsed(&row, 0)?,
-                stock,
-                restocked: count(&row, 2)?.saturating_sub(stock),
-                sold: count(&row, 3)?,
-                reserved_units: 0,
-                paid_units: 0,
-                orders: 0,
-                dead_letters: 0,
-            });
-        }
-        if report.skus.is_empty() {
+        let mut tx = self.begin_read().await?;
+        let report = read_report(&mut tx, sale).await?;
+        tx.commit().await?;
+        Ok(report)
+    }
+
+    /// Counts a sale and looks for orders that break its rules; `None` if the ledger does not know it. Reads every order.
+    pub async fn audit(&self, sale: &SaleId) -> Result<Option<LedgerAudit>, LedgerError> {
+        let mut tx = self.begin_read().await?;
+        let Some(report) = read_report(&mut tx, sale).await? else {
             return Ok(None);
-        }
-        for row in sqlx::query(ORDERS)
-            .bind(sale.as_str())
-            .fetch_all(&mut *tx)
-            .await?
-        {
-            let (sku, status): (SkuId, OrderStatus) = (parsed(&row, 0)?, parsed(&row, 1)?);
-            let (orders, units) = (count(&row, 2)?, count(&row, 3)?);
-            report.settled += orders;
-            match status {
-                OrderStatus::Reserved | OrderStatus::Paying => {}
-                OrderStatus::Paid => report.paid += orders,
-                OrderStatus::Released => report.returned += orders,
-                OrderStatus::Refused => report.refused += orders,
-            }
-            if let Some(line) = report.skus.iter_mut().find(|line| line.sku == sku) {
-                line.orders += orders;
-                match status {
-                    OrderStatus::Reserved | OrderStatus::Paying => line.reserved_units += units,
-                    OrderStatus::Paid => line.paid_units += units,
-                    OrderStatus::Released | OrderStatus::Refused => {}
-                }
-            }
-        }
-        for row in sqlx::query(DEAD)
-            .bind(sale.as_str())
-            .fetch_all(&mut *tx)
-            .await?
-        {
-            let (sku, letters): (SkuId, u64) = (parsed(&row, 0)?, count(&row, 1)?);
-            report.dead_letters += letters;
-            if let Some(line) = report.skus.iter_mut().find(|line| line.sku == sku) {
-                line.dead_letters = letters;
-            }
-        }
-        report.outbox_pending = scalar(&mut tx, OUTBOX, sale).await?;
-        report.effects_pending = scalar(&mut tx, EFFECTS, sale).await?;
-        report.outside_window = scalar(&mut tx, OUTSIDE, sale).await?;
+        };
+        let outside_window = scalar(&mut tx, OUTSIDE, sale).await?;
         let over = sqlx::query(OVER_LIMIT)
             .bind(sale.as_str())
             .bind(NAMED_BUYERS)
             .fetch_all(&mut *tx)
             .await?;
-        for row in &over {
-            let line = BuyerOverLimit {
+        tx.commit().await?;
+        let over_limit = over.iter().map(|row| {
+            Ok(BuyerOverLimit {
                 buyer: parsed(row, 0)?,
                 sku: parsed(row, 1)?,
                 units: count(row, 2)?,
-            };
-            report.over_limit.push(line);
-        }
-        tx.commit().await?;
-        Ok(Some(report))
+            })
+        });
+        Ok(Some(LedgerAudit {
+            report,
+            outside_window,
+            over_limit: over_limit.collect::<Result<_, LedgerError>>()?,
+        }))
     }
+
+    /// All reads of one instant: otherwise a settlement between two of them would look like a fault.
+    async fn begin_read(&self) -> Result<Transaction<'static, Any>, LedgerError> {
+        Ok(if self.is_sqlite {
+            self.reads().begin().await?
+        } else {
+            self.reads()
+                .begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+                .await?
+        })
+    }
+}
+
+async fn read_report(
+    connection: &mut AnyConnection,
+    sale: &SaleId,
+) -> Result<Option<LedgerReport>, LedgerError> {
+    let mut report = LedgerReport::default();
+    for row in sqlx::query(SKUS)
+        .bind(sale.as_str())
+        .fetch_all(&mut *connection)
+        .await?
+    {
+        let stock = count(&row, 1)?;
+        report.skus.push(SkuReport {
+            sku: parsed(&row, 0)?,
+            stock,
+            restocked: count(&row, 2)?.saturating_sub(stock),
+            sold: count(&row, 3)?,
+            reserved_units: 0,
+            paid_units: 0,
+            orders: 0,
+            dead_letters: 0,
+        });
+    }
+    if report.skus.is_empty() {
+        return Ok(None);
+    }
+    for row in sqlx::query(ORDERS)
+        .bind(sale.as_str())
+        .fetch_all(&mut *connection)
+        .await?
+    {
+        let (sku, status): (SkuId, OrderStatus) = (parsed(&row, 0)?, parsed(&row, 1)?);
+        let (orders, units) = (count(&row, 2)?, count(&row, 3)?);
+        report.settled += orders;
+        match status {
+            OrderStatus::Reserved | OrderStatus::Paying => {}
+            OrderStatus::Paid => report.paid += orders,
+            OrderStatus::Released => report.returned += orders,
+            OrderStatus::Refused => report.refused += orders,
+        }
+        if let Some(line) = report.skus.iter_mut().find(|line| line.sku == sku) {
+            line.orders += orders;
+            match status {
+                OrderStatus::Reserved | OrderStatus::Paying => line.reserved_units += units,
+                OrderStatus::Paid => line.paid_units += units,
+                OrderStatus::Released | OrderStatus::Refused => {}
+            }
+        }
+    }
+    for row in sqlx::query(DEAD)
+        .bind(sale.as_str())
+        .fetch_all(&mut *connection)
+        .await?
+    {
+        let (sku, letters): (SkuId, u64) = (parsed(&row, 0)?, count(&row, 1)?);
+        report.dead_letters += letters;
+        if let Some(line) = report.skus.iter_mut().find(|line| line.sku == sku) {
+            line.dead_letters = letters;
+        }
+    }
+    report.outbox_pending = scalar(connection, OUTBOX, sale).await?;
+    report.effects_pending = scalar(connection, EFFECTS, sale).await?;
+    Ok(Some(report))
 }
 
 async fn scalar(
@@ -178,4 +211,31 @@ async fn scalar(
         .fetch_one(connection)
         .await?;
     count(&row, 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::{Row, SqlSafeStr};
+
+    use super::*;
+    use crate::ledger;
+
+    // The report is asked for every few seconds: it must not read every order of every sale.
+    #[tokio::test]
+    async fn the_report_counts_orders_from_an_index_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite:{}", folder.path().join("ledger.db").display());
+        let ledger = OrderLedger::new(ledger::connect(&url).await.unwrap());
+        let explain = sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {ORDERS}")).into_sql_str();
+        let plan = sqlx::query(explain)
+            .bind("spring")
+            .fetch_all(ledger.pool())
+            .await
+            .unwrap();
+        let plan: Vec<String> = plan.iter().map(|row| row.get(3)).collect();
+        assert_eq!(
+            plan,
+            ["SEARCH order_orders USING COVERING INDEX order_orders_counts (sale=?)"]
+        );
+    }
 }

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     ids::{SaleId, SkuId},
-    sale::{Sale, SkuOnSale},
+    sale::{MAX_UNITS, Sale, SkuOnSale},
     store::Gate,
 };
 
@@ -46,6 +46,22 @@ pub enum Restocked {
     Conflict,
     /// No such sku.
     UnknownSku,
+    /// With these units the sku would pass [`MAX_UNITS`]; nothing changed.
+    TooMany {
+        /// Units that may still be added.
+        rest: u64,
+    },
+}
+
+/// The answer to [`OrderLedger::move_gate`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GateMoved {
+    /// The gate stands as wanted.
+    Set,
+    /// The sale is closed for good; nothing changed.
+    Closed,
+    /// No such sale.
+    Unknown,
 }
 
 const INSERT_SALE: &str = "INSERT INTO sale_sales \
@@ -103,25 +119,42 @@ impl OrderLedger {
 
     /// All sales, oldest first.
     pub async fn sales(&self) -> Result<Vec<Sale>, LedgerError> {
-        let mut connection = self.pool.acquire().await?;
+        let mut connection = self.reads().acquire().await?;
         read_sales(&mut connection, "").await
     }
 
     /// One sale.
     pub async fn sale(&self, sale: &SaleId) -> Result<Option<Sale>, LedgerError> {
-        let mut connection = self.pool.acquire().await?;
+        let mut connection = self.reads().acquire().await?;
         Ok(read_sales(&mut connection, sale.as_str()).await?.pop())
     }
 
-    /// Sets the operator's gate; false if there is no such sale.
-    pub async fn set_gate(&self, sale: &SaleId, gate: Gate) -> Result<bool, LedgerError> {
-        let update = sqlx::query("UPDATE sale_sales SET gate = $1 WHERE sale = $2");
-        let done = update
+    /// Moves the operator's gate. A closed sale is never opened again, whichever node asks; closing it again is no error.
+    pub async fn move_gate(&self, sale: &SaleId, gate: Gate) -> Result<GateMoved, LedgerError> {
+        const MOVE: &str = "UPDATE sale_sales SET gate = $1 WHERE sale = $2 AND (gate <> 'closed' OR $1 = 'closed')";
+        let mut tx = self.pool.begin().await?;
+        let moved = sqlx::query(MOVE)
             .bind(gate_word(gate))
             .bind(sale.as_str())
-            .execute(&self.pool)
+            .execute(&mut *tx)
             .await?;
-        Ok(done.rows_affected() == 1)
+        if moved.rows_affected() == 1 {
+            tx.commit().await?;
+            return Ok(GateMoved::Set);
+        }
+        // Nothing leaves "closed", so what refused the update is still there.
+        let known = read_sales(&mut tx, sale.as_str()).await?;
+        tx.rollback().await?;
+        Ok(if known.is_empty() {
+            GateMoved::Unknown
+        } else {
+            GateMoved::Closed
+        })
+    }
+
+    /// [`OrderLedger::move_gate`], for callers that only ask whether there is such a sale.
+    pub async fn set_gate(&self, sale: &SaleId, gate: Gate) -> Result<bool, LedgerError> {
+        Ok(self.move_gate(sale, gate).await? != GateMoved::Unknown)
     }
 
     /// Adds units to what may be sold. Call it before the stock store's restock, so that the ledger never refuses a unit that
@@ -158,16 +191,29 @@ impl OrderLedger {
                 Restocked::Conflict
             });
         }
-        let raised =
-            sqlx::query("UPDATE sale_skus SET total = total + $1 WHERE sale = $2 AND sku = $3")
-                .bind(sql(restock.units))
+        // The bound is compared with what was there before: a sum could overflow.
+        let raised = sqlx::query(
+            "UPDATE sale_skus SET total = total + $1 WHERE sale = $2 AND sku = $3 AND total <= $4",
+        )
+        .bind(sql(restock.units))
+        .bind(sale.as_str())
+        .bind(restock.sku.as_str())
+        .bind(sql(MAX_UNITS) - sql(restock.units))
+        .execute(&mut *tx)
+        .await?;
+        if raised.rows_affected() == 0 {
+            let known = sqlx::query("SELECT total FROM sale_skus WHERE sale = $1 AND sku = $2")
                 .bind(sale.as_str())
                 .bind(restock.sku.as_str())
-                .execute(&mut *tx)
+                .fetch_all(&mut *tx)
                 .await?;
-        if raised.rows_affected() == 0 {
             tx.rollback().await?;
-            return Ok(Restocked::UnknownSku);
+            return Ok(match known.first() {
+                None => Restocked::UnknownSku,
+                Some(row) => Restocked::TooMany {
+                    rest: MAX_UNITS.saturating_sub(count(row, 0)?),
+                },
+            });
         }
         tx.commit().await?;
         Ok(Restocked::Added)
@@ -177,7 +223,7 @@ impl OrderLedger {
     pub async fn restocks(&self, sale: &SaleId) -> Result<Vec<Restock>, LedgerError> {
         let rows = sqlx::query("SELECT sku, restock_id, units FROM sale_restocks WHERE sale = $1 ORDER BY at_ms, restock_id")
             .bind(sale.as_str())
-            .fetch_all(&self.pool)
+            .fetch_all(self.reads())
             .await?;
         rows.iter()
             .map(|row| {

@@ -57,6 +57,9 @@ impl OrderLedger {
             Some(settled) => settled,
             None => self.settle_sparingly(segment, orders, now_ms).await?,
         };
+        self.shared
+            .waiters
+            .wake(orders.iter().map(|order| order.order));
         self.wake();
         Ok(settled)
     }

@@ -4,7 +4,10 @@
 //! [`StockStore::buy_many`] call. While a call is under way the next batch gathers, so batches grow with load and a lone
 //! request waits for nobody. One slow segment delays no other.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, atomic::Ordering},
+    time::Duration,
+};
 
 use tokio::{
     sync::{mpsc, oneshot},
@@ -13,6 +16,7 @@ use tokio::{
 
 use crate::{
     catalogue::Segment,
+    ids::{BuyerId, RequestId},
     store::{Purchase, StockError, StockStore, Verdict},
 };
 
@@ -28,9 +32,31 @@ struct Waiting {
 }
 
 /// The waiting end of a lane.
-#[derive(Clone)]
 pub struct Lane {
     waiting: mpsc::Sender<Waiting>,
+    /// The batch that the store is deciding right now. A `std` lock: held to swap or to look through at most [`BATCH_MAX`].
+    deciding: Mutex<Arc<[Purchase]>>,
+}
+
+impl Lane {
+    /// Whether this request is being decided right now: then "no such order" would be said too early.
+    pub fn is_deciding(&self, buyer: &BuyerId, request: &RequestId) -> bool {
+        let deciding = self
+            .deciding
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+            .clone();
+        deciding
+            .iter()
+            .any(|purchase| purchase.buyer == *buyer && purchase.request == *request)
+    }
+
+    fn set_deciding(&self, purchases: Arc<[Purchase]>) {
+        *self
+            .deciding
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner()) = purchases;
+    }
 }
 
 /// The working end of a lane; give it to [`run_lane`].
@@ -41,7 +67,11 @@ pub struct LaneWork {
 /// A new lane.
 pub fn lane() -> (Lane, LaneWork) {
     let (sender, receiver) = mpsc::channel(LANE_DEPTH);
-    (Lane { waiting: sender }, LaneWork { waiting: receiver })
+    let lane = Lane {
+        waiting: sender,
+        deciding: Mutex::new(Arc::default()),
+    };
+    (lane, LaneWork { waiting: receiver })
 }
 
 /// What became of a purchase, as seen by the caller that waited for it.
@@ -59,12 +89,9 @@ pub enum Outcome {
 
 /// Puts a purchase into its segment's lane and waits for the verdict.
 ///
-/// If the caller goes away the purchase still takes place, and is found under its request id: a cancelled request neither
-/// loses nor leaks a unit.
+/// If the caller goes away, or its deadline passes, before the lane has taken the purchase up, it is never decided. After that it
+/// takes place and is found under its request id. Either way no unit is lost or leaked.
 pub async fn buy(segment: &Segment, purchase: Purchase, deadline: Duration) -> Outcome {
-    if segment.sold_out.refuses(&purchase.buyer, &purchase.request) {
-        return Outcome::SoldOutFromMemory;
-    }
     let (answer, answered) = oneshot::channel();
     if segment
         .lane
@@ -76,11 +103,12 @@ pub async fn buy(segment: &Segment, purchase: Purchase, deadline: Duration) -> O
     }
     match timeout(deadline, answered).await {
         Ok(Ok(Ok(verdict))) => Outcome::Decided(verdict),
-        Ok(Ok(Err(
-            StockError::Unavailable(_) | StockError::NotOpen(_) | StockError::Corrupt(_),
-        ))) => Outcome::Unavailable,
-        // The deadline passed, the outcome is unknown, or the lane stopped with the purchase in hand.
-        Ok(Ok(Err(StockError::Unknown(_)))) | Ok(Err(_)) | Err(_) => Outcome::Unknown,
+        Ok(Ok(Err(StockError::Unavailable(_) | StockError::NotOpen(_)))) => Outcome::Unavailable,
+        // The deadline passed, the store cannot say (a corrupt answer may follow an execution), or the lane stopped with the
+        // purchase in hand.
+        Ok(Ok(Err(StockError::Unknown(_) | StockError::Corrupt(_)))) | Ok(Err(_)) | Err(_) => {
+            Outcome::Unknown
+        }
     }
 }
 
@@ -97,12 +125,19 @@ pub async fn run_lane(
         let Some(segment) = segment.upgrade() else {
             return;
         };
+        // Nobody waits for these any more: buying for them would hold units that nobody knows of.
+        batch.retain(|waiting| !waiting.answer.is_closed());
+        if batch.is_empty() {
+            continue;
+        }
         batch_size.record(batch.len() as f64);
-        let purchases: Vec<Purchase> = batch
+        let purchases: Arc<[Purchase]> = batch
             .iter()
             .map(|waiting| waiting.purchase.clone())
             .collect();
-        let verdicts = decide(&segment, &*store, purchases).await;
+        segment.lane.set_deciding(purchases.clone());
+        let verdicts = decide(&segment, &*store, &purchases).await;
+        segment.lane.set_deciding(Arc::default());
         let mut accepted = false;
         match verdicts {
             Ok(verdicts) => {
@@ -130,13 +165,10 @@ pub async fn run_lane(
 async fn decide(
     segment: &Segment,
     store: &dyn StockStore,
-    purchases: Vec<Purchase>,
+    purchases: &[Purchase],
 ) -> Result<Vec<Verdict>, StockError> {
-    use std::sync::atomic::Ordering;
-
-    let again = purchases.clone();
     let verdicts = store
-        .buy_many(&segment.id, segment.epoch(), purchases)
+        .buy_many(&segment.id, segment.epoch(), purchases.to_vec())
         .await?;
     let newer = verdicts.iter().find_map(|verdict| match verdict {
         Verdict::StaleEpoch { current } => Some(*current),
@@ -146,7 +178,9 @@ async fn decide(
         None => Ok(verdicts),
         Some(current) => {
             segment.epoch.store(current, Ordering::Release);
-            store.buy_many(&segment.id, current, again).await
+            store
+                .buy_many(&segment.id, current, purchases.to_vec())
+                .await
         }
     }
 }

@@ -20,14 +20,17 @@ struct Shop {
 }
 
 async fn shop(stock: u64) -> Shop {
+    shop_with(stock, Arc::new(|| 1_000)).await
+}
+
+async fn shop_with(stock: u64, clock: crate::clock::WallClock) -> Shop {
     let folder = tempfile::tempdir().unwrap();
     let options = Options {
         folder: folder.path().into(),
         sync: Sync::Fast,
         method: Method::Plain,
     };
-    let store: Arc<dyn StockStore> =
-        Arc::new(EmbeddedStore::open(&options, Arc::new(|| 1_000)).unwrap());
+    let store: Arc<dyn StockStore> = Arc::new(EmbeddedStore::open(&options, clock).unwrap());
     let id = SegmentId::first(SaleId::try_new("s").unwrap(), SkuId::try_new("k").unwrap());
     let spec = SegmentSpec {
         id: id.clone(),
@@ -41,6 +44,7 @@ async fn shop(stock: u64) -> Shop {
     let (lane, work) = lane();
     let segment = Segment {
         id,
+        tag: 0,
         price_minor: 100,
         epoch: AtomicU64::new(1),
         sold_out: SoldOut::default(),
@@ -108,53 +112,88 @@ async fn what_waits_is_decided_together_and_in_order() {
 async fn once_empty_new_requests_are_refused_from_memory_and_retries_still_replay() {
     let mut shop = shop(1).await;
     shop.work();
+    let outcome = buy(&shop.segment, purchase(0), LONG).await;
     assert!(matches!(
-        buy(&shop.segment, purchase(0), LONG).await,
+        outcome,
         Outcome::Decided(Verdict::Accepted { .. })
     ));
-    assert!(matches!(
-        buy(&shop.segment, purchase(1), LONG).await,
-        Outcome::Decided(Verdict::SoldOut { .. })
-    ));
-    assert!(matches!(
-        buy(&shop.segment, purchase(2), LONG).await,
-        Outcome::SoldOutFromMemory
-    ));
-    assert!(matches!(
-        buy(&shop.segment, purchase(0), LONG).await,
-        Outcome::Decided(Verdict::Replayed(_))
-    ));
+    let outcome = buy(&shop.segment, purchase(1), LONG).await;
+    assert!(matches!(outcome, Outcome::Decided(Verdict::SoldOut { .. })));
+    let refuses = |n| {
+        shop.segment
+            .sold_out
+            .refuses(&purchase(n).buyer, &purchase(n).request)
+    };
+    assert!(refuses(2));
+    assert!(
+        !refuses(0),
+        "a retry of the accepted request must reach the store"
+    );
+    let outcome = buy(&shop.segment, purchase(0), LONG).await;
+    assert!(matches!(outcome, Outcome::Decided(Verdict::Replayed(_))));
 }
 
 #[tokio::test]
-async fn a_caller_that_goes_away_does_not_undo_its_purchase() {
+async fn a_purchase_whose_caller_left_the_queue_is_never_decided() {
     let mut shop = shop(1).await;
     let segment = shop.segment.clone();
     let caller = tokio::spawn(async move { buy(&segment, purchase(0), LONG).await });
-    tokio::task::yield_now().await;
+    while shop.segment.lane.waiting.capacity() == LANE_DEPTH {
+        tokio::task::yield_now().await;
+    }
     caller.abort();
     assert!(caller.await.unwrap_err().is_cancelled());
+    let outcome = buy(&shop.segment, purchase(1), Duration::from_millis(1)).await;
+    assert!(matches!(outcome, Outcome::Unknown), "{outcome:?}");
     shop.work();
-    let replay = buy(&shop.segment, purchase(0), LONG).await;
+    let outcome = buy(&shop.segment, purchase(2), LONG).await;
     assert!(
-        matches!(replay, Outcome::Decided(Verdict::Replayed(_))),
-        "{replay:?}"
+        matches!(outcome, Outcome::Decided(Verdict::Accepted { .. })),
+        "the unit was held for nobody: {outcome:?}"
     );
 }
 
 #[tokio::test]
-async fn a_deadline_that_passes_is_unknown_and_the_order_is_found_later() {
-    let mut shop = shop(1).await;
-    let outcome = buy(&shop.segment, purchase(0), Duration::from_millis(1)).await;
-    assert!(matches!(outcome, Outcome::Unknown), "{outcome:?}");
+async fn a_deadline_that_passes_during_the_decision_is_unknown_and_the_order_is_found_later() {
+    let (held, release) = (
+        Arc::new(std::sync::Mutex::new(())),
+        Arc::new(AtomicU64::new(0)),
+    );
+    let (gate, open) = (held.clone(), release.clone());
+    // The sequencer reads the clock once a batch: a clock that waits is a store that hangs.
+    let clock = move || {
+        if open.load(Ordering::Relaxed) == 1 {
+            drop(gate.lock().unwrap());
+        }
+        1_000
+    };
+    let mut shop = shop_with(1, Arc::new(clock)).await;
+    let hanging = held.lock().unwrap();
+    release.store(1, Ordering::Relaxed);
     shop.work();
-    let lookup = Lookup::Request(purchase(0).buyer, purchase(0).request);
+    let bought = purchase(0);
+    let outcome = buy(&shop.segment, bought.clone(), Duration::from_millis(20)).await;
+    assert!(matches!(outcome, Outcome::Unknown), "{outcome:?}");
+    assert!(
+        shop.segment
+            .lane
+            .is_deciding(&bought.buyer, &bought.request)
+    );
+    drop(hanging);
+    let lookup = Lookup::Request(bought.buyer.clone(), bought.request.clone());
     while shop
         .store
         .find(&shop.segment.id, &lookup)
         .await
         .unwrap()
         .is_none()
+    {
+        tokio::task::yield_now().await;
+    }
+    while shop
+        .segment
+        .lane
+        .is_deciding(&bought.buyer, &bought.request)
     {
         tokio::task::yield_now().await;
     }

@@ -4,7 +4,6 @@
 //! to a repetition, which the ledger recognises. The supervisor here starts a worker for each segment that appears, replaces
 //! one that died, and measures the queues.
 
-mod backoff;
 mod metrics;
 mod worker;
 
@@ -18,11 +17,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use crate::{
-    clock::WallClock, ids::SegmentId, ledger::OrderLedger, reconcile::Violations, store::StockStore,
+    backoff::Backoff, clock::WallClock, ids::SegmentId, ledger::OrderLedger, reconcile::Violations,
+    store::StockStore,
 };
 
+pub use self::metrics::SettlementMetrics;
 use self::worker::Worker;
-pub use self::{backoff::Backoff, metrics::SettlementMetrics};
 
 /// Large enough that one commit serves many orders, small enough that a retry of it is cheap.
 const BATCH: usize = 256;

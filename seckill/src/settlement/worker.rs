@@ -141,7 +141,8 @@ impl Worker {
         }
         self.metrics.dead(letters.len());
         self.metrics.batch(started.elapsed());
-        loop {
+        // A store writes and syncs for every acknowledgement, an empty one too.
+        while !done.is_empty() {
             match self.parts.store.ack(&self.segment, &done).await {
                 Ok(()) => break,
                 Err(error) => {

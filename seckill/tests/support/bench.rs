@@ -6,11 +6,12 @@ use std::{
 };
 
 use seckill::{
+    backoff::Backoff,
     effects::Effects,
     ids::SegmentId,
     ledger::OrderLedger,
     reconcile::{Finding, Reconciler, Violations},
-    settlement::{Backoff, Parts, Settlement, SettlementConfig},
+    settlement::{Parts, Settlement, SettlementConfig},
     store::StockStore,
 };
 use tokio::sync::{Notify, watch};

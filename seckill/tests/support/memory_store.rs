@@ -4,7 +4,7 @@ use std::{
     collections::{HashMap, VecDeque},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -39,6 +39,8 @@ pub struct MemoryStore {
     segments: Mutex<HashMap<SegmentId, Segment>>,
     /// Every call fails while this is set.
     pub is_down: AtomicBool,
+    /// Calls of `ack`.
+    pub acknowledgements: AtomicUsize,
     /// The next pull panics, taking its worker with it.
     pub panics: AtomicBool,
 }
@@ -49,6 +51,7 @@ impl MemoryStore {
             clock,
             segments: Mutex::default(),
             is_down: AtomicBool::new(false),
+            acknowledgements: AtomicUsize::new(0),
             panics: AtomicBool::new(false),
         })
     }
@@ -283,6 +286,7 @@ impl StockStore for MemoryStore {
     }
 
     async fn ack(&self, id: &SegmentId, positions: &[Position]) -> Result<(), StockError> {
+        self.acknowledgements.fetch_add(1, Ordering::SeqCst);
         self.with(id, |segment| {
             segment
                 .queue

@@ -94,6 +94,12 @@ impl Server {
         assert!(self.is_up(), "redis did not come back: {}", self.log());
     }
 
+    /// The same, with other settings.
+    pub fn restart_with(&mut self, settings: &[&str]) {
+        self.settings = settings.iter().map(|&setting| setting.to_owned()).collect();
+        self.restart();
+    }
+
     /// Stops it from answering; its connections stay open.
     pub fn pause(&self) {
         signal(self.pid, "STOP");

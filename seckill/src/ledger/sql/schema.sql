@@ -34,6 +34,15 @@ CREATE TABLE IF NOT EXISTS sale_restocks (
     PRIMARY KEY (sale, sku, restock_id)
 );
 
+-- Segments that were once open in the stock store.
+CREATE TABLE IF NOT EXISTS sale_segments (
+    sale         TEXT   NOT NULL,
+    sku          TEXT   NOT NULL,
+    segment      BIGINT NOT NULL,
+    opened_at_ms BIGINT NOT NULL,
+    PRIMARY KEY (sale, sku, segment)
+);
+
 -- The unique key is INV-ORDER-1: one order per request id, ever.
 CREATE TABLE IF NOT EXISTS order_orders (
     order_id      TEXT   NOT NULL PRIMARY KEY,
@@ -57,6 +66,9 @@ CREATE TABLE IF NOT EXISTS order_orders (
 -- What the reaper reads.
 CREATE INDEX IF NOT EXISTS order_orders_unpaid ON order_orders (pay_by_ms) WHERE status = 'reserved';
 
+-- What the report counts, from the index alone.
+CREATE INDEX IF NOT EXISTS order_orders_counts ON order_orders (sale, sku, status, quantity);
+
 -- What the stock store must still be told. A row goes when the store has answered.
 CREATE TABLE IF NOT EXISTS order_effects (
     order_id      TEXT   NOT NULL,
@@ -67,6 +79,9 @@ CREATE TABLE IF NOT EXISTS order_effects (
     created_at_ms BIGINT NOT NULL,
     PRIMARY KEY (order_id, action)
 );
+
+-- Oldest first within a segment, and which segments there are.
+CREATE INDEX IF NOT EXISTS order_effects_segment ON order_effects (sale, sku, segment, created_at_ms, order_id);
 
 -- What the shop must still be told, in the order of `step` for each order.
 CREATE TABLE IF NOT EXISTS order_outbox (

@@ -69,7 +69,7 @@ impl EmbeddedStore {
     ) -> Result<T, StockError> {
         let (answer, answered) = oneshot::channel();
         let job: Job = Box::new(move |engine| {
-            let result = work(engine);
+            let result = engine.and_then(work);
             Box::new(move |durable| {
                 // A caller that has gone away loses only the answer: the same request id will find the order.
                 let _ = answer.send(durable.and(result));

@@ -18,8 +18,9 @@ use crate::{
     },
 };
 
-/// Runs on the sequencer; what it returns is called when the batch is durable, or with the reason why it is not.
-pub(super) type Job = Box<dyn FnOnce(&mut Engine) -> Answer + Send>;
+/// Runs on the sequencer, or learns why it may not; what it returns is called when the batch is durable, or with the reason why
+/// it is not.
+pub(super) type Job = Box<dyn FnOnce(Result<&mut Engine, StockError>) -> Answer + Send>;
 type Answer = Box<dyn FnOnce(Result<(), StockError>) + Send>;
 
 /// Jobs that share one frame at most. A job is itself a batch of purchases, so this is far beyond what waits in practice.
@@ -39,7 +40,8 @@ pub(super) struct Engine {
     numbers: AHashMap<SegmentId, u32>,
     /// The body of the frame being built.
     body: Vec<u8>,
-    /// One reading of the clock a batch; it never goes back, so a clock step cannot reopen a window.
+    /// One reading of the clock a batch. The window follows the clock wherever it steps, as it does in Redis: a step that was a
+    /// mistake must not outlive its correction.
     now_ms: u64,
 }
 
@@ -78,14 +80,14 @@ impl Sequencer {
         while let Some(first) = jobs.blocking_recv() {
             if let Some(error) = &failed {
                 // The journal may end in a torn frame and memory is ahead of it: nothing is decided until a restart replays.
-                first(&mut self.engine)(Err(error.clone()));
+                first(Err(error.clone()))(Ok(()));
                 continue;
             }
-            self.engine.now_ms = self.engine.now_ms.max((self.clock)());
-            answers.push(first(&mut self.engine));
+            self.engine.now_ms = (self.clock)();
+            answers.push(first(Ok(&mut self.engine)));
             while answers.len() < JOBS_PER_FRAME && self.engine.body.len() < FRAME_SOFT_LIMIT {
                 let Ok(job) = jobs.try_recv() else { break };
-                answers.push(job(&mut self.engine));
+                answers.push(job(Ok(&mut self.engine)));
             }
             let outcome = self.write_batch();
             if let Err(error) = &outcome {

@@ -17,7 +17,7 @@ use fred::{
 
 use super::{
     connect,
-    keys::SegmentKeys,
+    keys::{KeyCache, SegmentKeys},
     nodes::{Node, Nodes},
 };
 use crate::{ids::SegmentId, store::StockError};
@@ -90,41 +90,46 @@ impl Function {
 /// Calls stock functions.
 pub(super) struct Caller {
     pub(super) nodes: Nodes,
+    pub(super) keys: KeyCache,
     pub(super) timeout: Duration,
     /// Replicas that must have a write before its answer counts; 0 for none.
     pub(super) replicas: u32,
 }
 
 impl Caller {
-    /// Calls `function` for a segment and returns its answer.
+    /// Calls `function` for a segment and returns its answer. `args` is asked again in the rare case of a second sending.
     pub(super) async fn call(
         &self,
         function: Function,
         segment: &SegmentId,
-        args: Vec<Value>,
+        args: impl Fn() -> Vec<Value>,
     ) -> Result<String, StockError> {
-        let keys = SegmentKeys::new(segment);
-        let mut words = Vec::with_capacity(8 + args.len());
-        words.push(Value::from_static_str(function.name));
-        words.push(Value::from_static_str(SegmentKeys::count()));
-        words.extend(keys.values());
-        words.extend(args);
+        let keys = self.keys.of(segment);
+        let words = || {
+            let args = args();
+            let mut words = Vec::with_capacity(8 + args.len());
+            words.push(Value::from_static_str(function.name));
+            words.push(Value::from_static_str(SegmentKeys::count()));
+            words.extend(keys.values());
+            words.extend(args);
+            words
+        };
 
-        let mut answer = self.send(function, keys.slot, words.clone()).await;
+        let mut answer = self.send(function, keys.slot, words()).await;
         match &answer {
             // A flushed server, or a primary that was promoted before it had the library.
             Err(Failure::Answer(error, node)) if is_function_missing(error) => {
                 tracing::warn!(server = %node.server, "the stock functions are missing in redis, loading them again");
                 connect::load_library(node, self.timeout).await?;
-                answer = self.send(function, keys.slot, words).await;
+                answer = self.send(function, keys.slot, words()).await;
             }
             Err(Failure::Answer(error, _)) if error.details().starts_with("MOVED ") => {
                 self.nodes.refresh().await;
-                answer = self.send(function, keys.slot, words).await;
+                answer = self.send(function, keys.slot, words()).await;
             }
             Err(Failure::Unreachable) => {
                 self.nodes.refresh_unless_recent().await;
-                answer = self.send(function, keys.slot, words).await;
+                answer = self.send(function, keys.slot, words()).await;
             }
             _ => {}
         }
@@ -133,10 +138,8 @@ impl Caller {
             Failure::Unreachable => StockError::Unavailable(format!(
                 "no connection to the primary of segment {segment}"
             )),
-            Failure::TooFewReplicas(count) => StockError::Unknown(format!(
-                "written, but only {count} of {} replicas acknowledged it in time",
-                self.replicas
-            )),
+            Failure::Unfit(error) => error,
+            Failure::Written(why) => StockError::Unknown(format!("written, but {why}")),
         })
     }
 
@@ -151,18 +154,32 @@ impl Caller {
             .of(slot)
             .filter(|node| node.client.is_connected())
             .ok_or(Failure::Unreachable)?;
+        let connection = self.nodes.check(&node).await.map_err(|error| match error {
+            // The connection was lost again: as if there had never been one.
+            _ if !node.client.is_connected() => Failure::Unreachable,
+            error => Failure::Unfit(error),
+        })?;
         let client = node.client.with_options(&options(self.timeout));
         // Not fred's own `fcall`: it counts as a blocking command and switches the client's checks of the connection off.
         let fcall = CustomCommand::new_static("FCALL", ClusterHash::FirstKey, false);
         let result = if self.replicas == 0 || !function.writes {
-            client.custom(fcall, words).await.map(Answer::Text)
+            client.custom(fcall, words).await.map_err(Refusal::Answer)
         } else {
             self.send_and_wait(client, fcall, words).await
         };
         match result {
-            Ok(Answer::Text(text)) => Ok(text),
-            Ok(Answer::TooFewReplicas(count)) => Err(Failure::TooFewReplicas(count)),
-            Err(error) => Err(Failure::Answer(error, node)),
+            // The client has connected again in between: perhaps that server, not checked yet, has executed the call.
+            Ok(text) if function.writes && node.connections() != connection => {
+                match self.nodes.check(&node).await {
+                    Ok(_) => Ok(text),
+                    Err(error) => Err(Failure::Written(format!(
+                        "perhaps by a server that may lose it: {error}"
+                    ))),
+                }
+            }
+            Ok(text) => Ok(text),
+            Err(Refusal::Answer(error)) => Err(Failure::Answer(error, node)),
+            Err(Refusal::Replicas(why)) => Err(Failure::Written(why)),
         }
     }
 
@@ -172,23 +189,38 @@ impl Caller {
         client: WithOptions<Client>,
         fcall: CustomCommand,
         words: Vec<Value>,
-    ) -> Result<Answer, Error> {
+    ) -> Result<String, Refusal> {
         let wait = CustomCommand::new_static("WAIT", ClusterHash::FirstKey, false);
         let wait_ms = (self.timeout / WAIT_SHARE).as_millis().max(1);
         let pipeline = Pipeline::from(client);
-        let _: Value = pipeline.custom(fcall, words).await?;
+        let queued = |error| Refusal::Answer(error);
+        let _: Value = pipeline.custom(fcall, words).await.map_err(queued)?;
         let _: Value = pipeline
             .custom(wait, vec![self.replicas.to_string(), wait_ms.to_string()])
-            .await?;
+            .await
+            .map_err(queued)?;
         let mut results = pipeline.try_all::<Value>().await.into_iter();
         let missing = || Error::new(ErrorKind::Protocol, "the pipeline has no answer");
-        let text = results.next().ok_or_else(missing)??.convert()?;
-        let count: u32 = results.next().ok_or_else(missing)??.convert()?;
-        Ok(if count < self.replicas {
-            Answer::TooFewReplicas(count)
-        } else {
-            Answer::Text(text)
-        })
+        let text = results
+            .next()
+            .unwrap_or_else(|| Err(missing()))
+            .and_then(Value::convert)
+            .map_err(Refusal::Answer)?;
+        // From here on the call has run: whatever is wrong now, "nothing was executed" would be a lie.
+        let count: Result<u32, Error> = results
+            .next()
+            .unwrap_or_else(|| Err(missing()))
+            .and_then(Value::convert);
+        match count {
+            Ok(count) if count >= self.replicas => Ok(text),
+            Ok(count) => Err(Refusal::Replicas(format!(
+                "only {count} of {} replicas acknowledged it in time",
+                self.replicas
+            ))),
+            Err(error) => Err(Refusal::Replicas(format!(
+                "whether a replica has it cannot be asked: {error}"
+            ))),
+        }
     }
 }
 
@@ -201,17 +233,23 @@ pub(super) fn options(timeout: Duration) -> Options {
     }
 }
 
-enum Answer {
-    Text(String),
-    TooFewReplicas(u32),
+/// Why one sending gave no answer.
+enum Refusal {
+    /// What the server, or the client on the way to it, said about the call.
+    Answer(Error),
+    /// It was written; too few replicas are known to have it, and why.
+    Replicas(String),
 }
 
 enum Failure {
     /// No connection to the primary: nothing was sent.
     Unreachable,
+    /// The settings of the server do not keep the store's promises, or cannot be read: nothing was sent.
+    Unfit(StockError),
     /// What that node, or the client on the way to it, said.
     Answer(Error, Arc<Node>),
-    TooFewReplicas(u32),
+    /// Written, without the durability that was asked for, and why.
+    Written(String),
 }
 
 fn is_function_missing(error: &Error) -> bool {
@@ -247,6 +285,17 @@ const NOT_EXECUTED: [&str; 15] = [
     "WRONGPASS",
     "TAKEN",
 ];
+
+/// What an answer means that came back from a call that writes: it was executed, whether or not its answer can be read.
+pub(super) fn executed<T>(read: Result<T, StockError>) -> Result<T, StockError> {
+    read.map_err(|error| match error {
+        StockError::Corrupt(why) => {
+            tracing::error!(%why, "redis has executed a call and its answer cannot be read");
+            StockError::Unknown(why)
+        }
+        other => other,
+    })
+}
 
 /// Maps an error of a call to what the caller may conclude from it.
 pub(super) fn classify(error: &Error, segment: &SegmentId) -> StockError {

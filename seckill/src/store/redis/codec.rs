@@ -1,19 +1,26 @@
 //! What is sent to the functions of `library/` and what their answers mean: lines of words, see there.
 
-use std::str::{FromStr, SplitAsciiWhitespace};
+use std::{
+    fmt::Write,
+    str::{FromStr, SplitAsciiWhitespace},
+};
 
+use bytes::Bytes;
 use fred::types::Value;
 
 use crate::{
     ids::{OrderId, SegmentId},
+    sale::MAX_UNITS,
     store::{
         Confirm, Gate, OrderState, Position, Purchase, QueueDepth, QueueEntry, Release,
         SegmentSpec, Snapshot, StockError, StoredOrder, Verdict,
     },
 };
 
-/// Lua counts in doubles, which are exact up to here only.
-const EXACT: u64 = 1 << 53;
+/// Words of one purchase among the arguments of a batch.
+const ARGS_OF_PURCHASE: usize = 5;
+/// Bytes of a purchase whose buyer and request id are of usual length; a guess too small only costs a second allocation.
+const TYPICAL_PURCHASE: usize = 128;
 
 /// An answer of the library that this version cannot read: another program owns the name, or the data was edited by hand.
 fn unreadable(answer: &str) -> StockError {
@@ -81,7 +88,8 @@ impl<'a> Words<'a> {
 }
 
 fn number(value: u64, what: &str) -> Result<Value, StockError> {
-    if value > EXACT {
+    // Lua counts in doubles, which skip integers above it.
+    if value > MAX_UNITS {
         return Err(StockError::Unavailable(format!(
             "{what} = {value} is above 2^53, the most the Redis store can count"
         )));
@@ -104,15 +112,30 @@ pub(super) fn restock_args(restock_id: &str, units: u64) -> Result<Vec<Value>, S
 }
 
 pub(super) fn buy_args(epoch: u64, touch: bool, purchases: &[Purchase]) -> Vec<Value> {
-    let mut args = Vec::with_capacity(2 + 5 * purchases.len());
-    args.push(epoch.to_string().into());
-    args.push(if touch { "1" } else { "0" }.into());
+    // One buffer for the whole batch; each argument is a piece of it.
+    let mut text = String::with_capacity(TYPICAL_PURCHASE * purchases.len());
+    let mut ends = Vec::with_capacity(ARGS_OF_PURCHASE * purchases.len());
     for purchase in purchases {
-        args.push(purchase.order.to_string().into());
-        args.push(purchase.buyer.as_str().into());
-        args.push(purchase.request.as_str().into());
-        args.push(format!("{:016x}", purchase.fingerprint).into());
-        args.push(purchase.quantity.to_string().into());
+        let words: [std::fmt::Arguments<'_>; ARGS_OF_PURCHASE] = [
+            format_args!("{}", purchase.order),
+            format_args!("{}", purchase.buyer),
+            format_args!("{}", purchase.request),
+            format_args!("{:016x}", purchase.fingerprint),
+            format_args!("{}", purchase.quantity),
+        ];
+        for word in words {
+            text.write_fmt(word).expect("a String takes any text");
+            ends.push(text.len());
+        }
+    }
+    let text = Bytes::from(text);
+    let mut args = Vec::with_capacity(2 + ends.len());
+    args.push(epoch.to_string().into());
+    args.push(Value::from_static_str(if touch { "1" } else { "0" }));
+    let mut start = 0;
+    for end in ends {
+        args.push(text.slice(start..end).into());
+        start = end;
     }
     args
 }
@@ -350,10 +373,40 @@ mod tests {
     }
 
     #[test]
-    fn numbers_that_lua_would_round_are_refused() {
-        assert!(number(EXACT, "stock").is_ok());
+    fn a_batch_is_written_into_one_buffer() {
+        let purchase = |n: u64| Purchase {
+            order: OrderId::new(1, 2, n),
+            buyer: "ann".parse().unwrap(),
+            request: "r-1".parse().unwrap(),
+            fingerprint: 0xab,
+            quantity: 12,
+        };
+        let purchases = [purchase(1), purchase(2)];
+        let args = buy_args(7, true, &purchases);
+        let words: Vec<_> = args.iter().map(|arg| arg.as_string().unwrap()).collect();
+        let ids = purchases.map(|purchase| purchase.order.to_string());
+        let of = |id: &str| [id, "ann", "r-1", "00000000000000ab", "12"].map(str::to_owned);
+        assert_eq!(words[..2], ["7", "1"]);
+        assert_eq!(words[2..], [of(&ids[0]), of(&ids[1])].concat());
+        let pieces: Vec<&Bytes> = args[2..]
+            .iter()
+            .map(|arg| match arg {
+                Value::Bytes(piece) => piece,
+                other => panic!("{other:?}"),
+            })
+            .collect();
         assert!(
-            matches!(number(EXACT + 1, "stock"), Err(StockError::Unavailable(text)) if text.contains("2^53"))
+            pieces
+                .windows(2)
+                .all(|pair| pair[0].as_ptr_range().end == pair[1].as_ptr())
+        );
+    }
+
+    #[test]
+    fn numbers_that_lua_would_round_are_refused() {
+        assert!(number(MAX_UNITS, "stock").is_ok());
+        assert!(
+            matches!(number(MAX_UNITS + 1, "stock"), Err(StockError::Unavailable(text)) if text.contains("2^53"))
         );
     }
 }

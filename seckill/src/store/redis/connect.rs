@@ -5,7 +5,7 @@ use std::time::Duration;
 use fred::{
     clients::Client,
     error::{Error, ErrorKind},
-    interfaces::ClientLike,
+    interfaces::{ClientLike, EventInterface},
     types::{
         Builder, ClusterHash, CustomCommand, Value,
         config::{Config, ReconnectPolicy, Server, ServerConfig, UnresponsiveConfig},
@@ -50,7 +50,7 @@ pub(super) async fn prepare(
     server: Server,
 ) -> Result<Node, StockError> {
     let node = open(config, options, server).await?;
-    check(&node, options).await?;
+    node.check(options).await?;
     load_library(&node, options.timeout).await?;
     Ok(node)
 }
@@ -91,12 +91,13 @@ pub(super) async fn open(
         ))
         .build()
         .map_err(|error| failed(error.to_string()))?;
+    let reconnects = client.reconnect_rx();
     // Twice: the connection and the greeting each have their own timeout.
     let connection = tokio::time::timeout(options.timeout * 2, client.init())
         .await
         .map_err(|_| failed("no answer in time".to_owned()))?
         .map_err(|error| failed(error.to_string()))?;
-    Ok(Node::new(server, client, connection))
+    Ok(Node::new(server, client, connection, reconnects))
 }
 
 /// Loads the library into a server, in place of what it has under that name. Replicas and the append-only file get it from there.
@@ -155,8 +156,12 @@ pub(super) fn without_secret(url: &str) -> String {
     }
 }
 
-async fn check(node: &Node, options: &RedisOptions) -> Result<(), StockError> {
-    let (client, at) = (&node.client, &node.server);
+/// Whether the server's version and settings keep the store's promises.
+pub(super) async fn check(
+    client: &Client,
+    at: &Server,
+    options: &RedisOptions,
+) -> Result<(), StockError> {
     let failed = |error: Error| {
         unavailable(format!(
             "cannot read the settings of redis at {at}: {error}"
@@ -181,7 +186,8 @@ async fn check(node: &Node, options: &RedisOptions) -> Result<(), StockError> {
     let policy = field(&info, "maxmemory_policy");
     if policy != "noeviction" {
         return Err(unavailable(format!(
-            "redis at {at} has maxmemory-policy {policy}: it may throw stock away when memory is short; run `CONFIG SET maxmemory-policy noeviction`"
+            "redis at {at} has maxmemory-policy {policy}: it may throw stock away when memory is short; run \
+             `CONFIG SET maxmemory-policy noeviction` and `CONFIG REWRITE`, or put it into redis.conf"
         )));
     }
     if options.durability == Durability::Durable {
@@ -198,7 +204,8 @@ async fn check(node: &Node, options: &RedisOptions) -> Result<(), StockError> {
         {
             return Err(unavailable(format!(
                 "redis at {at} does not sync its append-only file before it answers, as durability \"durable\" promises; run \
-                 `CONFIG SET appendfsync always` and `CONFIG SET appendonly yes`"
+                 `CONFIG SET appendfsync always`, `CONFIG SET appendonly yes` and, so that it outlives a restart, `CONFIG REWRITE`, or \
+                 put both into redis.conf"
             )));
         }
     }

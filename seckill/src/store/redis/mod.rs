@@ -2,7 +2,8 @@
 //!
 //! Every method is one `FCALL` of a function in `library/`, which decides and writes in one atomic step; this side only puts
 //! arguments into words (`codec.rs`), sends them to the primary of the segment's slot (`keys.rs`, `nodes.rs`, `call.rs`) and reads
-//! the answer. A connection that was lost comes back by itself; until then calls are answered with [`StockError::Unavailable`] at once.
+//! the answer. A connection that was lost comes back by itself; until then, and while the server that answers has settings which
+//! break the store's promises, calls are answered with [`StockError::Unavailable`] at once.
 
 mod call;
 mod codec;
@@ -16,7 +17,8 @@ use async_trait::async_trait;
 use fred::types::Value;
 
 use self::{
-    call::{Caller, Function, MAX_BATCH},
+    call::{Caller, Function, MAX_BATCH, executed},
+    keys::KeyCache,
     nodes::Nodes,
 };
 use super::{
@@ -72,6 +74,7 @@ impl RedisStore {
         Ok(Self {
             caller: Caller {
                 nodes,
+                keys: KeyCache::default(),
                 timeout,
                 replicas,
             },
@@ -90,11 +93,11 @@ impl RedisStore {
     ) -> Result<Vec<O>, StockError> {
         let mut answers = Vec::with_capacity(items.len());
         for batch in items.chunks(MAX_BATCH) {
-            match self.caller.call(function, segment, encode(batch)).await {
-                Ok(answer) => answers.extend(decode(&answer, batch)?),
+            match self.caller.call(function, segment, || encode(batch)).await {
+                Ok(answer) => answers.extend(executed(decode(&answer, batch))?),
                 // Earlier pieces were executed, so "nothing was executed" would be a lie about the whole.
-                Err(StockError::Unavailable(why)) if !answers.is_empty() => {
-                    return Err(StockError::Unknown(why));
+                Err(error) if !answers.is_empty() => {
+                    return Err(StockError::Unknown(error.to_string()));
                 }
                 Err(error) => return Err(error),
             }
@@ -106,11 +109,12 @@ impl RedisStore {
 #[async_trait]
 impl StockStore for RedisStore {
     async fn open(&self, spec: &SegmentSpec) -> Result<Snapshot, StockError> {
+        let args = codec::open_args(spec)?;
         let answer = self
             .caller
-            .call(Function::OPEN, &spec.id, codec::open_args(spec)?)
+            .call(Function::OPEN, &spec.id, || args.clone())
             .await?;
-        codec::read_snapshot(&answer, &spec.id)
+        executed(codec::read_snapshot(&answer, &spec.id))
     }
 
     async fn buy_many(
@@ -163,13 +167,11 @@ impl StockStore for RedisStore {
     async fn set_gate(&self, segment: &SegmentId, gate: Gate) -> Result<Snapshot, StockError> {
         let answer = self
             .caller
-            .call(
-                Function::SET_GATE,
-                segment,
-                vec![codec::gate_arg(gate).into()],
-            )
+            .call(Function::SET_GATE, segment, || {
+                vec![codec::gate_arg(gate).into()]
+            })
             .await?;
-        codec::read_snapshot(&answer, segment)
+        executed(codec::read_snapshot(&answer, segment))
     }
 
     async fn restock(
@@ -178,21 +180,18 @@ impl StockStore for RedisStore {
         restock_id: &str,
         units: u64,
     ) -> Result<Snapshot, StockError> {
+        let args = codec::restock_args(restock_id, units)?;
         let answer = self
             .caller
-            .call(
-                Function::RESTOCK,
-                segment,
-                codec::restock_args(restock_id, units)?,
-            )
+            .call(Function::RESTOCK, segment, || args.clone())
             .await?;
-        codec::read_snapshot(&answer, segment)
+        executed(codec::read_snapshot(&answer, segment))
     }
 
     async fn snapshot(&self, segment: &SegmentId) -> Result<Snapshot, StockError> {
         let answer = self
             .caller
-            .call(Function::SNAPSHOT, segment, Vec::new())
+            .call(Function::SNAPSHOT, segment, Vec::new)
             .await?;
         codec::read_snapshot(&answer, segment)
     }
@@ -202,7 +201,7 @@ impl StockStore for RedisStore {
         segment: &SegmentId,
         lookup: &Lookup,
     ) -> Result<Option<StoredOrder>, StockError> {
-        let args = match lookup {
+        let args = || match lookup {
             Lookup::Order(order) => vec!["order".into(), order.to_string().into()],
             Lookup::Request(buyer, request) => {
                 vec!["request".into(), format!("{buyer} {request}").into()]
@@ -220,7 +219,7 @@ impl StockStore for RedisStore {
         let mut orders = Vec::new();
         while orders.len() < max {
             let room = (max - orders.len()).min(MAX_BATCH);
-            let args = vec![after.to_string().into(), room.to_string().into()];
+            let args = || vec![after.to_string().into(), room.to_string().into()];
             let page =
                 codec::read_accepted(&self.caller.call(Function::ACCEPTED, segment, args).await?)?;
             let is_last = page.len() < room;
@@ -243,35 +242,34 @@ impl StockStore for RedisStore {
         if max == 0 {
             return Ok(Vec::new());
         }
-        let args = vec![
-            consumer.into(),
-            max.min(MAX_BATCH).to_string().into(),
-            reclaim_after
-                .as_millis()
-                .min(i64::MAX as u128)
-                .to_string()
-                .into(),
-        ];
+        let args = || {
+            vec![
+                consumer.into(),
+                max.min(MAX_BATCH).to_string().into(),
+                reclaim_after
+                    .as_millis()
+                    .min(i64::MAX as u128)
+                    .to_string()
+                    .into(),
+            ]
+        };
         codec::read_entries(&self.caller.call(Function::PULL, segment, args).await?)
     }
 
     async fn ack(&self, segment: &SegmentId, positions: &[Position]) -> Result<(), StockError> {
         for batch in positions.chunks(MAX_BATCH) {
-            let args = batch
-                .iter()
-                .map(|position| position.to_string().into())
-                .collect();
+            let args = || {
+                batch
+                    .iter()
+                    .map(|position| position.to_string().into())
+                    .collect()
+            };
             self.caller.call(Function::ACK, segment, args).await?;
         }
         Ok(())
     }
 
     async fn depth(&self, segment: &SegmentId) -> Result<QueueDepth, StockError> {
-        codec::read_depth(
-            &self
-                .caller
-                .call(Function::DEPTH, segment, Vec::new())
-                .await?,
-        )
+        codec::read_depth(&self.caller.call(Function::DEPTH, segment, Vec::new).await?)
     }
 }

@@ -92,13 +92,14 @@ impl Journal {
                 .and_then(|dir| dir.sync_all())
                 .map_err(at)?;
         }
-        let recovered = recover::recover(&file, &path, replay)?;
+        let recovered = recover::recover(&file, &path, sync, replay)?;
         if recovered.torn_bytes > 0 {
             tracing::warn!(path = %path.display(), bytes = recovered.torn_bytes, offset = recovered.end, "journal tail was torn and is cut off");
-            file.set_len(recovered.end)
-                .and_then(|()| file.sync_all())
-                .map_err(at)?;
+            file.set_len(recovered.end).map_err(at)?;
         }
+        // What was replayed is answered from now on, so it must be as safe as an answer: a killed process may have written frames
+        // that were never synced.
+        file.sync_all().map_err(at)?;
         Ok(Self {
             writer: choose_writer(&file, method),
             file,

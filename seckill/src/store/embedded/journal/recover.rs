@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{HEADER_LEN, MAGIC, MAX_BODY, checksum};
+use super::{HEADER_LEN, MAGIC, MAX_BODY, Sync, checksum};
 
 /// Why a journal cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +52,7 @@ pub(super) struct Recovered {
 pub(super) fn recover(
     file: &File,
     path: &Path,
+    sync: Sync,
     mut replay: impl FnMut(&[u8]) -> Result<(), String>,
 ) -> Result<Recovered, RecoverError> {
     let at = |source: io::Error| RecoverError::Io {
@@ -66,7 +67,7 @@ pub(super) fn recover(
         let Some(body_len) =
             read_frame(&mut reader, length - end, frames, &mut body).map_err(at)?
         else {
-            return finish(file, path, length, end, frames);
+            return finish(file, path, sync, length, end, frames);
         };
         replay(&body).map_err(|detail| RecoverError::Corrupt {
             path: path.to_owned(),
@@ -115,10 +116,12 @@ fn parse_header(header: &[u8; HEADER_LEN]) -> Option<(usize, u32, u64)> {
     (word(0) == MAGIC && length <= MAX_BODY).then_some((length, word(8), sequence))
 }
 
-/// The frame at `end` is bad. If any good frame of a later sequence lies behind it, an answered batch was damaged.
+/// The frame at `end` is bad. If any good frame of a later sequence lies behind it, an answered batch was damaged. Unless the
+/// journal is fast: then frames reach the disk in any order, and after a power cut what lies behind a gap is lost with it.
 fn finish(
     file: &File,
     path: &Path,
+    sync: Sync,
     length: u64,
     end: u64,
     frames: u64,
@@ -127,6 +130,13 @@ fn finish(
         path: path.to_owned(),
         source,
     };
+    if sync == Sync::Fast {
+        return Ok(Recovered {
+            frames,
+            end,
+            torn_bytes: length - end,
+        });
+    }
     let mut rest = Vec::new();
     let mut reader = file;
     reader.seek(SeekFrom::Start(end)).map_err(at)?;

@@ -3,42 +3,33 @@
 //! `app.rs` starts one per worker. Nothing on a request's path crosses from one core to another but the token buckets and
 //! breakers, which must be one for all.
 
+mod life;
+
 use std::{
     cell::{Cell, RefCell},
     collections::BTreeMap,
-    io,
-    net::TcpListener,
     rc::Rc,
     sync::Arc,
-    thread::JoinHandle,
-    time::Duration,
+    time::SystemTime,
 };
 
-use http::StatusCode;
-use rustls::ServerConfig;
+use http::{Method, StatusCode};
 use tokio::{
-    runtime::{Builder, Handle, LocalOptions},
-    sync::{Notify, Semaphore, oneshot, watch},
-    time::{self, Instant},
+    runtime::Handle,
+    sync::{Notify, Semaphore},
+    time::Instant,
 };
-use tracing::error;
 
+pub use self::life::{CoreThread, Phase, Socket, spawn};
 use crate::{
     access_log::Lines,
     config::{self, Config, Target},
     exchange::{Client, Wish},
     metrics::{Meters, NO_ROUTE, Protocol},
     route::RouteTable,
-    server,
     stack::limits::Bucket,
     upstream::{self, Upstream},
 };
-
-/// How often meters and log lines are handed over.
-const TICK: Duration = Duration::from_millis(100);
-
-/// Ticks between two looks at idle connections.
-const SWEEP_TICKS: u32 = 10;
 
 /// What all cores share.
 #[derive(Debug)]
@@ -53,39 +44,8 @@ pub struct Shared {
     pub sales: Option<axum::Router>,
     /// The payment API, if this process has it.
     pub payments: Option<axum::Router>,
-    /// Where payments run: they wait on SQL, whose connections belong to the control runtime.
+    /// Where handlers run that wait on SQL: its connections belong to the control runtime.
     pub control: Handle,
-}
-
-/// A listening socket of one core.
-#[derive(Debug)]
-pub struct Socket {
-    /// Bound and listening, not blocking.
-    pub listener: TcpListener,
-    /// Its configuration.
-    pub config: config::Listener,
-    /// Its certificates.
-    pub tls: Option<Arc<ServerConfig>>,
-}
-
-/// What the process is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Phase {
-    /// Serving.
-    Serving,
-    /// Finishing what is in flight.
-    Draining,
-    /// Letting go: nothing needs the core's runtime any more.
-    Released,
-}
-
-/// A running core.
-#[derive(Debug)]
-pub struct CoreThread {
-    /// Sends the number of connections that were cut off at the deadline. Gone if the core has failed.
-    pub drained: Option<oneshot::Receiver<usize>>,
-    /// The thread. Ends after [`Phase::Released`].
-    pub thread: JoinHandle<()>,
 }
 
 /// The state of a core, for its own tasks.
@@ -117,6 +77,8 @@ pub struct Core {
     places: Cell<usize>,
     left: Notify,
     route_names: Vec<Arc<str>>,
+    /// The same moment on both clocks, read at the last tick.
+    wall: Cell<(Instant, SystemTime)>,
 }
 
 /// A route as a core serves it.
@@ -137,12 +99,14 @@ pub struct RouteEntry {
 pub enum RouteTarget {
     /// The shop's servers.
     Upstream(Rc<Upstream>),
-    /// A router of this process, run here or on the given runtime.
+    /// A router of this process.
     Handler {
         /// The router.
         router: axum::Router,
-        /// `None` = here.
-        runtime: Option<Handle>,
+        /// What of it runs on this core.
+        here: Here,
+        /// Where the rest runs.
+        control: Handle,
     },
     /// A handler this process does not have.
     Absent,
@@ -153,6 +117,23 @@ pub enum RouteTarget {
         /// The status.
         status: StatusCode,
     },
+}
+
+/// Which requests of a handler its core serves by itself. All others wait on SQL, which must not happen on a core: one slow
+/// query would hold nobody up, but decoding a page of rows would.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Here {
+    /// None: payments.
+    Nothing,
+    /// POST: a purchase is decided by the store, and nothing on its path reads SQL. Reads and cancellations do.
+    Posts,
+}
+
+impl Here {
+    /// Whether a request with this method is served on the core.
+    pub fn has(self, method: &Method) -> bool {
+        self == Self::Posts && method == Method::POST
+    }
 }
 
 /// A place among what a drain waits for. Dropped when its connection or tunnel ends.
@@ -173,8 +154,8 @@ impl Core {
             .collect();
         let target = |target: &Target| match target {
             Target::Upstream(at) => RouteTarget::Upstream(Rc::clone(&upstreams[*at])),
-            Target::Sales => handler(shared.sales.as_ref(), None),
-            Target::Payments => handler(shared.payments.as_ref(), Some(&shared.control)),
+            Target::Sales => handler(shared.sales.as_ref(), Here::Posts, &shared.control),
+            Target::Payments => handler(shared.payments.as_ref(), Here::Nothing, &shared.control),
             Target::Redirect { to, status } => RouteTarget::Redirect {
                 to: to.clone(),
                 status: *status,
@@ -217,8 +198,15 @@ impl Core {
                 .map(Arc::from)
                 .collect(),
             upstreams,
+            wall: Cell::new((Instant::now(), SystemTime::now())),
             shared,
         }
+    }
+
+    /// What the wall clock shows at an instant of the last tick or so, without asking it.
+    pub fn wall_time(&self, now: Instant) -> SystemTime {
+        let (then, wall) = self.wall.get();
+        wall + now.saturating_duration_since(then)
     }
 
     /// The name of a route by index; one past the last is that of no route.
@@ -265,11 +253,12 @@ impl Core {
         }
     }
 
-    /// Closes connections that have been idle, or slow to send a first header, for too long.
+    /// Closes connections that have been idle, or slow to send a first header or to read a response, for too long.
     fn sweep(&self, now: Instant) {
         let server = &self.shared.config.server;
         for client in self.clients.borrow().values() {
             if client.in_flight.get() > 0 {
+                cut_stalled(client, now, server.send_timeout);
                 continue;
             }
             let allowed = match client.has_served.get() {
@@ -291,7 +280,8 @@ impl Core {
         }
     }
 
-    fn flush(&self) {
+    fn flush(&self, now: Instant) {
+        self.wall.set((now, SystemTime::now()));
         self.meters.flush();
         if let Some(lines) = &self.lines {
             lines.flush();
@@ -316,99 +306,26 @@ impl Drop for PlaceGuard {
     }
 }
 
-fn handler(router: Option<&axum::Router>, runtime: Option<&Handle>) -> RouteTarget {
+/// Cuts off the responses that the client has not read from for too long: what they hold of an upstream is free at once. The
+/// connection ends when nothing else is going on on it; an HTTP/2 client that reads its other streams keeps those.
+fn cut_stalled(client: &Client, now: Instant, allowed: std::time::Duration) {
+    let sending = client.sending.borrow();
+    let cut = sending
+        .iter()
+        .filter(|sending| sending.is_cut_after(now, allowed))
+        .count();
+    if cut > 0 && cut == client.in_flight.get() as usize {
+        client.ask(Wish::Abort);
+    }
+}
+
+fn handler(router: Option<&axum::Router>, here: Here, control: &Handle) -> RouteTarget {
     match router {
         Some(router) => RouteTarget::Handler {
             router: router.clone(),
-            runtime: runtime.cloned(),
+            here,
+            control: control.clone(),
         },
         None => RouteTarget::Absent,
-    }
-}
-
-/// Starts a core. It serves until the phase changes.
-pub fn spawn(
-    index: usize,
-    shared: Arc<Shared>,
-    sockets: Vec<Socket>,
-    lines: Option<Lines>,
-    phase: watch::Receiver<Phase>,
-) -> io::Result<CoreThread> {
-    let (report, drained) = oneshot::channel();
-    let thread = std::thread::Builder::new()
-        .name(format!("edge-{index}"))
-        .spawn(move || {
-            let runtime = match Builder::new_current_thread()
-                .enable_all()
-                .build_local(LocalOptions::default())
-            {
-                Ok(runtime) => runtime,
-                Err(error) => {
-                    error!(%error, "a core has no runtime");
-                    return;
-                }
-            };
-            runtime.block_on(run(shared, sockets, lines, phase, report));
-        })?;
-    Ok(CoreThread {
-        drained: Some(drained),
-        thread,
-    })
-}
-
-/// The life of a core: accept, drain, wait to be let go.
-async fn run(
-    shared: Arc<Shared>,
-    sockets: Vec<Socket>,
-    lines: Option<Lines>,
-    mut phase: watch::Receiver<Phase>,
-    report: oneshot::Sender<usize>,
-) {
-    let core = Rc::new(Core::new(shared, lines));
-    let stack = Rc::new(crate::stack::build(&core));
-    let accepting: Vec<_> = sockets
-        .into_iter()
-        .map(|socket| {
-            tokio::task::spawn_local(server::accept(Rc::clone(&core), Rc::clone(&stack), socket))
-        })
-        .collect();
-    let ticking = tokio::task::spawn_local(tick(Rc::clone(&core)));
-
-    // An error means the app is gone, which is as good as a drain.
-    let _ = phase.wait_for(|phase| *phase >= Phase::Draining).await;
-    core.is_draining.set(true);
-    core.stop.notify_waiters();
-    for accepting in accepting {
-        let _ = accepting.await;
-    }
-    core.ask_all(Wish::Drain);
-    let deadline = core.shared.config.server.drain_deadline;
-    let cut = match time::timeout(deadline, core.all_left()).await {
-        Ok(()) => 0,
-        Err(_elapsed) => {
-            let cut = core.places.get();
-            core.ask_all(Wish::Abort);
-            core.cut.notify_waiters();
-            // They only have to be polled once more.
-            let _ = time::timeout(TICK, core.all_left()).await;
-            cut
-        }
-    };
-    ticking.abort();
-    core.flush();
-    let _ = report.send(cut);
-    let _ = phase.wait_for(|phase| *phase >= Phase::Released).await;
-    core.flush();
-}
-
-async fn tick(core: Rc<Core>) {
-    let mut ticks = time::interval(TICK);
-    ticks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
-    for count in 0u32.. {
-        let now = ticks.tick().await;
-        core.flush();
-        if count % SWEEP_TICKS == 0 {
-            core.sweep(now);
-        }
     }
 }

@@ -1,0 +1,202 @@
+//! Who buys: a header that only trusted hops may set, or the `sub` of a JSON Web Token (RFC 7519) in `Authorization: Bearer`.
+
+use http::{HeaderMap, HeaderName, header};
+use jsonwebtoken::{Algorithm, DecodingKey, Validation};
+use serde::Deserialize;
+
+use super::{
+    extract::one,
+    problem::{Code, Problem},
+};
+use crate::ids::BuyerId;
+
+/// How far the clocks of the token's issuer and of this node may differ.
+const LEEWAY_S: u64 = 30;
+
+/// Where the buyer's identity stands.
+#[derive(Clone)]
+pub enum Identity {
+    /// In this header. The edge removes it from requests of hops that may not set it.
+    Header(HeaderName),
+    /// In a token.
+    Jwt(Box<Jwt>),
+}
+
+/// What a token must be.
+#[derive(Clone)]
+pub struct Jwt {
+    key: DecodingKey,
+    validation: Validation,
+}
+
+#[derive(Deserialize)]
+struct Claims {
+    sub: String,
+    exp: u64,
+    #[serde(default)]
+    nbf: u64,
+}
+
+impl Jwt {
+    /// Tokens signed with this key and algorithm, by this issuer and for this audience if they are named.
+    pub fn new(
+        key: DecodingKey,
+        algorithm: Algorithm,
+        issuer: Option<&str>,
+        audience: Option<&str>,
+    ) -> Self {
+        // One algorithm, the configured one: a token must not choose how it is checked.
+        let mut validation = Validation::new(algorithm);
+        validation.set_required_spec_claims(&["exp", "sub"]);
+        // Times are compared below, with the clock that the caller brings.
+        validation.validate_exp = false;
+        validation.validate_nbf = false;
+        if let Some(issuer) = issuer {
+            validation.set_issuer(&[issuer]);
+            validation.required_spec_claims.insert("iss".to_owned());
+        }
+        match audience {
+            Some(audience) => {
+                validation.set_audience(&[audience]);
+                validation.required_spec_claims.insert("aud".to_owned());
+            }
+            None => validation.validate_aud = false,
+        }
+        Self { key, validation }
+    }
+
+    fn buyer(&self, token: &str, now_s: u64) -> Result<BuyerId, Problem> {
+        // Which check failed is for the log, not for whoever tries tokens.
+        let refused = |why: &dyn std::fmt::Display| {
+            tracing::debug!(%why, "token refused");
+            Problem::new(
+                Code::Unauthenticated,
+                "the bearer token is not valid here, or no longer",
+            )
+        };
+        let decoded = jsonwebtoken::decode::<Claims>(token, &self.key, &self.validation);
+        let claims = decoded.map_err(|error| refused(&error))?.claims;
+        if claims.exp.saturating_add(LEEWAY_S) <= now_s {
+            return Err(refused(&"expired"));
+        }
+        if claims.nbf > now_s.saturating_add(LEEWAY_S) {
+            return Err(refused(&"not valid yet"));
+        }
+        BuyerId::try_new(&claims.sub).map_err(|error| refused(&error))
+    }
+}
+
+impl Identity {
+    /// Who sent these headers.
+    pub(super) fn buyer(&self, headers: &HeaderMap, now_ms: u64) -> Result<BuyerId, Problem> {
+        match self {
+            Self::Header(name) => match one(headers, name)? {
+                None => Err(Problem::new(
+                    Code::Unauthenticated,
+                    format!("the header {name} does not name a buyer"),
+                )),
+                Some(text) => BuyerId::try_new(text)
+                    .map_err(|e| Problem::new(Code::InvalidRequest, format!("{name}: {e}"))),
+            },
+            Self::Jwt(jwt) => {
+                let field = one(headers, &header::AUTHORIZATION)?.unwrap_or_default();
+                let (scheme, token) = field.split_once(' ').unwrap_or_default();
+                if !scheme.eq_ignore_ascii_case("bearer") {
+                    return Err(Problem::new(
+                        Code::Unauthenticated,
+                        "send the buyer's token as Authorization: Bearer",
+                    ));
+                }
+                jwt.buyer(token.trim(), now_ms / 1000)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jsonwebtoken::{EncodingKey, Header, encode};
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const SECRET: &[u8] = b"a secret of the shop and its login";
+    const NOW_MS: u64 = 1_000_000_000;
+
+    fn identity() -> Identity {
+        let key = DecodingKey::from_secret(SECRET);
+        Identity::Jwt(Box::new(Jwt::new(
+            key,
+            Algorithm::HS256,
+            Some("shop"),
+            Some("penstock"),
+        )))
+    }
+
+    fn ask(token: &str) -> Result<BuyerId, Problem> {
+        let mut headers = HeaderMap::new();
+        headers.insert(
+            header::AUTHORIZATION,
+            format!("Bearer {token}").parse().unwrap(),
+        );
+        identity().buyer(&headers, NOW_MS)
+    }
+
+    fn token(claims: &Value, secret: &[u8], algorithm: Algorithm) -> String {
+        encode(
+            &Header::new(algorithm),
+            claims,
+            &EncodingKey::from_secret(secret),
+        )
+        .unwrap()
+    }
+
+    fn good() -> Value {
+        json!({"sub": "ann", "exp": NOW_MS / 1000 + 60, "iss": "shop", "aud": "penstock"})
+    }
+
+    #[test]
+    fn a_valid_token_names_its_buyer() {
+        assert_eq!(
+            ask(&token(&good(), SECRET, Algorithm::HS256))
+                .unwrap()
+                .as_str(),
+            "ann"
+        );
+    }
+
+    #[test]
+    fn every_flaw_is_refused_alike() {
+        let with = |key: &str, value: Value| {
+            let mut claims = good();
+            claims[key] = value;
+            token(&claims, SECRET, Algorithm::HS256)
+        };
+        let mut without_exp = good();
+        without_exp.as_object_mut().unwrap().remove("exp");
+        let unsigned = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJhbm4iLCJleHAiOjk5OTk5OTk5OTl9.";
+        let flawed = [
+            token(
+                &good(),
+                b"another secret of another shop...",
+                Algorithm::HS256,
+            ),
+            token(&good(), SECRET, Algorithm::HS512),
+            token(&without_exp, SECRET, Algorithm::HS256),
+            with("exp", json!(NOW_MS / 1000 - LEEWAY_S)),
+            with("nbf", json!(NOW_MS / 1000 + LEEWAY_S + 1)),
+            with("iss", json!("elsewhere")),
+            with("aud", json!("elsewhere")),
+            with("sub", json!("a b")),
+            with("sub", json!(7)),
+            unsigned.to_owned(),
+            "x".to_owned(),
+            String::new(),
+        ];
+        for token in flawed {
+            let refused = ask(&token).unwrap_err();
+            assert_eq!(refused.code(), Code::Unauthenticated, "{token}");
+        }
+        assert!(identity().buyer(&HeaderMap::new(), NOW_MS).is_err());
+    }
+}

@@ -1,0 +1,406 @@
+//! The `[seckill]` table of the configuration: what was written → what the engine uses.
+
+mod reader;
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use jsonwebtoken::{Algorithm, DecodingKey, errors::Error as JwtError};
+use serde::Deserialize;
+
+use self::reader::Reader;
+use crate::{
+    api::identity::{Identity, Jwt},
+    store::{Durability, embedded},
+};
+
+/// Long enough for a disk or a Redis that stalls for a moment, short enough that a buyer's browser is still there.
+const PURCHASE_DEADLINE: Duration = Duration::from_secs(2);
+/// A consumer that has not acknowledged for this long is taken for dead; far above one settlement batch.
+const RECLAIM_AFTER: Duration = Duration::from_secs(30);
+/// Shorter secrets of a MAC can be guessed offline.
+const SECRET_MIN: usize = 16;
+const SECRET_TOO_SHORT: &str = "must be at least 16 bytes long";
+
+/// The table as written. Unknown keys are errors.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawConfig {
+    /// `embedded:FOLDER`, `redis://HOST:PORT` or `redis-cluster://HOST:PORT,HOST:PORT`.
+    pub store: Option<String>,
+    /// User of the Redis password, where it belongs to one.
+    pub redis_username: Option<String>,
+    /// File with the Redis password.
+    pub redis_password_file: Option<PathBuf>,
+    /// Environment variable with the Redis password.
+    pub redis_password_env: Option<String>,
+    /// `sqlite:FILE` or `postgres://USER@HOST/DATABASE`; the password comes from `PGPASSWORD` or `~/.pgpass`.
+    pub ledger: Option<String>,
+    /// Where the buyer's identity stands: `header:NAME` or `jwt:sub`.
+    pub buyer: Option<String>,
+    /// How tokens are checked, with `buyer = "jwt:sub"`.
+    pub jwt: Option<RawJwt>,
+    /// `fast`, `replicated` (Redis only) or `durable`.
+    pub durability: Option<String>,
+    /// `auto` or `plain`; how the embedded journal is written.
+    pub journal: Option<String>,
+    /// Longest wait for the store's verdict before the answer is "not known yet".
+    pub purchase_deadline: Option<String>,
+    /// After how long another consumer takes over entries that were not acknowledged.
+    pub reclaim_after: Option<String>,
+    /// The shop's endpoint for settled, paid and released orders.
+    pub downstream: Option<RawDownstream>,
+}
+
+/// `[seckill.jwt]` as written.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawJwt {
+    /// `HS256`, `RS256`, `ES256` or `EdDSA`.
+    pub algorithm: Option<String>,
+    /// File with the shared secret (HS256) or the public key in PEM.
+    pub key_file: Option<PathBuf>,
+    /// Environment variable with the same.
+    pub key_env: Option<String>,
+    /// Required `iss`.
+    pub issuer: Option<String>,
+    /// Required `aud`.
+    pub audience: Option<String>,
+}
+
+/// `[seckill.downstream]` as written.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawDownstream {
+    /// `http://HOST:PORT/PATH`.
+    pub url: Option<String>,
+    /// File that holds the signing secret.
+    pub secret_file: Option<PathBuf>,
+    /// Environment variable that holds the signing secret.
+    pub secret_env: Option<String>,
+}
+
+/// Where stock is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoreConfig {
+    /// In this process, with a journal in this folder.
+    Embedded(PathBuf),
+    /// In Redis.
+    Redis {
+        /// As written.
+        url: String,
+        /// User of the password.
+        username: Option<String>,
+        /// Kept out of the URL, and so out of logs.
+        password: Option<String>,
+    },
+}
+
+/// The shop's endpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DownstreamConfig {
+    /// Where events are posted.
+    pub url: String,
+    /// Key of the signature.
+    pub secret: Vec<u8>,
+}
+
+/// The table in use.
+#[derive(Clone)]
+pub struct Config {
+    /// Where stock is kept.
+    pub store: StoreConfig,
+    /// URL of the ledger database.
+    pub ledger: String,
+    /// Who says who buys.
+    pub buyer: Identity,
+    /// How safe an answered order is.
+    pub durability: Durability,
+    /// How the embedded journal is written.
+    pub journal: embedded::Method,
+    /// Longest wait for a verdict.
+    pub purchase_deadline: Duration,
+    /// When unacknowledged entries are taken over.
+    pub reclaim_after: Duration,
+    /// Where events go, if anywhere.
+    pub downstream: Option<DownstreamConfig>,
+}
+
+impl std::fmt::Debug for Config {
+    /// Without what may hold a secret.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Config")
+            .field("durability", &self.durability)
+            .finish_non_exhaustive()
+    }
+}
+
+impl RawConfig {
+    /// Checks every key; all problems at once, each as `seckill.key = value: what is allowed`.
+    pub fn build(
+        &self,
+        env: &dyn Fn(&str) -> Option<String>,
+        read: &dyn Fn(&Path) -> io::Result<Vec<u8>>,
+    ) -> Result<Config, Vec<String>> {
+        let mut reader = Reader::new(env, read);
+        let store = self.store(&mut reader);
+        let ledger = self
+            .ledger
+            .clone()
+            .unwrap_or_else(|| "sqlite:data/penstock.db".into());
+        let known = ["sqlite:", "postgres://", "postgresql://"];
+        if !known
+            .iter()
+            .any(|scheme| ledger.len() > scheme.len() && ledger.starts_with(scheme))
+        {
+            reader.bad(
+                "ledger",
+                &ledger,
+                "must be sqlite:FILE or postgres://USER@HOST/DATABASE",
+            );
+        }
+        let buyer = self.buyer(&mut reader);
+        let is_redis = matches!(store, StoreConfig::Redis { .. });
+        let durability = match self.durability.as_deref().unwrap_or("durable") {
+            "fast" => Durability::Fast,
+            "durable" => Durability::Durable,
+            "replicated" if is_redis => Durability::Replicated,
+            "replicated" => {
+                let allowed = "needs a Redis store; the embedded store allows fast and durable";
+                reader.bad("durability", "replicated", allowed);
+                Durability::Durable
+            }
+            other => {
+                reader.bad("durability", other, "must be fast, replicated or durable");
+                Durability::Durable
+            }
+        };
+        let journal = match self.journal.as_deref().unwrap_or("auto") {
+            "auto" => embedded::Method::Auto,
+            "plain" => embedded::Method::Plain,
+            other => {
+                reader.bad("journal", other, "must be auto or plain");
+                embedded::Method::Auto
+            }
+        };
+        let deadline = self.purchase_deadline.as_deref();
+        let purchase_deadline = reader.duration(
+            "purchase_deadline",
+            deadline,
+            PURCHASE_DEADLINE,
+            10..=60_000,
+        );
+        let reclaim = self.reclaim_after.as_deref();
+        let reclaim_after =
+            reader.duration("reclaim_after", reclaim, RECLAIM_AFTER, 1_000..=3_600_000);
+        let downstream = self
+            .downstream
+            .as_ref()
+            .and_then(|raw| raw.build(&mut reader));
+        let config = buyer.map(|buyer| Config {
+            store,
+            ledger,
+            buyer,
+            durability,
+            journal,
+            purchase_deadline,
+            reclaim_after,
+            downstream,
+        });
+        reader.finish(config)
+    }
+
+    fn store(&self, reader: &mut Reader<'_>) -> StoreConfig {
+        let file = self.redis_password_file.as_deref();
+        let password = reader.secret("redis_password", file, self.redis_password_env.as_deref());
+        let text = self.store.as_deref().unwrap_or("embedded:data");
+        match text.split_once(':') {
+            Some(("embedded", folder)) if !folder.is_empty() => {
+                StoreConfig::Embedded(folder.into())
+            }
+            Some(("redis" | "redis-cluster", rest)) if rest.starts_with("//") && rest.len() > 2 => {
+                StoreConfig::Redis {
+                    url: text.to_owned(),
+                    username: self.redis_username.clone(),
+                    password: password.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()),
+                }
+            }
+            _ => {
+                let allowed =
+                    "must be embedded:FOLDER, redis://HOST:PORT or redis-cluster://HOST:PORT,…";
+                reader.bad("store", text, allowed);
+                StoreConfig::Embedded("data".into())
+            }
+        }
+    }
+
+    fn buyer(&self, reader: &mut Reader<'_>) -> Option<Identity> {
+        let text = self.buyer.as_deref().unwrap_or("header:x-buyer-id");
+        if text == "jwt:sub" {
+            return self.jwt.clone().unwrap_or_default().build(reader);
+        }
+        if self.jwt.is_some() {
+            reader.bad("jwt", "…", "is only read with buyer = \"jwt:sub\"");
+        }
+        let header = text
+            .strip_prefix("header:")
+            .and_then(|name| name.parse().ok());
+        if header.is_none() {
+            reader.bad(
+                "buyer",
+                text,
+                "must be header:NAME with a valid header name, or jwt:sub",
+            );
+        }
+        header.map(Identity::Header)
+    }
+}
+
+impl RawJwt {
+    fn build(&self, reader: &mut Reader<'_>) -> Option<Identity> {
+        let name = self.algorithm.as_deref().unwrap_or("HS256");
+        type FromPem = fn(&[u8]) -> Result<DecodingKey, JwtError>;
+        let (algorithm, from_pem): (Algorithm, Option<FromPem>) = match name {
+            "HS256" => (Algorithm::HS256, None),
+            "RS256" => (Algorithm::RS256, Some(DecodingKey::from_rsa_pem)),
+            "ES256" => (Algorithm::ES256, Some(DecodingKey::from_ec_pem)),
+            "EdDSA" => (Algorithm::EdDSA, Some(DecodingKey::from_ed_pem)),
+            other => {
+                reader.bad(
+                    "jwt.algorithm",
+                    other,
+                    "must be HS256, RS256, ES256 or EdDSA",
+                );
+                return None;
+            }
+        };
+        if self.key_file.is_none() && self.key_env.is_none() {
+            reader.bad(
+                "jwt.key_file",
+                "",
+                "must name the file of the key (or key_env its variable)",
+            );
+        }
+        let key = reader.secret("jwt.key", self.key_file.as_deref(), self.key_env.as_deref())?;
+        let key = match from_pem {
+            None if key.len() < SECRET_MIN => {
+                reader.bad("jwt.key", "…", SECRET_TOO_SHORT);
+                return None;
+            }
+            None => DecodingKey::from_secret(&key),
+            Some(read) => match read(&key) {
+                Ok(key) => key,
+                Err(error) => {
+                    reader.bad(
+                        "jwt.key",
+                        "…",
+                        &format!("must be a public key for {name} in PEM ({error})"),
+                    );
+                    return None;
+                }
+            },
+        };
+        let jwt = Jwt::new(
+            key,
+            algorithm,
+            self.issuer.as_deref(),
+            self.audience.as_deref(),
+        );
+        Some(Identity::Jwt(Box::new(jwt)))
+    }
+}
+
+impl RawDownstream {
+    fn build(&self, reader: &mut Reader<'_>) -> Option<DownstreamConfig> {
+        let url = self.url.clone().unwrap_or_default();
+        let parsed = url.parse::<http::Uri>();
+        let is_http =
+            parsed.is_ok_and(|uri| uri.scheme_str() == Some("http") && uri.host().is_some());
+        if !is_http {
+            reader.bad("downstream.url", &url, "must be http://HOST:PORT/PATH");
+        }
+        if self.secret_file.is_none() && self.secret_env.is_none() {
+            reader.bad(
+                "downstream.secret_file",
+                "",
+                "must name the file of the secret (or secret_env its variable)",
+            );
+        }
+        let secret = reader.secret(
+            "downstream.secret",
+            self.secret_file.as_deref(),
+            self.secret_env.as_deref(),
+        )?;
+        if secret.len() < SECRET_MIN {
+            reader.bad("downstream.secret", "…", SECRET_TOO_SHORT);
+            return None;
+        }
+        is_http.then_some(DownstreamConfig { url, secret })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn build(text: &str) -> Result<Config, Vec<String>> {
+        let raw: RawConfig = toml::from_str(text).expect("the keys are known");
+        raw.build(&|_| None, &|_| Err(std::io::ErrorKind::NotFound.into()))
+    }
+
+    #[test]
+    fn an_empty_table_is_the_embedded_default() {
+        let config = build("").unwrap();
+        assert_eq!(config.store, StoreConfig::Embedded("data".into()));
+        assert!(matches!(config.buyer, Identity::Header(name) if name == "x-buyer-id"));
+        assert_eq!(config.durability, Durability::Durable);
+    }
+
+    #[test]
+    fn all_problems_are_told_at_once_with_key_and_value() {
+        let problems = build(
+            "store = \"mysql:x\"\nledger = \"x\"\nbuyer = \"cookie:a\"\ndurability = \"high\"\npurchase_deadline = \"1d\"\n\
+             [downstream]\nurl = \"ftp://x\"",
+        )
+        .unwrap_err();
+        assert_eq!(problems.len(), 7, "{problems:#?}");
+        assert!(problems[0].starts_with("seckill.store = \"mysql:x\": must be"));
+    }
+
+    #[test]
+    fn replicated_needs_redis() {
+        assert!(build("durability = \"replicated\"").is_err());
+        assert!(build("store = \"redis://h:1\"\ndurability = \"replicated\"").is_ok());
+    }
+
+    #[test]
+    fn a_misspelt_key_is_an_error() {
+        assert!(toml::from_str::<RawConfig>("stor = \"embedded:x\"").is_err());
+    }
+
+    #[test]
+    fn a_token_needs_its_key() {
+        let problems = build("buyer = \"jwt:sub\"").unwrap_err();
+        assert!(
+            problems[0].starts_with("seckill.jwt.key_file"),
+            "{problems:?}"
+        );
+        assert!(
+            build("buyer = \"jwt:sub\"\n[jwt]\nalgorithm = \"none\"\nkey_env = \"X\"").is_err()
+        );
+        let raw: RawConfig = toml::from_str("buyer = \"jwt:sub\"\n[jwt]\nkey_env = \"X\"").unwrap();
+        let with = |secret: &'static str| {
+            raw.build(&move |_| Some(secret.to_owned()), &|_| {
+                Err(io::ErrorKind::NotFound.into())
+            })
+        };
+        assert!(matches!(
+            with("0123456789abcdef").unwrap().buyer,
+            Identity::Jwt(_)
+        ));
+        assert!(with("short").is_err());
+    }
+}

@@ -1,0 +1,296 @@
+//! The sale engine: store, ledger and catalogue joined, as the API and the admin API use them.
+//!
+//! Sales live in the ledger; their segments are opened in the store; the catalogue is this node's copy. Several nodes share one
+//! ledger, so every node re-reads it ([`refresh`]).
+
+mod refresh;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::sync::watch;
+
+use crate::{
+    catalogue::{Catalogue, Segment},
+    clock::WallClock,
+    ids::{BuyerId, OrderId, RequestId, SaleId, SegmentId},
+    ledger::{
+        Created, GateMoved, LedgerError, LedgerOrder, OrderLedger, OrderStatus, Restock, Restocked,
+    },
+    metrics::PurchaseMetrics,
+    purchase::{self, Outcome},
+    sale::Sale,
+    store::{Gate, Lookup, OrderState, Purchase, StockError, StockStore, StoredOrder},
+};
+
+/// Why the engine could not do something.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The ledger gave no answer.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// The store gave no answer.
+    #[error(transparent)]
+    Stock(#[from] StockError),
+    /// Two segments would share the short tag that order ids carry. The operator chooses another sale id.
+    #[error("segment {wanted} has the tag of {by}: choose another sale id")]
+    TagTaken {
+        /// The segment to be made.
+        wanted: SegmentId,
+        /// The one that has the tag.
+        by: SegmentId,
+    },
+}
+
+/// An order wherever it stands: in the ledger, or still on its way there.
+#[derive(Debug, Clone)]
+pub enum FoundOrder {
+    /// The ledger knows it.
+    Settled(Box<LedgerOrder>),
+    /// The store has accepted it, the ledger does not know it yet.
+    Accepted(SegmentId, StoredOrder),
+}
+
+impl FoundOrder {
+    /// Who bought.
+    pub fn buyer(&self) -> &BuyerId {
+        match self {
+            Self::Settled(order) => &order.buyer,
+            Self::Accepted(_, order) => &order.buyer,
+        }
+    }
+}
+
+/// The engine; shared by the API, the admin API and the workers.
+pub struct SaleEngine {
+    store: Arc<dyn StockStore>,
+    ledger: OrderLedger,
+    catalogue: Catalogue,
+    clock: WallClock,
+    deadline: Duration,
+    /// Rung when a batch accepted something, so that settlement does not wait for its next poll.
+    accepted: Arc<tokio::sync::Notify>,
+    /// Held while sales are opened or changed: an older reading of the ledger must not overtake a newer one, or a pause could be
+    /// undone by the refresh that began before it.
+    changing: tokio::sync::Mutex<()>,
+    /// Whether store and ledger answered the last refresh.
+    is_ready: AtomicBool,
+    /// All segments, for the settlement workers.
+    segments: watch::Sender<Vec<SegmentId>>,
+    /// Where lanes run: the control plane.
+    runtime: tokio::runtime::Handle,
+    pub(crate) metrics: PurchaseMetrics,
+}
+
+impl SaleEngine {
+    /// Joins the parts and loads all sales. `accepted` is what the settlement workers listen to.
+    pub async fn start(
+        store: Arc<dyn StockStore>,
+        ledger: OrderLedger,
+        clock: WallClock,
+        deadline: Duration,
+        accepted: Arc<tokio::sync::Notify>,
+    ) -> Result<Arc<Self>, EngineError> {
+        let engine = Arc::new(Self {
+            store,
+            ledger,
+            catalogue: Catalogue::default(),
+            clock,
+            deadline,
+            accepted,
+            changing: tokio::sync::Mutex::new(()),
+            is_ready: AtomicBool::new(false),
+            segments: watch::Sender::new(Vec::new()),
+            runtime: tokio::runtime::Handle::current(),
+            metrics: PurchaseMetrics::new(),
+        });
+        engine.refresh().await?;
+        Ok(engine)
+    }
+
+    /// The stock store.
+    pub fn store(&self) -> &Arc<dyn StockStore> {
+        &self.store
+    }
+
+    /// The order ledger.
+    pub fn ledger(&self) -> &OrderLedger {
+        &self.ledger
+    }
+
+    /// The sales of this node.
+    pub fn catalogue(&self) -> &Catalogue {
+        &self.catalogue
+    }
+
+    /// All segments of this node's sales, now and as they change.
+    pub fn segments(&self) -> watch::Receiver<Vec<SegmentId>> {
+        self.segments.subscribe()
+    }
+
+    /// Whether store and ledger answered when they were last asked, half a second ago at most.
+    pub fn is_ready(&self) -> bool {
+        self.is_ready.load(Ordering::Relaxed)
+    }
+
+    /// The time, by the clock the engine was given.
+    pub fn now_ms(&self) -> u64 {
+        (self.clock)()
+    }
+
+    /// Buys, or finds out what became of the same request earlier. Refusals from memory come first: in a peak they are most.
+    pub async fn purchase(
+        &self,
+        segment: &Segment,
+        buyer: BuyerId,
+        request: RequestId,
+        quantity: u32,
+    ) -> Outcome {
+        if segment.sold_out.refuses(&buyer, &request) {
+            return Outcome::SoldOutFromMemory;
+        }
+        let order = OrderId::new(self.now_ms(), segment.tag, rand::random());
+        let fingerprint = fingerprint(&segment.id, quantity);
+        let purchase = Purchase {
+            order,
+            buyer,
+            request,
+            fingerprint,
+            quantity,
+        };
+        purchase::buy(segment, purchase, self.deadline).await
+    }
+
+    /// Finds an order by its id.
+    pub async fn order(&self, id: OrderId) -> Result<Option<FoundOrder>, EngineError> {
+        if let Some(order) = self.ledger.order(id).await? {
+            return Ok(Some(FoundOrder::Settled(Box::new(order))));
+        }
+        let Some(segment) = self.catalogue.segment_by_tag(id.segment_tag()) else {
+            return Ok(None);
+        };
+        self.accepted_order(&segment.id, &Lookup::Order(id)).await
+    }
+
+    /// Finds what a request id led to.
+    pub async fn order_by_request(
+        &self,
+        segment: &SegmentId,
+        buyer: &BuyerId,
+        request: &RequestId,
+    ) -> Result<Option<FoundOrder>, EngineError> {
+        let lookup = Lookup::Request(buyer.clone(), request.clone());
+        let accepted = self.accepted_order(segment, &lookup).await?;
+        // The ledger has the last word, and remembers what a store may have lost.
+        let settled = match &accepted {
+            Some(FoundOrder::Accepted(_, stored)) => self.ledger.order(stored.order).await?,
+            _ => {
+                self.ledger
+                    .order_by_request(&segment.sale, &segment.sku, buyer, request)
+                    .await?
+            }
+        };
+        Ok(settled
+            .map(|order| FoundOrder::Settled(Box::new(order)))
+            .or(accepted))
+    }
+
+    async fn accepted_order(
+        &self,
+        segment: &SegmentId,
+        lookup: &Lookup,
+    ) -> Result<Option<FoundOrder>, EngineError> {
+        match self.store.find(segment, lookup).await {
+            Ok(found) => Ok(found.map(|order| FoundOrder::Accepted(segment.clone(), order))),
+            Err(StockError::NotOpen(_)) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Creates a sale: in the ledger, in the store, in the catalogue. The same sale again is no error.
+    pub async fn create_sale(&self, sale: Sale) -> Result<Created, EngineError> {
+        for spec in sale.segment_specs() {
+            let other = self.catalogue.segment_by_tag(spec.id.tag());
+            if let Some(other) = other.filter(|other| other.id != spec.id) {
+                return Err(EngineError::TagTaken {
+                    wanted: spec.id,
+                    by: other.id.clone(),
+                });
+            }
+        }
+        let created = self.ledger.create_sale(&sale, self.now_ms()).await?;
+        if !matches!(created, Created::Conflict) {
+            self.refresh_sale(&sale.id).await?;
+        }
+        Ok(created)
+    }
+
+    /// Moves the operator's gate of a sale. A closed sale stays closed.
+    pub async fn set_gate(&self, sale: &SaleId, gate: Gate) -> Result<GateMoved, EngineError> {
+        // The ledger first: a node that starts in between opens the segments with the gate the ledger names.
+        let moved = self.ledger.move_gate(sale, gate).await?;
+        if moved == GateMoved::Set {
+            self.refresh_sale(sale).await?;
+        }
+        Ok(moved)
+    }
+
+    /// Adds units: first to the ledger, whose guard has the last word, then to the store. The same restock id adds them once.
+    pub async fn restock(
+        &self,
+        sale: &SaleId,
+        restock: &Restock,
+    ) -> Result<Restocked, EngineError> {
+        let outcome = self.ledger.restock(sale, restock, self.now_ms()).await?;
+        if matches!(outcome, Restocked::Added | Restocked::Repeated) {
+            let segment = SegmentId::first(sale.clone(), restock.sku.clone());
+            let snapshot = self
+                .store
+                .restock(&segment, &restock.id, restock.units)
+                .await?;
+            if let Some(segment) = self.catalogue.segment_by_tag(segment.tag()) {
+                self.observe(&segment, &snapshot);
+            }
+        }
+        Ok(outcome)
+    }
+
+    /// Tells the memory of "sold out" that a segment's units went back.
+    pub async fn released(&self, segment: &SegmentId) {
+        let Some(segment) = self.catalogue.segment_by_tag(segment.tag()) else {
+            return;
+        };
+        match self.store.snapshot(&segment.id).await {
+            Ok(snapshot) => self.observe(&segment, &snapshot),
+            // The next refresh will see it.
+            Err(error) => {
+                tracing::debug!(segment = %segment.id, %error, "counts were not read after a release")
+            }
+        }
+    }
+}
+
+/// What a request asks for, as a number that stays the same over versions and nodes: the first 8 bytes of SHA-256.
+fn fingerprint(segment: &SegmentId, quantity: u32) -> u64 {
+    let text = format!("{}:{}:{quantity}", segment.sale, segment.sku);
+    let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
+    u64::from_be_bytes(
+        digest.as_ref()[..8]
+            .try_into()
+            .expect("SHA-256 has 32 bytes"),
+    )
+}
+
+/// The ledger's word for a store's state, for orders that are not in the ledger yet.
+pub fn status_of(state: OrderState) -> OrderStatus {
+    match state {
+        OrderState::Reserved => OrderStatus::Reserved,
+        OrderState::Sold => OrderStatus::Paid,
+        OrderState::Released => OrderStatus::Released,
+    }
+}

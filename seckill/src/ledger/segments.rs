@@ -1,0 +1,59 @@
+//! Which segments the stock store was once told to open. A store that no longer knows one of them has lost it, and must not be
+//! given its full stock again.
+
+use super::{LedgerError, OrderLedger, rows::read_segment, sql};
+use crate::ids::{SaleId, SegmentId};
+
+impl OrderLedger {
+    /// Remembers that a segment is open in the store, with the first instant this was said. Call it after the store has opened
+    /// the segment and before anything of it is sold: a crash in between leaves an open segment without sales, which is opened
+    /// again. Repeating it changes nothing.
+    pub async fn mark_opened(&self, segment: &SegmentId, now_ms: u64) -> Result<(), LedgerError> {
+        sqlx::query("INSERT INTO sale_segments (sale, sku, segment, opened_at_ms) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING")
+            .bind(segment.sale.as_str())
+            .bind(segment.sku.as_str())
+            .bind(i64::from(segment.index))
+            .bind(sql(now_ms))
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+
+    /// Whether a segment was ever marked as open.
+    pub async fn is_opened(&self, segment: &SegmentId) -> Result<bool, LedgerError> {
+        const MARK: &str =
+            "SELECT segment FROM sale_segments WHERE sale = $1 AND sku = $2 AND segment = $3";
+        self.has_row(MARK, segment).await
+    }
+
+    /// The segments of a sale that were ever marked as open.
+    pub async fn opened(&self, sale: &SaleId) -> Result<Vec<SegmentId>, LedgerError> {
+        let rows = sqlx::query(
+            "SELECT sale, sku, segment FROM sale_segments WHERE sale = $1 ORDER BY sku, segment",
+        )
+        .bind(sale.as_str())
+        .fetch_all(self.reads())
+        .await?;
+        rows.iter().map(|row| read_segment(row, 0)).collect()
+    }
+
+    /// Whether the ledger has any order of a segment. "No" does not say that none was accepted: settlement may be behind.
+    pub async fn has_orders(&self, segment: &SegmentId) -> Result<bool, LedgerError> {
+        const ORDER: &str = "SELECT segment FROM order_orders WHERE sale = $1 AND sku = $2 AND segment = $3 LIMIT 1";
+        self.has_row(ORDER, segment).await
+    }
+
+    async fn has_row(
+        &self,
+        statement: &'static str,
+        segment: &SegmentId,
+    ) -> Result<bool, LedgerError> {
+        let row = sqlx::query(statement)
+            .bind(segment.sale.as_str())
+            .bind(segment.sku.as_str())
+            .bind(i64::from(segment.index))
+            .fetch_optional(self.reads())
+            .await?;
+        Ok(row.is_some())
+    }
+}
