@@ -122,7 +122,10 @@ pub fn router(
     let guarded = extra
         .unwrap_or_default()
         // A wrong path needs the token too: what exists is nobody's business.
-        .route("/admin/{*path}", axum::routing::any(async || Problem::NotFound))
+        .route(
+            "/admin/{*path}",
+            axum::routing::any(async || Problem::NotFound),
+        )
         .method_not_allowed_fallback(async || Problem::MethodNotAllowed)
         .layer(middleware::from_fn(bound_body))
         .layer(middleware::from_fn_with_state(

@@ -26,9 +26,7 @@ use crate::{
     body::Body,
     core::Core,
     exchange::{Client, Exchange},
-    forward::{
-        Walked, attempt_of, client_bits, connect_problem, is_sick, record, rewrite_request,
-    },
+    forward::{Walked, attempt_of, client_bits, connect_problem, is_sick, record, rewrite_request},
     metrics::Attempt,
     problem::Problem,
     upstream::{Place, PoolError, Upstream, endpoint::Admission},

@@ -1,8 +1,15 @@
 //! Endpoints that fail: who is asked next, what is sent twice (INV-EDGE-1), and what the client hears.
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use std::time::Duration;
 
-use crate::support::{Gateway, Origin, body, header, read_head, shop, status};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+use crate::support::{
+    Gateway, Origin, body, h2, header, read_head, read_response, shop, status, within,
+};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_refused_connection_goes_to_the_next_endpoint() {
@@ -92,6 +99,109 @@ async fn an_endpoint_that_does_not_answer_is_a_504() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_time_to_answer_counts_from_the_end_of_the_upload() {
+    // What broke: the clock ran from the request's header and was moved only if the upload was still going on when it fired, so an
+    // upload that had just ended left the endpoint next to nothing.
+    let origin = Origin::start(|request| async move {
+        let _ = http_body_util::BodyExt::collect(request.into_body()).await;
+        tokio::time::sleep(Duration::from_millis(1000)).await;
+        crate::support::reply(200, "taken")
+    })
+    .await;
+    let gateway = Gateway::start(&shop(&[origin.address], "response_timeout = \"1500ms\"\n")).await;
+    let mut stream = TcpStream::connect(gateway.address()).await.unwrap();
+    stream
+        .write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 8\r\n\r\nhalf")
+        .await
+        .unwrap();
+    tokio::time::sleep(Duration::from_millis(1000)).await;
+    stream.write_all(b"half").await.unwrap();
+    let answer = read_response(&mut stream).await;
+    assert_eq!((status(&answer), body(&answer)), (200, "taken"));
+    gateway.stopped().await;
+}
+
+/// Larger than every buffer on the way.
+const ENDLESS: usize = 64 << 20;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_stops_reading_holds_no_upstream_connection() {
+    let origin = Origin::start(|request| async move {
+        let length = match request.uri().path() {
+            "/large" => ENDLESS,
+            _ => 2,
+        };
+        crate::support::reply(200, vec![b'y'; length])
+    })
+    .await;
+    let text = shop(
+        &[origin.address],
+        "retries = 0\npool = { max_active = 1 }\n",
+    )
+    .replace("name = \"shop\"\nupstream", "name = \"unread\"\nupstream");
+    let gateway = Gateway::start(&format!(
+        "[server]\nworkers = 1\nsend_timeout = \"500ms\"\n{text}"
+    ))
+    .await;
+    let free = async || {
+        for _ in 0..200 {
+            if status(&gateway.get("/").await) == 200 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("the connection was never given back");
+    };
+
+    let mut h1 = TcpStream::connect(gateway.address()).await.unwrap();
+    h1.write_all(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n")
+        .await
+        .unwrap();
+    within(h1.read_exact(&mut [0; 1024])).await.unwrap();
+    assert_eq!(status(&gateway.get("/").await), 503);
+    free().await;
+    let mut rest = Vec::new();
+    let _ = within(h1.read_to_end(&mut rest)).await;
+    assert!(rest.len() < ENDLESS, "it was cut");
+
+    // One stream of an HTTP/2 connection is not read; the others go on.
+    let mut sender = h2(TcpStream::connect(gateway.address()).await.unwrap()).await;
+    let ask = |path: &str| {
+        http::Request::get(format!("http://a{path}"))
+            .body(http_body_util::Empty::new())
+            .unwrap()
+    };
+    let unread = within(sender.send_request(ask("/large"))).await.unwrap();
+    assert_eq!(status(&gateway.get("/").await), 503);
+    free().await;
+    drop(unread);
+    let series = "penstock_requests_total{route=\"unread\",outcome=\"aborted\",protocol=\"h2\"}";
+    gateway.eventually_metric(series, 1.0).await;
+    gateway.stopped().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_waits_for_a_slow_upstream_is_not_taken_for_one_that_does_not_read() {
+    let origin = Origin::scripted(|_, mut stream| async move {
+        read_head(&mut stream).await;
+        let _ = stream
+            .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nhalf")
+            .await;
+        // Longer than send_timeout and two sweeps.
+        tokio::time::sleep(Duration::from_millis(2500)).await;
+        let _ = stream.write_all(b"half").await;
+    })
+    .await;
+    let gateway = Gateway::start(&format!(
+        "[server]\nsend_timeout = \"100ms\"\n{}",
+        shop(&[origin.address], "")
+    ))
+    .await;
+    assert_eq!(body(&gateway.get("/").await), "halfhalf");
+    gateway.stopped().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_response_that_breaks_off_is_not_passed_as_whole() {
     let origin = Origin::scripted(|_, mut stream| async move {
         read_head(&mut stream).await;
@@ -142,6 +252,8 @@ async fn an_idempotent_request_is_sent_again_when_a_reused_connection_dies() {
     ))
     .await;
     assert_eq!(body(&gateway.get("/").await), "ok");
+    // Only of a connection that has been idle is the death taken for the end of its keep-alive time.
+    tokio::time::sleep(Duration::from_millis(150)).await;
     assert_eq!(body(&gateway.get("/").await), "ok");
     assert_eq!(origin.served(), 2, "a second connection was made");
     gateway.stopped().await;
@@ -185,7 +297,7 @@ async fn an_idle_connection_that_was_closed_is_noticed_before_it_is_used() {
             .await;
         assert_eq!(status(&posted), 200);
         // The close has to arrive; there is nothing to see it by.
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
     gateway.stopped().await;
 }

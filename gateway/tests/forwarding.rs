@@ -60,6 +60,28 @@ async fn headers_of_a_connection_stay_on_it_and_claims_are_replaced() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn names_with_an_underscore_come_from_trusted_proxies_only() {
+    // What broke: x_buyer_id passed, and PHP reads it as HTTP_X_BUYER_ID, the same as x-buyer-id.
+    let origin = Origin::echo().await;
+    let request = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nX_Buyer_Id: eve\r\nX_Forwarded-For: 6.6.6.6\r\nX-Kept: 1\r\n\r\n";
+    for (server, is_kept) in [
+        ("trusted_headers = [\"x-buyer-id\"]", false),
+        ("trusted_proxies = [\"127.0.0.0/8\"]", true),
+    ] {
+        let gateway = Gateway::start(&format!(
+            "{}[server]\n{server}\n",
+            shop(&[origin.address], "")
+        ))
+        .await;
+        let answer = gateway.raw(request).await;
+        assert!(answer.contains("x-kept: 1\n"), "{answer}");
+        assert_eq!(answer.contains("x_buyer_id: eve\n"), is_kept, "{answer}");
+        assert_eq!(answer.contains("6.6.6.6"), is_kept, "{answer}");
+        gateway.stopped().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_trusted_proxy_is_believed_and_added_to_the_list() {
     let origin = Origin::echo().await;
     let gateway = Gateway::start(&format!(

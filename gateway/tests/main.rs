@@ -11,6 +11,8 @@ mod routing;
 
 mod protocol;
 
+mod tunnel;
+
 mod forwarding;
 
 mod refusing;

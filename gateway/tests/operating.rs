@@ -129,6 +129,114 @@ async fn the_admin_api_asks_for_its_token_and_probes_do_not() {
     gateway.stopped().await;
 }
 
+/// An admin listener with one call, with or without a token.
+async fn admin_with(token: &str) -> Gateway {
+    let handlers = Handlers {
+        admin_extra: Some(axum::Router::new().route(
+            "/admin/v1/sales",
+            axum::routing::post(async |bytes: bytes::Bytes| bytes.len().to_string()),
+        )),
+        ..Handlers::default()
+    };
+    let text = format!(
+        "[log]\naccess = \"off\"\n[[listener]]\naddress = \"127.0.0.1:0\"\n
+         [[route]]\npath = \"/\"\nhandler = \"redirect\"\nto = \"https\"\n
+         [admin]\naddress = \"127.0.0.1:0\"\n{token}"
+    );
+    Gateway::start_as_is(&text, handlers).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_admin_api_answers_no_web_page() {
+    let gateway = admin_with("").await;
+    let call = async |headers: &str| {
+        let request = format!(
+            "POST /admin/v1/sales HTTP/1.1\r\n{headers}\r\nConnection: close\r\nContent-Length: 2\r\n\r\nhi"
+        );
+        raw(gateway.addresses.admin, &request).await
+    };
+    for allowed in [
+        "Host: localhost:9900",
+        "Host: 127.0.0.1",
+        "Host: [::1]:9900",
+        "Host: localhost\r\nSec-Fetch-Site: none",
+    ] {
+        assert_eq!(body(&call(allowed).await), "2", "{allowed}");
+    }
+    for refused in [
+        "Host: localhost\r\nOrigin: https://evil.example",
+        "Host: localhost\r\nOrigin: null",
+        "Host: localhost\r\nSec-Fetch-Site: cross-site",
+        // A name that was pointed here after its page was loaded: no Origin, and of one site to the browser.
+        "Host: evil.example:9900",
+        "Host: evil.example:9900\r\nSec-Fetch-Site: same-origin",
+    ] {
+        let answer = call(refused).await;
+        assert_eq!(status(&answer), 403, "{refused}: {answer}");
+        assert!(answer.contains("application/problem+json"), "{answer}");
+        assert!(body(&answer).contains("\"code\":\"cross_site\""));
+    }
+    gateway.stopped().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_a_token_the_admin_api_has_any_name_but_still_answers_no_web_page() {
+    let folder = tempfile::tempdir().unwrap();
+    let token = folder.path().join("token");
+    std::fs::write(&token, "s3cret\n").unwrap();
+    let gateway = admin_with(&format!("token_file = \"{}\"\n", token.display())).await;
+    let call = async |more: &str| {
+        let request = format!(
+            "POST /admin/v1/sales HTTP/1.1\r\nHost: penstock.internal\r\nAuthorization: Bearer s3cret\r\n{more}Connection: close\r\nContent-Length: 2\r\n\r\nhi"
+        );
+        raw(gateway.addresses.admin, &request).await
+    };
+    assert_eq!(body(&call("").await), "2");
+    assert_eq!(status(&call("Origin: https://evil.example\r\n").await), 403);
+    gateway.stopped().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_admin_api_refuses_is_a_problem_document() {
+    let gateway = admin_with("").await;
+    let call = async |line: &str, framing: &str, sent: &str| {
+        let request = format!(
+            "{line} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{framing}\r\n\r\n{sent}"
+        );
+        raw(gateway.addresses.admin, &request).await
+    };
+    let piece = format!("100000\r\n{}\r\n", "x".repeat(1 << 20));
+    let streamed = call(
+        "POST /admin/v1/sales",
+        "Transfer-Encoding: chunked",
+        &format!("{piece}1\r\nx\r\n0\r\n\r\n"),
+    )
+    .await;
+    assert_eq!(status(&streamed), 413);
+    for (line, framing, code) in [
+        (
+            "POST /admin/v1/sales",
+            "Content-Length: 1048577",
+            "body_too_large",
+        ),
+        (
+            "PUT /admin/v1/sales",
+            "Content-Length: 0",
+            "method_not_allowed",
+        ),
+        ("GET /admin/v1/nothing", "Content-Length: 0", "not_found"),
+        ("GET /nothing", "Content-Length: 0", "not_found"),
+    ] {
+        let answer = call(line, framing, "").await;
+        assert!(answer.contains("application/problem+json"), "{answer}");
+        assert!(
+            body(&answer).contains(&format!("\"code\":\"{code}\"")),
+            "{answer}"
+        );
+    }
+    gateway.stopped().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_access_log_has_a_line_per_request_and_samples_refusals() {
     let folder = tempfile::tempdir().unwrap();

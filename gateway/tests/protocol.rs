@@ -128,37 +128,62 @@ async fn answers_without_a_body_stay_so() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_websocket_becomes_a_tunnel() {
+async fn an_offer_of_h2c_is_dropped_and_the_request_keeps_its_body() {
+    // What broke: every `Upgrade` went to the tunnel, which sends no body; `curl --http2 -d` on a plain port posted nothing.
+    let origin = Origin::echo().await;
+    let gateway = Gateway::start(&shop(&[origin.address], "")).await;
+    let answer = gateway
+        .raw(
+            "POST /form HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings, close\r\nUpgrade: h2c\r\n\
+             HTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA\r\nContent-Length: 7\r\n\r\na=1&b=2",
+        )
+        .await;
+    assert_eq!(status(&answer), 200);
+    let seen = body(&answer);
+    assert!(
+        seen.starts_with("POST /form HTTP/1.1\n") && seen.contains("length: 7\n"),
+        "{seen}"
+    );
+    for gone in ["upgrade", "http2-settings", "connection"] {
+        assert!(!seen.contains(gone), "{gone} in {seen}");
+    }
+    // The settings alone are no offer and belong to the connection all the same.
+    let answer = gateway
+        .raw("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nHTTP2-Settings: AAMAAABk\r\n\r\n")
+        .await;
+    assert!(!body(&answer).contains("http2-settings"), "{answer}");
+    gateway.stopped().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_websocket_handshake_with_a_body_is_a_plain_request() {
+    let origin = Origin::echo().await;
+    let gateway = Gateway::start(&shop(&[origin.address], "")).await;
+    for method in ["POST", "GET"] {
+        let answer = gateway
+            .raw(&format!(
+                "{method} / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, close\r\nUpgrade: websocket\r\nContent-Length: 4\r\n\r\nbody"
+            ))
+            .await;
+        let seen = body(&answer);
+        assert!(
+            seen.contains("length: 4\n") && !seen.contains("upgrade"),
+            "{answer}"
+        );
+    }
+    gateway.stopped().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_101_that_nobody_asked_for_is_a_502() {
     let origin = Origin::scripted(|_, mut stream| async move {
-        let head = crate::support::read_head(&mut stream).await.unwrap();
-        assert_eq!(header(&head, "upgrade"), Some("websocket"));
-        assert_eq!(header(&head, "sec-websocket-key"), Some("abc"));
-        stream
-            .write_all(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\nhello")
-            .await
-            .unwrap();
-        let mut word = [0; 4];
-        stream.read_exact(&mut word).await.unwrap();
-        stream.write_all(&word).await.unwrap();
+        crate::support::read_head(&mut stream).await;
+        let switch =
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n";
+        stream.write_all(switch.as_bytes()).await.unwrap();
     })
     .await;
     let gateway = Gateway::start(&shop(&[origin.address], "")).await;
-    let mut stream = TcpStream::connect(gateway.address()).await.unwrap();
-    stream
-        .write_all(b"GET /chat HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: abc\r\n\r\n")
-        .await
-        .unwrap();
-    let mut seen = String::new();
-    while !seen.ends_with("hello") {
-        let mut piece = [0; 512];
-        let count = within(stream.read(&mut piece)).await.unwrap();
-        assert!(count > 0, "closed after {seen:?}");
-        seen.push_str(&String::from_utf8_lossy(&piece[..count]));
-    }
-    assert_eq!(status(&seen), 101);
-    stream.write_all(b"ping").await.unwrap();
-    let mut rest = String::new();
-    within(stream.read_to_string(&mut rest)).await.unwrap();
-    assert_eq!(rest, "ping");
+    assert_eq!(status(&gateway.get("/").await), 502);
     gateway.stopped().await;
 }

@@ -128,3 +128,40 @@ async fn handlers_serve_their_routes_and_absent_ones_say_so() {
     assert!(body(&absent).contains("\"code\":\"not_ready\""));
     gateway.stopped().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn purchases_run_on_the_core_and_what_reads_sql_on_the_control_runtime() {
+    let thread = async || std::thread::current().name().unwrap_or_default().to_owned();
+    let router = axum::Router::new().route("/{*path}", axum::routing::any(thread));
+    let handlers = Handlers {
+        sales: Some(router.clone()),
+        payments: Some(router),
+        ..Handlers::default()
+    };
+    let gateway = Gateway::start_with(
+        "[seckill]\n[payment]\napi_key = { env = \"KEY\" }\n
+         [[route]]\npath = \"/v1/\"\nhandler = \"sales\"\n
+         [[route]]\npath = \"/v1/payment_intents\"\nhandler = \"payments\"\n",
+        handlers,
+    )
+    .await;
+    for (method, path, is_core) in [
+        ("POST", "/v1/sales/flash/orders", true),
+        ("GET", "/v1/sales/flash/orders", false),
+        ("GET", "/v1/orders/ord_1", false),
+        ("DELETE", "/v1/orders/ord_1", false),
+        ("POST", "/v1/payment_intents", false),
+    ] {
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+        );
+        let answer = gateway.raw(&request).await;
+        let thread = body(&answer);
+        assert_eq!(
+            thread.starts_with("edge-"),
+            is_core,
+            "{method} {path}: {answer}"
+        );
+    }
+    gateway.stopped().await;
+}

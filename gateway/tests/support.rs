@@ -109,7 +109,8 @@ impl Gateway {
 
     /// A page of the admin listener.
     pub async fn admin(&self, path: &str) -> String {
-        let request = format!("GET {path} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n");
+        let request =
+            format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
         raw(self.addresses.admin, &request).await
     }
 

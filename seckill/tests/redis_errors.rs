@@ -151,13 +151,18 @@ async fn a_poison_entry_is_handed_out_with_its_reason_and_can_be_acknowledged() 
 
 #[tokio::test]
 async fn an_unreadable_answer_leaves_unknown_what_was_executed() {
-    const STRANGER: &str = "#!lua name=penstock_v1\n\
-        for _, name in ipairs({'open', 'buy', 'release', 'confirm', 'set_gate', 'restock', 'snapshot'}) do\n\
-        redis.register_function('penstock_v1_' .. name, function() return 'nonsense of ' .. name end)\n\
-        end";
     let server = Server::start(&[]);
     let store = connect(&server.url()).await;
-    server.cli(&["function", "load", "replace", STRANGER]);
+    let mut stranger = "#!lua name=penstock_v1\n".to_owned();
+    for name in [
+        "open", "buy", "release", "confirm", "set_gate", "restock", "snapshot",
+    ] {
+        stranger += &format!(
+            "redis.register_function('penstock_v1_{name}', function() return 'nonsense' end)\n"
+        );
+    }
+    let loaded = server.cli(&["function", "load", "replace", &stranger]);
+    assert_eq!(loaded, "penstock_v1");
     let spec = spec(5, 5);
     let id = &spec.id;
     let wish = purchase(id, "ann", "r1");

@@ -10,7 +10,9 @@ pub mod values;
 
 mod edge;
 
-mod proxy;
+mod upstreams;
+
+mod routes;
 
 mod references;
 
@@ -25,8 +27,8 @@ use std::{
 };
 
 use http::{HeaderName, Method, StatusCode};
-use seckill::api::identity::Identity;
 use limiter::{breaker::BreakerConfig, rate::RateQuota};
+use seckill::api::identity::Identity;
 
 use self::{
     section::{Problems, Section},
@@ -359,9 +361,9 @@ impl Config {
         let server = edge::server(root, inputs);
         let log = edge::log(root);
         let listeners = edge::listeners(root, inputs);
-        let upstreams = proxy::upstreams(root);
-        let limits = proxy::limits(root);
-        let routes = proxy::routes(root, &upstreams, &limits, server.max_body);
+        let upstreams = upstreams::upstreams(root);
+        let limits = routes::limits(root);
+        let routes = routes::routes(root, &upstreams, &limits, server.max_body);
         let admin = edge::admin(root, inputs);
         let config = Self {
             role: Role::default(),

@@ -9,6 +9,8 @@ use std::{
 
 use http::HeaderName;
 
+use super::section::Section;
+
 /// Bytes, shown with the largest unit that divides them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Size(pub u64);
@@ -187,6 +189,18 @@ pub fn is_token(text: &str) -> bool {
         && text
             .chars()
             .all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+}
+
+/// A name for references and metric labels.
+pub(super) fn name(section: &Section<'_>, default: Option<String>) -> Option<String> {
+    let form = "a name of letters, digits, - _ and .";
+    if section.value("name").is_none() {
+        if default.is_none() {
+            section.missing("name", form);
+        }
+        return default;
+    }
+    section.parsed("name", form, |text| is_token(text).then(|| text.to_owned()))
 }
 
 #[cfg(test)]

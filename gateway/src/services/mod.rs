@@ -239,7 +239,11 @@ async fn open_store(
                 tokio::task::spawn_blocking(move || EmbeddedStore::open(&options, clock)).await?;
             Ok(Arc::new(opened.context("seckill.store")?))
         }
-        StoreConfig::Redis { url, username, password } => {
+        StoreConfig::Redis {
+            url,
+            username,
+            password,
+        } => {
             let options = RedisOptions {
                 durability: sale.durability,
                 username: username.clone(),

@@ -78,10 +78,7 @@ impl Sending {
         self.is_cut.get()
     }
 
-    fn poll_frame(
-        &self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if self.is_cut.get() {
             return Poll::Ready(Some(Err(BodyError::ClientStalled)));
         }

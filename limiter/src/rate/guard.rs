@@ -1,7 +1,7 @@
 //! A ready-made guard for small axum routers such as the admin API: `tower_governor` with one bucket for all callers.
 //!
 //! One bucket, because `tower_governor` keeps keyed state without a bound, and an admin listener has few callers: the guard
-//! stops a runaway script or somebody guessing tokens. The data plane uses [`RateLimitLayer`](super::RateLimitLayer).
+//! stops a runaway script or somebody guessing tokens. The data plane asks [`RateLimiter`](super::RateLimiter).
 
 use std::{sync::Arc, time::Duration};
 

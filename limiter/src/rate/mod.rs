@@ -1,6 +1,6 @@
 //! The per-client token bucket: who may come in, decided at once.
 //!
-//! On the path: first thing after the request head is read, before routing and before any upstream or store is touched.
+//! On the path: as soon as the route is known, before any upstream or store is touched.
 //!
 //! * [`RateQuota`]: so many requests per time, with a burst.
 //! * [`RateKey`], [`KeyExtractor`]: whose bucket a request draws from.

@@ -8,7 +8,6 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    sale::NewSale,
     store::Gate,
     test_shop::{Answer, START, TestShop},
 };

@@ -18,7 +18,8 @@ use fred::{
 use super::{
     connect,
     keys::{KeyCache, SegmentKeys},
-    nodes::{Node, Nodes},
+    node::Node,
+    nodes::Nodes,
 };
 use crate::{ids::SegmentId, store::StockError};
 

@@ -12,7 +12,7 @@ use fred::{
     },
 };
 
-use super::{Durability, RedisOptions, call, nodes::Node};
+use super::{Durability, RedisOptions, call, node::Node};
 use crate::store::StockError;
 
 /// The stock functions; `library/base.lua` says how they work.

@@ -1,7 +1,7 @@
 //! The stock store for many nodes: Redis ≥ 7, Redis Cluster or Valkey, one Lua function library.
 //!
 //! Every method is one `FCALL` of a function in `library/`, which decides and writes in one atomic step; this side only puts
-//! arguments into words (`codec.rs`), sends them to the primary of the segment's slot (`keys.rs`, `nodes.rs`, `call.rs`) and reads
+//! arguments into words (`codec.rs`), sends them to the primary of the segment's slot (`keys.rs`, `nodes.rs`, `node.rs`, `call.rs`) and reads
 //! the answer. A connection that was lost comes back by itself; until then, and while the server that answers has settings which
 //! break the store's promises, calls are answered with [`StockError::Unavailable`] at once.
 
@@ -9,6 +9,7 @@ mod call;
 mod codec;
 mod connect;
 mod keys;
+mod node;
 mod nodes;
 
 use std::time::Duration;

@@ -1,0 +1,191 @@
+//! Reads `[[route]]` and the `[[limit]]`s that routes name.
+
+use std::{num::NonZeroU32, time::Duration};
+
+use http::{Method, StatusCode};
+use limiter::rate::{Rate, RateQuota};
+
+use super::{
+    Limit, Route, Target, Upstream,
+    section::{Section, one_of},
+    values::{self, LimitKey, name},
+};
+
+/// 24 bytes each, allocated at start: 1.5 MiB.
+const MAX_KEYS: u64 = 65_536;
+
+/// All limits.
+pub(super) fn limits(root: &Section<'_>) -> Vec<Limit> {
+    root.sections("limit").into_iter().map(limit).collect()
+}
+
+fn limit(section: Section<'_>) -> Limit {
+    let key = section.parsed("key", "ip or header:NAME", |text| text.parse().ok());
+    let form = "<count>/<time> such as 100/s or 30/m";
+    if section.value("rate").is_none() {
+        section.missing("rate", form);
+    }
+    let rate: Option<Rate> = section.parsed("rate", form, |text| text.parse().ok());
+    let rate = rate.unwrap_or(Rate {
+        count: NonZeroU32::MIN,
+        per: Duration::from_secs(1),
+    });
+    // Without a burst the bucket holds what the rate's own time span brings.
+    let burst = section
+        .integer("burst", 1..=u64::from(u32::MAX))
+        .and_then(|count| NonZeroU32::new(count as u32))
+        .unwrap_or(rate.count);
+    let one_a_second = || {
+        RateQuota::try_new(NonZeroU32::MIN, Duration::from_secs(1), NonZeroU32::MIN)
+            .expect("one a second is within the range")
+    };
+    let quota = RateQuota::try_from_rate(rate, burst).unwrap_or_else(|error| {
+        section.problem("rate", error);
+        one_a_second()
+    });
+    let limit = Limit {
+        name: name(&section, None).unwrap_or_default(),
+        key: key.unwrap_or(LimitKey::Ip),
+        quota,
+        max_keys: section
+            .integer("max_keys", 8..=100_000_000)
+            .unwrap_or(MAX_KEYS) as usize,
+        report: section.flag("report").unwrap_or(false),
+    };
+    section.finish();
+    limit
+}
+
+/// All routes.
+pub(super) fn routes(
+    root: &Section<'_>,
+    upstreams: &[Upstream],
+    limits: &[Limit],
+    max_body: u64,
+) -> Vec<Route> {
+    let read = |section| route(section, upstreams, limits, max_body);
+    let routes: Vec<Route> = root.sections("route").into_iter().map(read).collect();
+    if root.value("route").is_none() {
+        root.missing("route", "at least one [[route]]");
+    }
+    routes
+}
+
+fn route(section: Section<'_>, upstreams: &[Upstream], limits: &[Limit], max_body: u64) -> Route {
+    let path = section.parsed("path", "a path that starts with /", |text| {
+        let is_path = text.starts_with('/') && !text.contains(['?', '#', ' ', '%']);
+        is_path.then(|| text.to_owned())
+    });
+    if section.value("path").is_none() {
+        section.missing("path", "a path that starts with /");
+    }
+    let path = path.unwrap_or_else(|| "/".to_owned());
+    let host = section.parsed("host", "a host name, or *.NAME", |text| {
+        let plain = text.strip_prefix("*.").unwrap_or(text);
+        values::is_token(plain).then(|| text.to_ascii_lowercase())
+    });
+    let default_name = match &host {
+        Some(host) => format!("{host}{path}"),
+        None => path.clone(),
+    };
+    let mut route_limits = Vec::new();
+    for wanted in section.texts("limits").unwrap_or_default() {
+        match limits.iter().position(|limit| limit.name == wanted) {
+            Some(at) => route_limits.push(at),
+            None => {
+                let names: Vec<&str> = limits.iter().map(|limit| limit.name.as_str()).collect();
+                section.problem(
+                    "limits",
+                    format_args!("no [[limit]] {wanted:?}: {}", one_of(&wanted, &names)),
+                );
+            }
+        }
+    }
+    let route = Route {
+        name: name(&section, Some(default_name)).unwrap_or_default(),
+        host,
+        methods: methods(&section),
+        target: target(&section, upstreams),
+        limits: route_limits,
+        max_body: section.size("max_body", 0..=1 << 40).unwrap_or(max_body),
+        path,
+    };
+    section.finish();
+    route
+}
+
+fn methods(section: &Section<'_>) -> Vec<Method> {
+    let mut methods = Vec::new();
+    for text in section.texts("methods").unwrap_or_default() {
+        let is_upper = text.chars().all(|c| c.is_ascii_uppercase());
+        match Method::from_bytes(text.as_bytes()) {
+            Ok(method) if is_upper => methods.push(method),
+            _ => section.problem(
+                "methods",
+                format_args!("{text:?} must be a method such as GET"),
+            ),
+        }
+    }
+    methods
+}
+
+fn target(section: &Section<'_>, upstreams: &[Upstream]) -> Target {
+    let upstream = section.text("upstream");
+    let handler = section.text("handler");
+    let to = section.parsed("to", "https, or http(s)://host", |text| {
+        let is_url = text.starts_with("https://") || text.starts_with("http://");
+        let is_fine = text == "https" || (is_url && text.parse::<http::Uri>().is_ok());
+        is_fine.then(|| text.trim_end_matches('/').to_owned())
+    });
+    let status = section.integer("status", 301..=308);
+    let is_redirect = handler.as_deref() == Some("redirect");
+    if !is_redirect && (section.value("to").is_some() || section.value("status").is_some()) {
+        section.problem("to", "has a meaning with handler = \"redirect\" only");
+    }
+    match (upstream, handler.as_deref()) {
+        (Some(name), None) => match upstreams.iter().position(|known| known.name == name) {
+            Some(at) => return Target::Upstream(at),
+            None => {
+                let names: Vec<&str> = upstreams.iter().map(|known| known.name.as_str()).collect();
+                section.problem(
+                    "upstream",
+                    format_args!("no such [[upstream]]: {}", one_of(&name, &names)),
+                );
+            }
+        },
+        (None, Some("sales")) => return Target::Sales,
+        (None, Some("payments")) => return Target::Payments,
+        (None, Some("redirect")) => {
+            if section.value("to").is_none() {
+                section.missing("to", "https, or http(s)://host");
+            }
+            let status = match status {
+                Some(301) => StatusCode::MOVED_PERMANENTLY,
+                Some(302) => StatusCode::FOUND,
+                Some(307) => StatusCode::TEMPORARY_REDIRECT,
+                None | Some(308) => StatusCode::PERMANENT_REDIRECT,
+                Some(_) => {
+                    section.problem("status", "must be 301, 302, 307 or 308");
+                    StatusCode::PERMANENT_REDIRECT
+                }
+            };
+            return Target::Redirect {
+                to: to.unwrap_or_default(),
+                status,
+            };
+        }
+        (None, Some("static")) => {
+            section.problem(
+                "handler",
+                "not available yet: must be one of sales, payments, redirect",
+            );
+        }
+        (None, Some(other)) => {
+            section.problem("handler", one_of(other, &["sales", "payments", "redirect"]));
+        }
+        (None, None) | (Some(_), Some(_)) => {
+            section.problem("upstream", "a route needs either upstream or handler");
+        }
+    }
+    Target::Upstream(usize::MAX)
+}

@@ -1,0 +1,204 @@
+//! Reads `[[upstream]]`.
+
+use std::{num::NonZeroU32, time::Duration};
+
+use limiter::breaker::BreakerConfig;
+
+use super::{
+    ENDPOINTS_MAX, Endpoint, Health, Policy, Pool, Upstream,
+    section::{Section, one_of},
+    values::{self, HASH_ON_FORMS, name},
+};
+
+/// Twice a lost SYN's first retry.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A shop page that takes longer has lost its reader.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// As nginx's `proxy_read_timeout`.
+const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// One more endpoint hides one failing; more would multiply load when all are failing.
+const RETRIES: usize = 1;
+
+/// Per core and endpoint: a busy core keeps its connections through a short lull.
+const POOL: Pool = Pool {
+    max_idle: 128,
+    max_active: 1024,
+    // Below the 5 s of node's default keep-alive: the side that closes first must be ours.
+    idle_timeout: Duration::from_secs(4),
+};
+
+const HOUR: Duration = Duration::from_secs(3600);
+const MILLISECOND: Duration = Duration::from_millis(1);
+
+/// Policies of the design that are not built yet. Naming one is a clear problem, not a surprise.
+const POLICIES_LATER: [&str; 4] = ["weighted", "least-requests", "p2c-ewma", "maglev"];
+
+/// All upstreams, also those with problems, so that routes' references are not reported as well.
+pub(super) fn upstreams(root: &Section<'_>) -> Vec<Upstream> {
+    root.sections("upstream")
+        .into_iter()
+        .map(upstream)
+        .collect()
+}
+
+fn upstream(section: Section<'_>) -> Upstream {
+    let mut upstream = Upstream {
+        name: name(&section, None).unwrap_or_default(),
+        policy: policy(&section),
+        endpoints: endpoints(&section),
+        connect_timeout: CONNECT_TIMEOUT,
+        response_timeout: RESPONSE_TIMEOUT,
+        body_timeout: BODY_TIMEOUT,
+        retries: RETRIES,
+        pool: POOL,
+        breaker: Some(BreakerConfig::default()),
+        health: None,
+    };
+    let times = [
+        ("connect_timeout", &mut upstream.connect_timeout),
+        ("response_timeout", &mut upstream.response_timeout),
+        ("body_timeout", &mut upstream.body_timeout),
+    ];
+    for (key, field) in times {
+        if let Some(time) = section.duration(key, MILLISECOND..=HOUR) {
+            *field = time;
+        }
+    }
+    if let Some(retries) = section.integer("retries", 0..=10) {
+        upstream.retries = retries as usize;
+    }
+    if let Some(pool) = section.section("pool") {
+        if let Some(count) = pool.integer("max_idle", 0..=100_000) {
+            upstream.pool.max_idle = count as usize;
+        }
+        if let Some(count) = pool.integer("max_active", 1..=100_000) {
+            upstream.pool.max_active = count as usize;
+        }
+        if let Some(time) = pool.duration("idle_timeout", MILLISECOND..=HOUR) {
+            upstream.pool.idle_timeout = time;
+        }
+        pool.finish();
+    }
+    upstream.breaker = breaker(&section);
+    upstream.health = section.section("health").map(health);
+    section.finish();
+    upstream
+}
+
+fn policy(section: &Section<'_>) -> Policy {
+    let hash_on = section.parsed("hash_on", HASH_ON_FORMS, |text| text.parse().ok());
+    match section.text("policy").as_deref() {
+        None | Some("round-robin") => {
+            if hash_on.is_some() {
+                section.problem("hash_on", "has a meaning with policy = \"ring-hash\" only");
+            }
+            Policy::RoundRobin
+        }
+        Some("ring-hash") => {
+            if section.value("hash_on").is_none() {
+                section.missing("hash_on", HASH_ON_FORMS);
+            }
+            Policy::RingHash(hash_on.unwrap_or(values::HashOn::Ip))
+        }
+        Some(later) if POLICIES_LATER.contains(&later) => {
+            section.problem(
+                "policy",
+                "not available yet: must be one of round-robin, ring-hash",
+            );
+            Policy::RoundRobin
+        }
+        Some(other) => {
+            section.problem("policy", one_of(other, &["round-robin", "ring-hash"]));
+            Policy::RoundRobin
+        }
+    }
+}
+
+fn endpoints(section: &Section<'_>) -> Vec<Endpoint> {
+    let mut endpoints: Vec<Endpoint> = Vec::new();
+    let entries = section.sections("endpoints");
+    if entries.len() > ENDPOINTS_MAX || section.value("endpoints").is_none() || entries.is_empty() {
+        section.problem(
+            "endpoints",
+            format_args!("must hold 1 to {ENDPOINTS_MAX} endpoints"),
+        );
+    }
+    for entry in entries {
+        if entry.value("address").is_none() {
+            entry.missing("address", "host:port");
+        }
+        let address = entry.parsed("address", "host:port", values::host_port);
+        let weight = entry.integer("weight", 1..=1000).unwrap_or(1) as u32;
+        if let Some(address) = address {
+            if endpoints.iter().any(|other| other.address == address) {
+                entry.problem("address", "must not be listed twice; use weight");
+            }
+            endpoints.push(Endpoint { address, weight });
+        }
+        entry.finish();
+    }
+    endpoints
+}
+
+fn breaker(upstream: &Section<'_>) -> Option<BreakerConfig> {
+    let mut config = BreakerConfig::default();
+    if upstream.value("breaker") == Some(&toml::Value::Boolean(false)) {
+        return None;
+    }
+    let Some(section) = upstream.section("breaker") else {
+        return Some(config);
+    };
+    // The window is cut into ten slots, whatever its length.
+    config.slots = 10;
+    if let Some(window) = section.duration("window", 10 * MILLISECOND..=HOUR) {
+        config.slot = window / 10;
+    }
+    if let Some(count) = section.integer("min_requests", 1..=1_000_000) {
+        config.min_requests = NonZeroU32::new(count as u32).unwrap_or(NonZeroU32::MIN);
+    }
+    if let Some(share) = section.ratio("failure_ratio") {
+        config.failure_ratio = share;
+    }
+    // 0 = the ratio alone.
+    if let Some(count) = section.integer("consecutive_failures", 0..=1_000_000) {
+        config.consecutive_failures = NonZeroU32::new(count as u32);
+    }
+    if let Some(time) = section.duration("open_for", MILLISECOND..=24 * HOUR) {
+        config.open_for = time;
+        config.open_for_max = config.open_for_max.max(time);
+    }
+    if let Some(time) = section.duration("open_for_max", MILLISECOND..=24 * HOUR) {
+        config.open_for_max = time;
+    }
+    if let Some(time) = section.duration("probe_deadline", MILLISECOND..=24 * HOUR) {
+        config.probe_deadline = time;
+    }
+    for problem in config.problems() {
+        upstream.problem("breaker", problem);
+    }
+    section.finish();
+    Some(config)
+}
+
+fn health(section: Section<'_>) -> Health {
+    let path = section.parsed("path", "a path such as /healthz", |text| {
+        text.starts_with('/').then(|| text.to_owned())
+    });
+    let count = |key| section.integer(key, 1..=100).map(|count| count as u32);
+    let health = Health {
+        path: path.unwrap_or_else(|| "/".to_owned()),
+        interval: section
+            .duration("interval", 10 * MILLISECOND..=HOUR)
+            .unwrap_or(Duration::from_secs(2)),
+        timeout: section
+            .duration("timeout", MILLISECOND..=HOUR)
+            .unwrap_or(Duration::from_secs(1)),
+        healthy: count("healthy").unwrap_or(2),
+        unhealthy: count("unhealthy").unwrap_or(3),
+    };
+    section.finish();
+    health
+}

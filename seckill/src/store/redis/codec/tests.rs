@@ -1,0 +1,81 @@
+//! Words to Redis and back: one buffer for a batch, and answers that nobody can read.
+
+use super::*;
+
+#[test]
+fn a_buyer_that_looks_like_a_poison_mark_is_still_an_order() {
+    // "!" is a legal buyer, so the mark must only count at its place.
+    let order = OrderId::from_u128(9);
+    let entries = read_entries(&format!("5-0 1 {order} R 1 10 20 00ff ! r1")).unwrap();
+    assert_eq!(entries[0].order.as_ref().unwrap().buyer.as_str(), "!");
+    let entries = read_entries("5-0 3 ! the entry has no order id").unwrap();
+    assert_eq!(
+        entries[0].order,
+        Err("the entry has no order id".to_owned())
+    );
+    assert_eq!(
+        (entries[0].deliveries, entries[0].position),
+        (3, Position { major: 5, minor: 0 })
+    );
+}
+
+#[test]
+fn an_unreadable_answer_is_an_error_and_not_a_panic() {
+    for answer in ["", "Z", "A", "A x y", "L 1", "R ord_x R 1", "N 1"] {
+        let purchase = Purchase {
+            order: OrderId::from_u128(1),
+            buyer: "b".parse().unwrap(),
+            request: "r".parse().unwrap(),
+            fingerprint: 0,
+            quantity: 1,
+        };
+        assert!(read_verdicts(answer, &[purchase]).is_err(), "{answer:?}");
+    }
+    for answer in ["", "1 2", "1 2 3 4 5 6 7 8 9 10 11 12 Z"] {
+        let segment = SegmentId::first("s".parse().unwrap(), "k".parse().unwrap());
+        assert!(read_snapshot(answer, &segment).is_err(), "{answer:?}");
+    }
+    let two = [OrderId::from_u128(1), OrderId::from_u128(2)];
+    assert!(read_releases("+?", &two).is_err() && read_confirms("+", &two).is_err());
+    assert!(
+        read_accepted("nonsense").is_err() && read_depth("1").is_err() && read_found("x").is_err()
+    );
+}
+
+#[test]
+fn a_batch_is_written_into_one_buffer() {
+    let purchase = |n: u64| Purchase {
+        order: OrderId::new(1, 2, n),
+        buyer: "ann".parse().unwrap(),
+        request: "r-1".parse().unwrap(),
+        fingerprint: 0xab,
+        quantity: 12,
+    };
+    let purchases = [purchase(1), purchase(2)];
+    let args = buy_args(7, true, &purchases);
+    let words: Vec<_> = args.iter().map(|arg| arg.as_string().unwrap()).collect();
+    let ids = purchases.map(|purchase| purchase.order.to_string());
+    let of = |id: &str| [id, "ann", "r-1", "00000000000000ab", "12"].map(str::to_owned);
+    assert_eq!(words[..2], ["7", "1"]);
+    assert_eq!(words[2..], [of(&ids[0]), of(&ids[1])].concat());
+    let pieces: Vec<&Bytes> = args[2..]
+        .iter()
+        .map(|arg| match arg {
+            Value::Bytes(piece) => piece,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert!(
+        pieces
+            .windows(2)
+            .all(|pair| pair[0].as_ptr_range().end == pair[1].as_ptr())
+    );
+}
+
+#[test]
+fn numbers_that_lua_would_round_are_refused() {
+    assert!(number(MAX_UNITS, "stock").is_ok());
+    assert!(
+        matches!(number(MAX_UNITS + 1, "stock"), Err(StockError::Unavailable(text)) if text.contains("2^53"))
+    );
+}
