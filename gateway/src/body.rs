@@ -99,8 +99,10 @@ pub struct RequestBody {
     incoming: Option<Incoming>,
     /// Bytes that may still come.
     left: u64,
-    /// The longest pause between two frames.
+    /// The longest pause between two frames, or the time for all of them.
     pause: Duration,
+    /// Whether a frame begins a new pause.
+    is_per_frame: bool,
     /// Made at the first pause, re-used for later ones.
     timer: Option<Pin<Box<Sleep>>>,
     /// Shared with whoever waits for the response; `None` for an empty body, which cannot fail.
@@ -179,8 +181,17 @@ impl RequestBody {
             incoming: Some(incoming),
             left: limit,
             pause,
+            is_per_frame: true,
             timer: None,
             progress,
+        }
+    }
+
+    /// For a handler, whose bodies are small: all of it has to come within `total`, however evenly it drips.
+    pub fn within(incoming: Incoming, limit: u64, total: Duration) -> Self {
+        Self {
+            is_per_frame: false,
+            ..Self::new(incoming, limit, total)
         }
     }
 
@@ -190,6 +201,7 @@ impl RequestBody {
             incoming: None,
             left: 0,
             pause: Duration::ZERO,
+            is_per_frame: true,
             timer: None,
             progress: None,
         }
@@ -240,7 +252,9 @@ impl HttpBody for RequestBody {
                 )));
             }
         };
-        if let Some(timer) = &mut this.timer {
+        if let Some(timer) = &mut this.timer
+            && this.is_per_frame
+        {
             timer.as_mut().reset(Instant::now() + this.pause);
         }
         Poll::Ready(match frame {

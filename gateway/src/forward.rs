@@ -8,7 +8,7 @@ use std::{net::IpAddr, time::Duration};
 
 use http::{
     HeaderValue, Request, Response, StatusCode, Uri, Version,
-    header::{EXPECT, HOST},
+    header::{CONTENT_LENGTH, EXPECT, HOST},
     request::Parts,
     uri::PathAndQuery,
 };
@@ -22,7 +22,10 @@ use crate::{
     body::{Body, Progress, RequestBody, Stage},
     core::Core,
     exchange::{Client, Exchange},
-    headers::{X_FORWARDED_HOST, X_FORWARDED_PROTO, append_forwarded_for, remove_hop_by_hop},
+    headers::{
+        X_FORWARDED_HOST, X_FORWARDED_PROTO, append_forwarded_for, drop_overruled_length,
+        join_cookies, remove_hop_by_hop,
+    },
     metrics::Attempt,
     problem::Problem,
     upstream::{
@@ -225,6 +228,7 @@ fn copy_of(request: &Request<RequestBody>) -> Request<()> {
 /// The request as an endpoint gets it: HTTP/1.1, origin form, the client's host, no header of the client's connection.
 pub fn rewrite_request(head: &mut Parts, client: &Client) {
     remove_hop_by_hop(&mut head.headers);
+    join_cookies(&mut head.headers);
     // hyper has told the client to go on, or will when the endpoint reads the body.
     head.headers.remove(EXPECT);
     if let Some(authority) = head.uri.authority() {
@@ -256,6 +260,11 @@ fn answer(
     now: Instant,
 ) -> Response<Body> {
     let (mut head, incoming) = response.into_parts();
+    drop_overruled_length(&mut head.headers);
+    if head.status == StatusCode::NO_CONTENT {
+        // It has no body, so a length is a mistake, and HTTP/2 clients take it for a cut one.
+        head.headers.remove(CONTENT_LENGTH);
+    }
     remove_hop_by_hop(&mut head.headers);
     head.version = Version::HTTP_11;
     let body = match receive(incoming, lease, pause, now) {

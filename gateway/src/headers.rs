@@ -4,7 +4,7 @@
 
 use http::{
     HeaderMap, HeaderName, HeaderValue,
-    header::{CONNECTION, UPGRADE},
+    header::{CONNECTION, CONTENT_LENGTH, COOKIE, HOST, TRANSFER_ENCODING, UPGRADE},
 };
 
 /// Who was before us.
@@ -40,6 +40,8 @@ pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
             .filter(|token| !token.eq_ignore_ascii_case("keep-alive"))
             .filter(|token| !token.eq_ignore_ascii_case("close"))
             .filter_map(|token| HeaderName::from_bytes(token.as_bytes()).ok())
+            // What a message cannot be read without belongs to the message, whatever `Connection` says.
+            .filter(|name| *name != HOST && *name != CONTENT_LENGTH)
             .take(NAMED_MAX)
             .collect();
         for name in named {
@@ -92,6 +94,30 @@ pub fn wants_websocket(headers: &HeaderMap) -> bool {
         .is_some_and(|protocol| protocol.eq_ignore_ascii_case("websocket"))
         && protocols.next().is_none()
         && tokens(headers, &CONNECTION).any(|token| token.eq_ignore_ascii_case("upgrade"))
+}
+
+/// Joins the lines that an HTTP/2 client may cut `Cookie` into: towards HTTP/1.1 they must be one (RFC 9113 8.2.3).
+pub fn join_cookies(headers: &mut HeaderMap) {
+    let mut lines = headers.get_all(COOKIE).iter();
+    let (Some(first), Some(second)) = (lines.next(), lines.next()) else {
+        return;
+    };
+    let mut joined = [first.as_bytes(), b"; ", second.as_bytes()].concat();
+    for line in lines {
+        joined.extend_from_slice(b"; ");
+        joined.extend_from_slice(line.as_bytes());
+    }
+    if let Ok(joined) = HeaderValue::from_bytes(&joined) {
+        headers.insert(COOKIE, joined);
+    }
+}
+
+/// Drops a `Content-Length` that `Transfer-Encoding` overrules (RFC 9112 6.3): passed on, it would tell the next reader that the
+/// message ends elsewhere.
+pub fn drop_overruled_length(headers: &mut HeaderMap) {
+    if headers.contains_key(TRANSFER_ENCODING) {
+        headers.remove(CONTENT_LENGTH);
+    }
 }
 
 /// Adds an address to the end of `X-Forwarded-For`.

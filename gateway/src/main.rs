@@ -32,7 +32,7 @@ fn main() -> ExitCode {
         },
         Command::Demo(args) => {
             logging::install_quiet();
-            finish(control().and_then(|runtime| runtime.block_on(demo::run(&args))))
+            code(control().and_then(|runtime| runtime.block_on(demo::run(&args))))
         }
         Command::Sale { admin, command } => {
             let done =
@@ -102,9 +102,12 @@ fn load(path: &Path) -> Result<Config, ExitCode> {
 }
 
 fn finish(done: anyhow::Result<bool>) -> ExitCode {
+    code(done.map(|is_well| u8::from(!is_well)))
+}
+
+fn code(done: anyhow::Result<u8>) -> ExitCode {
     match done {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => FAILED,
+        Ok(code) => ExitCode::from(code),
         Err(error) => {
             eprintln!("penstock: {error:#}");
             FAILED

@@ -25,7 +25,7 @@ pub struct Admin {
 /// What to do with sales.
 #[derive(Debug, Clone, Subcommand)]
 pub enum SaleCommand {
-    /// Create a sale; the same sale again is no error
+    /// Create a sale
     #[command(
         after_help = "Example:\n  penstock sale create --id spring --sku shoe-42 --stock 1000 --price 1999 --currency usd \
                             --starts-in 10m --lasts 2h --buyer-limit 2 --pay-within 15m"
@@ -82,11 +82,11 @@ pub struct CreateArgs {
     #[arg(long, required_unless_present = "file")]
     sku: Option<String>,
     /// Units on sale
-    #[arg(long, default_value_t = 0)]
-    stock: u64,
+    #[arg(long, required_unless_present = "file")]
+    stock: Option<u64>,
     /// Price of one unit in minor units
-    #[arg(long, default_value_t = 0)]
-    price: i64,
+    #[arg(long, required_unless_present = "file")]
+    price: Option<i64>,
     /// ISO 4217 currency, lower case
     #[arg(long, default_value = "usd")]
     currency: String,

@@ -248,3 +248,52 @@ async fn connections_to_the_origin_are_used_again() {
     assert_eq!(origin.served(), 1, "one connection carried all requests");
     gateway.stopped().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cookies_cut_by_http2_arrive_as_one_line() {
+    // What broke: PHP saw one cookie where the browser had sent three.
+    let origin = Origin::echo().await;
+    let gateway = Gateway::start(&shop(&[origin.address], "")).await;
+    let mut sender = crate::support::h2(TcpStream::connect(gateway.address()).await.unwrap()).await;
+    let request = http::Request::get("http://shop.test/")
+        .header("cookie", "a=1")
+        .header("cookie", "b=2")
+        .header("cookie", "c=3")
+        .body(http_body_util::Empty::new())
+        .unwrap();
+    let response = within(sender.send_request(request)).await.unwrap();
+    let seen = crate::support::text(response).await;
+    assert!(seen.contains("cookie: a=1; b=2; c=3\n"), "{seen}");
+    gateway.stopped().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_with_two_lengths_cannot_poison_the_next_one() {
+    let origin = Origin::scripted(|_, mut stream| async move {
+        while crate::support::read_head(&mut stream).await.is_some() {
+            let answer = "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n";
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        }
+    })
+    .await;
+    let gateway = Gateway::start(&shop(&[origin.address], "")).await;
+    let two =
+        "GET / HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    let answers = gateway.raw(two).await;
+    assert_eq!(answers.matches("\r\n\r\nhello").count(), 2, "{answers}");
+    assert!(
+        !answers.to_ascii_lowercase().contains("content-length: 3"),
+        "{answers}"
+    );
+    gateway.stopped().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_host_is_not_the_connections_to_remove() {
+    let origin = Origin::echo().await;
+    let gateway = Gateway::start(&shop(&[origin.address], "")).await;
+    let request = "GET / HTTP/1.1\r\nHost: shop.test\r\nConnection: host, close\r\n\r\n";
+    let answer = gateway.raw(request).await;
+    assert!(answer.contains("host: shop.test\n"), "{answer}");
+    gateway.stopped().await;
+}

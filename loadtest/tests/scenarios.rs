@@ -15,7 +15,7 @@ fn shipped() -> Vec<PathBuf> {
 }
 
 fn key(name: &str) -> Option<String> {
-    (name == "PENSTOCK_API_KEY").then(|| "sk_test_x".to_owned())
+    (name == "PENSTOCK_PAYMENT_KEY").then(|| "sk_test_x".to_owned())
 }
 
 #[test]

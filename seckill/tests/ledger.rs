@@ -83,11 +83,12 @@ async fn a_sale_is_created_once_and_read_back(engine: Engine) {
         test.ledger.create_sale(&sale(7), T0).await.unwrap(),
         Created::New
     );
-    assert!(
+    assert_eq!(
         test.ledger
-            .set_gate(&sale_id(), Gate::Paused)
+            .move_gate(&sale_id(), Gate::Paused)
             .await
-            .unwrap()
+            .unwrap(),
+        GateMoved::Set
     );
     assert_eq!(
         test.ledger.create_sale(&sale(7), T0).await.unwrap(),
@@ -106,7 +107,10 @@ async fn a_sale_is_created_once_and_read_back(engine: Engine) {
     assert_eq!(test.ledger.sales().await.unwrap(), [paused]);
     let other = "winter".parse().unwrap();
     assert_eq!(test.ledger.sale(&other).await.unwrap(), None);
-    assert!(!test.ledger.set_gate(&other, Gate::Open).await.unwrap());
+    assert_eq!(
+        test.ledger.move_gate(&other, Gate::Open).await.unwrap(),
+        GateMoved::Unknown
+    );
 }
 
 async fn pages_show_every_order_once(engine: Engine) {

@@ -23,8 +23,8 @@ pub(super) fn check(config: &Config, root: &Section<'_>) {
     );
     for (at, route) in config.routes.iter().enumerate() {
         let needs = match route.target {
-            Target::Sales if config.seckill.is_none() => "seckill",
-            Target::Payments if config.payment.is_none() => "payment",
+            Target::Sales if !root.has("seckill") => "seckill",
+            Target::Payments if !root.has("payment") => "payment",
             _ => continue,
         };
         root.missing(

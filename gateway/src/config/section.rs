@@ -55,6 +55,11 @@ impl<'p> Section<'p> {
         }
     }
 
+    /// Whether the key is there at all, whatever its value.
+    pub fn has(&self, key: &str) -> bool {
+        self.table.contains_key(key)
+    }
+
     /// Notes a problem that another crate has found, under the key it names.
     pub fn note(&self, key: impl fmt::Display, what: impl fmt::Display) {
         self.problems.note(key, what);

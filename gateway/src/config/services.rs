@@ -24,9 +24,20 @@ fn table<T: DeserializeOwned>(root: &Section<'_>, key: &'static str) -> Option<T
     match Value::Table(table).try_into() {
         Ok(raw) => Some(raw),
         Err(error) => {
-            root.problem(key, error.to_string().trim_end());
+            // The first line says what is wrong; the lines below show the value, which may be a secret in the wrong place.
+            root.problem(key, secretless(error.message()));
             None
         }
+    }
+}
+
+/// serde quotes the value it did not expect.
+fn secretless(message: &str) -> String {
+    match (message.find("string \""), message.find("\", expected")) {
+        (Some(from), Some(to)) if from < to => {
+            format!("{}a string{}", &message[..from], &message[to + 1..])
+        }
+        _ => message.to_owned(),
     }
 }
 
@@ -40,5 +51,16 @@ fn listed<T>(root: &Section<'_>, built: Result<T, Vec<String>>, prefix: &str) ->
             }
             None
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::secretless;
+
+    #[test]
+    fn a_secret_in_the_wrong_place_is_not_repeated() {
+        let told = secretless("invalid type: string \"sk_live_abc\", expected struct RawSecret");
+        assert_eq!(told, "invalid type: a string, expected struct RawSecret");
     }
 }

@@ -43,11 +43,16 @@ const WINDOW: Duration = Duration::from_secs(24 * 3600);
 /// How long the generator may be late: it shares the cores with what it tests, and says how late it was.
 const SCHEDULE_LAG: Duration = Duration::from_secs(2);
 
+/// Exit codes of the demo.
+const HELD: u8 = 0;
+const BROKEN: u8 = 1;
+const INTERRUPTED: u8 = 130;
+
 /// Options of the demo.
 #[derive(Debug, Clone, Args)]
 #[command(
     after_help = "Examples:\n  penstock demo\n  penstock demo --json verdict.json\n  penstock demo --keep\n\n\
-    Exit codes:\n  0  every invariant held\n  1  one did not, or the demo could not run"
+    Exit codes:\n  0    every invariant held\n  1    one did not, or the demo could not run\n  130  interrupted"
 )]
 pub struct DemoArgs {
     /// Write the verdict as one JSON object to this file
@@ -70,8 +75,13 @@ pub struct DemoArgs {
     plain: bool,
 }
 
-/// Runs the demo; true if every invariant held.
-pub async fn run(args: &DemoArgs) -> anyhow::Result<bool> {
+/// Runs the demo and gives its exit code.
+pub async fn run(args: &DemoArgs) -> anyhow::Result<u8> {
+    // Opened first: half a minute is too long to learn that a file cannot be written.
+    let json = args.json.as_ref().map(|path| {
+        std::fs::File::create(path).with_context(|| format!("--json {}", path.display()))
+    });
+    let json = json.transpose()?;
     let folder = Folder::new()?;
     let api_key = format!("sk_test_{:032x}", rand::random::<u128>());
     let secret = format!("whsec_{:032x}", rand::random::<u128>());
@@ -120,7 +130,7 @@ pub async fn run(args: &DemoArgs) -> anyhow::Result<bool> {
     let mut scenario = scenario(args, &addresses, certificate, &api_key);
     let report = peak(args, &mut scenario).await?;
     let events = told(&shop, &services).await;
-    let held = conclude(args, &report, events)?;
+    let code = conclude(args, json, &report, events)?;
 
     if args.keep && !report.interrupted {
         say(&keep_text(&addresses, shop_address, &api_key))?;
@@ -131,7 +141,7 @@ pub async fn run(args: &DemoArgs) -> anyhow::Result<bool> {
     services.stop().await;
     // Joins the cores' threads: not on a runtime's own thread.
     tokio::task::spawn_blocking(move || drop(app)).await?;
-    Ok(held)
+    Ok(code)
 }
 
 async fn create_sale(services: &Services, stock: u64) -> anyhow::Result<()> {
@@ -246,12 +256,13 @@ async fn told(shop: &Shop, services: &Services) -> (u64, u64, u64) {
     (events, forged, pending)
 }
 
-/// Prints and writes the verdict; true if every invariant held.
+/// Prints and writes the verdict, and gives the exit code.
 fn conclude(
     args: &DemoArgs,
+    json: Option<std::fs::File>,
     report: &Report,
     (events, forged, pending): (u64, u64, u64),
-) -> anyhow::Result<bool> {
+) -> anyhow::Result<u8> {
     let colored =
         !args.plain && std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let summary = report.summary();
@@ -321,18 +332,22 @@ fn conclude(
     ] {
         text.push_str(&format!("  {name:<18}{value:>8}\n"));
     }
-    let held = broken.is_empty();
-    match held {
-        true => text.push_str("\nVERDICT: every invariant held\n"),
-        false => text.push_str(&format!("\nVERDICT: broken\n  {}\n", broken.join("\n  "))),
-    }
+    let code = match (report.interrupted, broken.is_empty()) {
+        (true, _) => INTERRUPTED,
+        (false, true) => HELD,
+        (false, false) => BROKEN,
+    };
+    text.push_str(&match code {
+        HELD => "\nVERDICT: every invariant held\n".to_owned(),
+        BROKEN => format!("\nVERDICT: broken\n  {}\n", broken.join("\n  ")),
+        _ => "\ninterrupted: no verdict\n".to_owned(),
+    });
     say(&text)?;
-    if let Some(path) = &args.json {
+    if let Some(mut file) = json {
         let document = serde_json::to_string_pretty(&summary)?;
-        std::fs::write(path, document + "\n")
-            .with_context(|| format!("--json {}", path.display()))?;
+        writeln!(file, "{document}").context("--json")?;
     }
-    Ok(held)
+    Ok(code)
 }
 
 fn announce(args: &DemoArgs, addresses: &Addresses, shop: std::net::SocketAddr) {

@@ -92,6 +92,14 @@ impl Services {
         let mut workers = JoinSet::new();
         workers.spawn(engine.clone().run(shutdown.clone()));
 
+        let payable = payments.map(|config| admin::Payable {
+            currencies: config
+                .currencies
+                .iter()
+                .map(|currency| currency.code().to_owned())
+                .collect(),
+            most_minor: payment::money::MAX_WIRE_AMOUNT,
+        });
         let payments = match payments {
             None => None,
             Some(config) => {
@@ -126,7 +134,7 @@ impl Services {
 
         let mut services = Self {
             sales: api::router(engine.clone(), sale.buyer.clone()),
-            admin: admin::router(engine.clone(), reconciler.clone())
+            admin: admin::router(engine.clone(), reconciler.clone(), payable)
                 .merge(books::router(payments.clone())),
             payments,
             engine,

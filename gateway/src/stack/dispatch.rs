@@ -81,7 +81,7 @@ fn to_handler(exchange: Exchange<'_>, limit: u64, pause: std::time::Duration) ->
     let body = match exchange.body.is_end_stream() {
         true => AxumBody::empty(),
         false => {
-            let body = RequestBody::new(exchange.body, u64::MAX, pause);
+            let body = RequestBody::within(exchange.body, u64::MAX, pause);
             AxumBody::new(Limited::new(
                 body,
                 usize::try_from(limit).unwrap_or(usize::MAX),

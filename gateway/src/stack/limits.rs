@@ -4,14 +4,15 @@
 //! one limiter around a tower `Service`, while here every route brings its own list and the stack is no `Service` (see the
 //! [stack](super)).
 
-use std::future::ready;
+use std::{future::ready, sync::Arc, time::Duration};
 
 use futures_util::future::Either;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, header::CONTENT_LENGTH};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
 use limiter::rate::{
     Decision, HeaderKey, Limited, RateKey, RateLimiter, policy_field, remaining_field,
 };
-use std::sync::Arc;
 use tower_layer::Layer;
 
 use super::Handle;
@@ -19,6 +20,7 @@ use crate::{
     body::Body,
     config::{self, values::LimitKey},
     exchange::Exchange,
+    metrics::Protocol,
     problem::Problem,
 };
 
@@ -130,6 +132,26 @@ impl<S: Handle> Handle for RouteLimits<S> {
 #[derive(Clone, Copy, Debug)]
 pub struct BodyLimitLayer;
 
+/// How much of a refused HTTP/2 body is read, and for how long.
+const DISCARD_BYTES: usize = 16 << 20;
+const DISCARD_TIME: Duration = Duration::from_secs(5);
+
+/// Reads a refused body and throws it away. Dropped unread it would reset the stream, and clients (curl 7.88 among them) then
+/// report a broken stream instead of the 413 that they were sent.
+async fn discard(mut body: Incoming) {
+    let all = async {
+        let mut left = DISCARD_BYTES;
+        while let Some(Ok(frame)) = body.frame().await {
+            let Some(rest) = left.checked_sub(frame.data_ref().map_or(0, |data| data.len())) else {
+                return;
+            };
+            left = rest;
+        }
+    };
+    // A client that sends more, or slower, gets the reset.
+    let _ = tokio::time::timeout(DISCARD_TIME, all).await;
+}
+
 /// Refuses bodies that are announced as too large. Those that are not announced are cut off while streaming.
 #[derive(Debug)]
 pub struct BodyLimit<S> {
@@ -156,6 +178,9 @@ impl<S: Handle> Handle for BodyLimit<S> {
             .route
             .is_some_and(|route| announced > route.max_body);
         if is_too_large {
+            if exchange.client.protocol == Protocol::H2 {
+                tokio::task::spawn_local(discard(exchange.body));
+            }
             Either::Left(ready(Problem::BodyTooLarge.response()))
         } else {
             Either::Right(self.inner.handle(exchange))

@@ -34,11 +34,62 @@ use crate::{
 struct Admin {
     engine: Arc<SaleEngine>,
     reconciler: Reconciler,
+    payable: Option<Arc<Payable>>,
+}
+
+/// What orders may cost, where payments are taken too: a sale whose orders nobody can pay is refused when it is created.
+#[derive(Debug, Clone)]
+pub struct Payable {
+    /// Currencies that are taken, ISO 4217 in lower case.
+    pub currencies: Vec<String>,
+    /// The most one payment can be, in minor units.
+    pub most_minor: i64,
+}
+
+impl Payable {
+    fn problems(&self, sale: &Sale) -> Vec<FieldProblem> {
+        let mut problems = Vec::new();
+        let mut bad = |field: String, value: String, allowed: String| {
+            problems.push(FieldProblem {
+                field,
+                value,
+                allowed,
+            })
+        };
+        if !self.currencies.contains(&sale.currency) {
+            bad(
+                "currency".into(),
+                sale.currency.clone(),
+                format!("one that is paid in here: {}", self.currencies.join(", ")),
+            );
+        }
+        // One order may hold as many units as its buyer.
+        let most = self.most_minor / i64::from(sale.buyer_limit);
+        for (index, sku) in sale.skus.iter().enumerate() {
+            if !(1..=most).contains(&sku.price_minor) {
+                let allowed = format!(
+                    "a whole number from 1 to {most} (what one payment can be, by the buyer limit)"
+                );
+                bad(
+                    format!("skus[{index}].price_minor"),
+                    sku.price_minor.to_string(),
+                    allowed,
+                );
+            }
+        }
+        problems
+    }
 }
 
 impl FromRef<Admin> for Arc<SaleEngine> {
     fn from_ref(admin: &Admin) -> Self {
         admin.engine.clone()
+    }
+}
+
+impl FromRef<Admin> for Option<Arc<Payable>> {
+    fn from_ref(admin: &Admin) -> Self {
+        admin.payable.clone()
     }
 }
 
@@ -57,7 +108,7 @@ const PAGE_DEFAULT: u32 = 1_000;
 const BODY_LIMIT: usize = 1 << 20;
 
 /// The routes below `/admin/v1/sales`.
-pub fn router(engine: Arc<SaleEngine>, reconciler: Reconciler) -> Router {
+pub fn router(engine: Arc<SaleEngine>, reconciler: Reconciler, payable: Option<Payable>) -> Router {
     Router::new()
         .route("/admin/v1/sales", routing::get(list).post(create))
         .route("/admin/v1/sales/{sale}", routing::get(show))
@@ -81,7 +132,11 @@ pub fn router(engine: Arc<SaleEngine>, reconciler: Reconciler) -> Router {
             routing::get(reconcile_sale),
         )
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
-        .with_state(Admin { engine, reconciler })
+        .with_state(Admin {
+            engine,
+            reconciler,
+            payable: payable.map(Arc::new),
+        })
 }
 
 fn sale_of(engine: &SaleEngine, id: &str) -> Result<(SaleId, Sale), Problem> {
@@ -128,9 +183,14 @@ async fn show(
 
 async fn create(
     State(engine): Engine,
+    State(payable): State<Option<Arc<Payable>>>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Problem> {
     let sale = document::<NewSale>(body)?.check().map_err(invalid)?;
+    let unpayable = payable.map_or_else(Vec::new, |payable| payable.problems(&sale));
+    if !unpayable.is_empty() {
+        return Err(invalid(unpayable));
+    }
     let status = match engine.create_sale(sale.clone()).await? {
         Created::New => StatusCode::CREATED,
         Created::Same => StatusCode::OK,
@@ -177,7 +237,13 @@ async fn restock(
     sale: Result<Path<String>, PathRejection>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Value>, Problem> {
-    let (sale, _) = sale_of(&engine, &extract::path(sale)?)?;
+    let (sale, known) = sale_of(&engine, &extract::path(sale)?)?;
+    if known.gate == Gate::Closed {
+        return Err(Problem::new(
+            Code::Ended,
+            "a closed sale stays closed; create a new one",
+        ));
+    }
     let body: RestockBody = document(body)?;
     let mut problems = Vec::new();
     let mut bad = |field: &str, value: String, allowed: String| {

@@ -17,10 +17,12 @@ struct Desk {
 async fn desk() -> Desk {
     let parts = TestShop::open().await;
     let (store, ledger) = (parts.engine.store().clone(), parts.engine.ledger().clone());
-    let api = router(
-        parts.engine.clone(),
-        Reconciler::new(store, ledger, Violations::new()),
-    );
+    let payable = Payable {
+        currencies: vec!["usd".into(), "eur".into()],
+        most_minor: 99_999_999,
+    };
+    let reconciler = Reconciler::new(store, ledger, Violations::new());
+    let api = router(parts.engine.clone(), reconciler, Some(payable));
     Desk { parts, api }
 }
 
@@ -86,6 +88,13 @@ async fn a_closed_sale_stays_closed() {
             .await
             .1["gate"],
         "paused"
+    );
+    let restock = json!({"sku": "shoe", "units": 4, "id": "r1"}).to_string();
+    assert_eq!(
+        desk.call("POST", "/admin/v1/sales/spring/restock", &restock)
+            .await
+            .0,
+        410
     );
     assert_eq!(
         desk.call("POST", "/admin/v1/sales/spring/resume", "")
@@ -211,6 +220,27 @@ async fn bad_input_of_every_endpoint_is_a_problem_and_changes_nothing() {
             "POST",
             "/admin/v1/sales",
             sku("stock", json!(9_223_372_036_854_775_808_u64)),
+            422,
+            "invalid_document",
+        ),
+        (
+            "POST",
+            "/admin/v1/sales",
+            with("currency", json!("chf")),
+            422,
+            "invalid_document",
+        ),
+        (
+            "POST",
+            "/admin/v1/sales",
+            sku("price_minor", json!(0)),
+            422,
+            "invalid_document",
+        ),
+        (
+            "POST",
+            "/admin/v1/sales",
+            sku("price_minor", json!(100_000_000)),
             422,
             "invalid_document",
         ),

@@ -152,11 +152,6 @@ impl OrderLedger {
         })
     }
 
-    /// [`OrderLedger::move_gate`], for callers that only ask whether there is such a sale.
-    pub async fn set_gate(&self, sale: &SaleId, gate: Gate) -> Result<bool, LedgerError> {
-        Ok(self.move_gate(sale, gate).await? != GateMoved::Unknown)
-    }
-
     /// Adds units to what may be sold. Call it before the stock store's restock, so that the ledger never refuses a unit that
     /// the store already sells.
     pub async fn restock(

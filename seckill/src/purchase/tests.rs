@@ -155,21 +155,20 @@ async fn a_purchase_whose_caller_left_the_queue_is_never_decided() {
 
 #[tokio::test]
 async fn a_deadline_that_passes_during_the_decision_is_unknown_and_the_order_is_found_later() {
-    let (held, release) = (
-        Arc::new(std::sync::Mutex::new(())),
-        Arc::new(AtomicU64::new(0)),
-    );
-    let (gate, open) = (held.clone(), release.clone());
-    // The sequencer reads the clock once a batch: a clock that waits is a store that hangs.
+    // The sequencer reads the clock once a batch: a clock that waits for a word is a store that hangs.
+    let (go_on, word) = std::sync::mpsc::channel::<()>();
+    let word = std::sync::Mutex::new(word);
+    let hangs = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let (does_hang, clock_hangs) = (hangs.clone(), hangs);
     let clock = move || {
-        if open.load(Ordering::Relaxed) == 1 {
-            drop(gate.lock().unwrap());
+        if clock_hangs.load(Ordering::Relaxed) {
+            // Ends with the word, or with the test.
+            let _ = word.lock().unwrap().recv();
         }
         1_000
     };
     let mut shop = shop_with(1, Arc::new(clock)).await;
-    let hanging = held.lock().unwrap();
-    release.store(1, Ordering::Relaxed);
+    does_hang.store(true, Ordering::Relaxed);
     shop.work();
     let bought = purchase(0);
     let outcome = buy(&shop.segment, bought.clone(), Duration::from_millis(20)).await;
@@ -179,7 +178,8 @@ async fn a_deadline_that_passes_during_the_decision_is_unknown_and_the_order_is_
             .lane
             .is_deciding(&bought.buyer, &bought.request)
     );
-    drop(hanging);
+    does_hang.store(false, Ordering::Relaxed);
+    go_on.send(()).unwrap();
     let lookup = Lookup::Request(bought.buyer.clone(), bought.request.clone());
     while shop
         .store

@@ -8,7 +8,10 @@ use std::{
     net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Stdio},
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU32, Ordering},
+    },
     thread,
     time::Duration,
 };
@@ -365,12 +368,22 @@ fn installed(program: &str) -> PathBuf {
     found.unwrap_or_else(|| panic!("{program} is missing. {INSTALL}"))
 }
 
+/// A port that nobody listens on, each told once. Below the range from which the kernel takes the near end of connections: one
+/// of those would be gone again before the server binds it, and once in a while was.
 fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
-    listener
-        .local_addr()
-        .expect("a bound socket has an address")
-        .port()
+    const PORTS: std::ops::Range<u32> = 10_000..30_000;
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    // Other test binaries may look for ports at the same time.
+    let first = std::process::id().wrapping_mul(97);
+    for _ in PORTS {
+        let step = NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = PORTS.start + first.wrapping_add(step) % (PORTS.end - PORTS.start);
+        let port = u16::try_from(port).expect("the range is below 2^16");
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("no port is free in {PORTS:?}");
 }
 
 fn signal(pid: u32, name: &str) {
