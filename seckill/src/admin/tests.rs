@@ -83,39 +83,18 @@ async fn a_sale_is_created_once_and_listed() {
 #[tokio::test]
 async fn a_closed_sale_stays_closed() {
     let desk = desk().await;
-    assert_eq!(
-        desk.call("POST", "/admin/v1/sales/spring/pause", "")
+    let gate = async |verb: &str| {
+        desk.call("POST", &format!("/admin/v1/sales/spring/{verb}"), "")
             .await
-            .1["gate"],
-        "paused"
-    );
+    };
+    assert_eq!(gate("pause").await.1["gate"], "paused");
+    assert_eq!(gate("resume").await.1["gate"], "open");
+    assert_eq!(gate("close").await.1["gate"], "closed");
+    assert_eq!(gate("close").await.0, 200, "closing twice is one closing");
+    assert_eq!(gate("resume").await.0, 410);
     let restock = json!({"sku": "shoe", "units": 4, "id": "r1"}).to_string();
     assert_eq!(
         desk.call("POST", "/admin/v1/sales/spring/restock", &restock)
-            .await
-            .0,
-        410
-    );
-    assert_eq!(
-        desk.call("POST", "/admin/v1/sales/spring/resume", "")
-            .await
-            .1["gate"],
-        "open"
-    );
-    assert_eq!(
-        desk.call("POST", "/admin/v1/sales/spring/close", "")
-            .await
-            .1["gate"],
-        "closed"
-    );
-    assert_eq!(
-        desk.call("POST", "/admin/v1/sales/spring/close", "")
-            .await
-            .0,
-        200
-    );
-    assert_eq!(
-        desk.call("POST", "/admin/v1/sales/spring/resume", "")
             .await
             .0,
         410
