@@ -1,7 +1,7 @@
 //! The sale engine: store, ledger and catalogue joined, as the API and the admin API use them.
 //!
 //! Sales live in the ledger; their segments are opened in the store; the catalogue is this node's copy. Several nodes share one
-//! ledger, so every node re-reads it ([`refresh`]).
+//! ledger, so every node re-reads it (`refresh.rs`).
 
 mod refresh;
 
