@@ -78,6 +78,7 @@ fn spec(segment: &SegmentId) -> SegmentSpec {
         ends_at_ms: 2 * NOW_MS,
         buyer_limit: 2,
         pay_within_ms: 60_000,
+        durability: None,
     }
 }
 

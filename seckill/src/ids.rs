@@ -119,12 +119,30 @@ pub struct SegmentId {
     pub sale: SaleId,
     /// The sku.
     pub sku: SkuId,
-    /// Which part of the sku's stock; 0 while a sku is one segment.
+    /// Which part of the sku's stock; [`SegmentId::CART`] where all skus of the sale live together.
     pub index: u16,
 }
 
 impl SegmentId {
-    /// The first (today the only) segment of a sku.
+    /// The index of a sku's only segment in a sale with carts.
+    pub const CART: u16 = 1 << 15;
+
+    /// The only segment of a sku in a sale with carts: all such segments of a sale live together, so that one atomic step can
+    /// take from several of them.
+    pub fn of_cart(sale: SaleId, sku: SkuId) -> Self {
+        Self {
+            sale,
+            sku,
+            index: Self::CART,
+        }
+    }
+
+    /// Whether this segment lives together with the others of its sale.
+    pub fn is_of_cart(&self) -> bool {
+        self.index == Self::CART
+    }
+
+    /// The first segment of a sku.
     pub fn first(sale: SaleId, sku: SkuId) -> Self {
         Self {
             sale,

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     ids::{SaleId, SegmentId, SkuId},
-    store::{Gate, SegmentSpec},
+    store::{Durability, Gate, SegmentSpec},
 };
 
 /// Most units of one sku, restocks included. Redis counts with 64-bit floats inside Lua; above 2^53 they lose units.
@@ -24,6 +24,8 @@ const MAX_SKUS: usize = 1_000;
 const MAX_TIME_MS: i128 = (1 << 48) - 1;
 /// Shorter than this no payment page can answer.
 const MIN_PAY_WITHIN_MS: u64 = 1_000;
+/// Most parts of one sku's stock: more than any cluster has primaries to spread them over.
+const MAX_SEGMENTS: i128 = 64;
 /// 30 days.
 const MAX_PAY_WITHIN_MS: u64 = 30 * 24 * 3_600_000;
 
@@ -46,6 +48,12 @@ pub struct Sale {
     pub skus: Vec<SkuOnSale>,
     /// The operator's gate.
     pub gate: Gate,
+    /// Into how many segments each sku's stock is cut.
+    pub segments: u16,
+    /// Whether several skus can be bought in one step; then each sku is one segment, and all of them live together.
+    pub carts: bool,
+    /// What an acceptance waits for; `None`: what the store was configured with.
+    pub durability: Option<Durability>,
 }
 
 /// One sku of a sale.
@@ -60,10 +68,20 @@ pub struct SkuOnSale {
 }
 
 impl Sale {
-    /// The segment of one sku, if the sale sells it.
-    pub fn segment(&self, sku: &SkuId) -> Option<SegmentId> {
-        self.sku(sku)
-            .map(|found| SegmentId::first(self.id.clone(), found.sku.clone()))
+    /// The segments of one sku, in the order of their indexes; none if the sale does not sell it.
+    pub fn segments_of(&self, sku: &SkuId) -> Vec<SegmentId> {
+        let Some(sku) = self.sku(sku).map(|found| found.sku.clone()) else {
+            return Vec::new();
+        };
+        if self.carts {
+            return vec![SegmentId::of_cart(self.id.clone(), sku)];
+        }
+        let part = |index| SegmentId {
+            sale: self.id.clone(),
+            sku: sku.clone(),
+            index,
+        };
+        (0..self.segments).map(part).collect()
     }
 
     /// One sku of the sale.
@@ -71,18 +89,30 @@ impl Sale {
         self.skus.iter().find(|candidate| candidate.sku == *sku)
     }
 
-    /// What the stock store has to open.
+    /// What the stock store has to open, sku by sku.
     pub fn segment_specs(&self) -> Vec<SegmentSpec> {
-        let spec = |sku: &SkuOnSale| SegmentSpec {
-            id: SegmentId::first(self.id.clone(), sku.sku.clone()),
-            stock: sku.stock,
+        let specs = self.skus.iter().flat_map(|sku| {
+            let ids = self.segments_of(&sku.sku);
+            let shares = shares(sku.stock, ids.len());
+            ids.into_iter().zip(shares)
+        });
+        let spec = |(id, stock)| SegmentSpec {
+            id,
+            stock,
             starts_at_ms: self.starts_at_ms,
             ends_at_ms: self.ends_at_ms,
             buyer_limit: self.buyer_limit,
             pay_within_ms: self.pay_within_ms,
+            durability: self.durability,
         };
-        self.skus.iter().map(spec).collect()
+        specs.map(spec).collect()
     }
+}
+
+/// Cuts `units` into `parts` that differ by one at most, the larger ones first.
+pub fn shares(units: u64, parts: usize) -> impl Iterator<Item = u64> {
+    let parts = parts as u64;
+    (0..parts).map(move |part| units / parts + u64::from(part < units % parts))
 }
 
 /// One thing wrong with a document: which field, what it held, what it may hold.
@@ -115,6 +145,12 @@ pub struct NewSale {
     pub currency: Option<String>,
     /// What is sold.
     pub skus: Vec<NewSku>,
+    /// Parts of each sku's stock, for a cluster; 1 if missing.
+    pub segments: Option<i128>,
+    /// Whether several skus can be bought in one step; no if missing.
+    pub carts: Option<bool>,
+    /// `fast`, `replicated` or `durable`; what the store was configured with if missing.
+    pub durability: Option<String>,
 }
 
 /// One sku of a [`NewSale`].
@@ -166,6 +202,16 @@ impl NewSale {
             );
         }
         let skus = problems.skus(&self.skus);
+        let segments = problems.number("segments", self.segments.or(Some(1)), 1, MAX_SEGMENTS);
+        let carts = self.carts.unwrap_or(false);
+        if carts && segments.is_some_and(|segments| segments > 1) {
+            problems.add(
+                "carts",
+                carts,
+                "false in a sale whose stock is cut into segments",
+            );
+        }
+        let durability = problems.durability(self.durability.as_deref());
 
         match (
             problems.0.is_empty(),
@@ -174,19 +220,29 @@ impl NewSale {
             ends_at_ms,
             pay_within_ms,
             buyer_limit,
+            segments,
         ) {
-            (true, Some(id), Some(starts), Some(ends), Some(pay_within_ms), Some(limit)) => {
-                Ok(Sale {
-                    id,
-                    starts_at_ms: starts as u64,
-                    ends_at_ms: ends as u64,
-                    pay_within_ms,
-                    buyer_limit: limit as u32,
-                    currency,
-                    skus,
-                    gate: Gate::Open,
-                })
-            }
+            (
+                true,
+                Some(id),
+                Some(starts),
+                Some(ends),
+                Some(pay_within_ms),
+                Some(limit),
+                Some(segments),
+            ) => Ok(Sale {
+                id,
+                starts_at_ms: starts as u64,
+                ends_at_ms: ends as u64,
+                pay_within_ms,
+                buyer_limit: limit as u32,
+                currency,
+                skus,
+                gate: Gate::Open,
+                segments: segments as u16,
+                carts,
+                durability,
+            }),
             _ => Err(problems.0),
         }
     }
@@ -235,6 +291,15 @@ impl Problems {
             self.add(field, given, format!("a whole number from {min} to {max}"));
         }
         valid
+    }
+
+    fn durability(&mut self, given: Option<&str>) -> Option<Durability> {
+        let given = given?;
+        let known = Durability::from_name(given);
+        if known.is_none() {
+            self.add("durability", given, "fast, replicated or durable");
+        }
+        known
     }
 
     fn skus(&mut self, given: &[NewSku]) -> Vec<SkuOnSale> {
@@ -324,7 +389,38 @@ mod tests {
         assert_eq!(specs.len(), 1);
         assert_eq!(specs[0].id.to_string(), "spring:shoe-42:0");
         assert_eq!(specs[0].stock, 1000);
-        assert_eq!(sale.segment(&SkuId::try_new("other").unwrap()), None);
+        assert_eq!(sale.segments_of(&SkuId::try_new("other").unwrap()), []);
+    }
+
+    #[test]
+    fn a_sale_in_segments_cuts_every_skus_stock() {
+        let mut sale = valid();
+        sale["segments"] = json!(3);
+        sale["durability"] = json!("replicated");
+        let specs = check(sale).unwrap().segment_specs();
+        let stocks: Vec<_> = specs.iter().map(|spec| spec.stock).collect();
+        assert_eq!(stocks, [334, 333, 333]);
+        assert_eq!(specs[2].id.to_string(), "spring:shoe-42:2");
+        assert_eq!(specs[0].durability, Some(Durability::Replicated));
+    }
+
+    #[test]
+    fn a_sale_with_carts_is_not_cut() {
+        let mut sale = valid();
+        sale["carts"] = json!(true);
+        assert!(
+            check(sale.clone()).unwrap().segment_specs()[0]
+                .id
+                .is_of_cart()
+        );
+        sale["segments"] = json!(2);
+        sale["durability"] = json!("safe");
+        let fields: Vec<_> = check(sale)
+            .unwrap_err()
+            .into_iter()
+            .map(|problem| problem.field)
+            .collect();
+        assert_eq!(fields, ["carts", "durability"]);
     }
 
     #[test]

@@ -24,6 +24,7 @@ fn spec(stock: u64) -> SegmentSpec {
         ends_at_ms: u64::MAX >> 16,
         buyer_limit: 9,
         pay_within_ms: 1000,
+        durability: None,
     }
 }
 

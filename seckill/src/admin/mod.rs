@@ -311,11 +311,10 @@ async fn counts(
 ) -> Result<(Vec<Snapshot>, Vec<QueueDepth>), EngineError> {
     let (mut snapshots, mut depths) = (Vec::new(), Vec::new());
     for sku in &sale.skus {
-        let Some(segment) = sale.segment(&sku.sku) else {
-            continue;
-        };
-        snapshots.push(engine.store().snapshot(&segment).await?);
-        depths.push(engine.store().depth(&segment).await?);
+        for segment in sale.segments_of(&sku.sku) {
+            snapshots.push(engine.store().snapshot(&segment).await?);
+            depths.push(engine.store().depth(&segment).await?);
+        }
     }
     Ok((snapshots, depths))
 }

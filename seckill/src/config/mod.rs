@@ -164,17 +164,20 @@ impl RawConfig {
         }
         let buyer = self.buyer(&mut reader);
         let is_redis = matches!(store, StoreConfig::Redis { .. });
-        let durability = match self.durability.as_deref().unwrap_or("durable") {
-            "fast" => Durability::Fast,
-            "durable" => Durability::Durable,
-            "replicated" if is_redis => Durability::Replicated,
-            "replicated" => {
+        let durability = self.durability.as_deref().unwrap_or("durable");
+        let durability = match Durability::from_name(durability) {
+            Some(Durability::Replicated) if !is_redis => {
                 let allowed = "needs a Redis store; the embedded store allows fast and durable";
-                reader.bad("durability", "replicated", allowed);
+                reader.bad("durability", durability, allowed);
                 Durability::Durable
             }
-            other => {
-                reader.bad("durability", other, "must be fast, replicated or durable");
+            Some(level) => level,
+            None => {
+                reader.bad(
+                    "durability",
+                    durability,
+                    "must be fast, replicated or durable",
+                );
                 Durability::Durable
             }
         };

@@ -6,7 +6,13 @@ use sqlx::{AnyConnection, AnyPool, Connection, Executor, any::AnyPoolOptions};
 
 use super::LedgerError;
 
-const SCHEMA: &str = include_str!("sql/schema.sql");
+/// The steps from an empty database to today's tables. A step that was released is never edited: changes are a new step.
+const SCHEMA: [&str; 2] = [
+    include_str!("sql/schema_1.sql"),
+    include_str!("sql/schema_2.sql"),
+];
+const STEPS_TABLE: &str =
+    "CREATE TABLE IF NOT EXISTS sale_schema (step BIGINT NOT NULL PRIMARY KEY)";
 /// Settlement, reaper, deliveries and checkouts at once; PostgreSQL serves far more, but they would only queue for its disk.
 const DEFAULT_CONNECTIONS: u32 = 16;
 /// A caller that waits longer than this for a connection is better told so.
@@ -150,7 +156,20 @@ async fn migrate(pool: &AnyPool) -> Result<(), LedgerError> {
     if tx.backend_name() == "PostgreSQL" {
         sqlx::query(MIGRATION_LOCK).execute(&mut *tx).await?;
     }
-    sqlx::raw_sql(SCHEMA).execute(&mut *tx).await?;
+    sqlx::raw_sql(STEPS_TABLE).execute(&mut *tx).await?;
+    let done: Option<i64> = sqlx::query_scalar("SELECT MAX(step) FROM sale_schema")
+        .fetch_one(&mut *tx)
+        .await?;
+    for (step, statements) in (1..).zip(SCHEMA) {
+        if done.is_some_and(|done| step <= done) {
+            continue;
+        }
+        sqlx::raw_sql(statements).execute(&mut *tx).await?;
+        sqlx::query("INSERT INTO sale_schema (step) VALUES ($1)")
+            .bind(step)
+            .execute(&mut *tx)
+            .await?;
+    }
     tx.commit().await?;
     Ok(())
 }

@@ -35,6 +35,8 @@ pub struct LedgerOrder {
     pub settled_at_ms: u64,
     /// The payment intent that holds or paid it.
     pub intent: Option<String>,
+    /// Hash of what its request asked for.
+    pub fingerprint: u64,
 }
 
 impl Serialize for LedgerOrder {
@@ -59,7 +61,7 @@ impl Serialize for LedgerOrder {
 macro_rules! order_columns {
     () => {
         "order_id, sale, sku, segment, buyer, request_id, quantity, amount_minor, currency, status, reason, \
-         created_at_ms, pay_by_ms, settled_at_ms, intent"
+         created_at_ms, pay_by_ms, settled_at_ms, intent, fingerprint"
     };
 }
 pub(super) use order_columns;
@@ -83,6 +85,7 @@ pub(super) fn read_order(row: &AnyRow) -> Result<LedgerOrder, LedgerError> {
         pay_by_ms: count(row, 12)?,
         settled_at_ms: count(row, 13)?,
         intent: Some(intent).filter(|intent| !intent.is_empty()),
+        fingerprint: row.try_get::<i64, _>(15)?.cast_unsigned(),
     })
 }
 

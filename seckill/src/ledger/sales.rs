@@ -10,7 +10,7 @@ use super::{
 use crate::{
     ids::{SaleId, SkuId},
     sale::{MAX_UNITS, Sale, SkuOnSale},
-    store::Gate,
+    store::{Durability, Gate},
 };
 
 /// The answer to [`OrderLedger::create_sale`].
@@ -65,10 +65,11 @@ pub enum GateMoved {
 }
 
 const INSERT_SALE: &str = "INSERT INTO sale_sales \
-    (sale, starts_at_ms, ends_at_ms, pay_within_ms, buyer_limit, currency, gate, created_at_ms) \
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING";
+    (sale, starts_at_ms, ends_at_ms, pay_within_ms, buyer_limit, currency, gate, created_at_ms, segments, carts, durability) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT DO NOTHING";
 const INSERT_SKU: &str = "INSERT INTO sale_skus (sale, sku, position, stock, total, price_minor) VALUES ($1, $2, $3, $4, $4, $5)";
-const SALE_COLUMNS: &str = "SELECT sale, starts_at_ms, ends_at_ms, pay_within_ms, buyer_limit, currency, gate FROM sale_sales \
+const SALE_COLUMNS: &str = "SELECT sale, starts_at_ms, ends_at_ms, pay_within_ms, buyer_limit, currency, gate, segments, carts, durability \
+    FROM sale_sales \
     WHERE $1 = '' OR sale = $1 ORDER BY created_at_ms, sale";
 const SKUS: &str = "SELECT sku, stock, price_minor, sale FROM sale_skus WHERE $1 = '' OR sale = $1 ORDER BY sale, position";
 
@@ -85,6 +86,9 @@ impl OrderLedger {
             .bind(sale.currency.as_str())
             .bind(gate_word(sale.gate))
             .bind(sql(now_ms))
+            .bind(i64::from(sale.segments))
+            .bind(i64::from(sale.carts))
+            .bind(sale.durability.map_or("", Durability::name))
             .execute(&mut *tx)
             .await?;
         if created.rows_affected() == 0 {
@@ -252,6 +256,11 @@ async fn read_sales(connection: &mut AnyConnection, id: &str) -> Result<Vec<Sale
             buyer_limit,
             currency: row.try_get(5)?,
             gate: read_gate(row.try_get(6)?)?,
+            segments: count(row, 7)?
+                .try_into()
+                .map_err(|_| LedgerError::Corrupt("segments above 2^16".to_owned()))?,
+            carts: count(row, 8)? != 0,
+            durability: Durability::from_name(row.try_get(9)?),
             skus: Vec::new(),
         });
     }

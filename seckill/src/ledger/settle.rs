@@ -203,6 +203,13 @@ impl OrderLedger {
             .bind(self.list(batch.iter().map(|(order, _)| sql(order.pay_by_ms))))
             .bind(self.list(batch.iter().map(|(_, status)| status.as_str())))
             .bind(i64::from(self.has_outbox))
+            .bind(
+                self.list(
+                    batch
+                        .iter()
+                        .map(|(order, _)| order.fingerprint.cast_signed()),
+                ),
+            )
             .fetch_all(connection)
             .await?;
         new.iter()
@@ -230,7 +237,8 @@ impl OrderLedger {
                 order.quantity,
                 times.0,
                 times.1,
-                status.as_str()
+                status.as_str(),
+                order.fingerprint.cast_signed(),
             ])
         };
         let rows = serde_json::Value::Array(batch.iter().map(row).collect());

@@ -103,7 +103,12 @@ pub async fn buy(segment: &Segment, purchase: Purchase, deadline: Duration) -> O
     }
     match timeout(deadline, answered).await {
         Ok(Ok(Ok(verdict))) => Outcome::Decided(verdict),
-        Ok(Ok(Err(StockError::Unavailable(_) | StockError::NotOpen(_)))) => Outcome::Unavailable,
+        Ok(Ok(Err(
+            StockError::Unavailable(_)
+            | StockError::NotOpen(_)
+            | StockError::AwaitsRebuild(_)
+            | StockError::StaleEpoch { .. },
+        ))) => Outcome::Unavailable,
         // The deadline passed, the store cannot say (a corrupt answer may follow an execution), or the lane stopped with the
         // purchase in hand.
         Ok(Ok(Err(StockError::Unknown(_) | StockError::Corrupt(_)))) | Ok(Err(_)) | Err(_) => {

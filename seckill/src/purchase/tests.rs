@@ -39,6 +39,7 @@ async fn shop_with(stock: u64, clock: crate::clock::WallClock) -> Shop {
         ends_at_ms: 9_999,
         buyer_limit: 1,
         pay_within_ms: 5,
+        durability: None,
     };
     store.open(&spec).await.unwrap();
     let (lane, work) = lane();

@@ -8,250 +8,17 @@
 pub mod conformance;
 pub mod embedded;
 pub mod redis;
+mod types;
 
 use std::time::Duration;
 
 use async_trait::async_trait;
-use serde::{Deserialize, Serialize};
 
-use crate::ids::{BuyerId, OrderId, RequestId, SegmentId};
-
-/// What a segment sells and under which rules. Set when the sale is created; times are unix milliseconds.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SegmentSpec {
-    /// Which segment.
-    pub id: SegmentId,
-    /// Units on sale at the start; restocks are added to it.
-    pub stock: u64,
-    /// First instant of the window, by the store's clock.
-    pub starts_at_ms: u64,
-    /// First instant after the window.
-    pub ends_at_ms: u64,
-    /// Most live units (reserved or sold) one buyer may hold of this segment.
-    pub buyer_limit: u32,
-    /// How long an order may stay unpaid before it is returned.
-    pub pay_within_ms: u64,
-}
-
-/// What must have happened before an accepted purchase is answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Durability {
-    /// It is in memory (and in the page cache). A crash of the machine loses what was not synced, a failover of Redis what was
-    /// not replicated.
-    Fast,
-    /// One replica has it too (Redis `WAIT 1`). A failover to another replica can still lose it.
-    Replicated,
-    /// It is on the disk: the embedded journal is synced, Redis runs with `appendfsync always` (checked when connecting).
-    #[default]
-    Durable,
-}
-
-/// What an operator allows, beside the window.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Gate {
-    /// Purchases are decided as usual.
-    Open,
-    /// Refused for now by an operator (`penstock sale pause`).
-    Paused,
-    /// Refused for good (`penstock sale close`).
-    Closed,
-    /// Refused while the segment is being checked or rebuilt; never told as "sold out".
-    Frozen,
-}
-
-/// One request to buy, its form already checked.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Purchase {
-    /// The id the order gets if it is accepted.
-    pub order: OrderId,
-    /// Who buys.
-    pub buyer: BuyerId,
-    /// The caller's idempotency key.
-    pub request: RequestId,
-    /// Hash of what the request asks for; the same request id with another fingerprint is a conflict.
-    pub fingerprint: u64,
-    /// Units wanted, at least 1; a store refuses 0 with [`Verdict::InvalidQuantity`].
-    pub quantity: u32,
-}
-
-/// Where an order stands in the store. The ledger says the same with more detail.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum OrderState {
-    /// Units are held.
-    Reserved,
-    /// Paid: the units are gone for good.
-    Sold,
-    /// Units went back. The record stays as a tombstone, so that a late retry cannot buy again.
-    Released,
-}
-
-/// An order as the store remembers it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoredOrder {
-    /// Its id.
-    pub order: OrderId,
-    /// Who bought.
-    pub buyer: BuyerId,
-    /// The idempotency key it was bought under.
-    pub request: RequestId,
-    /// Units.
-    pub quantity: u32,
-    /// Where it stands.
-    pub state: OrderState,
-    /// When it was accepted, by the store's clock.
-    pub created_at_ms: u64,
-    /// When it is returned if still unpaid.
-    pub pay_by_ms: u64,
-}
-
-/// The answer to one purchase. All of these are expected outcomes, none is an error.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
-    /// The units are taken and the order is queued.
-    Accepted {
-        /// The order.
-        order: StoredOrder,
-        /// Units left after it.
-        remaining: u64,
-        /// Version of the stock after it; grows with every change of a segment.
-        version: u64,
-    },
-    /// This request id was accepted before; its order as it stands now. Nothing was changed.
-    Replayed(StoredOrder),
-    /// This request id was used before with other content. Nothing was changed.
-    KeyReused,
-    /// The window has not begun.
-    NotStarted {
-        /// When it begins.
-        starts_at_ms: u64,
-        /// The store's clock at the decision.
-        now_ms: u64,
-    },
-    /// The window is over, or the sale was closed.
-    Ended,
-    /// An operator has paused the sale.
-    Paused,
-    /// The segment is frozen; the caller should retry.
-    Frozen,
-    /// The call carried an old epoch; the caller must re-read the segment.
-    StaleEpoch {
-        /// The epoch in force.
-        current: u64,
-    },
-    /// The buyer would hold more than the limit.
-    BuyerLimit {
-        /// Units the buyer holds now.
-        held: u32,
-        /// The limit.
-        limit: u32,
-    },
-    /// Fewer units are left than asked for.
-    SoldOut {
-        /// Units left (may be more than zero if more than one was asked for).
-        remaining: u64,
-        /// Version of the stock at the decision.
-        version: u64,
-        /// How many orders this segment has ever accepted; see [`crate::sold_out`].
-        accepted: u64,
-    },
-    /// Quantity 0. The API refuses it earlier; a store refuses it again.
-    InvalidQuantity,
-}
-
-/// The answer to one release.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Release {
-    /// The units went back now.
-    Released,
-    /// They had gone back before.
-    AlreadyReleased,
-    /// The order is sold; sold units are never returned here.
-    AlreadySold,
-    /// No such order in this segment.
-    Unknown,
-}
-
-/// The answer to one confirmation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Confirm {
-    /// Reserved became sold now.
-    Confirmed,
-    /// It was sold before.
-    AlreadySold,
-    /// The units had gone back: the payment came too late.
-    AlreadyReleased,
-    /// No such order in this segment.
-    Unknown,
-}
-
-/// Counts of a segment at one instant. INV-STOCK-2: `available + reserved + sold = stock + restocked`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Snapshot {
-    /// The rules in force.
-    pub spec: SegmentSpec,
-    /// The operator's gate.
-    pub gate: Gate,
-    /// The epoch in force.
-    pub epoch: u64,
-    /// Version of the stock.
-    pub version: u64,
-    /// Units for sale.
-    pub available: u64,
-    /// Units of orders not yet paid.
-    pub reserved: u64,
-    /// Units of paid orders.
-    pub sold: u64,
-    /// Units added after the start.
-    pub restocked: u64,
-    /// Orders ever accepted.
-    pub accepted: u64,
-}
-
-/// Place of an entry in a segment's queue; grows. In Redis the two numbers of a stream id.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
-pub struct Position {
-    /// High part.
-    pub major: u64,
-    /// Low part.
-    pub minor: u64,
-}
-
-impl std::fmt::Display for Position {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}-{}", self.major, self.minor)
-    }
-}
-
-/// One accepted order on its way to the ledger.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct QueueEntry {
-    /// Its place.
-    pub position: Position,
-    /// How often it was handed out, this time included.
-    pub deliveries: u32,
-    /// The order, or why the entry could not be read (a poison entry: set aside, counted, acknowledged).
-    pub order: Result<StoredOrder, String>,
-}
-
-/// How much waits for settlement.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct QueueDepth {
-    /// Entries not acknowledged, handed out or not.
-    pub entries: u64,
-    /// Age of the oldest of them.
-    pub oldest_age_ms: u64,
-}
-
-/// How an order is looked for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Lookup {
-    /// By its id.
-    Order(OrderId),
-    /// By buyer and idempotency key.
-    Request(BuyerId, RequestId),
-}
+pub use self::types::{
+    CartLine, CartVerdict, Confirm, Durability, Gate, Lookup, OrderState, Position, Purchase,
+    QueueDepth, QueueEntry, Release, SegmentSpec, Snapshot, StockMoves, StoredOrder, Verdict,
+};
+use crate::ids::{OrderId, SegmentId};
 
 /// Why a store gave no answer.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -265,6 +32,17 @@ pub enum StockError {
     /// The call may have been executed. Never compensate; repeat with the same ids, or poll.
     #[error("outcome unknown: {0}")]
     Unknown(String),
+    /// The segment is being rebuilt, or waits for it: nothing was executed. Repeat later with the same ids.
+    #[error("segment {0} waits for its rebuild")]
+    AwaitsRebuild(SegmentId),
+    /// A step of a rebuild came under an epoch that is no longer the newest: another rebuild has overtaken it. Nothing was done.
+    #[error("segment {segment} is at epoch {current} already")]
+    StaleEpoch {
+        /// Which segment.
+        segment: SegmentId,
+        /// Its epoch.
+        current: u64,
+    },
     /// The store holds something it should not: a corrupted journal, a foreign key type. An operator must look.
     #[error("store is corrupt: {0}")]
     Corrupt(String),
@@ -284,6 +62,10 @@ pub trait StockStore: Send + Sync + 'static {
         epoch: u64,
         purchases: Vec<Purchase>,
     ) -> Result<Vec<Verdict>, StockError>;
+
+    /// Decides a cart: all lines or none, in one atomic step. Takes 1 to [`MAX_CART_LINES`] lines whose segments live together
+    /// ([`SegmentId::of_cart`]).
+    async fn buy_cart(&self, lines: Vec<CartLine>) -> Result<CartVerdict, StockError>;
 
     /// Returns the units of unpaid orders, each at most once.
     async fn release_many(
@@ -309,6 +91,15 @@ pub trait StockStore: Send + Sync + 'static {
         restock_id: &str,
         units: u64,
     ) -> Result<Snapshot, StockError>;
+
+    /// Takes up to `units` unsold units away, to be added to another segment; answers how many. The same `withdrawal_id` takes
+    /// once and gives the first answer again. Moves units while paused too, never while frozen.
+    async fn withdraw(
+        &self,
+        segment: &SegmentId,
+        withdrawal_id: &str,
+        units: u64,
+    ) -> Result<u64, StockError>;
 
     /// Counts at one instant.
     async fn snapshot(&self, segment: &SegmentId) -> Result<Snapshot, StockError>;
@@ -343,4 +134,51 @@ pub trait StockStore: Send + Sync + 'static {
 
     /// How much waits.
     async fn depth(&self, segment: &SegmentId) -> Result<QueueDepth, StockError>;
+
+    // The rebuild of a segment, each step repeatable: freeze → read `unsettled` into the ledger → `rebuild_begin` →
+    // `rebuild_load`… → `rebuild_finish`. The epoch is the fencing token: it comes from the ledger, grows with every rebuild, and
+    // a step under an older one than the segment has is refused with [`StockError::StaleEpoch`].
+
+    /// Stops a segment under a new epoch: nothing is sold, released, confirmed, handed out or acknowledged until
+    /// [`StockStore::rebuild_finish`]. Replays and lookups go on. A segment that the store does not know (lost data) is no
+    /// error: answers `None`. Works on one that `needs_rebuild`.
+    async fn freeze(&self, segment: &SegmentId, epoch: u64)
+    -> Result<Option<Snapshot>, StockError>;
+
+    /// Entries of the queue that were never acknowledged, handed out or not, after a position; works while frozen and on a
+    /// segment that `needs_rebuild`. An unknown segment has none. Entries that cannot be read are left out.
+    async fn unsettled(
+        &self,
+        segment: &SegmentId,
+        after: Position,
+        max: usize,
+    ) -> Result<Vec<(Position, StoredOrder)>, StockError>;
+
+    /// Throws away what the store holds of a frozen or lost segment and begins it anew, still frozen, without orders.
+    async fn rebuild_begin(
+        &self,
+        spec: &SegmentSpec,
+        epoch: u64,
+        moves: &StockMoves,
+    ) -> Result<(), StockError>;
+
+    /// Puts orders of the ledger back, in their states, as accepted and acknowledged. The same order twice counts once. Orders
+    /// that need more units than are left are refused as [`StockError::Corrupt`]: the ledger never holds so many.
+    async fn rebuild_load(
+        &self,
+        segment: &SegmentId,
+        epoch: u64,
+        orders: &[StoredOrder],
+    ) -> Result<(), StockError>;
+
+    /// Ends a rebuild: the segment trusts itself again and has this gate.
+    async fn rebuild_finish(
+        &self,
+        segment: &SegmentId,
+        epoch: u64,
+        gate: Gate,
+    ) -> Result<Snapshot, StockError>;
 }
+
+/// Most lines of a cart.
+pub const MAX_CART_LINES: usize = 16;

@@ -120,6 +120,9 @@ pub fn sale(stock: u64) -> Sale {
         currency: "usd".to_owned(),
         skus: vec![sku("shoe", stock), sku("boot", 5)],
         gate: Gate::Open,
+        segments: 1,
+        carts: false,
+        durability: None,
     }
 }
 
@@ -134,6 +137,7 @@ pub fn order(n: u64, quantity: u32) -> StoredOrder {
         buyer: BuyerId::try_new(&format!("buyer-{n}")).unwrap(),
         request: RequestId::try_new(&format!("request-{n}")).unwrap(),
         quantity,
+        fingerprint: n,
         state: OrderState::Reserved,
         created_at_ms: T0 + n,
         pay_by_ms: T0 + n + PAY_WITHIN_MS,

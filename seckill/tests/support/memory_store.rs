@@ -14,8 +14,9 @@ use seckill::{
     clock::WallClock,
     ids::{OrderId, SegmentId},
     store::{
-        Confirm, Gate, Lookup, OrderState, Position, Purchase, QueueDepth, QueueEntry, Release,
-        SegmentSpec, Snapshot, StockError, StockStore, StoredOrder, Verdict,
+        CartLine, CartVerdict, Confirm, Gate, Lookup, OrderState, Position, Purchase, QueueDepth,
+        QueueEntry, Release, SegmentSpec, Snapshot, StockError, StockMoves, StockStore,
+        StoredOrder, Verdict,
     },
 };
 
@@ -129,7 +130,9 @@ impl StockStore for MemoryStore {
                 reserved: 0,
                 sold: 0,
                 restocked: 0,
+                withdrawn: 0,
                 accepted: 0,
+                needs_rebuild: false,
             },
             orders: HashMap::new(),
             queue: VecDeque::new(),
@@ -299,5 +302,64 @@ impl StockStore for MemoryStore {
             entries: segment.queue.len() as u64,
             oldest_age_ms: 0,
         })
+    }
+
+    async fn buy_cart(&self, _lines: Vec<CartLine>) -> Result<CartVerdict, StockError> {
+        Err(StockError::Unavailable("carts are not built yet".into()))
+    }
+
+    async fn withdraw(
+        &self,
+        _segment: &SegmentId,
+        _withdrawal_id: &str,
+        _units: u64,
+    ) -> Result<u64, StockError> {
+        Err(StockError::Unavailable(
+            "transfers are not built yet".into(),
+        ))
+    }
+
+    async fn freeze(
+        &self,
+        _segment: &SegmentId,
+        _epoch: u64,
+    ) -> Result<Option<Snapshot>, StockError> {
+        Err(StockError::Unavailable("rebuilds are not built yet".into()))
+    }
+
+    async fn unsettled(
+        &self,
+        _segment: &SegmentId,
+        _after: Position,
+        _max: usize,
+    ) -> Result<Vec<(Position, StoredOrder)>, StockError> {
+        Err(StockError::Unavailable("rebuilds are not built yet".into()))
+    }
+
+    async fn rebuild_begin(
+        &self,
+        _spec: &SegmentSpec,
+        _epoch: u64,
+        _moves: &StockMoves,
+    ) -> Result<(), StockError> {
+        Err(StockError::Unavailable("rebuilds are not built yet".into()))
+    }
+
+    async fn rebuild_load(
+        &self,
+        _segment: &SegmentId,
+        _epoch: u64,
+        _orders: &[StoredOrder],
+    ) -> Result<(), StockError> {
+        Err(StockError::Unavailable("rebuilds are not built yet".into()))
+    }
+
+    async fn rebuild_finish(
+        &self,
+        _segment: &SegmentId,
+        _epoch: u64,
+        _gate: Gate,
+    ) -> Result<Snapshot, StockError> {
+        Err(StockError::Unavailable("rebuilds are not built yet".into()))
     }
 }

@@ -294,6 +294,7 @@ pub fn spec(stock: u64, buyer_limit: u32) -> SegmentSpec {
         ends_at_ms: now_ms() + 600_000,
         buyer_limit,
         pay_within_ms: 900_000,
+        durability: None,
     }
 }
 

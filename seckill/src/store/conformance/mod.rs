@@ -10,15 +10,20 @@
 //! Cases share the store they are given: each opens a sale of its own. No case sleeps; windows are set around the store's
 //! clock with minutes to spare, so a clock that differs from the tests' by seconds does no harm.
 
+mod carts;
 mod model;
 mod orders;
 mod purchases;
 mod queue;
+mod rebuild;
 mod refusals;
+mod transfers;
 
 use std::{any::Any, sync::Arc};
 
-pub use self::{model::*, orders::*, purchases::*, queue::*, refusals::*};
+pub use self::{
+    carts::*, model::*, orders::*, purchases::*, queue::*, rebuild::*, refusals::*, transfers::*,
+};
 use super::{Gate, Purchase, SegmentSpec, Snapshot, StockStore, StoredOrder, Verdict};
 use crate::{
     clock::WallClock,
@@ -98,6 +103,24 @@ macro_rules! stock_store_conformance {
             an_entry_shows_its_order_as_it_stands_now
             all_accepted_orders_can_be_paged_through
             depth_counts_what_is_not_acknowledged
+            a_cart_takes_all_its_lines
+            a_cart_with_one_refused_line_takes_nothing
+            a_cart_is_replayed_whole_and_its_request_is_never_reused
+            a_line_bought_alone_blocks_the_cart_of_the_same_request
+            concurrent_carts_are_all_or_nothing
+            a_withdrawal_takes_what_there_is_once
+            withdrawn_units_are_not_sold
+            a_frozen_segment_gives_nothing_away
+            a_frozen_segment_answers_replays_and_nothing_else
+            an_older_epoch_cannot_freeze_or_rebuild
+            what_was_never_settled_is_read_while_frozen
+            a_rebuilt_segment_holds_what_the_ledger_said
+            a_rebuilt_segment_hands_out_no_settled_order_again
+            a_rebuild_that_died_half_way_begins_anew
+            a_lost_segment_is_rebuilt_from_nothing
+            a_rebuild_refuses_more_orders_than_there_are_units
+            late_acknowledgements_of_an_older_epoch_take_nothing_off_the_queue
+            a_called_off_withdrawal_stays_called_off_after_a_rebuild
             a_random_history_follows_the_model
             concurrent_buyers_never_oversell_and_sell_everything
         }
@@ -128,6 +151,13 @@ impl<'a> Counter<'a> {
         Self::open_with(subject, Self::spec(subject, stock, buyer_limit)).await
     }
 
+    /// Opens a segment of a sale with carts; all of one `sale` live together.
+    async fn open_of_cart(subject: &'a Subject, sale: &SaleId, sku: &str, stock: u64) -> Self {
+        let id = SegmentId::of_cart(sale.clone(), sku.parse().expect("cases use legal skus"));
+        let spec = Self::spec(subject, stock, 3);
+        Self::open_with(subject, SegmentSpec { id, ..spec }).await
+    }
+
     async fn open_with(subject: &'a Subject, spec: SegmentSpec) -> Self {
         let snapshot = subject
             .store
@@ -155,6 +185,7 @@ impl<'a> Counter<'a> {
             ends_at_ms: now_ms + FAR_MS,
             buyer_limit,
             pay_within_ms: PAY_WITHIN_MS,
+            durability: None,
         }
     }
 
@@ -212,7 +243,7 @@ impl<'a> Counter<'a> {
             .expect("a store counts");
         assert_eq!(
             counts.available + counts.reserved + counts.sold,
-            counts.spec.stock + counts.restocked,
+            counts.capacity(),
             "INV-STOCK-2: {counts:?}"
         );
         counts

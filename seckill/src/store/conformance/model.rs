@@ -106,6 +106,7 @@ impl Model {
             buyer: purchase.buyer.clone(),
             request: purchase.request.clone(),
             quantity: purchase.quantity,
+            fingerprint: purchase.fingerprint,
             state: OrderState::Reserved,
             created_at_ms,
             pay_by_ms: created_at_ms + PAY_WITHIN_MS,

@@ -12,10 +12,7 @@ use crate::{
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Event {
     /// An order was accepted.
-    Bought {
-        order: StoredOrder,
-        fingerprint: u64,
-    },
+    Bought { order: StoredOrder },
     /// An unpaid order's units went back.
     Released { order: OrderId },
     /// An order was paid.
@@ -57,10 +54,10 @@ pub(super) fn encode_opened(out: &mut Vec<u8>, number: u32, spec: &SegmentSpec) 
 /// Appends the binary form of an event.
 pub(super) fn encode_event(out: &mut Vec<u8>, segment: u32, event: &Event) {
     match event {
-        Event::Bought { order, fingerprint } => {
+        Event::Bought { order } => {
             head(out, BOUGHT, segment);
             out.extend_from_slice(&order.order.as_u128().to_le_bytes());
-            out.extend_from_slice(&fingerprint.to_le_bytes());
+            out.extend_from_slice(&order.fingerprint.to_le_bytes());
             out.extend_from_slice(&order.quantity.to_le_bytes());
             out.extend_from_slice(&order.created_at_ms.to_le_bytes());
             out.extend_from_slice(&order.pay_by_ms.to_le_bytes());
@@ -137,11 +134,12 @@ pub(super) fn decode(input: &mut &[u8]) -> Result<Record, String> {
                 buyer,
                 request,
                 quantity,
+                fingerprint,
                 state,
                 created_at_ms,
                 pay_by_ms,
             };
-            Event::Bought { order, fingerprint }
+            Event::Bought { order }
         }
         RELEASED => Event::Released {
             order: OrderId::from_u128(u128::from_le_bytes(take(input)?)),
@@ -196,12 +194,13 @@ mod tests {
     use super::*;
     use crate::ids::{SaleId, SegmentId, SkuId};
 
-    fn order(raw: u128, quantity: u32) -> StoredOrder {
+    fn order(raw: u128, quantity: u32, fingerprint: u64) -> StoredOrder {
         StoredOrder {
             order: OrderId::from_u128(raw),
             buyer: BuyerId::try_new("b-1").unwrap(),
             request: RequestId::try_new("r/1").unwrap(),
             quantity,
+            fingerprint,
             state: OrderState::Reserved,
             created_at_ms: 7,
             pay_by_ms: 9,
@@ -212,8 +211,7 @@ mod tests {
         prop_oneof![
             (any::<u128>(), any::<u32>(), any::<u64>()).prop_map(|(raw, quantity, fingerprint)| {
                 Event::Bought {
-                    order: order(raw, quantity),
-                    fingerprint,
+                    order: order(raw, quantity, fingerprint),
                 }
             }),
             any::<u128>().prop_map(|raw| Event::Released {
@@ -260,6 +258,7 @@ mod tests {
             ends_at_ms: 2,
             buyer_limit: 3,
             pay_within_ms: 4,
+            durability: None,
         };
         let mut bytes = Vec::new();
         encode_opened(&mut bytes, 0, &spec);

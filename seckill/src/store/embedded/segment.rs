@@ -19,11 +19,6 @@ use crate::{
 /// A request by its scope: the segment is implied.
 type RequestKey = (BuyerId, RequestId);
 
-struct Record {
-    order: StoredOrder,
-    fingerprint: u64,
-}
-
 /// An order on the queue that nobody has acknowledged yet.
 #[derive(Clone, Copy, Default)]
 struct Delivery {
@@ -42,7 +37,7 @@ pub(super) struct Segment {
     sold: u64,
     restocked: u64,
     /// In order of acceptance; an order's place in the queue is its index here + 1.
-    orders: Vec<Record>,
+    orders: Vec<StoredOrder>,
     by_id: AHashMap<OrderId, u32>,
     by_request: AHashMap<RequestKey, u32>,
     held: AHashMap<BuyerId, u32>,
@@ -87,7 +82,7 @@ impl Segment {
         if let Some(&index) = self.by_request.get(&key) {
             let record = &self.orders[index as usize];
             return Err(if record.fingerprint == purchase.fingerprint {
-                Verdict::Replayed(record.order.clone())
+                Verdict::Replayed(record.clone())
             } else {
                 Verdict::KeyReused
             });
@@ -133,11 +128,11 @@ impl Segment {
                 buyer: purchase.buyer.clone(),
                 request: purchase.request.clone(),
                 quantity: purchase.quantity,
+                fingerprint: purchase.fingerprint,
                 state: OrderState::Reserved,
                 created_at_ms: now_ms,
                 pay_by_ms: now_ms.saturating_add(self.spec.pay_within_ms),
             },
-            fingerprint: purchase.fingerprint,
         })
     }
 
@@ -145,7 +140,7 @@ impl Segment {
     /// so that happens to none of ours.
     pub(super) fn apply(&mut self, event: &Event) {
         match event {
-            Event::Bought { order, fingerprint } => self.bought(order, *fingerprint),
+            Event::Bought { order } => self.bought(order),
             Event::Released { order } => self.released(*order),
             Event::Confirmed { order } => self.confirmed(*order),
             Event::Restocked { id, units } => {
@@ -179,7 +174,7 @@ impl Segment {
         );
     }
 
-    fn bought(&mut self, order: &StoredOrder, fingerprint: u64) {
+    fn bought(&mut self, order: &StoredOrder) {
         let index =
             u32::try_from(self.orders.len()).expect("a segment holds fewer than 2^32 orders");
         let units = u64::from(order.quantity);
@@ -194,10 +189,7 @@ impl Segment {
         self.by_request
             .insert((order.buyer.clone(), order.request.clone()), index);
         self.unacked.insert(index, Delivery::default());
-        self.orders.push(Record {
-            order: order.clone(),
-            fingerprint,
-        });
+        self.orders.push(order.clone());
         self.version += 1;
     }
 
@@ -205,7 +197,7 @@ impl Segment {
         let Some(&index) = self.by_id.get(&id) else {
             return;
         };
-        let order = &mut self.orders[index as usize].order;
+        let order = &mut self.orders[index as usize];
         if order.state != OrderState::Reserved {
             return;
         }
@@ -225,7 +217,7 @@ impl Segment {
         let Some(&index) = self.by_id.get(&id) else {
             return;
         };
-        let order = &mut self.orders[index as usize].order;
+        let order = &mut self.orders[index as usize];
         if order.state != OrderState::Reserved {
             return;
         }
@@ -272,7 +264,7 @@ impl Segment {
     fn order(&self, id: OrderId) -> Option<&StoredOrder> {
         self.by_id
             .get(&id)
-            .map(|&index| &self.orders[index as usize].order)
+            .map(|&index| &self.orders[index as usize])
     }
 
     /// Finds one order.
@@ -282,7 +274,7 @@ impl Segment {
             Lookup::Request(buyer, request) => self
                 .by_request
                 .get(&(buyer.clone(), request.clone()))
-                .map(|&index| self.orders[index as usize].order.clone()),
+                .map(|&index| self.orders[index as usize].clone()),
         }
     }
 
@@ -295,7 +287,7 @@ impl Segment {
         let from = usize::try_from(after.minor).unwrap_or(usize::MAX);
         let orders = self.orders.iter().enumerate().skip(from).take(max);
         orders
-            .map(|(index, record)| (position(index as u32), record.order.clone()))
+            .map(|(index, order)| (position(index as u32), order.clone()))
             .collect()
     }
 
@@ -331,7 +323,7 @@ impl Segment {
             entries.push(QueueEntry {
                 position: position(index),
                 deliveries: delivery.count,
-                order: Ok(self.orders[index as usize].order.clone()),
+                order: Ok(self.orders[index as usize].clone()),
             });
         }
         entries
@@ -342,7 +334,7 @@ impl Segment {
         let oldest = self
             .unacked
             .first_key_value()
-            .map(|(&index, _)| &self.orders[index as usize].order);
+            .map(|(&index, _)| &self.orders[index as usize]);
         QueueDepth {
             entries: self.unacked.len() as u64,
             oldest_age_ms: oldest.map_or(0, |order| now_ms.saturating_sub(order.created_at_ms)),
@@ -365,7 +357,9 @@ impl Segment {
             reserved: self.reserved,
             sold: self.sold,
             restocked: self.restocked,
+            withdrawn: 0,
             accepted: self.orders.len() as u64,
+            needs_rebuild: false,
         }
     }
 }

@@ -332,6 +332,7 @@ mod tests {
             StockError::Unavailable(_) => "unavailable",
             StockError::Unknown(_) => "unknown",
             StockError::Corrupt(_) => "corrupt",
+            StockError::AwaitsRebuild(_) | StockError::StaleEpoch { .. } => "rebuild",
         }
     }
 

@@ -74,9 +74,11 @@ impl<'a> Words<'a> {
         let quantity = self.next()?;
         let created_at_ms = self.next()?;
         let pay_by_ms = self.next()?;
-        let _fingerprint = self.text()?;
+        let fingerprint =
+            u64::from_str_radix(self.text()?, 16).map_err(|_| unreadable(self.line))?;
         Ok(StoredOrder {
             order,
+            fingerprint,
             state,
             quantity,
             created_at_ms,
@@ -175,6 +177,7 @@ fn read_verdict(line: &str, purchase: &Purchase) -> Result<Verdict, StockError> 
                 buyer: purchase.buyer.clone(),
                 request: purchase.request.clone(),
                 quantity: purchase.quantity,
+                fingerprint: purchase.fingerprint,
                 state: OrderState::Reserved,
                 created_at_ms: words.next()?,
                 pay_by_ms: words.next()?,
@@ -254,6 +257,7 @@ pub(super) fn read_snapshot(answer: &str, segment: &SegmentId) -> Result<Snapsho
             ends_at_ms: words.next()?,
             buyer_limit: words.next()?,
             pay_within_ms: words.next()?,
+            durability: None,
         },
         epoch: words.next()?,
         version: words.next()?,
@@ -261,6 +265,8 @@ pub(super) fn read_snapshot(answer: &str, segment: &SegmentId) -> Result<Snapsho
         reserved: words.next()?,
         sold: words.next()?,
         restocked: words.next()?,
+        withdrawn: 0,
+        needs_rebuild: false,
         accepted: words.next()?,
         gate: match words.text()? {
             "O" => Gate::Open,

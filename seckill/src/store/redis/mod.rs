@@ -23,8 +23,9 @@ use self::{
     nodes::Nodes,
 };
 use super::{
-    Confirm, Durability, Gate, Lookup, Position, Purchase, QueueDepth, QueueEntry, Release,
-    SegmentSpec, Snapshot, StockError, StockStore, StoredOrder, Verdict,
+    CartLine, CartVerdict, Confirm, Durability, Gate, Lookup, Position, Purchase, QueueDepth,
+    QueueEntry, Release, SegmentSpec, Snapshot, StockError, StockMoves, StockStore, StoredOrder,
+    Verdict,
 };
 use crate::ids::{OrderId, SegmentId};
 
@@ -272,5 +273,64 @@ impl StockStore for RedisStore {
 
     async fn depth(&self, segment: &SegmentId) -> Result<QueueDepth, StockError> {
         codec::read_depth(&self.caller.call(Function::DEPTH, segment, Vec::new).await?)
+    }
+
+    async fn buy_cart(&self, _lines: Vec<CartLine>) -> Result<CartVerdict, StockError> {
+        Err(StockError::Unavailable("carts are not built yet".into()))
+    }
+
+    async fn withdraw(
+        &self,
+        _segment: &SegmentId,
+        _withdrawal_id: &str,
+        _units: u64,
+    ) -> Result<u64, StockError> {
+        Err(StockError::Unavailable(
+            "transfers are not built yet".into(),
+        ))
+    }
+
+    async fn freeze(
+        &self,
+        _segment: &SegmentId,
+        _epoch: u64,
+    ) -> Result<Option<Snapshot>, StockError> {
+        Err(StockError::Unavailable("rebuilds are not built yet".into()))
+    }
+
+    async fn unsettled(
+        &self,
+        _segment: &SegmentId,
+        _after: Position,
+        _max: usize,
+    ) -> Result<Vec<(Position, StoredOrder)>, StockError> {
+        Err(StockError::Unavailable("rebuilds are not built yet".into()))
+    }
+
+    async fn rebuild_begin(
+        &self,
+        _spec: &SegmentSpec,
+        _epoch: u64,
+        _moves: &StockMoves,
+    ) -> Result<(), StockError> {
+        Err(StockError::Unavailable("rebuilds are not built yet".into()))
+    }
+
+    async fn rebuild_load(
+        &self,
+        _segment: &SegmentId,
+        _epoch: u64,
+        _orders: &[StoredOrder],
+    ) -> Result<(), StockError> {
+        Err(StockError::Unavailable("rebuilds are not built yet".into()))
+    }
+
+    async fn rebuild_finish(
+        &self,
+        _segment: &SegmentId,
+        _epoch: u64,
+        _gate: Gate,
+    ) -> Result<Snapshot, StockError> {
+        Err(StockError::Unavailable("rebuilds are not built yet".into()))
     }
 }
