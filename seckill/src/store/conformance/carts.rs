@@ -6,11 +6,12 @@ use crate::{
     store::{CartLine, CartVerdict, StoredOrder, Verdict},
 };
 
-/// A cart of `buyer`: so many units of each sku. Other quantities are another fingerprint.
+/// A cart of `buyer`: so many units of each sku. Other quantities, or more lines, are another fingerprint.
 fn cart(lines: &[(&Counter<'_>, u32)], buyer: &str, request: &str) -> Vec<CartLine> {
-    let fingerprint = lines
-        .iter()
-        .fold(u64::MAX, |hash, (_, quantity)| hash - u64::from(*quantity));
+    let fingerprint = lines.iter().fold(
+        u64::MAX - ((lines.len() as u64) << 32),
+        |hash, (_, quantity)| hash - u64::from(*quantity),
+    );
     let line = |(counter, quantity): &(&Counter<'_>, u32)| {
         let mut purchase = counter.purchase(buyer, request, *quantity);
         purchase.fingerprint = fingerprint;

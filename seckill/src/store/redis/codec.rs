@@ -1,93 +1,36 @@
 //! What is sent to the functions of `library/` and what their answers mean: lines of words, see there.
 
-use std::{
-    fmt::Write,
-    str::{FromStr, SplitAsciiWhitespace},
-};
+mod cart;
+mod queue;
+mod rebuild;
+mod words;
+
+use std::fmt::Write;
 
 use bytes::Bytes;
 use fred::types::Value;
 
+use self::words::{Words, unreadable};
+pub(super) use self::{
+    cart::{cart_args, read_cart},
+    queue::{read_depth, read_entries, read_page},
+    rebuild::{begin_args, epoch_arg, load_args, move_args},
+};
 use crate::{
     ids::{OrderId, SegmentId},
     sale::MAX_UNITS,
     store::{
-        Confirm, Gate, OrderState, Position, Purchase, QueueDepth, QueueEntry, Release,
-        SegmentSpec, Snapshot, StockError, StoredOrder, Verdict,
+        Confirm, Durability, Gate, OrderState, Purchase, Release, SegmentSpec, Snapshot,
+        StockError, StoredOrder, Verdict,
     },
 };
 
 /// Words of one purchase among the arguments of a batch.
 const ARGS_OF_PURCHASE: usize = 5;
+/// In place of a durability where the sale names none.
+const STORES_OWN: &str = "-";
 /// Bytes of a purchase whose buyer and request id are of usual length; a guess too small only costs a second allocation.
 const TYPICAL_PURCHASE: usize = 128;
-
-/// An answer of the library that this version cannot read: another program owns the name, or the data was edited by hand.
-fn unreadable(answer: &str) -> StockError {
-    StockError::Corrupt(format!(
-        "unreadable answer of the stock functions: {answer:?}"
-    ))
-}
-
-/// The words of one line.
-struct Words<'a> {
-    line: &'a str,
-    words: SplitAsciiWhitespace<'a>,
-}
-
-impl<'a> Words<'a> {
-    fn new(line: &'a str) -> Self {
-        Self {
-            line,
-            words: line.split_ascii_whitespace(),
-        }
-    }
-
-    fn text(&mut self) -> Result<&'a str, StockError> {
-        self.words.next().ok_or_else(|| unreadable(self.line))
-    }
-
-    fn next<T: FromStr>(&mut self) -> Result<T, StockError> {
-        self.text()?.parse().map_err(|_| unreadable(self.line))
-    }
-
-    fn position(&mut self) -> Result<Position, StockError> {
-        let (major, minor) = self
-            .text()?
-            .split_once('-')
-            .ok_or_else(|| unreadable(self.line))?;
-        match (major.parse(), minor.parse()) {
-            (Ok(major), Ok(minor)) => Ok(Position { major, minor }),
-            _ => Err(unreadable(self.line)),
-        }
-    }
-
-    /// `id state quantity created pay_by fingerprint buyer request`
-    fn order(&mut self) -> Result<StoredOrder, StockError> {
-        let order = self.next()?;
-        let state = match self.text()? {
-            "R" => OrderState::Reserved,
-            "S" => OrderState::Sold,
-            "X" => OrderState::Released,
-            _ => return Err(unreadable(self.line)),
-        };
-        let quantity = self.next()?;
-        let created_at_ms = self.next()?;
-        let pay_by_ms = self.next()?;
-        let fingerprint =
-            u64::from_str_radix(self.text()?, 16).map_err(|_| unreadable(self.line))?;
-        Ok(StoredOrder {
-            order,
-            fingerprint,
-            state,
-            quantity,
-            created_at_ms,
-            pay_by_ms,
-            buyer: self.next()?,
-            request: self.next()?,
-        })
-    }
-}
 
 fn number(value: u64, what: &str) -> Result<Value, StockError> {
     // Lua counts in doubles, which skip integers above it.
@@ -106,11 +49,13 @@ pub(super) fn open_args(spec: &SegmentSpec) -> Result<Vec<Value>, StockError> {
         number(spec.ends_at_ms, "ends_at_ms")?,
         spec.buyer_limit.to_string().into(),
         number(spec.pay_within_ms, "pay_within_ms")?,
+        Value::from_static_str(spec.durability.map_or(STORES_OWN, Durability::name)),
     ])
 }
 
-pub(super) fn restock_args(restock_id: &str, units: u64) -> Result<Vec<Value>, StockError> {
-    Ok(vec![restock_id.into(), number(units, "units")?])
+/// A restock or a withdrawal.
+pub(super) fn units_args(id: &str, units: u64) -> Result<Vec<Value>, StockError> {
+    Ok(vec![id.into(), number(units, "units")?])
 }
 
 pub(super) fn buy_args(epoch: u64, touch: bool, purchases: &[Purchase]) -> Vec<Value> {
@@ -247,9 +192,10 @@ fn read_settled<T>(
         .ok_or_else(|| unreadable(answer))
 }
 
+/// `numbers… gate doubt durability`
 pub(super) fn read_snapshot(answer: &str, segment: &SegmentId) -> Result<Snapshot, StockError> {
     let mut words = Words::new(answer);
-    Ok(Snapshot {
+    let mut counts = Snapshot {
         spec: SegmentSpec {
             id: segment.clone(),
             stock: words.next()?,
@@ -265,8 +211,7 @@ pub(super) fn read_snapshot(answer: &str, segment: &SegmentId) -> Result<Snapsho
         reserved: words.next()?,
         sold: words.next()?,
         restocked: words.next()?,
-        withdrawn: 0,
-        needs_rebuild: false,
+        withdrawn: words.next()?,
         accepted: words.next()?,
         gate: match words.text()? {
             "O" => Gate::Open,
@@ -275,7 +220,21 @@ pub(super) fn read_snapshot(answer: &str, segment: &SegmentId) -> Result<Snapsho
             "F" => Gate::Frozen,
             _ => return Err(unreadable(answer)),
         },
-    })
+        needs_rebuild: match words.text()? {
+            "0" => false,
+            "1" => true,
+            _ => return Err(unreadable(answer)),
+        },
+    };
+    counts.spec.durability = match words.text()? {
+        STORES_OWN => None,
+        name => Some(Durability::from_name(name).ok_or_else(|| unreadable(answer))?),
+    };
+    Ok(counts)
+}
+
+pub(super) fn read_units(answer: &str) -> Result<u64, StockError> {
+    Words::new(answer).next()
 }
 
 pub(super) fn read_found(answer: &str) -> Result<Option<StoredOrder>, StockError> {
@@ -284,45 +243,6 @@ pub(super) fn read_found(answer: &str) -> Result<Option<StoredOrder>, StockError
     } else {
         Words::new(answer).order().map(Some)
     }
-}
-
-pub(super) fn read_accepted(answer: &str) -> Result<Vec<(Position, StoredOrder)>, StockError> {
-    answer
-        .lines()
-        .map(|line| {
-            let mut words = Words::new(line);
-            Ok((words.position()?, words.order()?))
-        })
-        .collect()
-}
-
-/// An entry whose order cannot be read is an entry all the same: settlement sets it aside and counts it.
-pub(super) fn read_entries(answer: &str) -> Result<Vec<QueueEntry>, StockError> {
-    answer
-        .lines()
-        .map(|line| {
-            let mut words = Words::new(line);
-            let (position, deliveries) = (words.position()?, words.next()?);
-            // The mark stands where the order id would: a buyer may be called "!" as well.
-            let order = match line.splitn(4, ' ').collect::<Vec<_>>()[..] {
-                [_, _, "!", reason] => Err(reason.to_owned()),
-                _ => words.order().map_err(|error| error.to_string()),
-            };
-            Ok(QueueEntry {
-                position,
-                deliveries,
-                order,
-            })
-        })
-        .collect()
-}
-
-pub(super) fn read_depth(answer: &str) -> Result<QueueDepth, StockError> {
-    let mut words = Words::new(answer);
-    Ok(QueueDepth {
-        entries: words.next()?,
-        oldest_age_ms: words.next()?,
-    })
 }
 
 pub(super) fn order_args(orders: &[OrderId]) -> Vec<Value> {

@@ -12,17 +12,26 @@ use fred::{
     },
 };
 
-use super::{Durability, RedisOptions, call, node::Node};
-use crate::store::StockError;
+use super::{
+    RedisOptions, call,
+    durability::{self, OnDisk},
+    node::Node,
+};
+use crate::store::{Durability, StockError};
 
 /// The stock functions; `library/base.lua` says how they work.
 const LIBRARY: &str = concat!(
     include_str!("library/base.lua"),
     include_str!("library/segment.lua"),
     include_str!("library/buy.lua"),
+    include_str!("library/cart.lua"),
     include_str!("library/orders.lua"),
     include_str!("library/queue.lua"),
+    include_str!("library/rebuild.lua"),
 );
+
+/// Its name, as its first line says.
+const LIBRARY_NAME: &str = "penstock_v2";
 
 /// Functions came with Redis 7.
 const MIN_MAJOR_VERSION: u32 = 7;
@@ -43,15 +52,14 @@ pub(super) fn config(url: &str, options: &RedisOptions) -> Result<Config, StockE
     Ok(config)
 }
 
-/// Connects to one server, checks it and loads the library.
+/// Connects to one server and checks it, its library among the rest.
 pub(super) async fn prepare(
     config: &Config,
     options: &RedisOptions,
     server: Server,
 ) -> Result<Node, StockError> {
     let node = open(config, options, server).await?;
-    node.check(options).await?;
-    load_library(&node, options.timeout).await?;
+    node.check(options, Durability::Fast).await?;
     Ok(node)
 }
 
@@ -101,20 +109,37 @@ pub(super) async fn open(
 }
 
 /// Loads the library into a server, in place of what it has under that name. Replicas and the append-only file get it from there.
-pub(super) async fn load_library(node: &Node, timeout: Duration) -> Result<(), StockError> {
+pub(super) async fn load_library(
+    client: &Client,
+    at: &Server,
+    timeout: Duration,
+) -> Result<(), StockError> {
     let loaded = ask(
-        &node.client,
+        client,
         timeout,
         "FUNCTION",
         vec!["LOAD", "REPLACE", LIBRARY],
     )
     .await;
-    let at = &node.server;
     loaded.map(drop).map_err(|error| {
         unavailable(format!(
             "cannot load the stock functions into redis at {at}: {error}"
         ))
     })
+}
+
+/// Whether a server has the library, this very text of it.
+async fn has_library(client: &Client, timeout: Duration) -> Result<bool, Error> {
+    let list = vec!["LIST", "LIBRARYNAME", LIBRARY_NAME, "WITHCODE"];
+    let listed = ask(client, timeout, "FUNCTION", list).await?;
+    Ok(contains_text(&listed, LIBRARY))
+}
+
+fn contains_text(value: &Value, text: &str) -> bool {
+    match value {
+        Value::Array(values) => values.iter().any(|value| contains_text(value, text)),
+        value => value.as_str().is_some_and(|value| value == text),
+    }
 }
 
 /// Ours is `redis-cluster://host:port,host:port`; fred's is `redis-cluster://host:port?node=host:port`.
@@ -156,12 +181,13 @@ pub(super) fn without_secret(url: &str) -> String {
     }
 }
 
-/// Whether the server's version and settings keep the store's promises.
+/// Whether the server's version and settings keep the store's promises; gives it the library if it has another or none. Answers how
+/// durable it can be.
 pub(super) async fn check(
     client: &Client,
     at: &Server,
     options: &RedisOptions,
-) -> Result<(), StockError> {
+) -> Result<OnDisk, StockError> {
     let failed = |error: Error| {
         unavailable(format!(
             "cannot read the settings of redis at {at}: {error}"
@@ -173,12 +199,9 @@ pub(super) async fn check(
         .map_err(failed)?;
 
     let version = field(&info, "redis_version");
-    let major: u32 = version
-        .split('.')
-        .next()
-        .and_then(|major| major.parse().ok())
-        .unwrap_or(0);
-    if major < MIN_MAJOR_VERSION {
+    let mut parts = version.split('.').map(|part| part.parse().unwrap_or(0));
+    let version_number = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
+    if version_number.0 < MIN_MAJOR_VERSION {
         return Err(unavailable(format!(
             "redis at {at} is version {version}; the stock functions need redis ≥ 7 or valkey"
         )));
@@ -190,26 +213,27 @@ pub(super) async fn check(
              `CONFIG SET maxmemory-policy noeviction` and `CONFIG REWRITE`, or put it into redis.conf"
         )));
     }
-    if options.durability == Durability::Durable {
-        let fsync: Vec<String> = ask(
-            client,
-            options.timeout,
-            "CONFIG",
-            vec!["GET", "appendfsync"],
-        )
-        .await
-        .and_then(Value::convert)
-        .map_err(failed)?;
-        if field(&info, "aof_enabled") != "1" || fsync.get(1).is_none_or(|fsync| fsync != "always")
-        {
-            return Err(unavailable(format!(
-                "redis at {at} does not sync its append-only file before it answers, as durability \"durable\" promises; run \
-                 `CONFIG SET appendfsync always`, `CONFIG SET appendonly yes` and, so that it outlives a restart, `CONFIG REWRITE`, or \
-                 put both into redis.conf"
-            )));
+    let has_aof = field(&info, "aof_enabled") == "1";
+    // Only asked where it matters: some providers forbid CONFIG.
+    let appendfsync: Vec<String> = if has_aof {
+        let get = vec!["GET", "appendfsync"];
+        let answer = ask(client, options.timeout, "CONFIG", get).await;
+        match answer.and_then(Value::convert) {
+            Err(error) if options.durability == Durability::Durable => return Err(failed(error)),
+            answer => answer.unwrap_or_default(),
         }
+    } else {
+        Vec::new()
+    };
+    let appendfsync = appendfsync.get(1).map_or("", String::as_str);
+    let on_disk = OnDisk::of(version_number, has_aof, appendfsync);
+    if !on_disk.gives(options.durability) {
+        return Err(durability::refusal(at, options.durability));
     }
-    Ok(())
+    if !has_library(client, options.timeout).await.map_err(failed)? {
+        load_library(client, at, options.timeout).await?;
+    }
+    Ok(on_disk)
 }
 
 /// Any command but a stock function.

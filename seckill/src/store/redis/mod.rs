@@ -1,31 +1,37 @@
 //! The stock store for many nodes: Redis ≥ 7, Redis Cluster or Valkey, one Lua function library.
 //!
 //! Every method is one `FCALL` of a function in `library/`, which decides and writes in one atomic step; this side only puts
-//! arguments into words (`codec.rs`), sends them to the primary of the segment's slot (`keys.rs`, `nodes.rs`, `node.rs`, `call.rs`) and reads
-//! the answer. A connection that was lost comes back by itself; until then, and while the server that answers has settings which
-//! break the store's promises, calls are answered with [`StockError::Unavailable`] at once.
+//! arguments into words (`codec.rs`), sends them to the primary of the segment's slot (`keys.rs`, `nodes.rs`, `node.rs`, `call.rs`),
+//! waits for the durability of the sale (`durability.rs`) and reads the answer. A connection that was lost comes back by itself;
+//! until then, and while the server that answers has settings which break the store's promises, calls are answered with
+//! [`StockError::Unavailable`] at once. A segment that another server life has sold from waits for its rebuild (`library/rebuild.lua`).
 
 mod call;
 mod codec;
 mod connect;
+mod durability;
+mod failure;
+mod function;
 mod keys;
 mod node;
 mod nodes;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use fred::types::Value;
 
 use self::{
-    call::{Caller, Function, MAX_BATCH, executed},
-    keys::KeyCache,
+    call::Caller,
+    failure::executed,
+    function::{Function, MAX_BATCH},
+    keys::{KeyCache, Level, SegmentKeys},
     nodes::Nodes,
 };
 use super::{
-    CartLine, CartVerdict, Confirm, Durability, Gate, Lookup, Position, Purchase, QueueDepth,
-    QueueEntry, Release, SegmentSpec, Snapshot, StockError, StockMoves, StockStore, StoredOrder,
-    Verdict,
+    CartLine, CartVerdict, Confirm, Durability, Gate, Lookup, MAX_CART_LINES, Position, Purchase,
+    QueueDepth, QueueEntry, Release, SegmentSpec, Snapshot, StockError, StockMoves, StockStore,
+    StoredOrder, Verdict,
 };
 use crate::ids::{OrderId, SegmentId};
 
@@ -38,7 +44,7 @@ pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(2);
 pub struct RedisOptions {
     /// How long a call may take before its outcome is unknown; also the limit for connecting.
     pub timeout: Duration,
-    /// What an answer promises.
+    /// What an answer promises for sales that name no durability of their own.
     pub durability: Durability,
     /// User name, where the password belongs to one.
     pub username: Option<String>,
@@ -60,28 +66,88 @@ impl Default for RedisOptions {
 /// Stock in Redis.
 pub struct RedisStore {
     caller: Caller,
-    touch_on_replay: bool,
+    keys: KeyCache,
+    durability: Durability,
 }
 
 impl RedisStore {
-    /// Connects to `redis://[user:password@]host:port[/database]` or `redis-cluster://host:port,host:port`, checks version and
-    /// settings of every primary, and loads the function library. Fails with [`StockError::Unavailable`] and the reason.
+    /// Connects to `redis://[user:password@]host:port[/database]` or `redis-cluster://host:port,host:port`, checks version, settings
+    /// and function library of every primary. Fails with [`StockError::Unavailable`] and the reason.
     pub async fn connect(url: &str, options: RedisOptions) -> Result<Self, StockError> {
         let config = connect::config(url, &options)?;
-        let (timeout, replicas) = (
-            options.timeout,
-            u32::from(options.durability == Durability::Replicated),
-        );
+        let (timeout, durability) = (options.timeout, options.durability);
         let nodes = Nodes::connect(config, options).await?;
         Ok(Self {
-            caller: Caller {
-                nodes,
-                keys: KeyCache::default(),
-                timeout,
-                replicas,
-            },
-            touch_on_replay: replicas > 0,
+            caller: Caller { nodes, timeout },
+            keys: KeyCache::default(),
+            durability,
         })
+    }
+
+    /// What the writes of a segment wait for, by its rules; reads them where this process has not seen them yet.
+    async fn level(&self, keys: &Arc<SegmentKeys>) -> Result<Durability, StockError> {
+        if keys.level() == Level::Unknown {
+            self.snapshot(&keys.segment).await?;
+        }
+        Ok(match keys.level() {
+            Level::Own(durability) => durability,
+            Level::OfStore | Level::Unknown => self.durability,
+        })
+    }
+
+    /// The same for rules that are at hand.
+    fn learn(&self, keys: &SegmentKeys, spec: &SegmentSpec) -> Durability {
+        keys.learn(spec.durability);
+        spec.durability.unwrap_or(self.durability)
+    }
+
+    /// Calls a function that only reads.
+    async fn ask(
+        &self,
+        function: Function,
+        segment: &SegmentId,
+        args: impl Fn() -> Vec<Value>,
+    ) -> Result<String, StockError> {
+        let keys = [self.keys.of(segment)];
+        self.caller
+            .call(function, &keys, Durability::Fast, |_| args())
+            .await
+    }
+
+    /// Calls a function that writes to a segment which is open. The arguments may depend on whether its answer is waited for.
+    async fn write(
+        &self,
+        function: Function,
+        segment: &SegmentId,
+        args: impl Fn(bool) -> Vec<Value>,
+    ) -> Result<String, StockError> {
+        let keys = [self.keys.of(segment)];
+        let level = self.level(&keys[0]).await?;
+        self.caller.call(function, &keys, level, args).await
+    }
+
+    /// Calls a step of a rebuild; it may come from a process that has never seen the segment's rules.
+    async fn step(
+        &self,
+        function: Function,
+        segment: &SegmentId,
+        args: &[Value],
+    ) -> Result<String, StockError> {
+        let keys = [self.keys.of(segment)];
+        let level = match keys[0].level() {
+            Level::Own(durability) => durability,
+            Level::OfStore | Level::Unknown => self.durability,
+        };
+        self.caller
+            .call(function, &keys, level, |_| args.to_vec())
+            .await
+    }
+
+    /// Reads a snapshot, and learns the durability from it.
+    fn read_snapshot(&self, answer: &str, segment: &SegmentId) -> Result<Snapshot, StockError> {
+        let counts = codec::read_snapshot(answer, segment)?;
+        self.keys.of(segment).learn(counts.spec.durability);
+        Ok(counts)
     }
 
     /// Calls `function` for each piece of `items` that fits into one call.
@@ -90,12 +156,15 @@ impl RedisStore {
         function: Function,
         segment: &SegmentId,
         items: &[I],
-        encode: impl Fn(&[I]) -> Vec<Value> + Send + Sync,
+        encode: impl Fn(&[I], bool) -> Vec<Value> + Send + Sync,
         decode: impl Fn(&str, &[I]) -> Result<Vec<O>, StockError> + Send + Sync,
     ) -> Result<Vec<O>, StockError> {
         let mut answers = Vec::with_capacity(items.len());
         for batch in items.chunks(MAX_BATCH) {
-            match self.caller.call(function, segment, || encode(batch)).await {
+            match self
+                .write(function, segment, |waits| encode(batch, waits))
+                .await
+            {
                 Ok(answer) => answers.extend(executed(decode(&answer, batch))?),
                 // Earlier pieces were executed, so "nothing was executed" would be a lie about the whole.
                 Err(error) if !answers.is_empty() => {
@@ -106,17 +175,41 @@ impl RedisStore {
         }
         Ok(answers)
     }
+
+    /// Up to `max` orders of the queue after a position. A page of the server may hold fewer orders than entries.
+    async fn page(
+        &self,
+        function: Function,
+        segment: &SegmentId,
+        mut after: Position,
+        max: usize,
+    ) -> Result<Vec<(Position, StoredOrder)>, StockError> {
+        let mut orders = Vec::new();
+        while orders.len() < max {
+            let room = (max - orders.len()).min(MAX_BATCH);
+            let args = || vec![after.to_string().into(), room.to_string().into()];
+            let page = codec::read_page(&self.ask(function, segment, args).await?)?;
+            orders.extend(page.orders);
+            match page.next {
+                Some(next) => after = next,
+                None => break,
+            }
+        }
+        Ok(orders)
+    }
 }
 
 #[async_trait]
 impl StockStore for RedisStore {
     async fn open(&self, spec: &SegmentSpec) -> Result<Snapshot, StockError> {
         let args = codec::open_args(spec)?;
+        let keys = [self.keys.of(&spec.id)];
+        let level = self.learn(&keys[0], spec);
         let answer = self
             .caller
-            .call(Function::OPEN, &spec.id, || args.clone())
+            .call(Function::OPEN, &keys, level, |_| args.clone())
             .await?;
-        executed(codec::read_snapshot(&answer, &spec.id))
+        executed(self.read_snapshot(&answer, &spec.id))
     }
 
     async fn buy_many(
@@ -125,7 +218,7 @@ impl StockStore for RedisStore {
         epoch: u64,
         purchases: Vec<Purchase>,
     ) -> Result<Vec<Verdict>, StockError> {
-        let encode = |batch: &[Purchase]| codec::buy_args(epoch, self.touch_on_replay, batch);
+        let encode = |batch: &[Purchase], waits| codec::buy_args(epoch, waits, batch);
         self.call_in_batches(
             Function::BUY,
             segment,
@@ -134,6 +227,22 @@ impl StockStore for RedisStore {
             codec::read_verdicts,
         )
         .await
+    }
+
+    async fn buy_cart(&self, lines: Vec<CartLine>) -> Result<CartVerdict, StockError> {
+        check_cart(&lines)?;
+        let keys: Vec<_> = lines
+            .iter()
+            .map(|line| self.keys.of(&line.segment))
+            .collect();
+        // All lines are of one sale.
+        let level = self.level(&keys[0]).await?;
+        let encode = |waits| codec::cart_args(waits, &lines);
+        let answer = self
+            .caller
+            .call(Function::BUY_CART, &keys, level, encode)
+            .await?;
+        executed(codec::read_cart(&answer, &lines))
     }
 
     async fn release_many(
@@ -145,7 +254,7 @@ impl StockStore for RedisStore {
             Function::RELEASE,
             segment,
             orders,
-            codec::order_args,
+            |batch, _| codec::order_args(batch),
             codec::read_releases,
         )
         .await
@@ -160,20 +269,16 @@ impl StockStore for RedisStore {
             Function::CONFIRM,
             segment,
             orders,
-            codec::order_args,
+            |batch, _| codec::order_args(batch),
             codec::read_confirms,
         )
         .await
     }
 
     async fn set_gate(&self, segment: &SegmentId, gate: Gate) -> Result<Snapshot, StockError> {
-        let answer = self
-            .caller
-            .call(Function::SET_GATE, segment, || {
-                vec![codec::gate_arg(gate).into()]
-            })
-            .await?;
-        executed(codec::read_snapshot(&answer, segment))
+        let args = |_| vec![codec::gate_arg(gate).into()];
+        let answer = self.write(Function::SET_GATE, segment, args).await?;
+        executed(self.read_snapshot(&answer, segment))
     }
 
     async fn restock(
@@ -182,20 +287,29 @@ impl StockStore for RedisStore {
         restock_id: &str,
         units: u64,
     ) -> Result<Snapshot, StockError> {
-        let args = codec::restock_args(restock_id, units)?;
+        let args = codec::units_args(restock_id, units)?;
         let answer = self
-            .caller
-            .call(Function::RESTOCK, segment, || args.clone())
+            .write(Function::RESTOCK, segment, |_| args.clone())
             .await?;
-        executed(codec::read_snapshot(&answer, segment))
+        executed(self.read_snapshot(&answer, segment))
+    }
+
+    async fn withdraw(
+        &self,
+        segment: &SegmentId,
+        withdrawal_id: &str,
+        units: u64,
+    ) -> Result<u64, StockError> {
+        let args = codec::units_args(withdrawal_id, units)?;
+        let answer = self
+            .write(Function::WITHDRAW, segment, |_| args.clone())
+            .await?;
+        executed(codec::read_units(&answer))
     }
 
     async fn snapshot(&self, segment: &SegmentId) -> Result<Snapshot, StockError> {
-        let answer = self
-            .caller
-            .call(Function::SNAPSHOT, segment, Vec::new)
-            .await?;
-        codec::read_snapshot(&answer, segment)
+        let answer = self.ask(Function::SNAPSHOT, segment, Vec::new).await?;
+        self.read_snapshot(&answer, segment)
     }
 
     async fn find(
@@ -209,29 +323,16 @@ impl StockStore for RedisStore {
                 vec!["request".into(), format!("{buyer} {request}").into()]
             }
         };
-        codec::read_found(&self.caller.call(Function::FIND, segment, args).await?)
+        codec::read_found(&self.ask(Function::FIND, segment, args).await?)
     }
 
     async fn accepted_after(
         &self,
         segment: &SegmentId,
-        mut after: Position,
+        after: Position,
         max: usize,
     ) -> Result<Vec<(Position, StoredOrder)>, StockError> {
-        let mut orders = Vec::new();
-        while orders.len() < max {
-            let room = (max - orders.len()).min(MAX_BATCH);
-            let args = || vec![after.to_string().into(), room.to_string().into()];
-            let page =
-                codec::read_accepted(&self.caller.call(Function::ACCEPTED, segment, args).await?)?;
-            let is_last = page.len() < room;
-            orders.extend(page);
-            match orders.last() {
-                Some((position, _)) if !is_last => after = *position,
-                _ => break,
-            }
-        }
-        Ok(orders)
+        self.page(Function::ACCEPTED, segment, after, max).await
     }
 
     async fn pull(
@@ -255,7 +356,7 @@ impl StockStore for RedisStore {
                     .into(),
             ]
         };
-        codec::read_entries(&self.caller.call(Function::PULL, segment, args).await?)
+        codec::read_entries(&self.ask(Function::PULL, segment, args).await?)
     }
 
     async fn ack(&self, segment: &SegmentId, positions: &[Position]) -> Result<(), StockError> {
@@ -266,71 +367,115 @@ impl StockStore for RedisStore {
                     .map(|position| position.to_string().into())
                     .collect()
             };
-            self.caller.call(Function::ACK, segment, args).await?;
+            self.ask(Function::ACK, segment, args).await?;
         }
         Ok(())
     }
 
     async fn depth(&self, segment: &SegmentId) -> Result<QueueDepth, StockError> {
-        codec::read_depth(&self.caller.call(Function::DEPTH, segment, Vec::new).await?)
-    }
-
-    async fn buy_cart(&self, _lines: Vec<CartLine>) -> Result<CartVerdict, StockError> {
-        Err(StockError::Unavailable("carts are not built yet".into()))
-    }
-
-    async fn withdraw(
-        &self,
-        _segment: &SegmentId,
-        _withdrawal_id: &str,
-        _units: u64,
-    ) -> Result<u64, StockError> {
-        Err(StockError::Unavailable(
-            "transfers are not built yet".into(),
-        ))
+        codec::read_depth(&self.ask(Function::DEPTH, segment, Vec::new).await?)
     }
 
     async fn freeze(
         &self,
-        _segment: &SegmentId,
-        _epoch: u64,
+        segment: &SegmentId,
+        epoch: u64,
     ) -> Result<Option<Snapshot>, StockError> {
-        Err(StockError::Unavailable("rebuilds are not built yet".into()))
+        let args = [codec::epoch_arg(epoch)?];
+        let answer = self.step(Function::FREEZE, segment, &args).await?;
+        if answer.is_empty() {
+            return Ok(None);
+        }
+        executed(self.read_snapshot(&answer, segment)).map(Some)
     }
 
     async fn unsettled(
         &self,
-        _segment: &SegmentId,
-        _after: Position,
-        _max: usize,
+        segment: &SegmentId,
+        after: Position,
+        max: usize,
     ) -> Result<Vec<(Position, StoredOrder)>, StockError> {
-        Err(StockError::Unavailable("rebuilds are not built yet".into()))
+        self.page(Function::UNSETTLED, segment, after, max).await
     }
 
     async fn rebuild_begin(
         &self,
-        _spec: &SegmentSpec,
-        _epoch: u64,
-        _moves: &StockMoves,
+        spec: &SegmentSpec,
+        epoch: u64,
+        moves: &StockMoves,
     ) -> Result<(), StockError> {
-        Err(StockError::Unavailable("rebuilds are not built yet".into()))
+        self.learn(&self.keys.of(&spec.id), spec);
+        let args = codec::begin_args(spec, epoch)?;
+        self.step(Function::REBUILD_BEGIN, &spec.id, &args).await?;
+        // What came in first, so that what went out finds it.
+        for (sign, moves) in [("+", &moves.restocks), ("-", &moves.withdrawals)] {
+            for page in moves.chunks(MAX_BATCH) {
+                let args = codec::move_args(epoch, sign, page)?;
+                self.step(Function::REBUILD_MOVES, &spec.id, &args).await?;
+            }
+        }
+        Ok(())
     }
 
     async fn rebuild_load(
         &self,
-        _segment: &SegmentId,
-        _epoch: u64,
-        _orders: &[StoredOrder],
+        segment: &SegmentId,
+        epoch: u64,
+        orders: &[StoredOrder],
     ) -> Result<(), StockError> {
-        Err(StockError::Unavailable("rebuilds are not built yet".into()))
+        // No orders are a call too: it tells whether the epoch is still the newest.
+        let (first, rest) = orders.split_at(orders.len().min(MAX_BATCH));
+        for page in std::iter::once(first).chain(rest.chunks(MAX_BATCH)) {
+            let args = codec::load_args(epoch, page)?;
+            self.step(Function::REBUILD_LOAD, segment, &args).await?;
+        }
+        Ok(())
     }
 
     async fn rebuild_finish(
         &self,
-        _segment: &SegmentId,
-        _epoch: u64,
-        _gate: Gate,
+        segment: &SegmentId,
+        epoch: u64,
+        gate: Gate,
     ) -> Result<Snapshot, StockError> {
-        Err(StockError::Unavailable("rebuilds are not built yet".into()))
+        let args = [codec::epoch_arg(epoch)?, codec::gate_arg(gate).into()];
+        let answer = self.step(Function::REBUILD_FINISH, segment, &args).await?;
+        executed(self.read_snapshot(&answer, segment))
     }
+}
+
+/// A cart that no function could decide in one step is the caller's mistake; nothing is executed.
+fn check_cart(lines: &[CartLine]) -> Result<(), StockError> {
+    let bad = |why: String| {
+        Err(StockError::Unavailable(format!(
+            "not a cart: {why}; nothing was bought"
+        )))
+    };
+    let Some(first) = lines.first().filter(|_| lines.len() <= MAX_CART_LINES) else {
+        return bad(format!(
+            "{} lines, allowed are 1 to {MAX_CART_LINES}",
+            lines.len()
+        ));
+    };
+    for (place, line) in lines.iter().enumerate() {
+        let (one, other) = (&first.purchase, &line.purchase);
+        if (&one.buyer, &one.request, one.fingerprint)
+            != (&other.buyer, &other.request, other.fingerprint)
+        {
+            return bad(format!(
+                "line {place} has another buyer, request or fingerprint"
+            ));
+        }
+        if !line.segment.is_of_cart() || line.segment.sale != first.segment.sale {
+            return bad(format!(
+                "{} does not live together with {}",
+                line.segment, first.segment
+            ));
+        }
+        let mut before = lines[..place].iter();
+        if before.any(|other| other.segment == line.segment) {
+            return bad(format!("{} stands in two lines", line.segment));
+        }
+    }
+    Ok(())
 }

@@ -1,4 +1,4 @@
-//! One Redis server: its client, and whether its settings were found good over the connection of now.
+//! One Redis server: its client, and what it was found to be over the connection of now.
 
 use std::{
     sync::{
@@ -17,8 +17,11 @@ use tokio::{
     time::Instant,
 };
 
-use super::{RedisOptions, connect};
-use crate::store::StockError;
+use super::{
+    RedisOptions, connect,
+    durability::{self, OnDisk},
+};
+use crate::store::{Durability, StockError};
 
 /// Least time between two looks at the settings of a server that has failed the check: every call of its segments asks.
 const RECHECK_PAUSE: Duration = Duration::from_millis(200);
@@ -31,10 +34,19 @@ pub(super) struct Node {
     /// Each message is one more connection: fred sends it before the first command goes over that connection.
     reconnects: Mutex<Receiver<Server>>,
     connections: AtomicU64,
-    /// The number of the connection over which the settings were found good.
-    passed: AtomicU64,
+    /// What the last check found, if it was good.
+    fit: Mutex<Option<Fit>>,
     /// Held across the awaits of a check, so tokio's: callers that come meanwhile wait for its result. The last failure.
     checking: tokio::sync::Mutex<Option<Unfit>>,
+}
+
+/// A server whose settings were found good.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Fit {
+    /// The number of the connection over which they were read.
+    pub(super) connection: u64,
+    /// Whether and how it can be durable.
+    pub(super) on_disk: OnDisk,
 }
 
 /// A server whose settings were not found good.
@@ -43,9 +55,6 @@ struct Unfit {
     seen_at: Instant,
     why: StockError,
 }
-
-/// No connection was checked yet.
-const NEVER: u64 = u64::MAX;
 
 impl Node {
     pub(super) fn new(
@@ -60,7 +69,7 @@ impl Node {
             connection,
             reconnects: Mutex::new(reconnects),
             connections: AtomicU64::new(0),
-            passed: AtomicU64::new(NEVER),
+            fit: Mutex::default(),
             checking: tokio::sync::Mutex::default(),
         }
     }
@@ -79,42 +88,57 @@ impl Node {
         self.connections.fetch_add(new, Ordering::AcqRel) + new
     }
 
-    /// Checks the server's version and settings, once for each connection: a server that was restarted may have come back with
-    /// others. Answers the number of the connection that passed.
-    pub(super) async fn check(&self, options: &RedisOptions) -> Result<u64, StockError> {
-        let connection = self.connections();
-        if self.passed.load(Ordering::Acquire) == connection {
-            return Ok(connection);
+    /// Checks the server's version, settings and library, once for each connection: a server that was restarted may have come back
+    /// with others. Looks again if it could not give the level when it was last seen. Answers what was found.
+    pub(super) async fn check(
+        &self,
+        options: &RedisOptions,
+        level: Durability,
+    ) -> Result<Fit, StockError> {
+        if let Some(fit) = self.fit_for(level) {
+            return Ok(fit);
         }
         let mut unfit = self.checking.lock().await;
-        let connection = self.connections();
-        if self.passed.load(Ordering::Acquire) == connection {
-            return Ok(connection);
+        if let Some(fit) = self.fit_for(level) {
+            return Ok(fit);
         }
+        let connection = self.connections();
         if let Some(last) = unfit.as_ref()
             && last.connection == connection
             && last.seen_at.elapsed() < RECHECK_PAUSE
         {
             return Err(last.why.clone());
         }
-        match connect::check(&self.client, &self.server, options).await {
-            Ok(()) => {
+        let found = connect::check(&self.client, &self.server, options).await;
+        let fit = found.as_ref().ok().map(|on_disk| Fit {
+            connection,
+            on_disk: *on_disk,
+        });
+        // Without the level asked for now it may still be good for other sales.
+        *self.fit.lock().expect("no holder panics") = fit;
+        let why = match (found, fit) {
+            (Err(why), _) => why,
+            (Ok(_), Some(fit)) if fit.on_disk.gives(level) => {
                 *unfit = None;
-                self.passed.store(connection, Ordering::Release);
-                Ok(connection)
+                return Ok(fit);
             }
-            Err(why) => {
-                if unfit.is_none() {
-                    tracing::error!(server = %self.server, %why, "redis cannot be used");
-                }
-                *unfit = Some(Unfit {
-                    connection,
-                    seen_at: Instant::now(),
-                    why: why.clone(),
-                });
-                Err(why)
-            }
+            (Ok(_), _) => durability::refusal(&self.server, level),
+        };
+        if unfit.is_none() {
+            tracing::error!(server = %self.server, %why, "redis cannot be used");
         }
+        *unfit = Some(Unfit {
+            connection,
+            seen_at: Instant::now(),
+            why: why.clone(),
+        });
+        Err(why)
+    }
+
+    fn fit_for(&self, level: Durability) -> Option<Fit> {
+        let connection = self.connections();
+        let fit = *self.fit.lock().expect("no holder panics");
+        fit.filter(|fit| fit.connection == connection && fit.on_disk.gives(level))
     }
 }
 

@@ -22,9 +22,9 @@ use tokio::time::Instant;
 use super::{
     RedisOptions,
     connect::{self, ask, unavailable},
-    node::Node,
+    node::{Fit, Node},
 };
-use crate::store::StockError;
+use crate::store::{Durability, StockError};
 
 const SLOTS: u16 = 16_384;
 
@@ -106,8 +106,8 @@ impl Nodes {
     }
 
     /// Whether a node's settings are still good; see [`Node::check`].
-    pub(super) async fn check(&self, node: &Node) -> Result<u64, StockError> {
-        node.check(&self.options).await
+    pub(super) async fn check(&self, node: &Node, level: Durability) -> Result<Fit, StockError> {
+        node.check(&self.options, level).await
     }
 
     /// Looks again who has which slots, after a node said that it has them no longer.

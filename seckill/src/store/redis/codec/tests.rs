@@ -1,6 +1,7 @@
 //! Words to Redis and back: one buffer for a batch, and answers that nobody can read.
 
 use super::*;
+use crate::store::{CartLine, Position};
 
 #[test]
 fn a_buyer_that_looks_like_a_poison_mark_is_still_an_order() {
@@ -31,14 +32,23 @@ fn an_unreadable_answer_is_an_error_and_not_a_panic() {
         };
         assert!(read_verdicts(answer, &[purchase]).is_err(), "{answer:?}");
     }
-    for answer in ["", "1 2", "1 2 3 4 5 6 7 8 9 10 11 12 Z"] {
+    for answer in [
+        "",
+        "1 2",
+        "1 2 3 4 5 6 7 8 9 10 11 12 13 Z 0 -",
+        "1 2 3 4 5 6 7 8 9 10 11 12 13 O 2 -",
+        "1 2 3 4 5 6 7 8 9 10 11 12 13 O 0 x",
+    ] {
         let segment = SegmentId::first("s".parse().unwrap(), "k".parse().unwrap());
         assert!(read_snapshot(answer, &segment).is_err(), "{answer:?}");
     }
     let two = [OrderId::from_u128(1), OrderId::from_u128(2)];
     assert!(read_releases("+?", &two).is_err() && read_confirms("+", &two).is_err());
     assert!(
-        read_accepted("nonsense").is_err() && read_depth("1").is_err() && read_found("x").is_err()
+        read_page("nonsense").is_err()
+            && read_page("").is_err()
+            && read_depth("1").is_err()
+            && read_found("x").is_err()
     );
 }
 
@@ -78,4 +88,46 @@ fn numbers_that_lua_would_round_are_refused() {
     assert!(
         matches!(number(MAX_UNITS + 1, "stock"), Err(StockError::Unavailable(text)) if text.contains("2^53"))
     );
+}
+
+#[test]
+fn an_unreadable_cart_is_an_error_and_not_a_panic() {
+    let line = |sku: &str| {
+        let segment = SegmentId::of_cart("s".parse().unwrap(), sku.parse().unwrap());
+        let purchase = Purchase {
+            order: OrderId::from_u128(1),
+            buyer: "b".parse().unwrap(),
+            request: "r".parse().unwrap(),
+            fingerprint: 0,
+            quantity: 1,
+        };
+        CartLine {
+            segment,
+            epoch: 1,
+            purchase,
+        }
+    };
+    let lines = [line("a"), line("b")];
+    for answer in [
+        "",
+        "X",
+        "X 2 E",
+        "X 0 Z",
+        "X a E",
+        "A 1 1 1 1",
+        "A 1 1 1 1\nR x",
+        "R x\nR y",
+        "K\nK",
+    ] {
+        assert!(read_cart(answer, &lines).is_err(), "{answer:?}");
+    }
+}
+
+#[test]
+fn epochs_whose_versions_would_be_rounded_are_refused() {
+    assert!(epoch_arg(1 << 20).is_ok());
+    assert!(matches!(
+        epoch_arg((1 << 20) + 1),
+        Err(StockError::Unavailable(_))
+    ));
 }

@@ -3,7 +3,9 @@
 
 -- Why nobody can buy right now, or nil. The answer is the same for a whole batch.
 local function refusal_of(meta, epoch, now)
-  if meta.dirty ~= '0' or meta.gate == 'F' then
+  if meta.state == 'G' then
+    return 'E'
+  elseif is_held(meta) or meta.gate == 'F' then
     return 'F'
   elseif epoch ~= meta.epoch then
     return 'S ' .. int(meta.epoch)
@@ -15,6 +17,35 @@ local function refusal_of(meta, epoch, now)
     return 'N ' .. int(meta.starts) .. ' ' .. int(now)
   end
   return nil
+end
+
+-- Why this buyer cannot have so many units, or nil.
+local function shortage_of(meta, holds, quantity)
+  if holds + quantity > meta.limit then
+    return 'L ' .. int(holds) .. ' ' .. int(meta.limit)
+  elseif meta.available < quantity then
+    return 'O ' .. int(meta.available) .. ' ' .. int(meta.version) .. ' ' .. int(meta.accepted)
+  end
+  return nil
+end
+
+-- Takes the units off the counters.
+local function take(meta, quantity)
+  meta.available = meta.available - quantity
+  meta.reserved = meta.reserved + quantity
+  meta.accepted = meta.accepted + 1
+  meta.version = meta.version + 1
+end
+
+-- "created pay_by"
+local function times_of(meta, now)
+  return int(now) .. ' ' .. int(now + meta.pay_within)
+end
+
+-- A replayed answer must be as durable as the first one. Replicas acknowledge positions of their log, so one write here makes the
+-- WAIT that follows cover everything before it.
+local function touch(keys, now)
+  redis.call('HSET', keys[META], 'touched', now)
 end
 
 -- args: epoch touch {order buyer request fingerprint quantity}…
@@ -29,8 +60,7 @@ local function buy(keys, args)
   end
   local now = now_ms()
   local refusal = refusal_of(meta, tonumber(args[1]), now)
-  -- "created pay_by" of all orders of this batch.
-  local times = int(now) .. ' ' .. int(now + meta.pay_within)
+  local times = times_of(meta, now)
 
   -- One read for the whole batch each. Together with XLEN they raise WRONGTYPE before anything is written.
   local ids, buyers, requests = {}, {}, {}
@@ -58,30 +88,23 @@ local function buy(keys, args)
       answers[i] = 'Q'
     elseif first_id then
       local record = fresh_records[first_id] or redis.call('HGET', keys[ORDERS], first_id)
-      if record then
-        local first_fingerprint = string.match(record, '^%u %d+ %d+ %d+ (%x+) ')
-        answers[i] = first_fingerprint == fingerprint and 'R ' .. first_id .. ' ' .. record or 'K'
-        replayed = true
-      elseif meta.dirty ~= '0' then
-        answers[i] = 'F'
-      else
+      if not record then
         return corrupt('INV-ORDER-2: a request points to an order that does not exist')
       end
+      local _, _, first_fingerprint = parse(record)
+      answers[i] = first_fingerprint == fingerprint and 'R ' .. first_id .. ' ' .. record or 'K'
+      replayed = true
     elseif refusal then
       answers[i] = refusal
     else
       local holds = held[buyer] or tonumber(live[i] or 0)
-      if holds + quantity > meta.limit then
-        answers[i] = 'L ' .. int(holds) .. ' ' .. int(meta.limit)
-      elseif meta.available < quantity then
-        answers[i] = 'O ' .. int(meta.available) .. ' ' .. int(meta.version) .. ' ' .. int(meta.accepted)
+      local shortage = shortage_of(meta, holds, quantity)
+      if shortage then
+        answers[i] = shortage
       elseif taken[i] or fresh_records[id] then
         return redis.error_reply('TAKEN the order id ' .. id .. ' belongs to another order')
       else
-        meta.available = meta.available - quantity
-        meta.reserved = meta.reserved + quantity
-        meta.accepted = meta.accepted + 1
-        meta.version = meta.version + 1
+        take(meta, quantity)
         local record = 'R ' .. int(quantity) .. ' ' .. times .. ' ' .. fingerprint .. ' ' .. request
         fresh_ids[request], fresh_records[id], held[buyer] = id, record, holds + quantity
         accepted[#accepted + 1] = id
@@ -101,19 +124,18 @@ local function buy(keys, args)
       new_buyers[#new_buyers + 1] = units
     end
     set_dirty(keys)
-    redis.call('HSET', keys[REQUESTS], unpack(new_requests))
-    redis.call('HSET', keys[ORDERS], unpack(new_orders))
-    redis.call('HSET', keys[BUYERS], unpack(new_buyers))
+    -- Requests last: were the server to stop half way, whatever can be replayed is on the queue, and a rebuild finds it there.
     for _, id in ipairs(accepted) do
       redis.call('XADD', keys[STREAM], '*', 'o', id)
     end
+    redis.call('HSET', keys[ORDERS], unpack(new_orders))
+    redis.call('HSET', keys[BUYERS], unpack(new_buyers))
+    redis.call('HSET', keys[REQUESTS], unpack(new_requests))
     write_counters(keys, meta)
   elseif replayed and args[2] == '1' then
-    -- A replayed answer must be as durable as the first one. Replicas acknowledge positions of their log, so one write here
-    -- makes the WAIT that follows cover everything before it.
-    redis.call('HSET', keys[META], 'touched', now)
+    touch(keys, now)
   end
   return table.concat(answers, '\n')
 end
 
-redis.register_function{ function_name = 'penstock_v1_buy', callback = buy }
+redis.register_function{ function_name = 'penstock_v2_buy', callback = buy }

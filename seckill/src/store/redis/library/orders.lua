@@ -18,13 +18,12 @@ local function settle(keys, ids, into)
     if not record then
       answers[i] = '-'
     else
-      local state, quantity, buyer = string.match(record, '^(%u) (%d+) %d+ %d+ %x+ (%S+) %S+$')
+      local state, quantity, _, buyer = parse(record)
       if not state then
         return corrupt('the record of order ' .. id .. ' is unreadable')
       elseif state ~= 'R' then
         answers[i] = state
       else
-        quantity = tonumber(quantity)
         if into == 'X' then
           local live = held[buyer] or tonumber(redis.call('HGET', keys[BUYERS], buyer) or 0)
           if live < quantity then
@@ -87,6 +86,6 @@ local function find(keys, args)
   return record and id .. ' ' .. record or ''
 end
 
-redis.register_function{ function_name = 'penstock_v1_release', callback = release, flags = { 'allow-oom' } }
-redis.register_function{ function_name = 'penstock_v1_confirm', callback = confirm, flags = { 'allow-oom' } }
-redis.register_function{ function_name = 'penstock_v1_find', callback = find, flags = { 'no-writes' } }
+redis.register_function{ function_name = 'penstock_v2_release', callback = release, flags = { 'allow-oom' } }
+redis.register_function{ function_name = 'penstock_v2_confirm', callback = confirm, flags = { 'allow-oom' } }
+redis.register_function{ function_name = 'penstock_v2_find', callback = find, flags = { 'no-writes' } }

@@ -1,42 +1,37 @@
 
 -- What an operator does with a segment: opens it, changes its rules, its gate and its stock, looks at its counters.
 
--- args: stock starts ends limit pay_within
+-- args: stock starts ends limit pay_within durability
 local function open(keys, args)
   local meta, fault = read_meta(keys)
   if fault then
     return fault
   end
-  local rules = {}
-  for i = 1, 5 do
-    rules[i] = tonumber(args[i])
-  end
   if not meta then
     -- Orders without a meta mean that the meta was lost. Selling the whole stock again would be the worst answer.
-    if redis.call('EXISTS', keys[BUYERS], keys[REQUESTS], keys[ORDERS], keys[RESTOCKS], keys[STREAM]) > 0 then
+    if redis.call('EXISTS', keys[BUYERS], keys[REQUESTS], keys[ORDERS], keys[MOVES], keys[STREAM]) > 0 then
       return corrupt('orders of this segment exist, but its meta is gone')
     end
-    meta = {
-      stock = rules[1], starts = rules[2], ends = rules[3], limit = rules[4], pay_within = rules[5],
-      epoch = 1, version = 1, available = rules[1], reserved = 0, sold = 0, restocked = 0, accepted = 0, gate = 'O', dirty = '0',
-    }
-    redis.call('HSET', keys[META], 'stock', rules[1], 'starts', rules[2], 'ends', rules[3], 'limit', rules[4],
-      'pay_within', rules[5], 'epoch', 1, 'gate', 'O', 'dirty', '1')
-    -- At 0 and not at $: the first orders belong to settlement as well.
-    redis.call('XGROUP', 'CREATE', keys[STREAM], GROUP, '0', 'MKSTREAM')
+    meta = { epoch = 1, version = 1, gate = 'O', state = 'W' }
+    write_new(keys, args, meta, 'D')
     write_counters(keys, meta)
-  elseif meta.starts ~= rules[2] or meta.ends ~= rules[3] or meta.limit ~= rules[4] or meta.pay_within ~= rules[5] then
-    meta.starts, meta.ends, meta.limit, meta.pay_within = rules[2], rules[3], rules[4], rules[5]
-    meta.version = meta.version + 1
-    redis.call('HSET', keys[META], 'starts', rules[2], 'ends', rules[3], 'limit', rules[4], 'pay_within', rules[5],
-      'version', meta.version)
+  elseif not is_held(meta) and meta.state == 'W' then
+    -- A held segment gets its rules with its rebuild; one whose orders are gone must not sell a second time.
+    local starts, ends, limit, pay_within = tonumber(args[2]), tonumber(args[3]), tonumber(args[4]), tonumber(args[5])
+    if meta.starts ~= starts or meta.ends ~= ends or meta.limit ~= limit or meta.pay_within ~= pay_within
+      or redis.call('HGET', keys[META], 'durability') ~= args[6] then
+      meta.starts, meta.ends, meta.limit, meta.pay_within = starts, ends, limit, pay_within
+      meta.version = meta.version + 1
+      redis.call('HSET', keys[META], 'starts', starts, 'ends', ends, 'limit', limit, 'pay_within', pay_within,
+        'durability', args[6], 'version', meta.version)
+    end
   end
-  return snapshot_of(meta)
+  return snapshot_of(keys, meta)
 end
 
--- args: gate (O, P, C, F). Works on a dirty segment too, and leaves it dirty.
+-- args: gate (O, P, C, F)
 local function set_gate(keys, args)
-  local meta, fault = read_open_meta(keys)
+  local meta, fault = read_whole_meta(keys)
   if fault then
     return fault
   end
@@ -45,7 +40,7 @@ local function set_gate(keys, args)
     meta.version = meta.version + 1
     redis.call('HSET', keys[META], 'gate', meta.gate, 'version', meta.version)
   end
-  return snapshot_of(meta)
+  return snapshot_of(keys, meta)
 end
 
 -- args: restock id, units
@@ -54,8 +49,8 @@ local function restock(keys, args)
   if fault then
     return fault
   end
-  local units = tonumber(args[2])
-  if not redis.call('HGET', keys[RESTOCKS], args[1]) then
+  local move, units = '+ ' .. args[1], tonumber(args[2])
+  if not redis.call('HGET', keys[MOVES], move) then
     -- Subtracted, because a sum above 2^53 may round down to it.
     if units > EXACT - meta.stock - meta.restocked then
       return redis.error_reply('TOOBIG stock and restocks would pass 2^53 units')
@@ -64,10 +59,33 @@ local function restock(keys, args)
     meta.restocked = meta.restocked + units
     meta.version = meta.version + 1
     set_dirty(keys)
-    redis.call('HSET', keys[RESTOCKS], args[1], units)
+    redis.call('HSET', keys[MOVES], move, units)
     write_counters(keys, meta)
   end
-  return snapshot_of(meta)
+  return snapshot_of(keys, meta)
+end
+
+-- args: withdrawal id, units. Takes what there is of them, and answers how many that were, now or the first time.
+local function withdraw(keys, args)
+  local meta, fault = read_whole_meta(keys)
+  if fault then
+    return fault
+  end
+  local move = '- ' .. args[1]
+  local taken = redis.call('HGET', keys[MOVES], move)
+  if taken then
+    return taken
+  elseif meta.gate == 'F' then
+    return awaits_rebuild()
+  end
+  local units = math.min(tonumber(args[2]), meta.available)
+  meta.available = meta.available - units
+  meta.withdrawn = meta.withdrawn + units
+  meta.version = meta.version + 1
+  set_dirty(keys)
+  redis.call('HSET', keys[MOVES], move, units)
+  write_counters(keys, meta)
+  return int(units)
 end
 
 local function snapshot(keys)
@@ -75,10 +93,11 @@ local function snapshot(keys)
   if fault then
     return fault
   end
-  return snapshot_of(meta)
+  return snapshot_of(keys, meta)
 end
 
-redis.register_function{ function_name = 'penstock_v1_open', callback = open }
-redis.register_function{ function_name = 'penstock_v1_set_gate', callback = set_gate, flags = { 'allow-oom' } }
-redis.register_function{ function_name = 'penstock_v1_restock', callback = restock }
-redis.register_function{ function_name = 'penstock_v1_snapshot', callback = snapshot, flags = { 'no-writes' } }
+redis.register_function{ function_name = 'penstock_v2_open', callback = open }
+redis.register_function{ function_name = 'penstock_v2_set_gate', callback = set_gate, flags = { 'allow-oom' } }
+redis.register_function{ function_name = 'penstock_v2_restock', callback = restock }
+redis.register_function{ function_name = 'penstock_v2_withdraw', callback = withdraw }
+redis.register_function{ function_name = 'penstock_v2_snapshot', callback = snapshot, flags = { 'no-writes' } }
