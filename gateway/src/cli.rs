@@ -68,13 +68,16 @@ pub enum Command {
         #[command(subcommand)]
         command: SaleCommand,
     },
-    /// Compare stock, orders and money; exits with 1 if a promise is broken.
+    /// Compare stock, orders and money, and mend what can be mended; exits with 1 if a promise is broken.
     Reconcile {
         /// Where the admin API is.
         #[command(flatten)]
         admin: Admin,
         /// Id of one sale; all sales and the payment books if it is left out.
         sale: Option<String>,
+        /// Only look, change nothing.
+        #[arg(long)]
+        dry_run: bool,
     },
     /// Print a completion script for a shell.
     Completions {

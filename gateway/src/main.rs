@@ -39,10 +39,16 @@ fn main() -> ExitCode {
                 control().and_then(|runtime| runtime.block_on(sale_cli::run(&admin, &command)));
             finish(done.map(|()| true))
         }
-        Command::Reconcile { admin, sale } => finish(
-            control()
-                .and_then(|runtime| runtime.block_on(sale_cli::reconcile(&admin, sale.as_deref()))),
-        ),
+        Command::Reconcile {
+            admin,
+            sale,
+            dry_run,
+        } => {
+            let done = control().and_then(|runtime| {
+                runtime.block_on(sale_cli::reconcile(&admin, sale.as_deref(), dry_run))
+            });
+            finish(done)
+        }
         Command::Completions { shell } => {
             clap_complete::generate(
                 shell,

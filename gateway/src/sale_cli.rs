@@ -150,12 +150,22 @@ pub async fn run(admin: &Admin, command: &SaleCommand) -> anyhow::Result<()> {
     print(&call(admin, method, &path, body).await?)
 }
 
-/// Checks the promises of one sale, or of all sales and of the payment books; false if one does not hold.
-pub async fn reconcile(admin: &Admin, sale: Option<&str>) -> anyhow::Result<bool> {
+/// Checks the promises of one sale, or of all sales and of the payment books, and mends what can be mended unless it is a
+/// `dry_run`; false if one does not hold.
+pub async fn reconcile(
+    admin: &Admin,
+    sale: Option<&str>,
+    dry_run: bool,
+) -> anyhow::Result<bool> {
     let get = |path: String| async move { call(admin, Method::GET, &path, Value::Null).await };
+    let method = if dry_run { Method::GET } else { Method::POST };
+    let visit = |path: String| {
+        let method = method.clone();
+        async move { call(admin, method, &path, Value::Null).await }
+    };
     let of_sale = |sale: &str| format!("/admin/v1/sales/{sale}/reconcile");
     let answer = match sale {
-        Some(sale) => get(of_sale(sale)).await?,
+        Some(sale) => visit(of_sale(sale)).await?,
         None => {
             let list = get("/admin/v1/sales".to_owned()).await?;
             let ids = list["sales"]
@@ -165,7 +175,7 @@ pub async fn reconcile(admin: &Admin, sale: Option<&str>) -> anyhow::Result<bool
                 .filter_map(|sale| sale["id"].as_str());
             let mut sales = Vec::new();
             for id in ids {
-                sales.push(get(of_sale(id)).await?);
+                sales.push(visit(of_sale(id)).await?);
             }
             let payments = get("/admin/v1/payments/reconcile".to_owned()).await?;
             let ok =

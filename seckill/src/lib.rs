@@ -6,7 +6,7 @@
 //! - [`purchase`], [`sold_out`], [`catalogue`]: from one request to one place in a batch, and back.
 //! - [`ledger`]: the order ledger, which has the last word.
 //! - [`settlement`], [`effects`], [`reaper`]: the workers between store and ledger.
-//! - [`downstream`]: the shop is told. [`reconcile`]: store and ledger are compared.
+//! - [`downstream`]: the shop is told. [`reconcile`]: store and ledger are compared. [`recovery`]: a store that lost data is rebuilt.
 //! - [`engine`], [`api`]: all of it joined, and as buyers call it.
 
 pub mod backoff;
@@ -25,6 +25,7 @@ pub mod downstream;
 pub mod effects;
 pub mod reaper;
 pub mod reconcile;
+pub mod recovery;
 pub mod settlement;
 
 pub mod admin;

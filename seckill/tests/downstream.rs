@@ -239,7 +239,7 @@ async fn two_deliverers_never_share_an_event(engine: Engine) {
 async fn a_lease_without_answer_ends(engine: Engine) {
     let test = TestLedger::with_sale(engine, 10).await;
     test.ledger
-        .settle(&crate::support::ledger::segment(), &[order(1, 1)], T0)
+        .settle(&crate::support::ledger::segment(), 1, &[order(1, 1)], T0)
         .await
         .unwrap();
     let lease = Duration::from_secs(60);
@@ -265,7 +265,7 @@ async fn without_an_outbox_nothing_is_written(engine: Engine) {
     let ledger = test.ledger.clone().without_outbox();
     let orders = [order(1, 1), order(2, 1), order(3, 99)];
     ledger
-        .settle(&crate::support::ledger::segment(), &orders, T0)
+        .settle(&crate::support::ledger::segment(), 1, &orders, T0)
         .await
         .unwrap();
     ledger

@@ -33,7 +33,7 @@ async fn a_restock_adds_once_and_makes_room(engine: Engine) {
     let test = TestLedger::with_sale(engine, 1).await;
     let settled = test
         .ledger
-        .settle(&segment(), &[order(1, 2)], T0)
+        .settle(&segment(), 1, &[order(1, 2)], T0)
         .await
         .unwrap();
     assert_eq!(settled, [Settled::Refused]);
@@ -69,7 +69,7 @@ async fn a_restock_adds_once_and_makes_room(engine: Engine) {
     assert_eq!(test.ledger.restocks(&sale_id()).await.unwrap(), [restock]);
     let settled = test
         .ledger
-        .settle(&segment(), &[order(2, 5), order(3, 1)], T0)
+        .settle(&segment(), 1, &[order(2, 5), order(3, 1)], T0)
         .await
         .unwrap();
     assert_eq!(settled, [Settled::Settled, Settled::Refused]);

@@ -62,7 +62,7 @@ async fn history(engine: Engine, seed: u64) {
                 accepted += new;
                 let batch: Vec<_> = (first..accepted).map(|n| order(n, quantity(n))).collect();
                 ledger
-                    .settle(&segment(), &batch, test.now_ms())
+                    .settle(&segment(), 1, &batch, test.now_ms())
                     .await
                     .unwrap();
             }

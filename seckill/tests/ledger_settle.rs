@@ -26,12 +26,16 @@ on_both_engines! {
 async fn a_redelivered_batch_changes_nothing(engine: Engine) {
     let test = TestLedger::with_sale(engine, 10).await;
     let orders = [order(1, 2), order(2, 1)];
-    let first = test.ledger.settle(&segment(), &orders, T0).await.unwrap();
+    let first = test
+        .ledger
+        .settle(&segment(), 1, &orders, T0)
+        .await
+        .unwrap();
     assert_eq!(first, [Settled::Settled; 2]);
     let mixed = [order(1, 2), order(3, 1), order(2, 1)];
     let again = test
         .ledger
-        .settle(&segment(), &mixed, T0 + 5)
+        .settle(&segment(), 1, &mixed, T0 + 5)
         .await
         .unwrap();
     assert_eq!(
@@ -59,7 +63,7 @@ async fn the_guard_refuses_only_what_is_beyond_the_stock(engine: Engine) {
     let test = TestLedger::with_sale(engine, 3).await;
     let settled = test
         .ledger
-        .settle(&segment(), &[order(1, 2), order(2, 2), order(3, 1)], T0)
+        .settle(&segment(), 1, &[order(1, 2), order(2, 2), order(3, 1)], T0)
         .await
         .unwrap();
     assert_eq!(
@@ -100,7 +104,7 @@ async fn the_guard_refuses_only_what_is_beyond_the_stock(engine: Engine) {
 
     let again = test
         .ledger
-        .settle(&segment(), &[order(2, 2), order(4, 1)], T0)
+        .settle(&segment(), 1, &[order(2, 2), order(4, 1)], T0)
         .await
         .unwrap();
     assert_eq!(again, [Settled::Duplicate, Settled::Refused]);
@@ -111,7 +115,7 @@ async fn an_order_twice_in_one_batch_takes_its_units_once(engine: Engine) {
     let test = TestLedger::with_sale(engine, 10).await;
     let settled = test
         .ledger
-        .settle(&segment(), &[order(1, 2), order(1, 2)], T0)
+        .settle(&segment(), 1, &[order(1, 2), order(1, 2)], T0)
         .await
         .unwrap();
     assert_eq!(settled, [Settled::Settled, Settled::Duplicate]);
@@ -119,7 +123,7 @@ async fn an_order_twice_in_one_batch_takes_its_units_once(engine: Engine) {
     // The same on the path that goes one by one.
     let settled = test
         .ledger
-        .settle(&segment(), &[order(2, 2), order(2, 2), order(3, 9)], T0)
+        .settle(&segment(), 1, &[order(2, 2), order(2, 2), order(3, 9)], T0)
         .await
         .unwrap();
     assert_eq!(
@@ -135,7 +139,7 @@ async fn the_same_batch_settled_by_two_workers_counts_once(engine: Engine) {
         let orders: Vec<_> = (0..20).map(|n| order(round * 20 + n, 1)).collect();
         let settle = || {
             let (ledger, orders) = (test.ledger.clone(), orders.clone());
-            tokio::spawn(async move { ledger.settle(&segment(), &orders, T0).await.unwrap() })
+            tokio::spawn(async move { ledger.settle(&segment(), 1, &orders, T0).await.unwrap() })
         };
         let (one, other) = (settle(), settle());
         let all: Vec<_> = one
@@ -161,7 +165,7 @@ async fn the_same_batch_settled_by_two_workers_counts_once(engine: Engine) {
 async fn a_second_order_of_one_request_is_set_aside(engine: Engine) {
     let test = TestLedger::with_sale(engine, 10).await;
     test.ledger
-        .settle(&segment(), &[order(1, 1)], T0)
+        .settle(&segment(), 1, &[order(1, 1)], T0)
         .await
         .unwrap();
     let second = StoredOrder {
@@ -169,7 +173,7 @@ async fn a_second_order_of_one_request_is_set_aside(engine: Engine) {
         ..order(1, 1)
     };
     for batch in [vec![second.clone()], vec![second, order(3, 99)]] {
-        let settled = test.ledger.settle(&segment(), &batch, T0).await.unwrap();
+        let settled = test.ledger.settle(&segment(), 1, &batch, T0).await.unwrap();
         assert_eq!(settled[0], Settled::SecondOrder);
     }
     assert_eq!(test.ledger.order(order_id(2)).await.unwrap(), None);
@@ -187,7 +191,7 @@ async fn an_order_returned_before_settlement_takes_no_units(engine: Engine) {
     };
     let settled = test
         .ledger
-        .settle(&segment(), &[returned, order(2, 1)], T0)
+        .settle(&segment(), 1, &[returned, order(2, 1)], T0)
         .await
         .unwrap();
     assert_eq!(settled, [Settled::Settled; 2]);
@@ -203,7 +207,7 @@ async fn an_unknown_sku_is_told_and_changes_nothing(engine: Engine) {
     let test = TestLedger::new(engine).await;
     let error = test
         .ledger
-        .settle(&segment(), &[order(1, 1)], T0)
+        .settle(&segment(), 1, &[order(1, 1)], T0)
         .await
         .unwrap_err();
     assert!(matches!(error, LedgerError::UnknownSku { .. }) && !error.is_transient());
@@ -222,7 +226,7 @@ async fn ids_of_any_visible_characters_survive(engine: Engine) {
         ..order(1, 1)
     };
     test.ledger
-        .settle(&segment(), &[odd, order(2, 1)], T0)
+        .settle(&segment(), 1, &[odd, order(2, 1)], T0)
         .await
         .unwrap();
     let found = test

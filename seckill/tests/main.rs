@@ -14,6 +14,7 @@ mod downstream;
 mod embedded;
 mod ledger;
 mod ledger_checkout;
+mod ledger_epochs;
 mod ledger_history;
 mod ledger_settle;
 mod settlement;

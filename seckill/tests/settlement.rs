@@ -79,7 +79,7 @@ async fn a_batch_in_hand_survives_a_store_that_cannot_acknowledge(engine: Engine
     bench
         .test
         .ledger
-        .settle(&segment(), &batch, T0)
+        .settle(&segment(), 1, &batch, T0)
         .await
         .unwrap();
     bench.store.is_down.store(true, Ordering::SeqCst);

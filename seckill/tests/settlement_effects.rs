@@ -89,7 +89,7 @@ async fn one_segment_without_answer_does_not_hold_up_the_others(engine: Engine) 
     bench
         .test
         .ledger
-        .settle(&boot, &[order(2, 1)], T0)
+        .settle(&boot, 1, &[order(2, 1)], T0)
         .await
         .unwrap();
     assert_eq!(
@@ -128,7 +128,7 @@ async fn an_unpaid_order_is_back_on_sale_after_the_sweep(engine: Engine) {
         bench
             .test
             .ledger
-            .settle(&segment(), batch, T0)
+            .settle(&segment(), 1, batch, T0)
             .await
             .unwrap();
     }

@@ -23,6 +23,10 @@ use seckill::{
     ledger::{self, OrderLedger},
     reaper,
     reconcile::{Reconciler, Violations},
+    recovery::{
+        Recovery,
+        lease::{AdvisoryLock, Lease, Redlock, RowLease},
+    },
     settlement::{self, Settlement, SettlementConfig},
     store::{
         Durability, StockStore,
@@ -192,8 +196,12 @@ impl Services {
             released
         });
         self.workers.spawn(
-            Effects::new(store, ledger.clone(), violations, on_released).run(self.shutdown.clone()),
+            Effects::new(store.clone(), ledger.clone(), violations, on_released).run(self.shutdown.clone()),
         );
+        let lease = recovery_lease(sale, ledger.clone(), clock.clone())?;
+        let recovery = Recovery::new(store.clone(), ledger.clone(), clock.clone(), lease);
+        self.workers
+            .spawn(recovery.run(self.engine.segments(), self.shutdown.clone()));
         self.workers.spawn(reaper::run(
             ledger.clone(),
             clock.clone(),
@@ -264,6 +272,35 @@ async fn open_store(
     }
 }
 
+/// Who rebuilds segments: elected by the configured Redis servers, or by the ledger's database.
+fn recovery_lease(
+    sale: &seckill::config::Config,
+    ledger: OrderLedger,
+    clock: WallClock,
+) -> anyhow::Result<Box<dyn Lease>> {
+    let owner = format!("{}-{:016x}", consumer_name(), rand::random::<u64>());
+    if !sale.recovery_locks.is_empty() {
+        let (username, password) = match &sale.store {
+            StoreConfig::Redis {
+                username, password, ..
+            } => (username.clone(), password.clone()),
+            StoreConfig::Embedded(_) => (None, None),
+        };
+        let options = RedisOptions {
+            username,
+            password,
+            ..RedisOptions::default()
+        };
+        let lock = Redlock::try_new(ledger, &sale.recovery_locks, options, owner);
+        return Ok(Box::new(lock.context("seckill.recovery_locks")?));
+    }
+    Ok(if ledger.leases_are_rows() {
+        Box::new(RowLease::new(ledger, clock, owner))
+    } else {
+        Box::new(AdvisoryLock::new(ledger, owner))
+    })
+}
+
 /// Keeps its name over restarts of the same machine and differs between machines.
 fn consumer_name() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
@@ -283,8 +320,16 @@ async fn reconcile_all(
             _ = ticks.tick() => {}
         }
         for open in engine.catalogue().sales() {
-            // Findings are logged and counted where they are made.
-            if let Err(error) = reconciler.run(&open.sale).await {
+            // Findings are logged and counted where they are made; what can be mended is mended order by order.
+            let done = match reconciler.run(&open.sale).await {
+                Ok(findings) if findings.is_empty() => Ok(()),
+                Ok(_) => reconciler
+                    .repair(&open.sale, engine.now_ms())
+                    .await
+                    .map(drop),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = done {
                 tracing::warn!(sale = %open.sale.id, %error, "a sale was not reconciled");
             }
         }

@@ -24,7 +24,7 @@ use crate::{
     engine::{EngineError, SaleEngine},
     ids::{SaleId, SkuId},
     ledger::{Created, GateMoved, Restock, Restocked},
-    reconcile::Reconciler,
+    reconcile::{ReconcileError, Reconciler},
     sale::{FieldProblem, MAX_UNITS, NewSale, Sale},
     store::{Gate, QueueDepth, Snapshot},
 };
@@ -129,7 +129,7 @@ pub fn router(engine: Arc<SaleEngine>, reconciler: Reconciler, payable: Option<P
         .route("/admin/v1/sales/{sale}/orders", routing::get(orders))
         .route(
             "/admin/v1/sales/{sale}/reconcile",
-            routing::get(reconcile_sale),
+            routing::get(compare_sale).post(reconcile_sale),
         )
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .with_state(Admin {
@@ -405,21 +405,43 @@ async fn orders(
     Ok(Json(json!({"orders": rows, "next": found.next})))
 }
 
+/// Looks, and changes nothing.
+async fn compare_sale(
+    State(engine): Engine,
+    State(reconciler): State<Reconciler>,
+    sale: Result<Path<String>, PathRejection>,
+) -> Result<Json<Value>, Problem> {
+    let (id, sale) = sale_of(&engine, &extract::path(sale)?)?;
+    let findings = reconciler
+        .run(&sale)
+        .await
+        .map_err(|error| not_reconciled(&id, &error))?;
+    Ok(Json(
+        json!({"sale": id, "ok": findings.is_empty(), "findings": findings}),
+    ))
+}
+
+/// Mends what can be mended, then looks.
 async fn reconcile_sale(
     State(engine): Engine,
     State(reconciler): State<Reconciler>,
     sale: Result<Path<String>, PathRejection>,
 ) -> Result<Json<Value>, Problem> {
     let (id, sale) = sale_of(&engine, &extract::path(sale)?)?;
-    match reconciler.run(&sale).await {
-        Ok(findings) => Ok(Json(
-            json!({"sale": id, "ok": findings.is_empty(), "findings": findings}),
-        )),
-        Err(error) => {
-            tracing::warn!(sale = %id, %error, "a sale was not reconciled");
-            Err(Problem::new(Code::Unavailable, error.to_string()).retry_after_ms(1_000))
-        }
-    }
+    let failed = |error| not_reconciled(&id, &error);
+    let repairs = reconciler
+        .repair(&sale, engine.now_ms())
+        .await
+        .map_err(failed)?;
+    let findings = reconciler.run(&sale).await.map_err(failed)?;
+    Ok(Json(
+        json!({"sale": id, "ok": findings.is_empty(), "findings": findings, "repairs": repairs}),
+    ))
+}
+
+fn not_reconciled(sale: &SaleId, error: &ReconcileError) -> Problem {
+    tracing::warn!(%sale, %error, "a sale was not reconciled");
+    Problem::new(Code::Unavailable, error.to_string()).retry_after_ms(1_000)
 }
 
 #[cfg(test)]

@@ -408,7 +408,7 @@ async fn an_order_is_cancelled_once_it_is_in_the_ledger() {
     shop.parts
         .engine
         .ledger()
-        .settle(&segment, &orders, START)
+        .settle(&segment, 1, &orders, START)
         .await
         .unwrap();
     let (status, document, _) = shop.send(delete("ann")).await;

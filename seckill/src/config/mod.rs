@@ -51,6 +51,8 @@ pub struct RawConfig {
     pub purchase_deadline: Option<String>,
     /// After how long another consumer takes over entries that were not acknowledged.
     pub reclaim_after: Option<String>,
+    /// Independent Redis servers whose majority elects who rebuilds a segment; without them the ledger's database does.
+    pub recovery_locks: Option<Vec<String>>,
     /// The shop's endpoint for settled, paid and released orders.
     pub downstream: Option<RawDownstream>,
 }
@@ -125,6 +127,8 @@ pub struct Config {
     pub purchase_deadline: Duration,
     /// When unacknowledged entries are taken over.
     pub reclaim_after: Duration,
+    /// Redis servers for the recovery lease; empty: the ledger's database keeps it.
+    pub recovery_locks: Vec<String>,
     /// Where events go, if anywhere.
     pub downstream: Option<DownstreamConfig>,
 }
@@ -199,6 +203,7 @@ impl RawConfig {
         let reclaim = self.reclaim_after.as_deref();
         let reclaim_after =
             reader.duration("reclaim_after", reclaim, RECLAIM_AFTER, 1_000..=3_600_000);
+        let recovery_locks = self.recovery_locks(&mut reader);
         let downstream = self
             .downstream
             .as_ref()
@@ -211,6 +216,7 @@ impl RawConfig {
             journal,
             purchase_deadline,
             reclaim_after,
+            recovery_locks,
             downstream,
         });
         reader.finish(config)
@@ -238,6 +244,26 @@ impl RawConfig {
                 StoreConfig::Embedded("data".into())
             }
         }
+    }
+
+    fn recovery_locks(&self, reader: &mut Reader<'_>) -> Vec<String> {
+        let locks = self.recovery_locks.clone().unwrap_or_default();
+        for lock in &locks {
+            if !lock.starts_with("redis://") || lock.contains('@') || lock.contains(',') {
+                let allowed = "must be redis://HOST:PORT, one server each; redis_username and redis_password_… hold for them too";
+                reader.bad("recovery_locks", lock, allowed);
+            }
+        }
+        // Of two servers neither may be lost, and an even number bears no more losses than one less.
+        if !locks.is_empty() && (locks.len() < 3 || locks.len() % 2 == 0) {
+            let count = locks.len().to_string();
+            reader.bad(
+                "recovery_locks",
+                &count,
+                "must name 3, 5 or more servers, an odd number of them",
+            );
+        }
+        locks
     }
 
     fn buyer(&self, reader: &mut Reader<'_>) -> Option<Identity> {

@@ -131,13 +131,13 @@ impl SaleEngine {
 
     /// Opens a segment in the store, once in its life. If the ledger remembers it as opened and the store does not know it, the
     /// store has lost its data: opening it again would put the whole stock on sale a second time, so it stays closed (its
-    /// buyers get 503) until an operator decides.
+    /// buyers get 503) until [`crate::recovery`] has rebuilt it.
     async fn open_segment(&self, sale: &Sale, spec: &SegmentSpec) -> Result<Snapshot, EngineError> {
         if self.ledger.is_opened(&spec.id).await? {
             match self.store.snapshot(&spec.id).await {
                 Ok(_) => {}
                 Err(StockError::NotOpen(id)) => {
-                    tracing::error!(segment = %id, "the store has lost this segment; it is not opened again");
+                    tracing::error!(segment = %id, "the store has lost this segment; it sells nothing until it is rebuilt");
                     return Err(StockError::NotOpen(id).into());
                 }
                 Err(error) => return Err(error.into()),

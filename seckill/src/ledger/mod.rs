@@ -11,8 +11,11 @@ mod checkout;
 mod connect;
 mod dead_letters;
 mod effects;
+mod epochs;
+mod leases;
 mod orders;
 mod outbox;
+mod repairs;
 mod report;
 mod rows;
 mod sales;
@@ -35,6 +38,8 @@ pub use self::{
     connect::{ConnectOptions, connect, connect_with},
     dead_letters::DeadLetter,
     effects::{Action, Effect},
+    epochs::Raised,
+    leases::RECOVERY,
     orders::{Cancel, Expiry, OrderPage},
     outbox::{EventKind, OutboxEvent},
     report::{BuyerOverLimit, LedgerAudit, LedgerReport, SkuReport},
@@ -61,6 +66,15 @@ pub enum LedgerError {
         sale: crate::ids::SaleId,
         /// The sku.
         sku: SkuId,
+    },
+    /// The orders were pulled under an epoch that is over: their segment was or is being rebuilt, and the rebuild has them.
+    /// Nothing was changed; the caller forgets them and pulls again.
+    #[error("segment {segment} is not at epoch {epoch} any more")]
+    StaleEpoch {
+        /// Which segment.
+        segment: crate::ids::SegmentId,
+        /// The epoch of the caller.
+        epoch: u64,
     },
     /// A row holds what it should not. An operator must look.
     #[error("ledger row is corrupt: {0}")]

@@ -7,7 +7,7 @@
 
 use std::collections::HashSet;
 
-use sqlx::AnyConnection;
+use sqlx::{Any, AnyConnection, Transaction};
 
 use super::{DeadLetter, LedgerError, OrderLedger, OrderStatus, sql};
 use crate::{
@@ -43,19 +43,24 @@ const KNOWN_SQLITE: &str =
     "SELECT order_id FROM order_orders WHERE order_id IN (SELECT value FROM json_each($1))";
 
 impl OrderLedger {
-    /// Settles a batch of one segment. Answers in the order of the batch. Repeating it changes nothing.
+    /// Settles a batch of one segment that was handed out under an epoch. Answers in the order of the batch. Repeating it
+    /// changes nothing.
     pub async fn settle(
         &self,
         segment: &SegmentId,
+        epoch: u64,
         orders: &[StoredOrder],
         now_ms: u64,
     ) -> Result<Vec<Settled>, LedgerError> {
         if orders.is_empty() {
             return Ok(Vec::new());
         }
-        let settled = match self.settle_together(segment, orders, now_ms).await? {
+        let settled = match self.settle_together(segment, epoch, orders, now_ms).await? {
             Some(settled) => settled,
-            None => self.settle_sparingly(segment, orders, now_ms).await?,
+            None => {
+                self.settle_sparingly(segment, epoch, orders, now_ms)
+                    .await?
+            }
         };
         self.shared
             .waiters
@@ -64,14 +69,32 @@ impl OrderLedger {
         Ok(settled)
     }
 
+    /// A transaction under the epoch in force, which stays in force until it ends.
+    async fn begin_under(
+        &self,
+        segment: &SegmentId,
+        epoch: u64,
+        now_ms: u64,
+    ) -> Result<Transaction<'static, Any>, LedgerError> {
+        let mut tx = self.pool.begin().await?;
+        if !Self::is_epoch(&mut tx, segment, epoch, now_ms).await? {
+            return Err(LedgerError::StaleEpoch {
+                segment: segment.clone(),
+                epoch,
+            });
+        }
+        Ok(tx)
+    }
+
     /// The usual path. `None`: the guard refused and nothing was changed.
     async fn settle_together(
         &self,
         segment: &SegmentId,
+        epoch: u64,
         orders: &[StoredOrder],
         now_ms: u64,
     ) -> Result<Option<Vec<Settled>>, LedgerError> {
-        let mut tx = self.pool.begin().await?;
+        let mut tx = self.begin_under(segment, epoch, now_ms).await?;
         let batch: Vec<_> = orders
             .iter()
             .map(|order| (order, arrival_status(order)))
@@ -122,10 +145,11 @@ impl OrderLedger {
     async fn settle_sparingly(
         &self,
         segment: &SegmentId,
+        epoch: u64,
         orders: &[StoredOrder],
         now_ms: u64,
     ) -> Result<Vec<Settled>, LedgerError> {
-        let mut tx = self.pool.begin().await?;
+        let mut tx = self.begin_under(segment, epoch, now_ms).await?;
         let left = sqlx::query_scalar(LOCK_AND_READ_LEFT)
             .bind(segment.sale.as_str())
             .bind(segment.sku.as_str());

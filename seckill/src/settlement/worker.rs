@@ -5,7 +5,7 @@ use std::{pin::pin, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
 use super::{Parts, SettlementMetrics};
 use crate::{
@@ -21,6 +21,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(2);
 /// Entry of a batch whose order could be read.
 struct Readable {
     position: Position,
+    epoch: u64,
     deliveries: u32,
     order: StoredOrder,
 }
@@ -92,8 +93,8 @@ impl Worker {
                     self.process(entries).await;
                 }
                 Err(error) => {
-                    // The segment is opened by whoever loads the sales; until then there is nothing to say.
-                    if !matches!(error, StockError::NotOpen(_)) {
+                    // Whoever loads the sales opens the segment, whoever recovers it says so; until then there is nothing to say.
+                    if !matches!(error, StockError::NotOpen(_) | StockError::AwaitsRebuild(_)) {
                         warn!(segment = %self.segment, %error, "queue not readable");
                     }
                     self.back_off().await;
@@ -111,6 +112,7 @@ impl Worker {
         let mut done = Vec::with_capacity(entries.len());
         for QueueEntry {
             position,
+            epoch,
             deliveries,
             order,
         } in entries
@@ -118,6 +120,7 @@ impl Worker {
             match order {
                 Ok(order) => settleable.push(Readable {
                     position,
+                    epoch,
                     deliveries,
                     order,
                 }),
@@ -130,6 +133,11 @@ impl Worker {
         loop {
             match self.try_settle(&settleable, &mut letters, &mut done).await {
                 Ok(()) => break,
+                // The rebuild has read these orders itself; the queue they came from is gone.
+                Err(LedgerError::StaleEpoch { epoch, .. }) => {
+                    info!(segment = %self.segment, epoch, "batch of an old epoch dropped");
+                    return self.back_off().await;
+                }
                 Err(error) => {
                     warn!(segment = %self.segment, %error, failures = self.failures, "batch not settled, keeping it");
                     self.back_off().await;
@@ -170,10 +178,12 @@ impl Worker {
         let mut new_letters = Vec::new();
         let mut new_done = Vec::with_capacity(batch.len());
         let mut outcomes = Vec::with_capacity(batch.len());
+        // One answer of the store is one epoch.
+        let epoch = batch.first().map_or(0, |entry| entry.epoch);
         match self
             .parts
             .ledger
-            .settle(&self.segment, &orders, now_ms)
+            .settle(&self.segment, epoch, &orders, now_ms)
             .await
         {
             Ok(settled) => {
@@ -181,13 +191,14 @@ impl Worker {
                 new_done.extend(batch.iter().map(|entry| entry.position));
             }
             Err(error) if error.is_transient() => return Err(error),
+            Err(error @ LedgerError::StaleEpoch { .. }) => return Err(error),
             Err(error) => {
                 error!(segment = %self.segment, %error, "batch refused by the ledger, trying its orders alone");
                 for (entry, order) in batch.iter().zip(&orders) {
                     match self
                         .parts
                         .ledger
-                        .settle(&self.segment, std::slice::from_ref(order), now_ms)
+                        .settle(&self.segment, epoch, std::slice::from_ref(order), now_ms)
                         .await
                     {
                         Ok(settled) => {
@@ -195,6 +206,7 @@ impl Worker {
                             new_done.push(entry.position);
                         }
                         Err(error) if error.is_transient() => return Err(error),
+                        Err(error @ LedgerError::StaleEpoch { .. }) => return Err(error),
                         // Not acknowledged: it comes again, and by then the cause may be mended.
                         Err(error) if entry.deliveries < self.parts.config.max_deliveries => {
                             warn!(segment = %self.segment, order = %order.order, deliveries = entry.deliveries, %error, "order refused by the ledger");

@@ -281,6 +281,8 @@ impl std::fmt::Display for Position {
 pub struct QueueEntry {
     /// Its place.
     pub position: Position,
+    /// The epoch of the segment when it was handed out; settlement passes it on.
+    pub epoch: u64,
     /// How often it was handed out, this time included.
     pub deliveries: u32,
     /// The order, or why the entry could not be read (a poison entry: set aside, counted, acknowledged).

@@ -90,7 +90,7 @@ impl TestLedger {
     pub async fn settle_new(&self, first: u64, count: u64) -> Vec<StoredOrder> {
         let orders: Vec<_> = (first..first + count).map(|n| order(n, 1)).collect();
         self.ledger
-            .settle(&segment(), &orders, self.now_ms())
+            .settle(&segment(), 1, &orders, self.now_ms())
             .await
             .unwrap();
         orders

@@ -265,6 +265,7 @@ impl StockStore for MemoryStore {
         );
         let now_ms = (self.clock)();
         self.with(id, |segment| {
+            let epoch = segment.snapshot.epoch;
             let is_due = |entry: &&mut Waiting| match &entry.taken {
                 None => true,
                 Some((_, since)) => u128::from(now_ms - since) >= reclaim_after.as_millis(),
@@ -274,6 +275,7 @@ impl StockStore for MemoryStore {
                 entry.deliveries += 1;
                 QueueEntry {
                     position: entry.position,
+                    epoch,
                     deliveries: entry.deliveries,
                     order: entry.order.clone(),
                 }

@@ -25,3 +25,12 @@ CREATE TABLE sale_transfers (
 
 -- One transfer of a sku at a time, whichever node begins it.
 CREATE UNIQUE INDEX sale_transfers_open ON sale_transfers (sale, sku) WHERE state IN ('pending', 'moving');
+
+-- Who may rebuild segments. `token` grows with every change of hands and fences the one before. `until_ms` only matters where
+-- nothing better than a row keeps the lease (SQLite).
+CREATE TABLE sale_leases (
+    name     TEXT   NOT NULL PRIMARY KEY,
+    token    BIGINT NOT NULL,
+    owner    TEXT   NOT NULL,
+    until_ms BIGINT NOT NULL
+);

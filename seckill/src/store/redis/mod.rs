@@ -15,6 +15,7 @@ mod function;
 mod keys;
 mod node;
 mod nodes;
+pub(crate) mod quorum;
 
 use std::{sync::Arc, time::Duration};
 

@@ -30,14 +30,15 @@ pub(crate) fn read_entries(answer: &str) -> Result<Vec<QueueEntry>, StockError> 
         .lines()
         .map(|line| {
             let mut words = Words::new(line);
-            let (position, deliveries) = (words.position()?, words.next()?);
+            let (position, epoch, deliveries) = (words.position()?, words.next()?, words.next()?);
             // The mark stands where the order id would: a buyer may be called "!" as well.
-            let order = match line.splitn(4, ' ').collect::<Vec<_>>()[..] {
-                [_, _, "!", reason] => Err(reason.to_owned()),
+            let order = match line.splitn(5, ' ').collect::<Vec<_>>()[..] {
+                [_, _, _, "!", reason] => Err(reason.to_owned()),
                 _ => words.order().map_err(|error| error.to_string()),
             };
             Ok(QueueEntry {
                 position,
+                epoch,
                 deliveries,
                 order,
             })

@@ -7,9 +7,9 @@ use crate::store::{CartLine, Position};
 fn a_buyer_that_looks_like_a_poison_mark_is_still_an_order() {
     // "!" is a legal buyer, so the mark must only count at its place.
     let order = OrderId::from_u128(9);
-    let entries = read_entries(&format!("5-0 1 {order} R 1 10 20 00ff ! r1")).unwrap();
+    let entries = read_entries(&format!("5-0 2 1 {order} R 1 10 20 00ff ! r1")).unwrap();
     assert_eq!(entries[0].order.as_ref().unwrap().buyer.as_str(), "!");
-    let entries = read_entries("5-0 3 ! the entry has no order id").unwrap();
+    let entries = read_entries("5-0 2 3 ! the entry has no order id").unwrap();
     assert_eq!(
         entries[0].order,
         Err("the entry has no order id".to_owned())

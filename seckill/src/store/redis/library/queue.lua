@@ -120,7 +120,7 @@ local function retire(keys, meta)
   end
 end
 
--- args: consumer, max, reclaim after (ms). Answers lines "position deliveries id record", or "position deliveries ! reason".
+-- args: consumer, max, reclaim after (ms). Answers lines "position epoch deliveries id record", or "position epoch deliveries ! reason".
 local function pull(keys, args)
   local meta, fault = read_whole_meta(keys)
   if fault then
@@ -182,7 +182,7 @@ local function pull(keys, args)
     else
       content = '! the entry has no order id'
     end
-    lines[i] = position .. ' ' .. int(deliveries) .. ' ' .. content
+    lines[i] = position .. ' ' .. int(meta.epoch) .. ' ' .. int(deliveries) .. ' ' .. content
   end
   return table.concat(lines, '\n')
 end

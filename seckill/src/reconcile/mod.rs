@@ -1,8 +1,10 @@
-//! Compares the store with the ledger and names what does not fit, by invariant. It repairs nothing.
+//! Compares the store with the ledger and names what does not fit, by invariant; `repair.rs` mends what can be mended.
 //!
 //! [`check`] is pure. [`Reconciler::run`] reads in an order that makes the comparison sound while a sale is running: store
 //! counts, then queue, then ledger. An order accepted before the first read is then in the queue or in the ledger, so "neither"
 //! is a loss. What needs a standstill (exact equality) is only compared when nothing moved and nothing is pending.
+
+mod repair;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -18,6 +20,8 @@ use crate::{
     sale::Sale,
     store::{QueueDepth, Snapshot, StockError, StockStore},
 };
+
+pub use self::repair::{Frozen, Repairs};
 
 macro_rules! invariants {
     ($($(#[$doc:meta])* $variant:ident = $name:literal,)*) => {
@@ -151,7 +155,7 @@ fn found(findings: &mut Vec<Finding>, invariant: Invariant, sku: &SkuId, detail:
 
 fn check_store(snapshot: &Snapshot, findings: &mut Vec<Finding>) {
     let sku = &snapshot.spec.id.sku;
-    let stock = snapshot.spec.stock + snapshot.restocked;
+    let stock = snapshot.capacity();
     let taken = snapshot.reserved + snapshot.sold;
     if taken > stock {
         found(

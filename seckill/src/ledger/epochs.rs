@@ -1,0 +1,192 @@
+//! The epochs of segments, and what a segment is rebuilt from.
+//!
+//! An epoch is raised here before anything else happens to the segment. From then on the ledger takes no order that was pulled
+//! under an older one ([`OrderLedger::settle`]), so what a rebuild reads is all there will ever be of the past (INV-EPOCH-1).
+
+use sqlx::AnyConnection;
+
+use super::{
+    LedgerError, LedgerOrder, OrderLedger, OrderStatus,
+    rows::{count, order_columns, read_order},
+    sql,
+};
+use crate::{
+    ids::{OrderId, SegmentId},
+    sale::{Sale, shares},
+    store::{OrderState, StockMoves, StoredOrder},
+};
+
+/// The answer to [`OrderLedger::raise_epoch`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Raised {
+    /// The new epoch.
+    To(u64),
+    /// The lease has gone to somebody else; nothing changed.
+    LeaseLost,
+    /// The segment was never opened; nothing changed.
+    NeverOpened,
+}
+
+const IS_HOLDER: &str =
+    "UPDATE sale_leases SET token = token WHERE name = 'recovery' AND token = $1";
+const RAISE: &str = "UPDATE sale_segments SET epoch = CASE WHEN epoch > $4 THEN epoch ELSE $4 END + 1 \
+    WHERE sale = $1 AND sku = $2 AND segment = $3 RETURNING epoch";
+/// Nothing was taken for these yet, as far as anybody can still prove; the store is told so when it is rebuilt.
+const CALL_OFF: &str = "UPDATE sale_transfers SET state = 'cancelled' \
+    WHERE sale = $1 AND sku = $2 AND source = $3 AND state = 'pending'";
+/// Locks the row, so that an epoch cannot be raised between this look and the commit. An order proves that its segment was open.
+const IS_EPOCH: &str = "INSERT INTO sale_segments (sale, sku, segment, opened_at_ms, epoch) VALUES ($1, $2, $3, $5, $4) \
+    ON CONFLICT (sale, sku, segment) DO UPDATE SET epoch = sale_segments.epoch WHERE sale_segments.epoch = $4";
+const LEFT: &str = "SELECT transfer_id, CASE state WHEN 'cancelled' THEN 0 ELSE units END FROM sale_transfers \
+    WHERE sale = $1 AND sku = $2 AND source = $3 AND state <> 'pending' ORDER BY transfer_id";
+const ARRIVED: &str = "SELECT transfer_id, units FROM sale_transfers \
+    WHERE sale = $1 AND sku = $2 AND destination = $3 AND state IN ('moving', 'done') ORDER BY transfer_id";
+const PAGE: &str = concat!(
+    "SELECT ",
+    order_columns!(),
+    " FROM order_orders WHERE sale = $1 AND sku = $2 AND segment = $3 AND order_id > $4 ORDER BY order_id LIMIT $5"
+);
+
+impl OrderLedger {
+    /// The epoch of a segment; `None` if it was never opened.
+    pub async fn epoch(&self, segment: &SegmentId) -> Result<Option<u64>, LedgerError> {
+        let row = sqlx::query(
+            "SELECT epoch FROM sale_segments WHERE sale = $1 AND sku = $2 AND segment = $3",
+        )
+        .bind(segment.sale.as_str())
+        .bind(segment.sku.as_str())
+        .bind(i64::from(segment.index))
+        .fetch_optional(self.reads())
+        .await?;
+        row.as_ref().map(|row| count(row, 0)).transpose()
+    }
+
+    /// Raises the epoch of a segment above its own and above `above`, for the holder of the lease with this token. Transfers out
+    /// of the segment that had not begun are called off in the same transaction.
+    pub async fn raise_epoch(
+        &self,
+        segment: &SegmentId,
+        above: u64,
+        token: u64,
+    ) -> Result<Raised, LedgerError> {
+        let mut tx = self.pool.begin().await?;
+        let holds = sqlx::query(IS_HOLDER)
+            .bind(sql(token))
+            .execute(&mut *tx)
+            .await?;
+        if holds.rows_affected() == 0 {
+            return Ok(Raised::LeaseLost);
+        }
+        let raised = sqlx::query(RAISE)
+            .bind(segment.sale.as_str())
+            .bind(segment.sku.as_str())
+            .bind(i64::from(segment.index))
+            .bind(sql(above))
+            .fetch_all(&mut *tx)
+            .await?;
+        let Some(row) = raised.first() else {
+            return Ok(Raised::NeverOpened);
+        };
+        let epoch = count(row, 0)?;
+        sqlx::query(CALL_OFF)
+            .bind(segment.sale.as_str())
+            .bind(segment.sku.as_str())
+            .bind(i64::from(segment.index))
+            .execute(&mut *tx)
+            .await?;
+        tx.commit().await?;
+        Ok(Raised::To(epoch))
+    }
+
+    /// Whether a transaction works under the epoch in force. Holds the epoch until the transaction ends.
+    pub(super) async fn is_epoch(
+        connection: &mut AnyConnection,
+        segment: &SegmentId,
+        epoch: u64,
+        now_ms: u64,
+    ) -> Result<bool, LedgerError> {
+        let current = sqlx::query(IS_EPOCH)
+            .bind(segment.sale.as_str())
+            .bind(segment.sku.as_str())
+            .bind(i64::from(segment.index))
+            .bind(sql(epoch))
+            .bind(sql(now_ms))
+            .execute(connection)
+            .await?;
+        Ok(current.rows_affected() > 0)
+    }
+
+    /// What came to a segment and left it, beside orders: its share of the sku's restocks, and transfers.
+    pub async fn stock_moves(
+        &self,
+        sale: &Sale,
+        segment: &SegmentId,
+    ) -> Result<StockMoves, LedgerError> {
+        let segments = sale.segments_of(&segment.sku);
+        let place = segments.iter().position(|id| id == segment);
+        let mut moves = StockMoves::default();
+        for restock in self.restocks(&sale.id).await? {
+            let share = place.and_then(|place| shares(restock.units, segments.len()).nth(place));
+            if restock.sku == segment.sku
+                && let Some(share) = share
+            {
+                moves.restocks.push((restock.id, share));
+            }
+        }
+        for (statement, list) in [
+            (LEFT, &mut moves.withdrawals),
+            (ARRIVED, &mut moves.restocks),
+        ] {
+            let rows = sqlx::query(statement)
+                .bind(segment.sale.as_str())
+                .bind(segment.sku.as_str())
+                .bind(i64::from(segment.index))
+                .fetch_all(self.reads())
+                .await?;
+            for row in &rows {
+                list.push((sqlx::Row::try_get(row, 0)?, count(row, 1)?));
+            }
+        }
+        Ok(moves)
+    }
+
+    /// The orders of one segment after an id, in the order of their ids.
+    pub async fn segment_orders(
+        &self,
+        segment: &SegmentId,
+        after: Option<OrderId>,
+        limit: usize,
+    ) -> Result<Vec<LedgerOrder>, LedgerError> {
+        let after = after.unwrap_or(OrderId::from_u128(0)).to_string();
+        let rows = sqlx::query(PAGE)
+            .bind(segment.sale.as_str())
+            .bind(segment.sku.as_str())
+            .bind(i64::from(segment.index))
+            .bind(after)
+            .bind(limit as i64)
+            .fetch_all(self.reads())
+            .await?;
+        rows.iter().map(read_order).collect()
+    }
+}
+
+impl LedgerOrder {
+    /// The order as a stock store holds it.
+    pub fn as_stored(&self) -> StoredOrder {
+        let state = match self.status {
+            OrderStatus::Reserved | OrderStatus::Paying => OrderState::Reserved,
+            OrderStatus::Paid => OrderState::Sold,
+            OrderStatus::Released | OrderStatus::Refused => OrderState::Released,
+        };
+        StoredOrder {
+            order: self.order,
+            buyer: self.buyer.clone(),
+            request: self.request.clone(),
+            quantity: self.quantity,
+            fingerprint: self.fingerprint,
+            state,
+            created_at_ms: self.created_at_ms,
+            pay_by_ms: self.pay_by_ms,
+        }
+    }
+}

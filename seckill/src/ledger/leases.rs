@@ -1,0 +1,77 @@
+//! The row behind a lease: its fencing token, and where the database has nothing better the lease itself.
+
+use super::{LedgerError, OrderLedger, rows::count, sql};
+
+/// The lease of whoever rebuilds segments; [`OrderLedger::raise_epoch`] asks for its token.
+pub const RECOVERY: &str = "recovery";
+
+const NEXT_TOKEN: &str = "INSERT INTO sale_leases (name, token, owner, until_ms) VALUES ($1, 1, $2, 0) \
+    ON CONFLICT (name) DO UPDATE SET token = sale_leases.token + 1, owner = $2 RETURNING token";
+const TAKE: &str = "INSERT INTO sale_leases (name, token, owner, until_ms) VALUES ($1, 1, $2, $4) \
+    ON CONFLICT (name) DO UPDATE SET \
+        token = CASE WHEN sale_leases.owner = $2 AND sale_leases.until_ms > $3 THEN sale_leases.token ELSE sale_leases.token + 1 END, \
+        owner = $2, until_ms = $4 \
+    WHERE sale_leases.owner = $2 OR sale_leases.until_ms <= $3 RETURNING token";
+const GIVE_UP: &str =
+    "UPDATE sale_leases SET until_ms = 0 WHERE name = $1 AND owner = $2 AND token = $3";
+const TOKEN: &str = "SELECT token FROM sale_leases WHERE name = $1";
+
+impl OrderLedger {
+    /// Whether leases are rows here: SQLite belongs to one machine, so its processes share one clock.
+    pub fn leases_are_rows(&self) -> bool {
+        self.is_sqlite
+    }
+
+    /// A higher token than any before, for somebody who holds the lease elsewhere (an advisory lock, a quorum of Redis nodes).
+    pub async fn next_token(&self, name: &str, owner: &str) -> Result<u64, LedgerError> {
+        let row = sqlx::query(NEXT_TOKEN)
+            .bind(name)
+            .bind(owner)
+            .fetch_one(&self.pool)
+            .await?;
+        count(&row, 0)
+    }
+
+    /// The newest token; 0 before the first.
+    pub async fn token(&self, name: &str) -> Result<u64, LedgerError> {
+        let row = sqlx::query(TOKEN)
+            .bind(name)
+            .fetch_optional(self.reads())
+            .await?;
+        row.map_or(Ok(0), |row| count(&row, 0))
+    }
+
+    /// Takes or prolongs a lease kept as a row. `None` while somebody else has it.
+    pub async fn take_lease(
+        &self,
+        name: &str,
+        owner: &str,
+        now_ms: u64,
+        until_ms: u64,
+    ) -> Result<Option<u64>, LedgerError> {
+        let row = sqlx::query(TAKE)
+            .bind(name)
+            .bind(owner)
+            .bind(sql(now_ms))
+            .bind(sql(until_ms))
+            .fetch_optional(&self.pool)
+            .await?;
+        row.map(|row| count(&row, 0)).transpose()
+    }
+
+    /// Gives such a lease back before its time.
+    pub async fn give_up_lease(
+        &self,
+        name: &str,
+        owner: &str,
+        token: u64,
+    ) -> Result<(), LedgerError> {
+        sqlx::query(GIVE_UP)
+            .bind(name)
+            .bind(owner)
+            .bind(sql(token))
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+}

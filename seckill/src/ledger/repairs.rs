@@ -1,0 +1,91 @@
+//! What [`crate::reconcile`] asks to compare the store with the ledger order by order.
+
+use std::collections::{HashMap, HashSet};
+
+use sqlx::Row;
+
+use super::{
+    Action, LedgerError, OrderLedger, OrderStatus, effects,
+    rows::{count, parsed},
+};
+use crate::ids::{OrderId, SegmentId};
+
+const COUNT: &str =
+    "SELECT COUNT(*) FROM order_orders WHERE sale = $1 AND sku = $2 AND segment = $3";
+const STATUSES_POSTGRES: &str =
+    "SELECT order_id, status FROM order_orders WHERE order_id = ANY(string_to_array($1, E'\\n'))";
+const STATUSES_SQLITE: &str =
+    "SELECT order_id, status FROM order_orders WHERE order_id IN (SELECT value FROM json_each($1))";
+const SET_ASIDE: &str =
+    "SELECT position FROM order_dead_letters WHERE sale = $1 AND sku = $2 AND segment = $3";
+const PENDING: &str =
+    "SELECT order_id FROM order_effects WHERE sale = $1 AND sku = $2 AND segment = $3";
+
+impl OrderLedger {
+    /// How many orders of a segment there are, refused and returned ones included.
+    pub async fn order_count(&self, segment: &SegmentId) -> Result<u64, LedgerError> {
+        let row = sqlx::query(COUNT)
+            .bind(segment.sale.as_str())
+            .bind(segment.sku.as_str())
+            .bind(i64::from(segment.index))
+            .fetch_one(self.reads())
+            .await?;
+        count(&row, 0)
+    }
+
+    /// Where orders stand; those that the ledger does not have are absent.
+    pub async fn statuses(
+        &self,
+        orders: impl IntoIterator<Item = OrderId>,
+    ) -> Result<HashMap<OrderId, OrderStatus>, LedgerError> {
+        let statement = if self.is_sqlite {
+            STATUSES_SQLITE
+        } else {
+            STATUSES_POSTGRES
+        };
+        let rows = sqlx::query(statement)
+            .bind(self.list(orders))
+            .fetch_all(self.reads())
+            .await?;
+        rows.iter()
+            .map(|row| Ok((parsed(row, 0)?, parsed(row, 1)?)))
+            .collect()
+    }
+
+    /// The entries of a segment's queue that were set aside: their positions, or the ids of their orders.
+    pub async fn set_aside_in(&self, segment: &SegmentId) -> Result<HashSet<String>, LedgerError> {
+        let rows = sqlx::query(SET_ASIDE)
+            .bind(segment.sale.as_str())
+            .bind(segment.sku.as_str())
+            .bind(i64::from(segment.index))
+            .fetch_all(self.reads())
+            .await?;
+        rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+    }
+
+    /// The orders of a segment that the store must still be told something about.
+    pub async fn with_effects(&self, segment: &SegmentId) -> Result<HashSet<OrderId>, LedgerError> {
+        let rows = sqlx::query(PENDING)
+            .bind(segment.sale.as_str())
+            .bind(segment.sku.as_str())
+            .bind(i64::from(segment.index))
+            .fetch_all(self.reads())
+            .await?;
+        rows.iter().map(|row| parsed(row, 0)).collect()
+    }
+
+    /// Tells the store once more what became of an order.
+    pub async fn tell_again(
+        &self,
+        order: OrderId,
+        segment: &SegmentId,
+        action: Action,
+        now_ms: u64,
+    ) -> Result<(), LedgerError> {
+        let mut connection = self.pool.acquire().await?;
+        effects::insert(&mut connection, order, segment, action, now_ms).await?;
+        drop(connection);
+        self.wake();
+        Ok(())
+    }
+}

@@ -1,0 +1,248 @@
+//! Mends what the comparison of store and ledger can mend, order by order and by position in the queue, never by time.
+//!
+//! An entry before the first unacknowledged one was acknowledged, and that happens only after its order was committed to the
+//! ledger. So an order at such a position that the ledger does not have is a leak: nobody will ever pay or return it, and its
+//! units go back. Where the store may have *more* to sell than there is, nothing is counted up or down here: the segment is
+//! frozen, and [`crate::recovery`] rebuilds it from the ledger. A second run over the same state changes nothing.
+
+use std::collections::{HashMap, HashSet};
+
+use serde::Serialize;
+
+use super::{ReconcileError, Reconciler};
+use crate::{
+    ids::{OrderId, SegmentId},
+    ledger::{Action, OrderStatus},
+    sale::Sale,
+    store::{Gate, Lookup, OrderState, Position, Release, StoredOrder},
+};
+
+/// Orders compared at once.
+const PAGE: usize = 512;
+
+/// What was mended.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Repairs {
+    /// Orders that only the store had: their units are for sale again.
+    pub leaks_returned: Vec<OrderId>,
+    /// Orders whose fate the store is told again.
+    pub told_again: Vec<OrderId>,
+    /// Segments that might have sold more than there is, with the reason.
+    pub frozen: Vec<Frozen>,
+}
+
+/// A segment that was frozen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Frozen {
+    /// Which.
+    #[serde(serialize_with = "as_text")]
+    pub segment: SegmentId,
+    /// Why.
+    pub reason: String,
+}
+
+fn as_text<S: serde::Serializer>(segment: &SegmentId, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(segment)
+}
+
+impl Repairs {
+    /// Whether nothing had to be mended.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// What must be done about one order of the store, given what the ledger says of it. Pure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mend {
+    Nothing,
+    /// The ledger will never hear of it.
+    ReturnLeak,
+    /// The store has not heard what the ledger decided.
+    TellAgain(Action),
+    /// Both may give the same units away.
+    Freeze(&'static str),
+}
+
+fn mend(in_store: OrderState, in_ledger: Option<OrderStatus>) -> Mend {
+    use OrderState as S;
+    use OrderStatus as L;
+    match (in_store, in_ledger) {
+        (S::Reserved, None) => Mend::ReturnLeak,
+        (S::Released, None) => Mend::Nothing,
+        (S::Sold, None) => Mend::Freeze("an order is sold in the store and not in the ledger"),
+        (S::Reserved, Some(L::Reserved | L::Paying)) => Mend::Nothing,
+        (S::Reserved, Some(L::Paid)) => Mend::TellAgain(Action::Confirm),
+        (S::Reserved, Some(L::Released | L::Refused)) => Mend::TellAgain(Action::Release),
+        (S::Sold, Some(L::Paid)) => Mend::Nothing,
+        (S::Sold, Some(_)) => Mend::Freeze("an order is sold in the store and not paid"),
+        (S::Released, Some(L::Released | L::Refused)) => Mend::Nothing,
+        (S::Released, Some(L::Reserved | L::Paying | L::Paid)) => {
+            Mend::Freeze("an order is returned in the store and lives in the ledger")
+        }
+    }
+}
+
+impl Reconciler {
+    /// Compares one sale order by order and mends what can be mended.
+    pub async fn repair(&self, sale: &Sale, now_ms: u64) -> Result<Repairs, ReconcileError> {
+        let mut repairs = Repairs::default();
+        for spec in sale.segment_specs() {
+            let reason = self.mend_segment(&spec.id, now_ms, &mut repairs).await?;
+            if let Some(reason) = reason {
+                self.freeze(&spec.id, reason, &mut repairs).await?;
+            }
+        }
+        if !repairs.is_empty() {
+            tracing::warn!(
+                sale = %sale.id,
+                leaks_returned = repairs.leaks_returned.len(),
+                told_again = repairs.told_again.len(),
+                frozen = repairs.frozen.len(),
+                "sale mended"
+            );
+        }
+        Ok(repairs)
+    }
+
+    /// `Some` with the reason if the segment must not go on selling.
+    async fn mend_segment(
+        &self,
+        segment: &SegmentId,
+        now_ms: u64,
+        repairs: &mut Repairs,
+    ) -> Result<Option<String>, ReconcileError> {
+        // The ledger first: an order enters the store before the ledger, so the store can only have more.
+        let recorded = self.ledger.order_count(segment).await?;
+        let counts = self.store.snapshot(segment).await?;
+        if counts.gate == Gate::Frozen {
+            return Ok(None);
+        }
+        if recorded > counts.accepted {
+            let accepted = counts.accepted;
+            return Ok(Some(format!(
+                "{recorded} orders recorded, only {accepted} accepted"
+            )));
+        }
+        // Read before the orders: what is acknowledged later is looked at in the next run.
+        let first_open = self
+            .store
+            .unsettled(segment, Position::default(), 1)
+            .await?
+            .first()
+            .map(|(position, _)| *position);
+        let set_aside = self.ledger.set_aside_in(segment).await?;
+        let mut after = Position::default();
+        loop {
+            let page = self.store.accepted_after(segment, after, PAGE).await?;
+            let Some((last, _)) = page.last() else {
+                return Ok(None);
+            };
+            after = *last;
+            let is_closed = |position: &Position| first_open.is_none_or(|open| *position < open);
+            let closed: Vec<&(Position, StoredOrder)> = page
+                .iter()
+                .filter(|(position, order)| {
+                    is_closed(position)
+                        && !set_aside.contains(&position.to_string())
+                        && !set_aside.contains(&order.order.to_string())
+                })
+                .collect();
+            if let Some(reason) = self.mend_page(segment, &closed, now_ms, repairs).await? {
+                return Ok(Some(reason));
+            }
+            if first_open.is_some_and(|open| after >= open) {
+                return Ok(None);
+            }
+        }
+    }
+
+    async fn mend_page(
+        &self,
+        segment: &SegmentId,
+        page: &[&(Position, StoredOrder)],
+        now_ms: u64,
+        repairs: &mut Repairs,
+    ) -> Result<Option<String>, ReconcileError> {
+        let ids = page.iter().map(|(_, order)| order.order);
+        let statuses: HashMap<OrderId, OrderStatus> = self.ledger.statuses(ids).await?;
+        let pending: HashSet<OrderId> = self.ledger.with_effects(segment).await?;
+        let mut leaks = Vec::new();
+        for (_, order) in page {
+            if pending.contains(&order.order) {
+                continue;
+            }
+            match mend(order.state, statuses.get(&order.order).copied()) {
+                Mend::Nothing => {}
+                Mend::ReturnLeak => leaks.push(order.order),
+                Mend::TellAgain(action) => {
+                    // The effect may have been carried out since the page was read.
+                    let lookup = Lookup::Order(order.order);
+                    let now = self.store.find(segment, &lookup).await?;
+                    if now.is_none_or(|now| now.state != order.state) {
+                        continue;
+                    }
+                    self.ledger
+                        .tell_again(order.order, segment, action, now_ms)
+                        .await?;
+                    repairs.told_again.push(order.order);
+                }
+                Mend::Freeze(reason) => return Ok(Some(format!("{reason}: {}", order.order))),
+            }
+        }
+        if !leaks.is_empty() {
+            let answers = self.store.release_many(segment, &leaks).await?;
+            for (order, answer) in leaks.into_iter().zip(answers) {
+                if answer == Release::Released {
+                    tracing::warn!(%segment, %order, "leaked units returned");
+                    repairs.leaks_returned.push(order);
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    async fn freeze(
+        &self,
+        segment: &SegmentId,
+        reason: String,
+        repairs: &mut Repairs,
+    ) -> Result<(), ReconcileError> {
+        tracing::error!(%segment, reason, "oversell suspected; segment frozen");
+        self.store.set_gate(segment, Gate::Frozen).await?;
+        repairs.frozen.push(Frozen {
+            segment: segment.clone(),
+            reason,
+        });
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_ever_counted_up_where_the_ledger_has_a_live_order() {
+        for status in OrderStatus::ALL
+            .into_iter()
+            .filter(|status| status.is_live())
+        {
+            for state in [OrderState::Reserved, OrderState::Sold, OrderState::Released] {
+                let mend = mend(state, Some(status));
+                assert!(
+                    !matches!(mend, Mend::ReturnLeak | Mend::TellAgain(Action::Release)),
+                    "{state:?} {status:?}: {mend:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn only_a_reserved_order_that_the_ledger_does_not_have_is_a_leak() {
+        for state in [OrderState::Reserved, OrderState::Sold, OrderState::Released] {
+            let is_leak = mend(state, None) == Mend::ReturnLeak;
+            assert_eq!(is_leak, state == OrderState::Reserved);
+        }
+    }
+}

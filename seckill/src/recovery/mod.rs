@@ -1,0 +1,200 @@
+//! Watches the segments of all sales and rebuilds those whose store has lost something, one rebuilder at a time over all nodes.
+//!
+//! A segment stops by itself when another server answers for it than the one that sold (the store compares), so nothing here is
+//! in a hurry for safety's sake: its buyers get 503 until the rebuild is done. What makes a second rebuilder harmless is not the
+//! lease (that only saves work) but the epoch that the ledger hands out: the store refuses every step under an older one.
+
+mod diagnosis;
+pub mod lease;
+mod metrics;
+mod rebuild;
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use self::{
+    diagnosis::{Seen, diagnose},
+    lease::{Lease, LeaseError},
+    metrics::RecoveryMetrics,
+    rebuild::Rebuild,
+};
+use crate::{
+    clock::WallClock,
+    ids::{SaleId, SegmentId},
+    ledger::{LedgerError, OrderLedger},
+    sale::Sale,
+    store::{StockError, StockStore},
+};
+
+pub use self::{diagnosis::Cause, rebuild::Rebuilt};
+
+/// How often segments are looked at: bounds how long a segment stays frozen before its rebuild begins.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Why a segment was not rebuilt. It stays frozen, and the next look tries again.
+#[derive(Debug, thiserror::Error)]
+pub enum RecoveryError {
+    /// The ledger gave no answer.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// The store gave no answer.
+    #[error(transparent)]
+    Stock(#[from] StockError),
+    /// The lease could not be asked for.
+    #[error(transparent)]
+    Lease(#[from] LeaseError),
+    /// Somebody else holds the lease now, and rebuilds.
+    #[error("the recovery lease has gone to another node")]
+    LeaseLost,
+    /// The sale of the segment is not in the ledger, so nobody can say what it holds.
+    #[error("sale {0} is not in the ledger")]
+    UnknownSale(SaleId),
+}
+
+/// The watch over the segments of a node's sales.
+pub struct Recovery {
+    store: Arc<dyn StockStore>,
+    ledger: OrderLedger,
+    clock: WallClock,
+    lease: Box<dyn Lease>,
+    metrics: RecoveryMetrics,
+    /// The newest epoch and version seen of each segment. Bounded by the segments in `segments`.
+    seen: HashMap<SegmentId, Seen>,
+}
+
+impl Recovery {
+    /// Joins the parts.
+    pub fn new(
+        store: Arc<dyn StockStore>,
+        ledger: OrderLedger,
+        clock: WallClock,
+        lease: Box<dyn Lease>,
+    ) -> Self {
+        Self {
+            store,
+            ledger,
+            clock,
+            lease,
+            metrics: RecoveryMetrics::new(),
+            seen: HashMap::new(),
+        }
+    }
+
+    /// Looks every second until `shutdown`, then gives the lease back.
+    pub async fn run(
+        mut self,
+        segments: watch::Receiver<Vec<SegmentId>>,
+        shutdown: CancellationToken,
+    ) {
+        let mut ticks = tokio::time::interval(LOOK_EVERY);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => break,
+                _ = ticks.tick() => {}
+            }
+            let wanted = segments.borrow().clone();
+            // A rebuild that shutdown interrupts is begun anew by the next holder.
+            tokio::select! {
+                () = shutdown.cancelled() => break,
+                looked = self.look(&wanted) => {
+                    if let Err(error) = looked {
+                        warn!(%error, "segments were not looked at");
+                    }
+                }
+            }
+        }
+        if let Err(error) = self.lease.give_up().await {
+            warn!(%error, "recovery lease was not given back; it runs out by itself");
+        }
+    }
+
+    /// One look at all segments, rebuilding what needs it, if this node has the lease. One segment's trouble holds up no other.
+    /// Answers how many were rebuilt.
+    pub async fn look(&mut self, segments: &[SegmentId]) -> Result<usize, RecoveryError> {
+        let token = self.lease.hold().await?;
+        self.metrics.is_leader(token.is_some());
+        let Some(token) = token else {
+            self.seen.clear();
+            return Ok(0);
+        };
+        self.seen.retain(|segment, _| segments.contains(segment));
+        let (mut rebuilt, mut waiting) = (0, 0);
+        for segment in segments {
+            let cause = match self.diagnose(segment).await {
+                Ok(Some(cause)) => cause,
+                Ok(None) => continue,
+                // The store or the ledger is away: nothing can be rebuilt from it, and buyers are refused already.
+                Err(error) => {
+                    tracing::debug!(%segment, %error, "segment was not looked at");
+                    continue;
+                }
+            };
+            error!(%segment, cause = cause.name(), "segment needs a rebuild; it sells nothing until then");
+            match self.rebuild(segment, cause, token).await {
+                Ok(done) => {
+                    rebuilt += 1;
+                    info!(%segment, epoch = done.epoch, orders = done.orders, rescued = done.rescued, "segment rebuilt");
+                }
+                Err(RecoveryError::LeaseLost) => {
+                    warn!(%segment, "lease lost in the middle of a rebuild");
+                    break;
+                }
+                Err(error) => {
+                    waiting += 1;
+                    error!(%segment, %error, "segment was not rebuilt, trying again");
+                }
+            }
+        }
+        self.metrics.waiting(waiting);
+        Ok(rebuilt)
+    }
+
+    async fn diagnose(&mut self, segment: &SegmentId) -> Result<Option<Cause>, RecoveryError> {
+        // A segment that was never opened has nothing to recover; the engine opens it.
+        let Some(epoch) = self.ledger.epoch(segment).await? else {
+            return Ok(None);
+        };
+        let counts = match self.store.snapshot(segment).await {
+            Ok(counts) => Some(counts),
+            Err(StockError::NotOpen(_)) => None,
+            Err(error) => return Err(error.into()),
+        };
+        let seen = self.seen.entry(segment.clone()).or_default();
+        let cause = diagnose(epoch, counts.as_ref(), *seen);
+        if let Some(counts) = counts.filter(|_| cause.is_none()) {
+            seen.learn(&counts);
+        }
+        Ok(cause)
+    }
+
+    async fn rebuild(
+        &mut self,
+        segment: &SegmentId,
+        cause: Cause,
+        token: u64,
+    ) -> Result<Rebuilt, RecoveryError> {
+        let sale: Sale = self
+            .ledger
+            .sale(&segment.sale)
+            .await?
+            .ok_or_else(|| RecoveryError::UnknownSale(segment.sale.clone()))?;
+        let started = tokio::time::Instant::now();
+        let mut rebuild = Rebuild {
+            store: &*self.store,
+            ledger: &self.ledger,
+            clock: &self.clock,
+            lease: &mut *self.lease,
+            token,
+            sale: &sale,
+            segment,
+        };
+        let done = rebuild.run().await?;
+        self.seen.remove(segment);
+        self.metrics.rebuilt(cause, started.elapsed());
+        Ok(done)
+    }
+}

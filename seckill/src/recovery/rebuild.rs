@@ -1,0 +1,189 @@
+//! The rebuild of one segment: fence, rescue, begin anew, load, open.
+//!
+//! 1. *Fence.* The ledger raises the epoch, so settlement under the old one is over; the store freezes under the new one.
+//! 2. *Rescue.* What the store's queue still has and the ledger does not is settled into the ledger. From here on the ledger has
+//!    everything that can be known, so nothing is lost if this process dies at any later step.
+//! 3. *Begin anew, load.* The store forgets the segment and takes the ledger's orders: live ones with their units, returned ones
+//!    as tombstones, so that replays, limits and late retries find what they found before.
+//! 4. *Open*, with the gate that the operator wants now.
+//!
+//! Orders may change in the ledger while they are loaded (paid, returned). Their effects wait: the store does none until step 4.
+
+use crate::{
+    clock::WallClock,
+    ids::SegmentId,
+    ledger::{DeadLetter, LedgerError, OrderLedger, Raised, Settled},
+    sale::Sale,
+    store::{Position, StockError, StockStore, StoredOrder},
+};
+
+use super::{RecoveryError, lease::Lease};
+
+/// Orders in one call or one transaction.
+const PAGE: usize = 512;
+/// How often the epoch is raised above one that the store turns out to have. Only another rebuilder can make it a second time.
+const RAISES: usize = 4;
+
+/// What a rebuild did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rebuilt {
+    /// The epoch that the segment has now.
+    pub epoch: u64,
+    /// Orders loaded from the ledger.
+    pub orders: u64,
+    /// Orders that only the store had, settled on the way.
+    pub rescued: u64,
+}
+
+/// One rebuild and what it works on.
+pub(super) struct Rebuild<'a> {
+    pub(super) store: &'a dyn StockStore,
+    pub(super) ledger: &'a OrderLedger,
+    pub(super) clock: &'a WallClock,
+    pub(super) lease: &'a mut dyn Lease,
+    pub(super) token: u64,
+    pub(super) sale: &'a Sale,
+    pub(super) segment: &'a SegmentId,
+}
+
+impl Rebuild<'_> {
+    pub(super) async fn run(&mut self) -> Result<Rebuilt, RecoveryError> {
+        let epoch = self.fence().await?;
+        let rescued = self.rescue(epoch).await?;
+        self.begin(epoch).await?;
+        let orders = self.load(epoch).await?;
+        // The operator may have moved the gate meanwhile; one that is moved after this is set by the next refresh.
+        let gate = match self.ledger.sale(&self.sale.id).await? {
+            Some(sale) => sale.gate,
+            None => self.sale.gate,
+        };
+        self.store.rebuild_finish(self.segment, epoch, gate).await?;
+        Ok(Rebuilt {
+            epoch,
+            orders,
+            rescued,
+        })
+    }
+
+    /// Raises the epoch in the ledger and freezes the store under it.
+    async fn fence(&mut self) -> Result<u64, RecoveryError> {
+        let mut above = 0;
+        for _ in 0..RAISES {
+            let epoch = match self
+                .ledger
+                .raise_epoch(self.segment, above, self.token)
+                .await?
+            {
+                Raised::To(epoch) => epoch,
+                Raised::LeaseLost => return Err(RecoveryError::LeaseLost),
+                Raised::NeverOpened => {
+                    return Err(StockError::NotOpen(self.segment.clone()).into());
+                }
+            };
+            match self.store.freeze(self.segment, epoch).await {
+                Ok(_) => return Ok(epoch),
+                // The store is ahead: the ledger is an older copy, or somebody rebuilds at the same time.
+                Err(StockError::StaleEpoch { current, .. }) => above = current,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(RecoveryError::LeaseLost)
+    }
+
+    /// Settles what only the store has.
+    async fn rescue(&mut self, epoch: u64) -> Result<u64, RecoveryError> {
+        let (mut after, mut rescued) = (Position::default(), 0);
+        loop {
+            self.keep_lease().await?;
+            let page = self.store.unsettled(self.segment, after, PAGE).await?;
+            let Some((last, _)) = page.last() else {
+                return Ok(rescued);
+            };
+            after = *last;
+            let orders: Vec<StoredOrder> = page.iter().map(|(_, order)| order.clone()).collect();
+            let now_ms = (self.clock)();
+            let settled = match self
+                .ledger
+                .settle(self.segment, epoch, &orders, now_ms)
+                .await
+            {
+                Err(error) if is_about_one_order(&error) => {
+                    self.settle_alone(epoch, &page, now_ms).await?
+                }
+                settled => settled?,
+            };
+            let is_new = |outcome: &&Settled| **outcome != Settled::Duplicate;
+            rescued += settled.iter().filter(is_new).count() as u64;
+        }
+    }
+
+    /// One order at a time; what the ledger refuses for its own sake is set aside, as settlement would.
+    async fn settle_alone(
+        &mut self,
+        epoch: u64,
+        page: &[(Position, StoredOrder)],
+        now_ms: u64,
+    ) -> Result<Vec<Settled>, RecoveryError> {
+        let mut outcomes = Vec::with_capacity(page.len());
+        for (position, order) in page {
+            let one = std::slice::from_ref(order);
+            match self.ledger.settle(self.segment, epoch, one, now_ms).await {
+                Ok(settled) => outcomes.extend(settled),
+                Err(error) if is_about_one_order(&error) => {
+                    let letter = DeadLetter {
+                        segment: self.segment.clone(),
+                        position: position.to_string(),
+                        reason: error.to_string(),
+                        raw: format!("{order:?}"),
+                    };
+                    self.ledger.set_aside(&[letter], now_ms).await?;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(outcomes)
+    }
+
+    async fn begin(&mut self, epoch: u64) -> Result<(), RecoveryError> {
+        let spec = self
+            .sale
+            .segment_specs()
+            .into_iter()
+            .find(|spec| spec.id == *self.segment)
+            .ok_or_else(|| StockError::NotOpen(self.segment.clone()))?;
+        let moves = self.ledger.stock_moves(self.sale, self.segment).await?;
+        Ok(self.store.rebuild_begin(&spec, epoch, &moves).await?)
+    }
+
+    async fn load(&mut self, epoch: u64) -> Result<u64, RecoveryError> {
+        let (mut after, mut loaded) = (None, 0);
+        loop {
+            self.keep_lease().await?;
+            let page = self
+                .ledger
+                .segment_orders(self.segment, after, PAGE)
+                .await?;
+            let Some(last) = page.last() else {
+                return Ok(loaded);
+            };
+            after = Some(last.order);
+            loaded += page.len() as u64;
+            let orders: Vec<StoredOrder> = page.iter().map(|order| order.as_stored()).collect();
+            self.store
+                .rebuild_load(self.segment, epoch, &orders)
+                .await?;
+        }
+    }
+
+    /// A long rebuild must not outlive its lease without noticing.
+    async fn keep_lease(&mut self) -> Result<(), RecoveryError> {
+        match self.lease.hold().await? {
+            Some(token) if token == self.token => Ok(()),
+            _ => Err(RecoveryError::LeaseLost),
+        }
+    }
+}
+
+fn is_about_one_order(error: &LedgerError) -> bool {
+    matches!(error, LedgerError::Invalid(_) | LedgerError::Corrupt(_))
+}

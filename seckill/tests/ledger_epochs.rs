@@ -1,0 +1,293 @@
+//! Epochs and leases in the ledger, the same facts on SQLite and on PostgreSQL.
+
+use std::sync::Arc;
+
+use seckill::{
+    ledger::{LedgerError, RECOVERY, Raised, Restock, Settled},
+    recovery::lease::{AdvisoryLock, Lease, Redlock, RowLease},
+    sale::Sale,
+    store::{OrderState, redis::RedisOptions},
+};
+
+use crate::support::{
+    ledger::{Engine, T0, TestLedger, on_both_engines, order, order_id, sale, sale_id, segment},
+    redis,
+};
+
+on_both_engines! {
+    orders_of_an_older_epoch_are_not_settled,
+    an_epoch_is_raised_only_by_the_holder_of_the_newest_token,
+    an_epoch_grows_beyond_what_the_store_has,
+    a_settlement_under_way_ends_before_the_epoch_is_raised,
+    the_orders_of_a_segment_are_paged_in_their_states,
+    restocks_are_shared_by_the_segments_of_a_sku,
+    transfers_move_stock_once_they_have_begun,
+    one_node_at_a_time_holds_the_lease,
+}
+
+async fn token(test: &TestLedger) -> u64 {
+    test.ledger.next_token(RECOVERY, "tests").await.unwrap()
+}
+
+async fn opened(engine: Engine, stock: u64) -> TestLedger {
+    let test = TestLedger::with_sale(engine, stock).await;
+    test.ledger.mark_opened(&segment(), T0).await.unwrap();
+    test
+}
+
+/// INV-EPOCH-1: the rebuild has read them already; settling them later would sell their units twice.
+async fn orders_of_an_older_epoch_are_not_settled(engine: Engine) {
+    let test = opened(engine, 9).await;
+    let token = token(&test).await;
+    test.settle_new(1, 1).await;
+    let raised = test.ledger.raise_epoch(&segment(), 0, token).await;
+    assert_eq!(raised.unwrap(), Raised::To(2));
+    let late = test.ledger.settle(&segment(), 1, &[order(2, 1)], T0).await;
+    assert!(
+        matches!(late, Err(LedgerError::StaleEpoch { epoch: 1, .. })),
+        "{late:?}"
+    );
+    assert_eq!(test.shoe().await.sold, 1);
+    let rescued = test.ledger.settle(&segment(), 2, &[order(2, 1)], T0).await;
+    assert_eq!(rescued.unwrap(), [Settled::Settled]);
+    assert_eq!(test.ledger.epoch(&segment()).await.unwrap(), Some(2));
+}
+
+async fn an_epoch_is_raised_only_by_the_holder_of_the_newest_token(engine: Engine) {
+    let test = opened(engine, 9).await;
+    let old = token(&test).await;
+    let new = token(&test).await;
+    assert!(new > old);
+    let raise = async |token| test.ledger.raise_epoch(&segment(), 0, token).await.unwrap();
+    assert_eq!(raise(old).await, Raised::LeaseLost);
+    assert_eq!(test.ledger.epoch(&segment()).await.unwrap(), Some(1));
+    assert_eq!(raise(new).await, Raised::To(2));
+    let unopened = Sale {
+        segments: 2,
+        ..sale(1)
+    }
+    .segments_of(&segment().sku)
+    .swap_remove(1);
+    let raised = test.ledger.raise_epoch(&unopened, 0, new).await.unwrap();
+    assert_eq!(raised, Raised::NeverOpened);
+}
+
+async fn an_epoch_grows_beyond_what_the_store_has(engine: Engine) {
+    let test = opened(engine, 9).await;
+    let token = token(&test).await;
+    let raise = async |above| {
+        test.ledger
+            .raise_epoch(&segment(), above, token)
+            .await
+            .unwrap()
+    };
+    assert_eq!(raise(7).await, Raised::To(8));
+    assert_eq!(raise(3).await, Raised::To(9));
+}
+
+/// Either it is read by the rebuild or it never happens.
+async fn a_settlement_under_way_ends_before_the_epoch_is_raised(engine: Engine) {
+    let test = opened(engine, 1_000).await;
+    let token = token(&test).await;
+    let ledger = test.ledger.clone();
+    let settling = tokio::spawn(async move {
+        let mut settled = Vec::new();
+        for n in 1..=200 {
+            match ledger.settle(&segment(), 1, &[order(n, 1)], T0).await {
+                Ok(_) => settled.push(order_id(n)),
+                Err(LedgerError::StaleEpoch { .. }) => return settled,
+                Err(error) => panic!("{error}"),
+            }
+        }
+        settled
+    });
+    // Not before the first one is through, so that the two really meet.
+    crate::support::ledger::eventually("an order is settled", async || {
+        test.ledger.order_count(&segment()).await.unwrap() > 0
+    })
+    .await;
+    let raised = test.ledger.raise_epoch(&segment(), 0, token).await.unwrap();
+    assert_eq!(raised, Raised::To(2));
+    let seen = test
+        .ledger
+        .segment_orders(&segment(), None, 1_000)
+        .await
+        .unwrap();
+    let seen: Vec<_> = seen.iter().map(|order| order.order).collect();
+    assert_eq!(settling.await.unwrap(), seen);
+}
+
+async fn the_orders_of_a_segment_are_paged_in_their_states(engine: Engine) {
+    let test = opened(engine, 9).await;
+    test.settle_new(1, 3).await;
+    let cancelled = order(2, 1);
+    test.ledger
+        .cancel(cancelled.order, &cancelled.buyer, T0)
+        .await
+        .unwrap();
+    let first = test
+        .ledger
+        .segment_orders(&segment(), None, 2)
+        .await
+        .unwrap();
+    let rest = test
+        .ledger
+        .segment_orders(&segment(), Some(first[1].order), 2)
+        .await
+        .unwrap();
+    let stored: Vec<_> = first
+        .iter()
+        .chain(&rest)
+        .map(|row| row.as_stored())
+        .collect();
+    let mut expected = [order(1, 1), order(2, 1), order(3, 1)];
+    expected[1].state = OrderState::Released;
+    assert_eq!(stored, expected);
+}
+
+async fn restocks_are_shared_by_the_segments_of_a_sku(engine: Engine) {
+    let test = TestLedger::new(engine).await;
+    let cut = Sale {
+        segments: 3,
+        ..sale(9)
+    };
+    test.ledger.create_sale(&cut, T0).await.unwrap();
+    let restock = Restock {
+        sku: segment().sku,
+        id: "more".to_owned(),
+        units: 5,
+    };
+    test.ledger.restock(&sale_id(), &restock, T0).await.unwrap();
+    let mut units = Vec::new();
+    for id in cut.segments_of(&segment().sku) {
+        let moves = test.ledger.stock_moves(&cut, &id).await.unwrap();
+        assert_eq!(moves.restocks.len(), 1);
+        units.push(moves.restocks[0].1);
+    }
+    assert_eq!(units, [2, 2, 1]);
+}
+
+/// What was never taken stays; what was taken is gone at the source and there at the destination.
+async fn transfers_move_stock_once_they_have_begun(engine: Engine) {
+    let test = TestLedger::new(engine).await;
+    let cut = Sale {
+        segments: 2,
+        ..sale(9)
+    };
+    test.ledger.create_sale(&cut, T0).await.unwrap();
+    let [source, destination] = cut.segments_of(&segment().sku).try_into().unwrap();
+    test.ledger.mark_opened(&source, T0).await.unwrap();
+    for (id, state) in [("t1", "done"), ("t2", "pending")] {
+        let insert = format!(
+            "INSERT INTO sale_transfers (transfer_id, sale, sku, source, destination, units, state, created_at_ms) \
+             VALUES ('{id}', 'spring', 'shoe', 0, 1, 4, '{state}', 0)"
+        );
+        sqlx::query(sqlx::AssertSqlSafe(insert))
+            .execute(test.ledger.pool())
+            .await
+            .unwrap();
+    }
+    let token = token(&test).await;
+    test.ledger.raise_epoch(&source, 0, token).await.unwrap();
+    let left = test.ledger.stock_moves(&cut, &source).await.unwrap();
+    assert_eq!(
+        left.withdrawals,
+        [("t1".to_owned(), 4), ("t2".to_owned(), 0)],
+        "a transfer that had not begun is called off"
+    );
+    let arrived = test.ledger.stock_moves(&cut, &destination).await.unwrap();
+    assert_eq!(arrived.restocks, [("t1".to_owned(), 4)]);
+}
+
+async fn one_node_at_a_time_holds_the_lease(engine: Engine) {
+    let test = opened(engine, 1).await;
+    let lease = |owner: &str| -> Box<dyn Lease> {
+        let (ledger, owner) = (test.ledger.clone(), owner.to_owned());
+        match engine {
+            Engine::Sqlite => Box::new(RowLease::new(ledger, test.clock(), owner)),
+            Engine::Postgres => Box::new(AdvisoryLock::new(ledger, owner)),
+        }
+    };
+    let (mut one, mut other) = (lease("one"), lease("other"));
+    let first = one.hold().await.unwrap().expect("nobody else wants it");
+    assert_eq!(one.hold().await.unwrap(), Some(first), "it is kept");
+    assert_eq!(other.hold().await.unwrap(), None);
+    one.give_up().await.unwrap();
+    let second = other.hold().await.unwrap().expect("it was given back");
+    assert!(second > first);
+    assert_eq!(one.hold().await.unwrap(), None);
+    let raised = test.ledger.raise_epoch(&segment(), 0, first).await.unwrap();
+    assert_eq!(raised, Raised::LeaseLost);
+}
+
+#[tokio::test]
+async fn a_lease_of_a_dead_process_on_sqlite_runs_out() {
+    let test = opened(Engine::Sqlite, 1).await;
+    let mut dead = RowLease::new(test.ledger.clone(), test.clock(), "dead".to_owned());
+    let first = dead.hold().await.unwrap().unwrap();
+    let mut next = RowLease::new(test.ledger.clone(), test.clock(), "next".to_owned());
+    test.advance(9_999);
+    assert_eq!(next.hold().await.unwrap(), None);
+    test.advance(1);
+    assert!(next.hold().await.unwrap().unwrap() > first);
+    // The dead one wakes up, and is not believed.
+    assert_eq!(dead.hold().await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_lock_of_a_lost_postgres_session_is_taken_anew_under_a_higher_token() {
+    let test = opened(Engine::Postgres, 1).await;
+    let mut lease = AdvisoryLock::new(test.ledger.clone(), "one".to_owned());
+    let first = lease.hold().await.unwrap().unwrap();
+    let end = "SELECT COUNT(pg_terminate_backend(pid)) FROM pg_locks WHERE locktype = 'advisory' AND objid = 7363468 \
+               AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+    sqlx::query(end).execute(test.ledger.pool()).await.unwrap();
+    assert!(lease.hold().await.unwrap().unwrap() > first);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_majority_of_redis_servers_elects_and_a_dead_minority_does_no_harm() {
+    let test = opened(Engine::Sqlite, 1).await;
+    let mut servers = [(); 3].map(|()| redis::Server::start(&[]));
+    let urls: Vec<String> = servers.iter().map(redis::Server::url).collect();
+    let lease = |owner: &str| {
+        let options = RedisOptions::default();
+        Redlock::try_new(test.ledger.clone(), &urls, options, owner.to_owned()).unwrap()
+    };
+    servers[2].kill();
+    let (mut one, mut other) = (lease("one"), lease("other"));
+    let first = one
+        .hold()
+        .await
+        .unwrap()
+        .expect("two of three are a majority");
+    assert_eq!(one.hold().await.unwrap(), Some(first));
+    assert_eq!(other.hold().await.unwrap(), None);
+    one.give_up().await.unwrap();
+    let second = other.hold().await.unwrap().expect("it was given back");
+    assert!(second > first);
+    servers[1].kill();
+    assert_eq!(
+        other.hold().await.unwrap(),
+        None,
+        "one of three is no majority"
+    );
+}
+
+#[tokio::test]
+async fn tokens_only_grow_whoever_draws_them() {
+    let test = opened(Engine::Postgres, 1).await;
+    let ledger = Arc::new(test.ledger.clone());
+    let draws = (0..8).map(|n| {
+        let ledger = ledger.clone();
+        tokio::spawn(async move { ledger.next_token(RECOVERY, &format!("n{n}")).await.unwrap() })
+    });
+    let mut tokens = Vec::new();
+    for draw in draws.collect::<Vec<_>>() {
+        tokens.push(draw.await.unwrap());
+    }
+    tokens.sort_unstable();
+    tokens.dedup();
+    assert_eq!(tokens.len(), 8);
+    assert_eq!(ledger.token(RECOVERY).await.unwrap(), tokens[7]);
+}
