@@ -17,5 +17,7 @@ mod ledger_checkout;
 mod ledger_epochs;
 mod ledger_history;
 mod ledger_settle;
+mod reconcile_repair;
+mod recovery;
 mod settlement;
 mod settlement_effects;
