@@ -355,7 +355,7 @@ impl Segment {
         let chosen = self.queue.pull(max, reclaim_after_ms, now_ms, limit);
         let entry = |(index, deliveries)| QueueEntry {
             position: self.position(index),
-            epoch: self.epoch,
+            epoch: self.epoch(),
             deliveries,
             order: Ok(self.orders.order(index)),
         };
