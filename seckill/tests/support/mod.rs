@@ -5,4 +5,5 @@ pub mod embedded;
 pub mod ledger;
 pub mod memory_store;
 pub mod postgres;
+pub mod recovery;
 pub mod redis;
