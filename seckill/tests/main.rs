@@ -8,6 +8,7 @@ mod redis_cluster;
 mod redis_connect;
 mod redis_errors;
 mod redis_faults;
+mod redis_recovery;
 mod stores;
 
 mod downstream;

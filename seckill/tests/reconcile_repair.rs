@@ -9,7 +9,7 @@ use seckill::{
 
 use crate::support::{
     ledger::segment,
-    recovery::{Kind, World},
+    world::{Kind, World},
 };
 
 async fn repair(world: &World) -> Repairs {

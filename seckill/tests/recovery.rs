@@ -9,7 +9,7 @@ use seckill::{
 
 use crate::support::{
     ledger::{sale_id, segment},
-    recovery::{Kind, World},
+    world::{Kind, World},
 };
 
 macro_rules! on_both_stores {

@@ -4,8 +4,9 @@ use std::{collections::HashSet, time::Duration};
 
 use seckill::store::{SegmentSpec, StockError, StockStore, Verdict};
 
-use crate::support::redis::{
-    Cluster, Server, catch_up, connect, insist, purchase, shared_cluster, spec,
+use crate::support::{
+    recovery::rebuild,
+    redis::{Cluster, Server, catch_up, connect, insist, purchase, shared_cluster, spec},
 };
 
 #[tokio::test]
@@ -113,7 +114,7 @@ async fn a_dead_primary_takes_only_its_own_segments_with_it() {
 }
 
 #[tokio::test]
-async fn a_promoted_replica_is_found() {
+async fn a_promoted_replica_is_found_and_sells_after_its_rebuild() {
     let mut cluster = Cluster::start();
     let replica = cluster.join_replica_of(0);
     let store = connect(&cluster.url()).await;
@@ -130,7 +131,7 @@ async fn a_promoted_replica_is_found() {
             "{verdicts:?}"
         );
         let is_on_first = has_key(&cluster.nodes[0], &format!("penstock:{{{}}}:meta", spec.id));
-        specs.push(spec);
+        specs.push((spec, is_on_first));
         if is_on_first {
             break;
         }
@@ -140,19 +141,21 @@ async fn a_promoted_replica_is_found() {
     catch_up(&replica, &cluster.nodes[0]);
     cluster.nodes[0].kill();
     replica.cli(&["cluster", "failover", "takeover"]);
-    for spec in &specs {
+    for (spec, is_on_first) in &specs {
         let counts = insist(async || store.snapshot(&spec.id).await).await;
         assert_eq!((counts.available, counts.accepted), (4, 1));
-        let verdicts = insist(async || {
-            store
-                .buy_many(
-                    &spec.id,
-                    counts.epoch,
-                    vec![purchase(&spec.id, "bob", "r1")],
-                )
-                .await
-        })
-        .await;
+        assert_eq!(counts.needs_rebuild, *is_on_first);
+        let mut epoch = counts.epoch;
+        if *is_on_first {
+            let wish = purchase(&spec.id, "bob", "r1");
+            let verdicts = store.buy_many(&spec.id, epoch, vec![wish]).await;
+            assert_eq!(verdicts.unwrap(), [Verdict::Frozen]);
+            epoch += 1;
+            let rebuilt = rebuild(&store, spec, epoch, &mut Vec::new()).await;
+            assert_eq!(rebuilt.unwrap().available, 4);
+        }
+        let wish = purchase(&spec.id, "bob", "r1");
+        let verdicts = store.buy_many(&spec.id, epoch, vec![wish]).await.unwrap();
         assert!(
             matches!(verdicts[0], Verdict::Accepted { .. }),
             "{verdicts:?}"

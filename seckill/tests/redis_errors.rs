@@ -7,7 +7,10 @@ use seckill::{
     store::{Gate, Position, SegmentSpec, StockError, StockStore, Verdict},
 };
 
-use crate::support::redis::{Server, connect, purchase, shared, spec};
+use crate::support::{
+    recovery::rebuild,
+    redis::{Server, connect, purchase, shared, spec},
+};
 
 fn key(segment: &SegmentId, part: &str) -> String {
     format!("penstock:{{{segment}}}:{part}")
@@ -67,22 +70,32 @@ async fn a_segment_that_was_left_half_written_is_frozen() {
         .buy_many(&spec.id, epoch, vec![first.clone()])
         .await
         .unwrap();
-    shared().cli(&["hset", &key(&spec.id, "meta"), "dirty", "1"]);
+    shared().cli(&["hset", &key(&spec.id, "meta"), "state", "D"]);
 
     let batch = vec![purchase(&spec.id, "bob", "r1"), first.clone()];
     let verdicts = store.buy_many(&spec.id, epoch, batch).await.unwrap();
     assert_eq!(verdicts[0], Verdict::Frozen);
     assert!(matches!(&verdicts[1], Verdict::Replayed(order) if order.order == first.order));
-    assert_eq!(
-        store.set_gate(&spec.id, Gate::Open).await.unwrap().gate,
-        Gate::Frozen,
-        "no operator opens it by mistake"
-    );
-    let release = store.release_many(&spec.id, &[first.order]).await;
-    assert!(
-        matches!(release, Err(StockError::Corrupt(_))),
-        "{release:?}"
-    );
+    let refusals = [
+        store.set_gate(&spec.id, Gate::Open).await.map(drop),
+        store.release_many(&spec.id, &[first.order]).await.map(drop),
+    ];
+    for refusal in refusals {
+        assert!(
+            matches!(refusal, Err(StockError::AwaitsRebuild(_))),
+            "{refusal:?}"
+        );
+    }
+    let counts = store.snapshot(&spec.id).await.unwrap();
+    assert_eq!((counts.gate, counts.needs_rebuild), (Gate::Frozen, true));
+
+    let rebuilt = rebuild(&store, &spec, epoch + 1, &mut Vec::new()).await;
+    assert_eq!(rebuilt.unwrap().available, 4);
+    let wish = purchase(&spec.id, "bob", "r1");
+    let verdicts = store.buy_many(&spec.id, epoch + 1, vec![wish, first]).await;
+    let [Verdict::Accepted { .. }, Verdict::Replayed(_)] = &verdicts.unwrap()[..] else {
+        panic!("a rebuilt segment sells")
+    };
 }
 
 #[tokio::test]

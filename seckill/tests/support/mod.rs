@@ -7,3 +7,4 @@ pub mod memory_store;
 pub mod postgres;
 pub mod recovery;
 pub mod redis;
+pub mod world;

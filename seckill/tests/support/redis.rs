@@ -407,7 +407,7 @@ fn try_cli(port: u16, words: &[&str]) -> Option<String> {
 }
 
 /// For what happens outside of any runtime.
-fn eventually_is(mut fact: impl FnMut() -> bool) -> bool {
+pub fn eventually_is(mut fact: impl FnMut() -> bool) -> bool {
     let deadline = Instant::now() + PATIENCE;
     while Instant::now() < deadline {
         if fact() {
