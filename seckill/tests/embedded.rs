@@ -118,7 +118,7 @@ async fn journal_of_one_order(folder: &Path, spec: &SegmentSpec) -> (PathBuf, Ve
 async fn a_torn_tail_loses_only_what_was_never_answered() {
     let (folder, spec) = (tempfile::tempdir().unwrap(), spec(1000));
     let (journal, mut bytes) = journal_of_one_order(folder.path(), &spec).await;
-    bytes.extend_from_slice(b"PSJ1\x10\x00");
+    bytes.extend_from_slice(b"PSJ2\x10\x00");
     std::fs::write(&journal, &bytes).unwrap();
 
     let store = open(folder.path(), Method::Auto);

@@ -3,6 +3,7 @@
 //! Calls become jobs on a bounded channel. The sequencer takes all that wait, runs them one after another, writes what they
 //! changed as one frame, and answers them together: the more wait, the more share one `fdatasync`.
 
+mod engine;
 mod journal;
 mod record;
 mod segment;
@@ -15,8 +16,8 @@ use tokio::sync::{mpsc, oneshot};
 
 pub use self::journal::{Method, RecoverError, Sync};
 use self::{
-    record::Event,
-    sequencer::{Engine, Job, Sequencer},
+    engine::Engine,
+    sequencer::{Job, Sequencer},
 };
 use crate::{
     clock::WallClock,
@@ -87,7 +88,7 @@ impl EmbeddedStore {
 impl StockStore for EmbeddedStore {
     async fn open(&self, spec: &SegmentSpec) -> Result<Snapshot, StockError> {
         let spec = spec.clone();
-        self.call(move |engine| Ok(engine.open(spec))).await
+        self.call(move |engine| engine.open(spec)).await
     }
 
     async fn buy_many(
@@ -97,8 +98,12 @@ impl StockStore for EmbeddedStore {
         purchases: Vec<Purchase>,
     ) -> Result<Vec<Verdict>, StockError> {
         let segment = segment.clone();
-        self.call(move |engine| engine.buy_many(&segment, epoch, purchases))
+        self.call(move |engine| engine.buy_many(&segment, epoch, &purchases))
             .await
+    }
+
+    async fn buy_cart(&self, lines: Vec<CartLine>) -> Result<CartVerdict, StockError> {
+        self.call(move |engine| engine.buy_cart(&lines)).await
     }
 
     async fn release_many(
@@ -123,7 +128,7 @@ impl StockStore for EmbeddedStore {
 
     async fn set_gate(&self, segment: &SegmentId, gate: Gate) -> Result<Snapshot, StockError> {
         let segment = segment.clone();
-        self.call(move |engine| engine.change(&segment, |_| Some(Event::GateSet { gate })))
+        self.call(move |engine| engine.set_gate(&segment, gate))
             .await
     }
 
@@ -134,12 +139,19 @@ impl StockStore for EmbeddedStore {
         units: u64,
     ) -> Result<Snapshot, StockError> {
         let (segment, id) = (segment.clone(), restock_id.to_owned());
-        self.call(move |engine| {
-            engine.change(&segment, |state| {
-                (!state.has_restock(&id)).then_some(Event::Restocked { id, units })
-            })
-        })
-        .await
+        self.call(move |engine| engine.restock(&segment, &id, units))
+            .await
+    }
+
+    async fn withdraw(
+        &self,
+        segment: &SegmentId,
+        withdrawal_id: &str,
+        units: u64,
+    ) -> Result<u64, StockError> {
+        let (segment, id) = (segment.clone(), withdrawal_id.to_owned());
+        self.call(move |engine| engine.withdraw(&segment, &id, units))
+            .await
     }
 
     async fn snapshot(&self, segment: &SegmentId) -> Result<Snapshot, StockError> {
@@ -184,14 +196,9 @@ impl StockStore for EmbeddedStore {
     }
 
     async fn ack(&self, segment: &SegmentId, positions: &[Position]) -> Result<(), StockError> {
-        let segment = segment.clone();
-        let positions: Vec<u64> = positions.iter().map(|position| position.minor).collect();
-        self.call(move |engine| {
-            engine
-                .change(&segment, |_| Some(Event::Acked { positions }))
-                .map(drop)
-        })
-        .await
+        let (segment, positions) = (segment.clone(), positions.to_vec());
+        self.call(move |engine| engine.ack(&segment, &positions))
+            .await
     }
 
     async fn depth(&self, segment: &SegmentId) -> Result<QueueDepth, StockError> {
@@ -199,62 +206,57 @@ impl StockStore for EmbeddedStore {
         self.call(move |engine| engine.depth(&segment)).await
     }
 
-    async fn buy_cart(&self, _lines: Vec<CartLine>) -> Result<CartVerdict, StockError> {
-        Err(StockError::Unavailable("carts are not built yet".into()))
-    }
-
-    async fn withdraw(
-        &self,
-        _segment: &SegmentId,
-        _withdrawal_id: &str,
-        _units: u64,
-    ) -> Result<u64, StockError> {
-        Err(StockError::Unavailable(
-            "transfers are not built yet".into(),
-        ))
-    }
-
     async fn freeze(
         &self,
-        _segment: &SegmentId,
-        _epoch: u64,
+        segment: &SegmentId,
+        epoch: u64,
     ) -> Result<Option<Snapshot>, StockError> {
-        Err(StockError::Unavailable("rebuilds are not built yet".into()))
+        let segment = segment.clone();
+        self.call(move |engine| engine.freeze(&segment, epoch))
+            .await
     }
 
     async fn unsettled(
         &self,
-        _segment: &SegmentId,
-        _after: Position,
-        _max: usize,
+        segment: &SegmentId,
+        after: Position,
+        max: usize,
     ) -> Result<Vec<(Position, StoredOrder)>, StockError> {
-        Err(StockError::Unavailable("rebuilds are not built yet".into()))
+        let segment = segment.clone();
+        self.call(move |engine| Ok(engine.unsettled(&segment, after, max)))
+            .await
     }
 
     async fn rebuild_begin(
         &self,
-        _spec: &SegmentSpec,
-        _epoch: u64,
-        _moves: &StockMoves,
+        spec: &SegmentSpec,
+        epoch: u64,
+        moves: &StockMoves,
     ) -> Result<(), StockError> {
-        Err(StockError::Unavailable("rebuilds are not built yet".into()))
+        let (spec, moves) = (spec.clone(), moves.clone());
+        self.call(move |engine| engine.rebuild_begin(&spec, epoch, &moves))
+            .await
     }
 
     async fn rebuild_load(
         &self,
-        _segment: &SegmentId,
-        _epoch: u64,
-        _orders: &[StoredOrder],
+        segment: &SegmentId,
+        epoch: u64,
+        orders: &[StoredOrder],
     ) -> Result<(), StockError> {
-        Err(StockError::Unavailable("rebuilds are not built yet".into()))
+        let (segment, orders) = (segment.clone(), orders.to_vec());
+        self.call(move |engine| engine.rebuild_load(&segment, epoch, &orders))
+            .await
     }
 
     async fn rebuild_finish(
         &self,
-        _segment: &SegmentId,
-        _epoch: u64,
-        _gate: Gate,
+        segment: &SegmentId,
+        epoch: u64,
+        gate: Gate,
     ) -> Result<Snapshot, StockError> {
-        Err(StockError::Unavailable("rebuilds are not built yet".into()))
+        let segment = segment.clone();
+        self.call(move |engine| engine.rebuild_finish(&segment, epoch, gate))
+            .await
     }
 }

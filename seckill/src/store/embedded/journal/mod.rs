@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 pub use recover::RecoverError;
 
-pub(super) const MAGIC: u32 = u32::from_le_bytes(*b"PSJ1");
+pub(super) const MAGIC: u32 = u32::from_le_bytes(*b"PSJ2");
 pub(super) const HEADER_LEN: usize = 20;
 /// Together one second: far longer than a killed process's ring was seen to keep the lock.
 const LOCK_ATTEMPTS: u32 = 20;
