@@ -21,7 +21,7 @@ use crate::{
     sale::NewSale,
     store::{
         StockStore,
-        embedded::{EmbeddedStore, Method, Options, Sync},
+        embedded::{EmbeddedStore, Method, Options, Sync, Tuning},
     },
 };
 
@@ -49,8 +49,12 @@ impl TestShop {
             sync: Sync::Fast,
             method: Method::Plain,
         };
+        let tuning = Tuning {
+            guards_clock: false,
+            ..Tuning::default()
+        };
         let store: Arc<dyn StockStore> =
-            Arc::new(EmbeddedStore::open(&options, clock.clone()).unwrap());
+            Arc::new(EmbeddedStore::open_with(&options, tuning, clock.clone()).unwrap());
         let url = format!("sqlite:{}", folder.path().join("ledger.db").display());
         let ledger = OrderLedger::new(ledger::connect(&url).await.unwrap());
         let bell = Arc::new(tokio::sync::Notify::new());

@@ -13,6 +13,9 @@ mod stores;
 
 mod downstream;
 mod embedded;
+mod embedded_clock;
+mod embedded_disk;
+mod embedded_snapshots;
 mod ledger;
 mod ledger_checkout;
 mod ledger_epochs;

@@ -8,7 +8,7 @@ use crate::{
     sold_out::SoldOut,
     store::{
         Lookup, SegmentSpec,
-        embedded::{EmbeddedStore, Method, Options, Sync},
+        embedded::{EmbeddedStore, Method, Options, Sync, Tuning},
     },
 };
 
@@ -30,7 +30,12 @@ async fn shop_with(stock: u64, clock: crate::clock::WallClock) -> Shop {
         sync: Sync::Fast,
         method: Method::Plain,
     };
-    let store: Arc<dyn StockStore> = Arc::new(EmbeddedStore::open(&options, clock).unwrap());
+    let tuning = Tuning {
+        guards_clock: false,
+        ..Tuning::default()
+    };
+    let store: Arc<dyn StockStore> =
+        Arc::new(EmbeddedStore::open_with(&options, tuning, clock).unwrap());
     let id = SegmentId::first(SaleId::try_new("s").unwrap(), SkuId::try_new("k").unwrap());
     let spec = SegmentSpec {
         id: id.clone(),

@@ -1,6 +1,7 @@
 //! What the tests need around the crate.
 
 pub mod bench;
+pub mod disk;
 pub mod embedded;
 pub mod ledger;
 pub mod memory_store;

@@ -1,13 +1,13 @@
 //! All segments of the store, and what the running batch has changed of them. Each verb decides, writes the event into the frame
 //! being built, and applies it. Runs on the sequencer only.
 
-use std::mem;
+use std::{mem, time::Duration};
 
 use ahash::AHashMap;
 
 use super::{
     record::{self, Event, Record},
-    segment::{Segment, check_moves},
+    segment::{Head, Segment, check_moves, orders::Frozen},
 };
 use crate::{
     ids::{OrderId, SegmentId},
@@ -68,6 +68,11 @@ impl Engine {
         self.body.clear();
     }
 
+    /// The store's time in this batch.
+    pub(super) fn now_ms(&self) -> u64 {
+        self.now_ms
+    }
+
     /// The frame so far.
     pub(super) fn body(&self) -> &[u8] {
         &self.body
@@ -118,6 +123,45 @@ impl Engine {
     /// All segments, in the order in which they were opened.
     pub(super) fn segments(&self) -> &[Segment] {
         &self.segments
+    }
+
+    /// What a snapshot keeps: shares everything, copies only the heads.
+    pub(super) fn freeze_all(&self) -> Vec<(Head, Frozen)> {
+        self.segments.iter().map(Segment::frozen).collect()
+    }
+
+    /// Writes the time down if a window has ended since it was `before_ms`.
+    pub(super) fn note_ended(&mut self, before_ms: u64, now_ms: u64) {
+        let has_ended = |segment: &Segment| {
+            let end = segment.spec().ends_at_ms;
+            before_ms < end && end <= now_ms
+        };
+        if self.segments.iter().any(has_ended) {
+            self.effect = self.effect.max(Effect::Loose);
+            record::encode_tick(&mut self.body);
+        }
+    }
+
+    /// Drops the orders of sales that nothing can happen to any more.
+    pub(super) fn retire(&mut self, retain: Duration) {
+        let retain_ms = u64::try_from(retain.as_millis()).unwrap_or(u64::MAX);
+        for number in 0..self.segments.len() {
+            let segment = &self.segments[number];
+            if segment.may_retire(self.now_ms, retain_ms) {
+                tracing::info!(segment = %segment.spec().id, orders = segment.snapshot().accepted, "a sale is long over and settled: its orders are dropped from the store");
+                self.commit(number as u32, &Event::Retired);
+            }
+        }
+    }
+
+    /// Voids everything that was said under older epochs, after a restore.
+    pub(super) fn raise_epoch(&mut self, id: &SegmentId, epoch: u64) -> Result<(), StockError> {
+        let number = self.number(id)?;
+        if epoch > self.segments[number as usize].epoch() {
+            self.can_write()?;
+            self.commit(number, &Event::EpochRaised { epoch });
+        }
+        Ok(())
     }
 
     /// Adds a segment under the next number.

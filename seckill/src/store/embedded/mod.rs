@@ -3,21 +3,32 @@
 //! Calls become jobs on a bounded channel. The sequencer takes all that wait, runs them one after another, writes what they
 //! changed as one frame, and answers them together: the more wait, the more share one `fdatasync`.
 
+mod clock;
 mod engine;
+mod faults;
+mod folder;
+mod health;
 mod journal;
+mod keeper;
 mod record;
+mod recovery;
 mod segment;
 mod sequencer;
+mod snapshot;
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{RwLock, mpsc, oneshot};
 
-pub use self::journal::{Method, RecoverError, Sync};
 use self::{
     engine::Engine,
     sequencer::{Job, Sequencer},
+};
+pub use self::{
+    faults::{Faults, Point},
+    health::Health,
+    journal::{Method, RecoverError, Sync},
 };
 use crate::{
     clock::WallClock,
@@ -42,16 +53,59 @@ pub struct Options {
     pub method: Method,
 }
 
+/// Large enough that a sale of a million orders is written out once or twice, small enough that a start replays a few seconds of
+/// journal.
+const SNAPSHOT_EVERY: u64 = 256 << 20;
+/// A week: longer than any client retries, and long enough that an operator still sees a sale of last weekend in the store.
+const RETAIN_ENDED: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// How the store keeps house; the defaults are those of the configuration.
+#[derive(Clone)]
+pub struct Tuning {
+    /// A snapshot is written when the journal behind the last one has grown to this, and to the size of that snapshot.
+    pub snapshot_every: u64,
+    /// How long after window and time to pay the orders of a settled sale stay in memory.
+    pub retain_ended: Duration,
+    /// Whether steps of the wall clock are guarded against. Off only where the clock is a test's.
+    pub guards_clock: bool,
+    /// What fails, in tests of failing disks.
+    pub faults: Option<Arc<dyn Faults>>,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Self {
+            snapshot_every: SNAPSHOT_EVERY,
+            retain_ended: RETAIN_ENDED,
+            guards_clock: true,
+            faults: None,
+        }
+    }
+}
+
 /// A handle to the store; clones share it. The sequencer ends, after all queued jobs, when the last handle is gone.
 #[derive(Clone)]
 pub struct EmbeddedStore {
     jobs: mpsc::Sender<Job>,
+    health: health::Shared,
+    /// Held for reading by calls that the ledger has caused, for writing while a backup reads ledger and store at one instant.
+    ledger_calls: Arc<RwLock<()>>,
 }
 
 impl EmbeddedStore {
-    /// Replays the journal and starts the sequencer thread. Blocks until the replay is done.
+    /// [`EmbeddedStore::open_with`] the default tuning.
     pub fn open(options: &Options, clock: WallClock) -> Result<Self, RecoverError> {
-        let sequencer = Sequencer::open(options, clock)?;
+        Self::open_with(options, Tuning::default(), clock)
+    }
+
+    /// Reads the folder back and starts the sequencer thread. Blocks until everything is replayed.
+    pub fn open_with(
+        options: &Options,
+        tuning: Tuning,
+        clock: WallClock,
+    ) -> Result<Self, RecoverError> {
+        let health = health::Shared::default();
+        let sequencer = Sequencer::open(options, tuning, clock, health.clone())?;
         let (jobs, waiting) = mpsc::channel(JOBS_WAITING);
         std::thread::Builder::new()
             .name("sequencer".into())
@@ -60,7 +114,16 @@ impl EmbeddedStore {
                 path: options.folder.clone(),
                 source,
             })?;
-        Ok(Self { jobs })
+        Ok(Self {
+            jobs,
+            health,
+            ledger_calls: Arc::default(),
+        })
+    }
+
+    /// Whether the store can take orders.
+    pub fn health(&self) -> Health {
+        self.health.health()
     }
 
     /// Runs `work` on the sequencer and answers when its batch is durable.
@@ -87,6 +150,7 @@ impl EmbeddedStore {
 #[async_trait]
 impl StockStore for EmbeddedStore {
     async fn open(&self, spec: &SegmentSpec) -> Result<Snapshot, StockError> {
+        let _caused = self.ledger_calls.read().await;
         let spec = spec.clone();
         self.call(move |engine| engine.open(spec)).await
     }
@@ -111,6 +175,7 @@ impl StockStore for EmbeddedStore {
         segment: &SegmentId,
         orders: &[OrderId],
     ) -> Result<Vec<Release>, StockError> {
+        let _caused = self.ledger_calls.read().await;
         let (segment, orders) = (segment.clone(), orders.to_vec());
         self.call(move |engine| engine.release_many(&segment, &orders))
             .await
@@ -121,12 +186,14 @@ impl StockStore for EmbeddedStore {
         segment: &SegmentId,
         orders: &[OrderId],
     ) -> Result<Vec<Confirm>, StockError> {
+        let _caused = self.ledger_calls.read().await;
         let (segment, orders) = (segment.clone(), orders.to_vec());
         self.call(move |engine| engine.confirm_many(&segment, &orders))
             .await
     }
 
     async fn set_gate(&self, segment: &SegmentId, gate: Gate) -> Result<Snapshot, StockError> {
+        let _caused = self.ledger_calls.read().await;
         let segment = segment.clone();
         self.call(move |engine| engine.set_gate(&segment, gate))
             .await
@@ -138,6 +205,7 @@ impl StockStore for EmbeddedStore {
         restock_id: &str,
         units: u64,
     ) -> Result<Snapshot, StockError> {
+        let _caused = self.ledger_calls.read().await;
         let (segment, id) = (segment.clone(), restock_id.to_owned());
         self.call(move |engine| engine.restock(&segment, &id, units))
             .await
@@ -149,6 +217,7 @@ impl StockStore for EmbeddedStore {
         withdrawal_id: &str,
         units: u64,
     ) -> Result<u64, StockError> {
+        let _caused = self.ledger_calls.read().await;
         let (segment, id) = (segment.clone(), withdrawal_id.to_owned());
         self.call(move |engine| engine.withdraw(&segment, &id, units))
             .await
@@ -196,6 +265,7 @@ impl StockStore for EmbeddedStore {
     }
 
     async fn ack(&self, segment: &SegmentId, positions: &[Position]) -> Result<(), StockError> {
+        let _caused = self.ledger_calls.read().await;
         let (segment, positions) = (segment.clone(), positions.to_vec());
         self.call(move |engine| engine.ack(&segment, &positions))
             .await
@@ -211,6 +281,7 @@ impl StockStore for EmbeddedStore {
         segment: &SegmentId,
         epoch: u64,
     ) -> Result<Option<Snapshot>, StockError> {
+        let _caused = self.ledger_calls.read().await;
         let segment = segment.clone();
         self.call(move |engine| engine.freeze(&segment, epoch))
             .await
@@ -233,6 +304,7 @@ impl StockStore for EmbeddedStore {
         epoch: u64,
         moves: &StockMoves,
     ) -> Result<(), StockError> {
+        let _caused = self.ledger_calls.read().await;
         let (spec, moves) = (spec.clone(), moves.clone());
         self.call(move |engine| engine.rebuild_begin(&spec, epoch, &moves))
             .await
@@ -244,6 +316,7 @@ impl StockStore for EmbeddedStore {
         epoch: u64,
         orders: &[StoredOrder],
     ) -> Result<(), StockError> {
+        let _caused = self.ledger_calls.read().await;
         let (segment, orders) = (segment.clone(), orders.to_vec());
         self.call(move |engine| engine.rebuild_load(&segment, epoch, &orders))
             .await
@@ -255,6 +328,7 @@ impl StockStore for EmbeddedStore {
         epoch: u64,
         gate: Gate,
     ) -> Result<Snapshot, StockError> {
+        let _caused = self.ledger_calls.read().await;
         let segment = segment.clone();
         self.call(move |engine| engine.rebuild_finish(&segment, epoch, gate))
             .await

@@ -2,12 +2,10 @@
 
 use std::{fs::File, io, os::unix::fs::FileExt};
 
-use super::Sync;
+pub(super) fn write(file: &File, offset: u64, frame: &[u8]) -> io::Result<()> {
+    file.write_all_at(frame, offset)
+}
 
-pub(super) fn write(file: &File, offset: u64, frame: &[u8], sync: Sync) -> io::Result<()> {
-    file.write_all_at(frame, offset)?;
-    match sync {
-        Sync::Durable => file.sync_data(),
-        Sync::Fast => Ok(()),
-    }
+pub(super) fn sync(file: &File) -> io::Result<()> {
+    file.sync_data()
 }

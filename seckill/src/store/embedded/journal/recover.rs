@@ -1,4 +1,4 @@
-//! Reading a journal back: every good frame to the caller, a torn tail cut, corruption refused.
+//! Reading one journal file back: every good frame to the caller, a torn tail found, corruption refused.
 
 use std::{
     fs::File,
@@ -6,13 +6,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{HEADER_LEN, MAGIC, MAX_BODY, Sync, checksum};
+use super::format::{FILE_HEADER, FRAME_HEADER, FRAME_MAGIC, FileHeader, FrameHeader, VERSION};
 
-/// Why a journal cannot be used.
+/// Why a store's files cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum RecoverError {
     /// The operating system said no: check the folder, its owner and the disk.
-    #[error("journal {}: {source}", path.display())]
+    #[error("{}: {source}", path.display())]
     Io {
         /// The file.
         path: PathBuf,
@@ -20,13 +20,22 @@ pub enum RecoverError {
         source: io::Error,
     },
     /// Another process has it open: two writers would sell the same stock twice.
-    #[error("journal {}: another process is using it", path.display())]
+    #[error("{}: another process is using this store", path.display())]
     InUse {
-        /// The file.
+        /// The lock file.
         path: PathBuf,
     },
-    /// A frame in the middle is damaged, or says what cannot be. Orders behind it exist: restore a backup, never delete the file.
-    #[error("journal {} is corrupt at byte {offset}: {detail}", path.display())]
+    /// The file was written by another version of the program: let that one settle everything, then begin with an empty folder.
+    #[error("{} has format {found}, this program reads format {VERSION} only", path.display())]
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+    },
+    /// Something in the middle is damaged, missing, or says what cannot be. Orders behind it exist: restore a backup, never delete
+    /// the file.
+    #[error("{} is corrupt at byte {offset}: {detail}", path.display())]
     Corrupt {
         /// The file.
         path: PathBuf,
@@ -37,137 +46,166 @@ pub enum RecoverError {
     },
 }
 
-/// What was found.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Recovered {
-    /// Good frames.
-    pub(super) frames: u64,
-    /// Where the last good frame ends.
-    pub(super) end: u64,
-    /// Bytes behind it that belong to an unfinished write.
-    pub(super) torn_bytes: u64,
+/// How far a store was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(in crate::store::embedded) struct Progress {
+    /// Number of the next frame.
+    pub(in crate::store::embedded) next: u64,
+    /// The newest time that a frame carries.
+    pub(in crate::store::embedded) clock_ms: u64,
 }
 
-/// Reads all frames in order.
-pub(super) fn recover(
+/// What a file held.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct FileRead {
+    /// Where the last good frame ends; 0 for a file whose header was never finished.
+    pub(super) end: u64,
+    /// Bytes behind it that belong to unfinished writes.
+    pub(super) torn: u64,
+}
+
+/// Reads the frames of a file that are not known yet, in order.
+pub(super) fn read_file(
     file: &File,
     path: &Path,
-    sync: Sync,
+    generation: u64,
+    progress: &mut Progress,
     mut replay: impl FnMut(&[u8]) -> Result<(), String>,
-) -> Result<Recovered, RecoverError> {
+) -> Result<FileRead, RecoverError> {
     let at = |source: io::Error| RecoverError::Io {
         path: path.to_owned(),
         source,
     };
+    let corrupt = |offset, detail| RecoverError::Corrupt {
+        path: path.to_owned(),
+        offset,
+        detail,
+    };
     let length = file.metadata().map_err(at)?.len();
     let mut reader = BufReader::with_capacity(1 << 20, file);
     reader.seek(SeekFrom::Start(0)).map_err(at)?;
-    let (mut end, mut frames, mut body) = (0u64, 0u64, Vec::new());
-    while end < length {
-        let Some(body_len) =
-            read_frame(&mut reader, length - end, frames, &mut body).map_err(at)?
-        else {
-            return finish(file, path, sync, length, end, frames);
-        };
-        replay(&body).map_err(|detail| RecoverError::Corrupt {
-            path: path.to_owned(),
-            offset: end,
-            detail,
-        })?;
-        end += (HEADER_LEN + body_len) as u64;
-        frames += 1;
+    match read_header(&mut reader, length).map_err(at)? {
+        Ok(Some(header)) if header.generation != generation => {
+            let detail = format!(
+                "is of generation {}, by its name {generation}",
+                header.generation
+            );
+            return Err(corrupt(0, detail));
+        }
+        Ok(Some(header)) if header.first > progress.next => {
+            let detail = format!(
+                "frames {} to {} were on the disk and are gone",
+                progress.next,
+                header.first - 1
+            );
+            return Err(corrupt(0, detail));
+        }
+        Ok(Some(_)) => {}
+        Ok(None) if length <= FILE_HEADER as u64 => {
+            return Ok(FileRead {
+                end: 0,
+                torn: length,
+            });
+        }
+        Ok(None) => return Err(corrupt(0, "the header is damaged".to_owned())),
+        Err(found) => {
+            return Err(RecoverError::Version {
+                path: path.to_owned(),
+                found,
+            });
+        }
     }
-    Ok(Recovered {
-        frames,
-        end,
-        torn_bytes: 0,
-    })
+    let (mut end, mut body) = (FILE_HEADER as u64, Vec::new());
+    while end < length {
+        let frame = read_frame(&mut reader, length - end, &mut body).map_err(at)?;
+        let Some(frame) = frame.filter(|frame| frame.sequence <= progress.next) else {
+            return torn(file, path, length, end, progress.next);
+        };
+        // After a failed sync the frames that were not on the disk are written once more, into the next file.
+        if frame.sequence == progress.next {
+            replay(&body).map_err(|detail| corrupt(end, detail))?;
+            progress.next += 1;
+            progress.clock_ms = progress.clock_ms.max(frame.clock_ms);
+        }
+        end += (FRAME_HEADER + frame.length) as u64;
+    }
+    Ok(FileRead { end, torn: 0 })
+}
+
+fn read_header(reader: &mut impl Read, length: u64) -> io::Result<Result<Option<FileHeader>, u32>> {
+    let mut header = [0; FILE_HEADER];
+    if length < FILE_HEADER as u64 {
+        return Ok(Ok(None));
+    }
+    reader.read_exact(&mut header)?;
+    Ok(FileHeader::decode(&header))
 }
 
 /// Reads the next frame into `body`; `None` if there is no good one here.
 fn read_frame(
     reader: &mut impl Read,
     left: u64,
-    sequence: u64,
     body: &mut Vec<u8>,
-) -> io::Result<Option<usize>> {
-    if left < HEADER_LEN as u64 {
+) -> io::Result<Option<FrameHeader>> {
+    let mut header = [0; FRAME_HEADER];
+    if left < FRAME_HEADER as u64 {
         return Ok(None);
     }
-    let mut header = [0u8; HEADER_LEN];
     reader.read_exact(&mut header)?;
-    let Some((length, crc, found)) = parse_header(&header) else {
+    let Some(frame) = FrameHeader::decode(&header) else {
         return Ok(None);
     };
-    if found != sequence || (length + HEADER_LEN) as u64 > left {
+    if (frame.length + FRAME_HEADER) as u64 > left {
         return Ok(None);
     }
-    body.resize(length, 0);
+    body.resize(frame.length, 0);
     reader.read_exact(body)?;
-    Ok((checksum(sequence, body) == crc).then_some(length))
+    Ok(frame.fits(&header, body).then_some(frame))
 }
 
-fn parse_header(header: &[u8; HEADER_LEN]) -> Option<(usize, u32, u64)> {
-    let word = |at: usize| {
-        u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
-    };
-    let length = word(4) as usize;
-    let sequence = u64::from(word(12)) | u64::from(word(16)) << 32;
-    (word(0) == MAGIC && length <= MAX_BODY).then_some((length, word(8), sequence))
-}
-
-/// The frame at `end` is bad. If any good frame of a later sequence lies behind it, an answered batch was damaged. Unless the
-/// journal is fast: then frames reach the disk in any order, and after a power cut what lies behind a gap is lost with it.
-fn finish(
+/// The frame at `end` is bad. It was answered for as durable if any later frame says so: then it is corruption, and refused. If
+/// none does, it is a write that never finished, or one of a `fast` sale: those reach the disk in any order, and after a power cut
+/// what lies behind a gap is lost with it.
+fn torn(
     file: &File,
     path: &Path,
-    sync: Sync,
     length: u64,
     end: u64,
-    frames: u64,
-) -> Result<Recovered, RecoverError> {
+    next: u64,
+) -> Result<FileRead, RecoverError> {
     let at = |source: io::Error| RecoverError::Io {
         path: path.to_owned(),
         source,
     };
-    if sync == Sync::Fast {
-        return Ok(Recovered {
-            frames,
-            end,
-            torn_bytes: length - end,
-        });
-    }
     let mut rest = Vec::new();
     let mut reader = file;
     reader.seek(SeekFrom::Start(end)).map_err(at)?;
     reader.read_to_end(&mut rest).map_err(at)?;
-    let magic = MAGIC.to_le_bytes();
-    let later = (1..rest.len().saturating_sub(HEADER_LEN)).find(|&start| {
-        rest[start..].starts_with(&magic) && {
-            let (header, body) = rest[start..]
-                .split_first_chunk::<HEADER_LEN>()
-                .expect("bounded by the range");
-            parse_header(header).is_some_and(|(len, crc, sequence)| {
-                sequence > frames
-                    && body
-                        .get(..len)
-                        .is_some_and(|body| checksum(sequence, body) == crc)
-            })
-        }
-    });
-    match later {
+    let magic = FRAME_MAGIC.to_le_bytes();
+    let promises = |start: &usize| {
+        let Some((header, body)) = rest[*start..].split_first_chunk::<FRAME_HEADER>() else {
+            return false;
+        };
+        FrameHeader::decode(header).is_some_and(|frame| {
+            frame.durable > next
+                && body
+                    .get(..frame.length)
+                    .is_some_and(|body| frame.fits(header, body))
+        })
+    };
+    let mut starts = (0..rest.len()).filter(|&start| rest[start..].starts_with(&magic));
+    match starts.find(promises) {
         Some(start) => Err(RecoverError::Corrupt {
             path: path.to_owned(),
             offset: end,
             detail: format!(
-                "frame {frames} is damaged, but a good frame follows at byte {}",
+                "frame {next} is damaged; the one at byte {} says that it was on the disk",
                 end + start as u64
             ),
         }),
-        None => Ok(Recovered {
-            frames,
+        None => Ok(FileRead {
             end,
-            torn_bytes: length - end,
+            torn: length - end,
         }),
     }
 }

@@ -35,6 +35,18 @@ impl UringWriter {
         Ok(Self { ring, buffer })
     }
 
+    /// Goes on with another file.
+    pub(super) fn switch(&mut self, file: &File) -> io::Result<()> {
+        let updated = self
+            .ring
+            .submitter()
+            .register_files_update(0, &[file.as_raw_fd()])?;
+        match updated {
+            1 => Ok(()),
+            _ => Err(io::Error::other("the file was not registered")),
+        }
+    }
+
     /// Whether a frame fits the registered buffer.
     pub(super) fn fits(&self, frame: &[u8]) -> bool {
         frame.len() <= self.buffer.len()

@@ -240,3 +240,43 @@ impl Orders {
 fn halves(id: OrderId) -> [u64; 2] {
     [(id.as_u128() >> 64) as u64, id.as_u128() as u64]
 }
+
+/// Bytes of a record in a snapshot.
+pub(crate) const RECORD_LEN: usize = 56;
+
+impl Record {
+    /// Appends its binary form.
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        let words = [
+            self.id[0],
+            self.id[1],
+            self.fingerprint,
+            self.created_at_ms,
+            self.pay_by_ms,
+            self.request,
+        ];
+        for word in words {
+            out.extend_from_slice(&word.to_le_bytes());
+        }
+        out.extend_from_slice(&self.buyer.to_le_bytes());
+        out.extend_from_slice(&self.quantity.to_le_bytes());
+    }
+
+    /// Reads its binary form.
+    pub(crate) fn decode(bytes: &[u8; RECORD_LEN]) -> Self {
+        let word = |number: usize| {
+            let mut word = [0; 8];
+            word.copy_from_slice(&bytes[number * 8..number * 8 + 8]);
+            u64::from_le_bytes(word)
+        };
+        Self {
+            id: [word(0), word(1)],
+            fingerprint: word(2),
+            created_at_ms: word(3),
+            pay_by_ms: word(4),
+            request: word(5),
+            buyer: word(6) as u32,
+            quantity: (word(6) >> 32) as u32,
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! Writes snapshots beside the sequencer, on a thread of its own, and deletes what they replace.
+//!
+//! The sequencer hands over a [`Capture`], which shares the running store's data, and goes on. A snapshot counts when it has its
+//! name; until then, and whatever happens to it, the journal holds everything. The snapshot before the newest one and the journal
+//! behind it are kept: a snapshot that turns out to be damaged costs a longer start, not orders.
+
+use std::{
+    fs::File,
+    io::{self, BufWriter},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+        mpsc,
+    },
+    thread::JoinHandle,
+};
+
+use tokio::time::Instant;
+
+use super::{
+    faults::{MaybeFaults, Point, check},
+    folder::Folder,
+    snapshot::{self, Capture},
+};
+
+/// A snapshot to be written: the state before the first frame of this generation.
+pub(super) struct Work {
+    pub(super) capture: Capture,
+    pub(super) generation: u64,
+}
+
+/// The sequencer's end.
+pub(super) struct Keeper {
+    work: Option<mpsc::Sender<Work>>,
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    is_busy: AtomicBool,
+    is_stopping: AtomicBool,
+    /// Size of the newest snapshot.
+    bytes: AtomicU64,
+}
+
+impl Keeper {
+    /// Starts the thread. `bytes` is the size of the snapshot that the store was started from.
+    pub(super) fn start(folder: Folder, faults: MaybeFaults, bytes: u64) -> io::Result<Self> {
+        let shared = Arc::new(Shared {
+            bytes: AtomicU64::new(bytes),
+            ..Shared::default()
+        });
+        let (work, waiting) = mpsc::channel::<Work>();
+        let told = shared.clone();
+        let thread = std::thread::Builder::new()
+            .name("snapshots".into())
+            .spawn(move || {
+                for work in waiting {
+                    write_one(&folder, &faults, &told, &work);
+                    // The capture's chunks are given back before the next one may be asked for.
+                    drop(work);
+                    told.is_busy.store(false, Ordering::Release);
+                }
+            })?;
+        Ok(Self {
+            work: Some(work),
+            shared,
+            thread: Some(thread),
+        })
+    }
+
+    /// Whether a snapshot is being written.
+    pub(super) fn is_busy(&self) -> bool {
+        self.shared.is_busy.load(Ordering::Acquire)
+    }
+
+    /// Size of the newest snapshot.
+    pub(super) fn bytes(&self) -> u64 {
+        self.shared.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Hands a capture over. Ask [`Keeper::is_busy`] first.
+    pub(super) fn begin(&self, work: Work) {
+        self.shared.is_busy.store(true, Ordering::Release);
+        if let Some(queue) = &self.work {
+            // The thread ends only when this end is dropped.
+            let _ = queue.send(work);
+        }
+    }
+}
+
+impl Drop for Keeper {
+    /// Stops a snapshot that is being written: the journal holds what it would have.
+    fn drop(&mut self) {
+        self.shared.is_stopping.store(true, Ordering::Relaxed);
+        drop(self.work.take());
+        if let Some(thread) = self.thread.take() {
+            // It has panicked or ended; either way it writes no more.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn write_one(folder: &Folder, faults: &MaybeFaults, shared: &Shared, work: &Work) {
+    let started = Instant::now();
+    match keep(folder, faults, shared, work) {
+        Ok(bytes) => {
+            shared.bytes.store(bytes, Ordering::Relaxed);
+            metrics::gauge!("penstock_snapshot_bytes").set(bytes as f64);
+            metrics::histogram!("penstock_snapshot_seconds")
+                .record(started.elapsed().as_secs_f64());
+            tracing::info!(
+                generation = work.generation,
+                bytes,
+                "snapshot written, older journals deleted"
+            );
+        }
+        Err(_) if shared.is_stopping.load(Ordering::Relaxed) => {}
+        Err(error) => {
+            metrics::counter!("penstock_snapshot_failures_total").increment(1);
+            tracing::error!(%error, generation = work.generation, "no snapshot was written; the journal grows until one is");
+            // A full disk needs the room; a name that was given keeps its file.
+            let _ = std::fs::remove_file(folder.unfinished(work.generation));
+        }
+    }
+}
+
+fn keep(folder: &Folder, faults: &MaybeFaults, shared: &Shared, work: &Work) -> io::Result<u64> {
+    let unfinished = folder.unfinished(work.generation);
+    let file = File::create(&unfinished)?;
+    let bytes = snapshot::write(
+        &work.capture,
+        BufWriter::with_capacity(1 << 20, &file),
+        |_| match shared.is_stopping.load(Ordering::Relaxed) {
+            true => Err(io::ErrorKind::Interrupted.into()),
+            false => check(faults, Point::WriteSnapshot),
+        },
+    )?;
+    check(faults, Point::SyncSnapshot)?;
+    file.sync_all()?;
+    check(faults, Point::RenameSnapshot)?;
+    std::fs::rename(&unfinished, folder.snapshot(work.generation))?;
+    check(faults, Point::SyncSnapshotName)?;
+    folder.sync_names()?;
+    delete_older(folder, faults, work.generation)?;
+    Ok(bytes)
+}
+
+/// Deletes what neither this snapshot nor the one before it needs.
+fn delete_older(folder: &Folder, faults: &MaybeFaults, newest: u64) -> io::Result<()> {
+    let content = folder.clean().map_err(io::Error::other)?;
+    let before = content
+        .snapshots
+        .iter()
+        .rev()
+        .find(|&&found| found < newest);
+    let Some(&before) = before else { return Ok(()) };
+    let is_old = |generation: &&u64| **generation < before;
+    let snapshots = content.snapshots.iter().filter(is_old);
+    let journals = content.journals.iter().filter(is_old);
+    let paths = snapshots
+        .map(|&generation| folder.snapshot(generation))
+        .chain(journals.map(|&generation| folder.journal(generation)));
+    for path in paths {
+        check(faults, Point::Delete)?;
+        std::fs::remove_file(path)?;
+    }
+    folder.sync_names()
+}
