@@ -70,10 +70,12 @@ FIGURES = {
 }
 
 METHOD = """\
-Core 0 has what is measured at the front: the gateway (one data-plane worker and its control plane), in the baselines redis-benchmark,
-nginx or the inserting client. Core 1 has what stands behind it or loads it: Redis, PostgreSQL, wrk. So in the gateway's runs Redis
-shares its core with wrk, in the baseline it has the core alone. Rounds are interleaved; ratios are taken within each round and the
-median is shown with its spread. CPU time is utime + stime of the process (PostgreSQL: of all its processes) from `/proc/<pid>/stat`.
+Two cores are shared by all of a run. Core 1 has Redis, PostgreSQL and the load generator wrk; core 0 has nginx, redis-benchmark, the
+client of settlement and inserts, and the gateway's sold-out answers. A gateway that accepts purchases (one data-plane worker; journal,
+settlement and SQLite are threads beside it) may use both cores, as the baseline does with redis-benchmark on one and Redis on the
+other; with wrk, the gateway and Redis on them it has more to do there. Rounds are interleaved; ratios are taken within each round and
+the median is shown with its spread. CPU time is utime + stime of the process (PostgreSQL: of all its processes) from
+`/proc/<pid>/stat`.
 
 - The single EVALSHA is `single.lua`: the same checks and the same lasting writes as the library, one purchase a call, no pipeline,
   50 connections, from redis-benchmark. Redis keeps everything in memory, in the baseline and under the gateway (`fast`).

@@ -10,9 +10,10 @@ import time
 
 import peers
 
-# The gateway and what it is compared with have core 0; Redis, PostgreSQL and the load generators core 1.
+# What is measured at the front has core 0; what stands behind it or loads it (Redis, PostgreSQL, wrk) core 1.
 FRONT_CORE = peers.PROXY_CORE
 BACK_CORE = peers.LOAD_CORE
+BOTH_CORES = f"{FRONT_CORE},{BACK_CORE}"
 
 TOOLS = {
     "redis-server": "Debian package redis-server",
@@ -115,7 +116,7 @@ class Postgres:
 class Gateway:
     """Penstock with one data-plane worker, selling from a store."""
 
-    def __init__(self, name, store, processes, folder, role="all", durability="fast"):
+    def __init__(self, name, store, processes, folder, role="all", durability="fast", core=FRONT_CORE):
         self.name = name
         self.folder = folder / name
         self.folder.mkdir()
@@ -125,7 +126,7 @@ class Gateway:
         config = self.folder / "penstock.toml"
         config.write_text(peers.fill((peers.CONFIGS / "sale.toml.tmpl").read_text(), values))
         command = [str(peers.PENSTOCK), "serve", "--config", str(config), "--role", role]
-        self.process = processes.start(name, command, FRONT_CORE, self.folder)
+        self.process = processes.start(name, command, core, self.folder)
         for port in (self.plain, self.admin):
             peers.wait_for_port(name, self.process, port)
 
