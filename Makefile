@@ -28,6 +28,7 @@ test-rules: deps ## the alert rules against promtool, and the proof that weakene
 test-scripts: deps ## the Python checks themselves
 	$(PYTHON) -m unittest discover -s grafana -p '*_test.py'
 	$(PYTHON) -m unittest discover -s scripts -p '*_test.py'
+	$(PYTHON) -m unittest discover -s benches/peers -p '*_test.py'
 
 # The binary that the integration tests ran: --no-run finds it built and does nothing after `make test-rust`.
 test-grafana: deps ## dashboard and rules against the /metrics of a gateway that has sold something
@@ -48,7 +49,7 @@ demo: ## a shop, a sale and its peak on this machine, with the verdict
 bench: ## micro-benchmarks (criterion)
 	$(CARGO) bench -p benches
 
-bench-sale: bench-programs ## the sale's figures, each beside its baseline (Redis, PostgreSQL, nginx); about five minutes
+bench-sale: bench-programs ## the sale's figures, each beside its baseline (Redis, PostgreSQL, nginx); about four minutes
 	$(PYTHON) benches/peers/sale.py $(BENCH_ARGS)
 
 bench-scale: bench-programs ## the sale's curves: batch size, primaries and segments, orders in one sale

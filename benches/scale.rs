@@ -128,22 +128,29 @@ impl Segments {
             epochs.push(store.open(spec).await?.epoch);
         }
         let store = &*store;
-        let lanes = specs.iter().zip(epochs).enumerate().map(|(lane, (spec, epoch))| async move {
-            let first = share * lane as u64;
-            let mut bought = 0;
-            while bought < share {
-                let count = u64::from(self.batch).min(share - bought);
-                let call = purchases(&spec.id, first + bought, usize::try_from(count)?);
-                buy(store, &spec.id, epoch, call).await;
-                bought += count;
-            }
-            anyhow::Ok(())
-        });
+        let lanes = specs
+            .iter()
+            .zip(epochs)
+            .enumerate()
+            .map(|(lane, (spec, epoch))| async move {
+                let first = share * lane as u64;
+                let mut bought = 0;
+                while bought < share {
+                    let count = u64::from(self.batch).min(share - bought);
+                    let call = purchases(&spec.id, first + bought, usize::try_from(count)?);
+                    buy(store, &spec.id, epoch, call).await;
+                    bought += count;
+                }
+                anyhow::Ok(())
+            });
         let start = Instant::now();
         try_join_all(lanes).await?;
         let seconds = start.elapsed().as_secs_f64();
         let bought = share * u64::from(self.segments);
-        println!("{}", serde_json::json!({"purchases": bought, "seconds": seconds}));
+        println!(
+            "{}",
+            serde_json::json!({"purchases": bought, "seconds": seconds})
+        );
         Ok(())
     }
 }

@@ -35,8 +35,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(2);
 const CREATE_INDEXED: &str =
     "CREATE TABLE IF NOT EXISTS bare_indexed (LIKE order_orders INCLUDING ALL)";
 const CREATE_KEYED: &str = "CREATE TABLE IF NOT EXISTS bare_keyed (LIKE order_orders INCLUDING DEFAULTS, PRIMARY KEY (order_id))";
-const EMPTY: &str =
-    "TRUNCATE order_orders, order_outbox, order_effects, bare_indexed, bare_keyed, sale_skus, sale_sales";
+const EMPTY: &str = "TRUNCATE order_orders, order_outbox, order_effects, bare_indexed, bare_keyed, sale_skus, sale_sales";
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Mode {
@@ -68,7 +67,9 @@ async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     // Lays the ledger's tables.
     let pool = ledger::connect(&arguments.url).await?;
-    let mut connection = PgConnectOptions::from_str(&arguments.url)?.connect().await?;
+    let mut connection = PgConnectOptions::from_str(&arguments.url)?
+        .connect()
+        .await?;
     for statement in [CREATE_INDEXED, CREATE_KEYED, EMPTY, "CHECKPOINT"] {
         sqlx::query(statement).execute(&mut connection).await?;
     }
@@ -135,7 +136,13 @@ async fn fill(store: &dyn StockStore, spec: &SegmentSpec, orders: u64) -> anyhow
     let mut first = 0;
     while first < orders {
         let count = FILL.min(usize::try_from(orders - first)?);
-        buy(store, &spec.id, opened.epoch, purchases(&spec.id, first, count)).await;
+        buy(
+            store,
+            &spec.id,
+            opened.epoch,
+            purchases(&spec.id, first, count),
+        )
+        .await;
         first += count as u64;
     }
     Ok(())

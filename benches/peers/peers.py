@@ -22,6 +22,9 @@ PENSTOCK = TARGET / "release/penstock"
 PINGORA = HERE / "pingora/target/release/pingora-peer"
 ENVOY = ROOT / "target/peers/venv/bin/envoy"
 
+# What else the machine was doing: above a few tenths, wall-clock figures are the neighbours' as much as ours.
+LOAD_BEFORE = os.getloadavg()[0]
+
 PROXY_CORE = 0
 LOAD_CORE = 1
 
@@ -305,6 +308,7 @@ def facts(program, chosen, versions):
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "command": " ".join([program, *sys.argv[1:]]),
         "settings": settings,
+        "load_average_before": LOAD_BEFORE,
         "machine": machine(),
         "versions": versions,
     }
