@@ -1,11 +1,13 @@
 # What one does with this repository, in short commands. `make help` lists them.
 CARGO ?= cargo
 PYTHON ?= python3
+# Passed on by bench-sale and bench-scale: make bench-scale BENCH_ARGS="--max-exponent 7"
+BENCH_ARGS ?=
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help test test-rust test-grafana test-rules test-scripts deps lint demo bench peers peers-install
+.PHONY: help test test-rust test-grafana test-rules test-scripts deps lint demo bench bench-programs bench-sale bench-scale peers peers-install
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +28,7 @@ test-rules: deps ## the alert rules against promtool, and the proof that weakene
 test-scripts: deps ## the Python checks themselves
 	$(PYTHON) -m unittest discover -s grafana -p '*_test.py'
 	$(PYTHON) -m unittest discover -s scripts -p '*_test.py'
+	$(PYTHON) -m unittest discover -s benches/peers -p '*_test.py'
 
 # The binary that the integration tests ran: --no-run finds it built and does nothing after `make test-rust`.
 test-grafana: deps ## dashboard and rules against the /metrics of a gateway that has sold something
@@ -45,6 +48,15 @@ demo: ## a shop, a sale and its peak on this machine, with the verdict
 
 bench: ## micro-benchmarks (criterion)
 	$(CARGO) bench -p benches
+
+bench-sale: bench-programs ## the sale's figures, each beside its baseline (Redis, PostgreSQL, nginx); about four minutes
+	$(PYTHON) benches/peers/sale.py $(BENCH_ARGS)
+
+bench-scale: bench-programs ## the sale's curves: batch size, primaries and segments, orders in one sale
+	$(PYTHON) benches/peers/scale.py $(BENCH_ARGS)
+
+bench-programs:
+	$(CARGO) build --release --locked -p gateway -p benches --bins
 
 peers: ## this gateway beside nginx, HAProxy, Pingora and Envoy; see benches/peers/
 	benches/peers/run.sh

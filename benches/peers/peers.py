@@ -1,6 +1,7 @@
 """The programs of the side-by-side run: what they need, how they are started, asked, measured and stopped."""
 
 import dataclasses
+import datetime
 import http.client
 import os
 import pathlib
@@ -10,14 +11,19 @@ import signal
 import socket
 import ssl
 import subprocess
+import sys
 import time
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 CONFIGS = HERE / "configs"
-PENSTOCK = ROOT / "target/release/penstock"
+TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR") or ROOT / "target")
+PENSTOCK = TARGET / "release/penstock"
 PINGORA = HERE / "pingora/target/release/pingora-peer"
 ENVOY = ROOT / "target/peers/venv/bin/envoy"
+
+# What else the machine was doing: above a few tenths, wall-clock figures are the neighbours' as much as ours.
+LOAD_BEFORE = os.getloadavg()[0]
 
 PROXY_CORE = 0
 LOAD_CORE = 1
@@ -293,3 +299,16 @@ def machine():
             model = line.partition(":")[2].strip()
             break
     return {"cpu": model, "cores": os.cpu_count(), "kernel": platform.release(), "system": platform.machine()}
+
+
+def facts(program, chosen, versions):
+    """What every report says of its run: when, where, with which command and settings."""
+    settings = {name: value for name, value in vars(chosen).items() if isinstance(value, int)}
+    return {
+        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "command": " ".join([program, *sys.argv[1:]]),
+        "settings": settings,
+        "load_average_before": LOAD_BEFORE,
+        "machine": machine(),
+        "versions": versions,
+    }

@@ -1,135 +1,237 @@
 #!/usr/bin/env python3
-"""The sale's own figures: CPU time of a sold-out answer beside nginx `return 200`, and accepted purchases per second.
+"""The sale's own figures, each beside its baseline in the same run: rounds are interleaved, medians and spread are shown.
 
-Penstock (one worker, embedded store, durable) and nginx run on core 0, wrk on core 1; rounds are interleaved, medians shown.
-A sold-out answer is a whole purchase request, refused from memory. An accepted one is on disk before it is answered; its CPU
-time includes journal and settlement into SQLite, which go on beside it on the same core.
+  sold-out         CPU time of a refused purchase            beside nginx `return 200`
+  redis-cpu        Redis CPU time of a reservation           beside a single EVALSHA of the same work (single.lua, redis-benchmark)
+  redis-rate       accepted purchases/s, Redis store         beside what redis-benchmark reaches with that EVALSHA
+  embedded-rate    accepted purchases/s, on disk first       beside the Redis figure above
+  settlement-rate  orders/s into PostgreSQL                  beside a bare batched INSERT … UNNEST of the same rows
 
-    benches/peers/sale.py                 five rounds of five seconds; writes report/sale.md and report/sale.json
-    benches/peers/sale.py --rounds 3 --seconds 2 --report /tmp/report
+Redis, PostgreSQL and the load generator wrk have core 1; core 0 has nginx, redis-benchmark, the inserting client, and the gateway's
+sold-out answers. A gateway whose accepted purchases are counted may use both, as the baseline does with its client on one and Redis on
+the other. Where Redis CPU time is compared, Redis has core 1 to itself, as in the baseline; gateway and wrk share core 0. Every measurement of the gateway has a process, a store and a ledger of its own.
 
-Exit 0: report written. 1: a program failed. 2: a program is missing.
+    benches/peers/sale.py                              seven rounds, about four minutes; writes report/sale.md and sale.json
+    benches/peers/sale.py --only settlement-rate       some of the figures
+    benches/peers/sale.py --rounds 1 --seconds 1 --report /tmp/report
+
+Exit 0: report written, whether or not the bars are reached. 1: a program failed. 2: a program is missing, or a bad argument.
 """
 
 import argparse
-import datetime
-import http.client
+import csv
 import json
 import pathlib
 import re
 import statistics
 import sys
 import tempfile
-import time
 
 import peers
+import sale_report
+import sale_servers
+
+SETTLEMENT = peers.TARGET / "release/settlement"
+STOCK = 1_000_000_000
+# What the baseline's calls name: the five keys of one sale, and ids as long as Penstock's.
+KEYS = [f"single:{{sale:shoe:0}}:{part}" for part in ("meta", "buyers", "requests", "orders", "stream")]
+ARGUMENTS = ["1", "ord_0__rand_int____rand_int__", "b-__rand_int__", "k-__rand_int__", "8f3a1b2c4d5e6f70", "1"]
+# redis-benchmark draws its ids at random; a pair that meets is answered without buying.
+MOST_REPEATED = 0.001
+# redis-benchmark's default; more connections make the single call slower here, not faster.
+SINGLE_CONNECTIONS = 50
+WARM_UP_SECONDS = 1
 
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=int, default=5)
-    parser.add_argument("--connections", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--seconds", type=int, default=2, help="length of one measurement")
+    parser.add_argument("--connections", type=int, default=256, help="buyers at a time")
+    parser.add_argument("--orders", type=int, default=50_000, help="orders of one settlement")
+    parser.add_argument("--only", default=",".join(sale_report.FIGURES), help="comma-separated figures (default: all)")
     parser.add_argument("--report", type=pathlib.Path, default=peers.HERE / "report")
-    return parser.parse_args()
+    chosen = parser.parse_args()
+    for name in ("rounds", "seconds", "connections", "orders"):
+        if getattr(chosen, name) < 1:
+            parser.error(f"--{name} must be at least 1")
+    wanted = [name.strip() for name in chosen.only.split(",")]
+    unknown = [name for name in wanted if name not in sale_report.FIGURES]
+    if unknown:
+        parser.error(f"--only must name some of {', '.join(sale_report.FIGURES)}")
+    chosen.only = [name for name in sale_report.FIGURES if name in wanted]
+    return chosen
 
 
-def create_sale(admin, name, stock):
-    now = int(time.time() * 1000)
-    sale = {
-        "id": name, "starts_at_ms": now - 1000, "ends_at_ms": now + 3_600_000, "pay_within": "1h", "buyer_limit": 1,
-        "currency": "usd", "skus": [{"sku": "shoe", "stock": stock, "price_minor": 100}],
-    }
-    connection = http.client.HTTPConnection("127.0.0.1", admin, timeout=10)
-    connection.request("POST", "/admin/v1/sales", json.dumps(sale))
-    answer = connection.getresponse()
-    if answer.status != 201:
-        raise peers.Failed(f"sale {name}: {answer.status} {answer.read()[:200]!r}")
-    connection.close()
-
-
-def load(url, mode, round_name, chosen):
+def load(url, mode, round_name, seconds, connections, core=sale_servers.BACK_CORE):
     """Requests that were answered, and those of them that were not 2xx."""
-    command = ["taskset", "-c", str(peers.LOAD_CORE), "wrk", "-t", "1", "-c", str(chosen.connections)]
-    command += ["-d", f"{chosen.seconds}s", "--timeout", "10s", "-s", str(peers.HERE / "sale.lua"), url, "--", mode, round_name]
-    output = peers.output_of(command, timeout_s=chosen.seconds + 30)
+    command = ["taskset", "-c", str(core), "wrk", "-t", "1", "-c", str(connections)]
+    command += ["-d", f"{seconds}s", "--timeout", "10s", "-s", str(peers.HERE / "sale.lua"), url, "--", mode, round_name]
+    output = peers.output_of(command, timeout_s=seconds + 30)
     if "Socket errors" in output:
         raise peers.Failed(f"{mode}: {output}")
     refused = re.search(r"Non-2xx or 3xx responses: (\d+)", output)
     return int(re.search(r"(\d+) requests in", output).group(1)), int(refused.group(1)) if refused else 0
 
 
-def measure(server, url, mode, round_name, chosen):
-    before = server.cpu_seconds()
-    requests, refused = load(url, mode, round_name, chosen)
-    cpu_us = (server.cpu_seconds() - before) * 1e6 / requests
-    expected = {"cached": 0, "sold": requests}.get(mode)
-    if expected is not None and refused != expected:
-        raise peers.Failed(f"{mode}: {refused} of {requests} refused, expected {expected}")
-    return {"cpu_us_per_request": cpu_us, "requests_per_second": requests / chosen.seconds, "refused": refused}
+class Bench:
+    """The servers of a run and its measurements, each answering {name: figure}."""
+
+    def __init__(self, chosen, folder, processes):
+        self.chosen, self.folder, self.processes = chosen, folder, processes
+        self.number = 0
+        self.redis = self.sha = self.postgres = self.nginx = None
+        measured = sale_report.measurements(chosen.only)
+        if {"single", "redis-all", "redis-edge"} & measured:
+            self.redis = sale_servers.Redis("redis", processes, folder)
+            self.sha = self.redis.load_script(peers.HERE / "single.lua")
+        if {"settle", "insert-indexed"} & measured:
+            self.postgres = sale_servers.Postgres(processes, folder)
+        if "nginx" in measured:
+            port, spare = peers.free_ports(2)
+            text = (peers.CONFIGS / "origin.conf.tmpl").read_text()
+            (folder / "origin.conf").write_text(peers.fill(text, {"ORIGIN_A": port, "ORIGIN_B": spare, "DIR": folder}))
+            command = [peers.find("nginx"), "-c", str(folder / "origin.conf")]
+            process = processes.start("nginx", command, sale_servers.FRONT_CORE, folder)
+            peers.wait_for_port("nginx", process, port)
+            self.nginx = peers.Running("nginx", process, port, port)
+
+    def gateway(self, store, **options):
+        self.number += 1
+        return sale_servers.Gateway(f"gateway-{self.number}", store, self.processes, self.folder, **options)
+
+    def measure(self, name):
+        match name:
+            case "sold-out":
+                gateway = self.gateway("embedded:@DIR@/journal", durability="durable")
+                gateway.create_sale("sold", 0)
+                measured = self.answers("sold", gateway)
+                gateway.stop()
+                return measured
+            case "nginx":
+                return self.answers("cached", self.nginx)
+            case "single":
+                return self.single()
+            case "redis-all":
+                return self.accepted(self.redis.url(), role="all")
+            case "redis-edge":
+                return self.accepted(self.redis.url(), role="edge", apart=True)
+            case "embedded":
+                return self.accepted("embedded:@DIR@/journal", durability="durable")
+            case "settle" | "settle-outbox" | "insert-indexed" | "insert-keyed":
+                return self.settlement(name)
+
+    def answers(self, mode, server):
+        """Answers that touch no store: all refused, or none."""
+        url = server.url("h1") if isinstance(server, peers.Running) else server.url()
+        load(url, mode, "w", WARM_UP_SECONDS, self.chosen.connections)
+        before = server.cpu_seconds()
+        requests, refused = load(url, mode, "m", self.chosen.seconds, self.chosen.connections)
+        if refused != {"cached": 0, "sold": requests}[mode]:
+            raise peers.Failed(f"{mode}: {refused} of {requests} refused")
+        cpu_us = (server.cpu_seconds() - before) * 1e6 / requests
+        return {"cpu_us": cpu_us, "per_second": requests / self.chosen.seconds}
+
+    def single(self):
+        """One purchase a call, as fast as redis-benchmark can."""
+        self.redis.cli("flushall")
+        fields = {
+            "epoch": 1, "gate": "O", "starts": 0, "ends": 1 << 47, "limit": 1, "pay_within": 900_000, "available": STOCK,
+            "reserved": 0, "accepted": 0, "version": 1,
+        }
+        self.redis.cli("hset", KEYS[0], *(word for pair in fields.items() for word in pair))
+        # The first calls warm up, and tell how many fill the time.
+        calls = int(self.call_single(20_000) * self.chosen.seconds)
+        bought, cpu = int(self.redis.cli("xlen", KEYS[4])), self.redis.cpu_seconds()
+        rate = self.call_single(calls)
+        cpu = self.redis.cpu_seconds() - cpu
+        bought = int(self.redis.cli("xlen", KEYS[4])) - bought
+        if bought < calls * (1 - MOST_REPEATED):
+            raise peers.Failed(f"single.lua: only {bought} of {calls} calls bought")
+        return {"redis_cpu_us": cpu * 1e6 / bought, "per_second": rate * bought / calls}
+
+    def call_single(self, calls):
+        command = ["taskset", "-c", str(sale_servers.FRONT_CORE), peers.find("redis-benchmark"), "-p", str(self.redis.port)]
+        command += ["-c", str(SINGLE_CONNECTIONS), "-n", str(calls), "-r", "2000000000", "--csv"]
+        output = peers.output_of([*command, "evalsha", self.sha, str(len(KEYS)), *KEYS, *ARGUMENTS])
+        return float(list(csv.DictReader(output.splitlines()))[0]["rps"])
+
+    def accepted(self, store, apart=False, **options):
+        """Purchases through the whole gateway; with the role `all`, the CPU time until the last one is in the ledger. Redis has
+        its core to itself if it is to be `apart`, as in the baseline; else the gateway may use both and wrk sits beside Redis.
+        """
+        if self.redis:
+            self.redis.cli("flushall")
+        settles = options.get("role", "all") == "all"
+        cores = (sale_servers.FRONT_CORE, sale_servers.FRONT_CORE) if apart else (sale_servers.BOTH_CORES, sale_servers.BACK_CORE)
+        gateway = self.gateway(store, core=cores[0], **options)
+        gateway.create_sale("buy", STOCK)
+        load(gateway.url(), "buy", "w", WARM_UP_SECONDS, self.chosen.connections, cores[1])
+        if settles:
+            gateway.wait_until_settled("buy")
+        def readings():
+            return gateway.cpu_seconds(), self.redis.cpu_seconds() if "redis" in store else 0.0
+        bought, before = gateway.ask("GET", "/admin/v1/sales/buy/report", 200)["accepted"], readings()
+        _, refused = load(gateway.url(), "buy", "m", self.chosen.seconds, self.chosen.connections, cores[1])
+        if settles:
+            gateway.wait_until_settled("buy")
+        after = readings()
+        bought = gateway.ask("GET", "/admin/v1/sales/buy/report", 200)["accepted"] - bought
+        gateway.stop()
+        if refused or not bought:
+            raise peers.Failed(f"{store}: {refused} refused, {bought} bought")
+        cpu_us, redis_cpu_us = ((late - early) * 1e6 / bought for late, early in zip(after, before))
+        measured = {"cpu_us": cpu_us, "per_second": bought / self.chosen.seconds}
+        return measured | ({"redis_cpu_us": redis_cpu_us} if "redis" in store else {})
+
+    def settlement(self, mode):
+        command = ["taskset", "-c", str(sale_servers.FRONT_CORE), str(SETTLEMENT), mode]
+        before = self.postgres.cpu_seconds()
+        output = peers.output_of([*command, "--url", self.postgres.url(), "--orders", str(self.chosen.orders)], timeout_s=300)
+        cpu_us = (self.postgres.cpu_seconds() - before) * 1e6 / self.chosen.orders
+        measured = json.loads(output.splitlines()[-1])
+        return {"postgres_cpu_us": cpu_us, "per_second": measured["orders"] / measured["seconds"]}
+
+
+def versions():
+    lines = {
+        "penstock": peers.first_line([str(peers.PENSTOCK), "--version"]),
+        "redis": peers.first_line([peers.find("redis-server"), "--version"]),
+        "postgresql": peers.first_line([str(sale_servers.postgres_folder() / "postgres"), "--version"]),
+        "nginx": peers.first_line([peers.find("nginx"), "-v"]),
+        "wrk": peers.first_line(["wrk", "-v"]),
+    }
+    return {name: line.removeprefix("Redis server ") for name, line in lines.items()}
 
 
 def main():
     chosen = arguments()
-    missing = peers.missing(["penstock", "nginx"])
+    missing = peers.missing(["penstock", "nginx"]) + sale_servers.missing()
+    if not SETTLEMENT.exists():
+        missing.append(f"{SETTLEMENT}: cargo build --release -p benches --bins")
     if missing:
         print("\n".join(f"missing: {line}" for line in missing), file=sys.stderr)
         return 2
-    results = {"sold": [], "cached": [], "buy": []}
+    names = [name for name in sale_report.MEASUREMENTS if name in sale_report.measurements(chosen.only)]
+    results = {name: [] for name in names}
     with tempfile.TemporaryDirectory(prefix="penstock-sale-") as folder, peers.Processes() as processes:
-        folder = pathlib.Path(folder)
         try:
-            plain, admin, origin, spare = peers.free_ports(4)
-            values = {"PLAIN": plain, "ADMIN": admin, "ORIGIN_A": origin, "ORIGIN_B": spare, "DIR": folder}
-            for name in ("sale.toml", "origin.conf"):
-                text = (peers.CONFIGS / f"{name}.tmpl").read_text()
-                (folder / name).write_text(peers.fill(text, values))
-            binary = [str(peers.PENSTOCK), "serve", "--config", str(folder / "sale.toml")]
-            penstock = processes.start("penstock", binary, peers.PROXY_CORE, folder)
-            nginx = processes.start("nginx", [peers.find("nginx"), "-c", str(folder / "origin.conf")], peers.PROXY_CORE, folder)
-            for process, port in ((penstock, plain), (penstock, admin), (nginx, origin)):
-                peers.wait_for_port("server", process, port)
-            ours = peers.Running("penstock", penstock, plain, plain)
-            theirs = peers.Running("nginx", nginx, origin, origin)
-            create_sale(admin, "sold", 0)
-            create_sale(admin, "buy", 1_000_000_000)
+            bench = Bench(chosen, pathlib.Path(folder), processes)
             for number in range(chosen.rounds):
-                for mode, server, port in (("sold", ours, plain), ("cached", theirs, origin), ("buy", ours, plain)):
-                    measurement = measure(server, f"http://localhost:{port}/", mode, str(number), chosen)
-                    results[mode].append(measurement)
-                    print(f"round {number + 1}/{chosen.rounds} {mode:7}", measurement, flush=True)
-                # What was accepted is settled before the next round, so that it does not pay for it.
-                time.sleep(chosen.seconds)
+                # The order turns, so that none always follows the same other.
+                turn = number % len(names)
+                for name in names[turn:] + names[:turn]:
+                    measured = bench.measure(name)
+                    results[name].append(measured)
+                    shown = "  ".join(f"{unit} {figure:,.1f}" for unit, figure in measured.items())
+                    print(f"round {number + 1}/{chosen.rounds}  {name:15} {shown}", flush=True)
         except peers.Failed as failure:
             print(f"failed: {failure}\n{processes.logs()}", file=sys.stderr)
             return 1
-    write(chosen, results)
+    facts = peers.facts("benches/peers/sale.py", chosen, versions())
+    path = sale_report.write(chosen.report, facts, chosen.only, results)
+    print(path.read_text())
     return 0
-
-
-def write(chosen, results):
-    machine = peers.machine()
-    ratios = [a["cpu_us_per_request"] / b["cpu_us_per_request"] for a, b in zip(results["sold"], results["cached"])]
-    names = {"sold": "penstock, sold out", "cached": "nginx `return 200`", "buy": "penstock, accepted, durable"}
-    lines = [
-        "# The sale: CPU time per answer",
-        "",
-        f"- machine: {machine['cpu']}, {machine['cores']} cores, Linux {machine['kernel']}",
-        f"- date: {datetime.datetime.now(datetime.timezone.utc).isoformat(timespec='seconds')}",
-        f"- command: `{' '.join(['benches/peers/sale.py', *sys.argv[1:]])}`",
-        "",
-        "| answer | CPU µs, median | min–max | answers/s, median |",
-        "|---|---:|---:|---:|",
-    ]
-    for mode, rounds in results.items():
-        cost = [one["cpu_us_per_request"] for one in rounds]
-        rate = statistics.median(one["requests_per_second"] for one in rounds)
-        lines.append(f"| {names[mode]} | {statistics.median(cost):.1f} | {min(cost):.1f}–{max(cost):.1f} | {rate:.0f} |")
-    lines += ["", f"sold out ÷ nginx, median of the rounds: {statistics.median(ratios):.2f} ({min(ratios):.2f}–{max(ratios):.2f})", ""]
-    chosen.report.mkdir(parents=True, exist_ok=True)
-    (chosen.report / "sale.md").write_text("\n".join(lines))
-    (chosen.report / "sale.json").write_text(json.dumps({"machine": machine, "measurements": results}, indent=2) + "\n")
-    print("\n".join(lines))
 
 
 if __name__ == "__main__":

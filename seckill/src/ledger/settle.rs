@@ -5,7 +5,7 @@
 //! refuses, the store has admitted more than there is: the transaction is rolled back and the batch goes through one order
 //! at a time, so that exactly those beyond the stock are refused.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::LazyLock};
 
 use sqlx::{Any, AnyConnection, Transaction};
 
@@ -29,6 +29,10 @@ pub enum Settled {
 }
 
 const POSTGRES: &str = include_str!("sql/settle.postgres.sql");
+/// The same for a batch in which all orders are new, as almost all batches are: PostgreSQL then need not look into each unique
+/// index before it writes there. An order that is not new fails the whole statement.
+static POSTGRES_ALL_NEW: LazyLock<String> =
+    LazyLock::new(|| POSTGRES.replacen("ON CONFLICT DO NOTHING", "", 1));
 const SQLITE_ORDERS: &str = include_str!("sql/settle_orders.sqlite.sql");
 const SQLITE_EVENTS: &str = include_str!("sql/settle_events.sqlite.sql");
 const SQLITE_EFFECTS: &str = include_str!("sql/settle_effects.sqlite.sql");
@@ -94,12 +98,13 @@ impl OrderLedger {
         orders: &[StoredOrder],
         now_ms: u64,
     ) -> Result<Option<Vec<Settled>>, LedgerError> {
-        let mut tx = self.begin_under(segment, epoch, now_ms).await?;
         let batch: Vec<_> = orders
             .iter()
             .map(|order| (order, arrival_status(order)))
             .collect();
-        let mut fresh = self.insert_orders(&mut tx, segment, &batch, now_ms).await?;
+        let (mut tx, mut fresh) = self
+            .begin_with_orders(segment, epoch, &batch, now_ms)
+            .await?;
         let taken = orders
             .iter()
             .filter(|order| order.state != OrderState::Released && fresh.contains(&order.order));
@@ -201,6 +206,34 @@ impl OrderLedger {
         Ok(settled)
     }
 
+    /// A transaction in which what is new of the batch is inserted, and which that is.
+    async fn begin_with_orders(
+        &self,
+        segment: &SegmentId,
+        epoch: u64,
+        batch: &[(&StoredOrder, OrderStatus)],
+        now_ms: u64,
+    ) -> Result<(Transaction<'static, Any>, HashSet<OrderId>), LedgerError> {
+        if !self.is_sqlite {
+            let mut tx = self.begin_under(segment, epoch, now_ms).await?;
+            match self
+                .insert_postgres(&mut tx, &POSTGRES_ALL_NEW, segment, batch, now_ms)
+                .await
+            {
+                // A redelivered batch: begin again, and skip what is known.
+                Err(LedgerError::Invalid(sqlx::Error::Database(error)))
+                    if error.is_unique_violation() =>
+                {
+                    tx.rollback().await?;
+                }
+                inserted => return Ok((tx, inserted?)),
+            }
+        }
+        let mut tx = self.begin_under(segment, epoch, now_ms).await?;
+        let fresh = self.insert_orders(&mut tx, segment, batch, now_ms).await?;
+        Ok((tx, fresh))
+    }
+
     /// Inserts what is new, with its events and effects; answers which were.
     async fn insert_orders(
         &self,
@@ -214,7 +247,19 @@ impl OrderLedger {
                 .insert_orders_sqlite(connection, segment, batch, now_ms)
                 .await;
         }
-        let new: Vec<String> = sqlx::query_scalar(POSTGRES)
+        self.insert_postgres(connection, POSTGRES, segment, batch, now_ms)
+            .await
+    }
+
+    async fn insert_postgres(
+        &self,
+        connection: &mut AnyConnection,
+        statement: &'static str,
+        segment: &SegmentId,
+        batch: &[(&StoredOrder, OrderStatus)],
+        now_ms: u64,
+    ) -> Result<HashSet<OrderId>, LedgerError> {
+        let new: Vec<String> = sqlx::query_scalar(statement)
             .bind(segment.sale.as_str())
             .bind(segment.sku.as_str())
             .bind(i64::from(segment.index))
@@ -383,5 +428,18 @@ fn unknown_sku(segment: &SegmentId) -> LedgerError {
     LedgerError::UnknownSku {
         sale: segment.sale.clone(),
         sku: segment.sku.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_orders_are_inserted_without_looking_for_conflicts() {
+        let conflicts = |statement: &str| statement.matches("ON CONFLICT DO NOTHING").count();
+        assert_eq!(conflicts(&POSTGRES_ALL_NEW), conflicts(POSTGRES) - 1);
+        let orders = POSTGRES_ALL_NEW.split("RETURNING").next();
+        assert_eq!(orders.map(conflicts), Some(0));
     }
 }

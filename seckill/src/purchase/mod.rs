@@ -2,7 +2,9 @@
 //!
 //! Every segment has a *lane*: a bounded queue and one task that takes all purchases that wait and decides them in one
 //! [`StockStore::buy_many`] call. While a call is under way the next batch gathers, so batches grow with load and a lone
-//! request waits for nobody. One slow segment delays no other.
+//! request waits for nobody (`combiner.rs`). One slow segment delays no other.
+
+mod combiner;
 
 use std::{
     sync::{Arc, Mutex, atomic::Ordering},
@@ -14,6 +16,7 @@ use tokio::{
     time::timeout,
 };
 
+use self::combiner::Combiner;
 use crate::{
     catalogue::Segment,
     ids::{BuyerId, RequestId},
@@ -126,7 +129,8 @@ pub async fn run_lane(
 ) {
     let batch_size = metrics::histogram!("penstock_sale_batch_size");
     let mut batch = Vec::with_capacity(BATCH_MAX);
-    while work.waiting.recv_many(&mut batch, BATCH_MAX).await > 0 {
+    let mut combiner = Combiner::default();
+    while combiner.gather(&mut work.waiting, &mut batch).await > 0 {
         let Some(segment) = segment.upgrade() else {
             return;
         };
