@@ -103,6 +103,7 @@ pub fn sale(id: &str) -> Sale {
         buyer_limit: Some(1),
         currency: Some("usd".to_owned()),
         skus: vec![shoe],
+        ..NewSale::default()
     };
     sale.check().expect("every field is in range")
 }
