@@ -20,6 +20,7 @@ use tokio::{
     task::JoinSet,
     time::{self, Instant},
 };
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
@@ -47,6 +48,8 @@ pub struct Handlers {
     pub admin_extra: Option<axum::Router>,
     /// Parts that `/ready` asks, by name.
     pub ready: Vec<(&'static str, ReadyCheck)>,
+    /// Cancelled when the drain begins: handlers that hold answers back let them go, or they would hold the drain up.
+    pub draining: CancellationToken,
 }
 
 /// Where the gateway listens, with the ports that were really taken.
@@ -255,6 +258,7 @@ impl App {
         time::sleep(self.config.server.drain_delay).await;
         info!(deadline = ?self.config.server.drain_deadline, "draining");
         self.phase.send_replace(Phase::Draining);
+        self.handlers.draining.cancel();
         let mut cut = 0;
         for core in &mut self.cores {
             if let Some(drained) = core.drained.take() {

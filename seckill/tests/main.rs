@@ -25,3 +25,5 @@ mod reconcile_repair;
 mod recovery;
 mod settlement;
 mod settlement_effects;
+mod telling;
+mod telling_order;

@@ -58,6 +58,8 @@ pub struct Services {
     pub engine: Arc<SaleEngine>,
     settlement: Option<Settlement>,
     workers: JoinSet<()>,
+    /// Cancelled by the edge when its drain begins.
+    draining: CancellationToken,
     shutdown: CancellationToken,
 }
 
@@ -95,6 +97,8 @@ impl Services {
         let shutdown = CancellationToken::new();
         let mut workers = JoinSet::new();
         workers.spawn(engine.clone().run(shutdown.clone()));
+        workers.spawn(ledger.clone().bring_news(shutdown.clone()));
+        let draining = CancellationToken::new();
 
         let payable = payments.map(|config| admin::Payable {
             currencies: config
@@ -137,13 +141,19 @@ impl Services {
         };
 
         let mut services = Self {
-            sales: api::router(engine.clone(), sale.buyer.clone()),
+            sales: api::router_with(
+                engine.clone(),
+                sale.buyer.clone(),
+                sale.waiting.clone(),
+                draining.clone(),
+            ),
             admin: admin::router(engine.clone(), reconciler.clone(), payable)
                 .merge(books::router(payments.clone())),
             payments,
             engine,
             settlement: None,
             workers,
+            draining,
             shutdown,
         };
         if role != Role::Edge {
@@ -160,6 +170,7 @@ impl Services {
             sales: Some(self.sales.clone()),
             payments: self.payments.clone().map(payment::router),
             admin_extra: Some(self.admin.clone()),
+            draining: self.draining.clone(),
         }
     }
 

@@ -8,6 +8,7 @@ use http_body::Body as _;
 use http_body_util::Limited;
 use limiter::rate::ClientIp;
 use tokio::runtime::Handle as Runtime;
+use tokio_util::task::AbortOnDropHandle;
 use tower::ServiceExt;
 
 use super::Handle;
@@ -101,15 +102,24 @@ async fn call(
     runtime: Option<&Runtime>,
     request: Request<AxumBody>,
 ) -> Response<Body> {
+    let is_safe = request.method().is_safe();
     let answer = router.oneshot(request);
     let response = match runtime {
         None => answer.await,
-        // Not aborted when the client leaves: a payment or a cancellation that has begun is finished.
-        Some(runtime) => match runtime.spawn(answer).await {
-            Ok(response) => response,
-            // It panicked, and the panic was reported there.
-            Err(_) => return Problem::HandlerFailed.response(),
-        },
+        Some(runtime) => {
+            let running = runtime.spawn(answer);
+            // A payment or a cancellation that has begun is finished, whether the client is there or not. A read is not: it may
+            // be waiting for news that nobody wants any more.
+            let answered = match is_safe {
+                true => AbortOnDropHandle::new(running).await,
+                false => running.await,
+            };
+            match answered {
+                Ok(response) => response,
+                // It panicked, and the panic was reported there.
+                Err(_) => return Problem::HandlerFailed.response(),
+            }
+        }
     };
     match response {
         Ok(response) => response.map(Body::Handler),

@@ -4,6 +4,7 @@ use std::{net::IpAddr, rc::Rc, time::Duration};
 
 use http::{Method, Request, Response, StatusCode, Uri, header::CONNECTION};
 use hyper::body::Incoming;
+use seckill::api::Held;
 use tokio::time::Instant;
 use tower_layer::Layer;
 
@@ -87,6 +88,8 @@ impl<S: Handle> Observe<S> {
         };
         let mut response = self.inner.handle(exchange).await;
         watch.status = Some(response.status());
+        watch.held = response.extensions().get::<Held>().copied();
+        watch.answered = Instant::now();
         if client.protocol == Protocol::H2 {
             // `close` is for HTTP/1.1; an HTTP/2 connection outlives a bad request.
             response.headers_mut().remove(CONNECTION);
@@ -104,6 +107,10 @@ pub(super) struct Watch {
     route: usize,
     asked: Option<Asked>,
     status: Option<StatusCode>,
+    /// When the response's header was there.
+    answered: Instant,
+    /// How much of the time was no latency.
+    held: Option<Held>,
     pub(super) is_complete: bool,
     pub(super) bytes: u64,
 }
@@ -134,6 +141,8 @@ impl Watch {
             route,
             asked,
             status: None,
+            answered: started,
+            held: None,
             is_complete: false,
             bytes: 0,
         }
@@ -183,9 +192,15 @@ impl Drop for Watch {
             Some(status) if self.is_complete => Outcome::of(status),
             _ => Outcome::Aborted,
         };
+        // What a buyer waited for on purpose would look like a slow server; the log has the whole time.
+        let latency = match self.held {
+            None => took,
+            Some(Held::For(held)) => took.saturating_sub(held),
+            Some(Held::Stream) => self.answered.saturating_duration_since(self.started),
+        };
         self.core
             .meters
-            .request(self.route, outcome, self.client.protocol, took);
+            .request(self.route, outcome, self.client.protocol, latency);
         self.core.meters.in_flight.down();
         self.client.in_flight.set(self.client.in_flight.get() - 1);
         self.client.idle_since.set(now);

@@ -5,8 +5,8 @@ use std::str::FromStr;
 use axum::{
     body::Bytes,
     extract::{
-        Path,
-        rejection::{BytesRejection, FailedToBufferBody, PathRejection},
+        Path, Query,
+        rejection::{BytesRejection, FailedToBufferBody, PathRejection, QueryRejection},
     },
 };
 use http::{HeaderMap, HeaderName, header};
@@ -61,6 +61,13 @@ pub(super) fn id<T: FromStr<Err = InvalidId>>(text: &str, otherwise: Code) -> Re
 /// A part of the path. Percent-encoding that is not UTF-8 names nothing that exists.
 pub(crate) fn path<T>(path: Result<Path<T>, PathRejection>) -> Result<T, Problem> {
     path.map(|Path(found)| found)
+        .map_err(|rejection| Problem::new(Code::InvalidRequest, rejection.body_text()))
+}
+
+/// The parameters of the query.
+pub(crate) fn query<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, Problem> {
+    query
+        .map(|Query(found)| found)
         .map_err(|rejection| Problem::new(Code::InvalidRequest, rejection.body_text()))
 }
 

@@ -8,16 +8,20 @@ pub(crate) mod extract;
 pub mod identity;
 mod orders;
 pub mod problem;
+mod waiting;
 
 use std::sync::Arc;
 
 use axum::{Router, extract::DefaultBodyLimit, routing};
 use http::HeaderMap;
+use tokio_util::sync::CancellationToken;
 
 use self::{
     identity::Identity,
     problem::{Code, Problem},
+    waiting::Waiting,
 };
+pub use self::waiting::{Held, WaitingConfig};
 use crate::{
     catalogue::{OpenSale, Segment},
     engine::SaleEngine,
@@ -31,6 +35,7 @@ const BODY_LIMIT: usize = 4 << 10;
 pub(crate) struct Api {
     engine: Arc<SaleEngine>,
     identity: Identity,
+    waiting: Waiting,
 }
 
 impl Api {
@@ -56,8 +61,19 @@ fn segment_of(sale: &OpenSale, sku: &str) -> Result<Arc<Segment>, Problem> {
     found.ok_or_else(|| Problem::new(Code::NoSuchSku, format!("sku: {sku:?} is not on sale here")))
 }
 
-/// The routes below `/v1/sales` and `/v1/orders`.
+/// [`router_with`] the default bounds, for a process that does not drain.
 pub fn router(engine: Arc<SaleEngine>, identity: Identity) -> Router {
+    let (waiting, draining) = (WaitingConfig::default(), CancellationToken::new());
+    router_with(engine, identity, waiting, draining)
+}
+
+/// The routes below `/v1/sales` and `/v1/orders`. When `draining` is cancelled, whoever waits is answered and streams end.
+pub fn router_with(
+    engine: Arc<SaleEngine>,
+    identity: Identity,
+    waiting: WaitingConfig,
+    draining: CancellationToken,
+) -> Router {
     Router::new()
         .route("/v1/sales/{sale}", routing::get(orders::sale))
         .route(
@@ -68,6 +84,10 @@ pub fn router(engine: Arc<SaleEngine>, identity: Identity) -> Router {
             "/v1/orders/{order}",
             routing::get(orders::show).delete(orders::cancel),
         )
+        .route(
+            "/v1/orders/{order}/events",
+            routing::get(waiting::events::events),
+        )
         .fallback(|| async { Problem::new(Code::NotFound, "the sale API has no such path") })
         .method_not_allowed_fallback(|| async {
             Problem::new(
@@ -76,7 +96,11 @@ pub fn router(engine: Arc<SaleEngine>, identity: Identity) -> Router {
             )
         })
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
-        .with_state(Arc::new(Api { engine, identity }))
+        .with_state(Arc::new(Api {
+            engine,
+            identity,
+            waiting: Waiting::new(waiting, draining),
+        }))
 }
 
 #[cfg(test)]

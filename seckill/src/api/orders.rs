@@ -1,4 +1,4 @@
-//! Reading a sale, reading and polling an order, cancelling one.
+//! Reading a sale, reading an order or polling for one (with a wait, if the caller wishes), cancelling one.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,9 +10,10 @@ use axum::{
     },
     response::{IntoResponse, Response},
 };
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::{
     Api,
@@ -20,12 +21,16 @@ use super::{
     extract,
     problem::{Code, Problem},
     segment_of,
+    waiting::{
+        End, Held, Kind, Place,
+        wish::{self, PREFERENCE_APPLIED, WaitQuery, Wish},
+    },
 };
 use crate::{
-    catalogue::OpenSale,
+    catalogue::{OpenSale, Segment},
     engine::{EngineError, FoundOrder, status_of},
-    ids::{OrderId, RequestId, SegmentId},
-    ledger::Cancel,
+    ids::{BuyerId, OrderId, RequestId, SegmentId},
+    ledger::{Cancel, Followed, RequestKey, Standing},
     store::{Gate, StoredOrder},
 };
 
@@ -33,6 +38,8 @@ use crate::{
 const SETTLE_WAIT: Duration = Duration::from_secs(2);
 /// When a store or the ledger may be back.
 const RETRY_MS: u64 = 1_000;
+/// How often a request that waits looks whether its purchase is still being decided.
+const DECIDING_POLL: Duration = Duration::from_millis(20);
 
 impl From<EngineError> for Problem {
     fn from(error: EngineError) -> Self {
@@ -69,17 +76,68 @@ pub(super) fn stored_document(
     document
 }
 
-fn document(api: &Api, found: &FoundOrder) -> Response {
-    match found {
-        FoundOrder::Settled(order) => Json(order.as_ref()).into_response(),
+/// The order document: the order as read, standing as is to be told.
+pub(super) fn order_document(api: &Api, found: &FoundOrder, standing: Standing) -> Value {
+    let mut document = match found {
+        FoundOrder::Settled(order) => json!(order.as_ref()),
         FoundOrder::Accepted(id, order) => {
             let sale = api.engine.catalogue().sale(&id.sale);
             let price = sale
                 .as_deref()
                 .and_then(|open| Some((open, open.segment(&id.sku)?.price_minor)));
-            Json(stored_document(id, order, price)).into_response()
+            stored_document(id, order, price)
         }
+    };
+    document["status"] = json!(standing.status);
+    document
+}
+
+/// The order, or 304 if the caller has it as it stands.
+fn answer(api: &Api, wish: &Wish, found: &FoundOrder, standing: Standing) -> Response {
+    let mut response = match wish.has_copy_of(standing) {
+        true => StatusCode::NOT_MODIFIED.into_response(),
+        false => Json(order_document(api, found, standing)).into_response(),
+    };
+    let headers = response.headers_mut();
+    headers.insert(header::ETAG, wish::etag(standing));
+    // A copy may be kept, and is good for nothing but asking whether it still holds.
+    let private = HeaderValue::from_static("private, no-cache");
+    headers.insert(header::CACHE_CONTROL, private);
+    applied(&mut response, wish);
+    response
+}
+
+/// Acknowledges a preferred wait.
+fn applied(response: &mut Response, wish: &Wish) {
+    if let Some(seconds) = wish.applied_s {
+        let value = HeaderValue::try_from(format!("wait={seconds}"));
+        let value = value.expect("digits are visible ASCII");
+        response.headers_mut().insert(PREFERENCE_APPLIED, value);
     }
+}
+
+/// Answers for an order that was found: at once if there is news for the caller or no wait, else when there is. `held` is how
+/// long the caller has waited already.
+async fn answer_with_news(
+    api: &Api,
+    wish: &Wish,
+    mut found: FoundOrder,
+    mut held: Duration,
+) -> Result<Response, Problem> {
+    let mut standing = api.waiting.tell(&found);
+    if let Some(wait) = wish.wait.filter(|_| !wish.is_answered_by(standing)) {
+        let place = api.waiting.enter(Kind::Order, found.buyer())?;
+        let began = Instant::now();
+        let (ledger, deadline) = (api.engine.ledger(), began + wait.saturating_sub(held));
+        standing = api
+            .waiting
+            .until_news(ledger, wish, deadline, &mut found, place)
+            .await;
+        held += began.elapsed();
+    }
+    let mut response = answer(api, wish, &found, standing);
+    response.extensions_mut().insert(Held::For(held));
+    Ok(response)
 }
 
 fn no_such_order() -> Problem {
@@ -124,30 +182,104 @@ pub(super) async fn poll(
     State(api): State<Arc<Api>>,
     sale: Result<Path<String>, PathRejection>,
     query: Result<Query<Poll>, QueryRejection>,
+    waiting: Result<Query<WaitQuery>, QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let buyer = api.buyer(&headers)?;
-    let Query(query) =
-        query.map_err(|error| Problem::new(Code::InvalidRequest, error.body_text()))?;
+    let query = extract::query(query)?;
+    let wish = Wish::read(&headers, &extract::query(waiting)?, api.waiting.max_wait())?;
     let request: RequestId = extract::id(&query.request_id, Code::InvalidRequest)?;
     let open = api.sale(&extract::path(sale)?)?;
     let segment = segment_of(&open, &query.sku)?;
-    // Asked before the store is: what is being decided now may be there by the time it is looked for, never the other way.
-    let is_deciding = segment.lane.is_deciding(&buyer, &request);
-    match api
-        .engine
-        .order_by_request(&segment.id, &buyer, &request)
-        .await?
-    {
-        Some(found) => Ok(document(&api, &found)),
-        None if is_deciding => Ok(unknown(&segment, &request)),
-        None => Err(no_such_order()),
+    let mut looked = look(&api, &segment, &buyer, &request).await?;
+    let mut held = Duration::ZERO;
+    if let (None, Some(wait)) = (&looked.found, wish.wait) {
+        let place = api.waiting.enter(Kind::Request, &buyer)?;
+        let began = Instant::now();
+        looked = until_known(&api, &segment, &buyer, &request, looked, began + wait, place).await?;
+        held = began.elapsed();
     }
+    match looked.found {
+        Some(found) => answer_with_news(&api, &wish, found, held).await,
+        None => {
+            let mut response = match looked.is_deciding {
+                true => unknown(&segment, &request),
+                false => no_such_order().into_response(),
+            };
+            applied(&mut response, &wish);
+            response.extensions_mut().insert(Held::For(held));
+            Ok(response)
+        }
+    }
+}
+
+/// What is known of a request.
+struct Looked {
+    found: Option<FoundOrder>,
+    /// Whether it was being decided here just before it was looked for.
+    is_deciding: bool,
+}
+
+async fn look(
+    api: &Api,
+    segment: &Segment,
+    buyer: &BuyerId,
+    request: &RequestId,
+) -> Result<Looked, Problem> {
+    // Asked before the store is: what is being decided now may be there by the time it is looked for, never the other way.
+    let is_deciding = segment.lane.is_deciding(buyer, request);
+    let found = api
+        .engine
+        .order_by_request(&segment.id, buyer, request)
+        .await?;
+    Ok(Looked { found, is_deciding })
+}
+
+/// Waits until a request is known: it reaches the ledger, by whichever node, or this node has decided it.
+async fn until_known(
+    api: &Api,
+    segment: &Segment,
+    buyer: &BuyerId,
+    request: &RequestId,
+    first: Looked,
+    deadline: Instant,
+    place: Place,
+) -> Result<Looked, Problem> {
+    let key = Followed::Request(Box::new(RequestKey {
+        sale: segment.id.sale.clone(),
+        sku: segment.id.sku.clone(),
+        buyer: buyer.clone(),
+        request: request.clone(),
+    }));
+    let mut follower = api.engine.ledger().follow(key, None);
+    let decided_here = async {
+        if !first.is_deciding {
+            std::future::pending::<()>().await;
+        }
+        // A look into memory; a decision takes milliseconds.
+        while segment.lane.is_deciding(buyer, request) {
+            tokio::time::sleep(DECIDING_POLL).await;
+        }
+    };
+    let end = tokio::select! {
+        biased;
+        order = follower.after(None) => {
+            place.end(End::Changed);
+            let found = FoundOrder::Settled(Box::new((*order).clone()));
+            return Ok(Looked { found: Some(found), is_deciding: false });
+        }
+        () = decided_here => End::Changed,
+        () = api.waiting.drained() => End::Drained,
+        () = tokio::time::sleep_until(deadline) => End::Unchanged,
+    };
+    place.end(end);
+    // The store may know what the ledger does not yet.
+    look(api, segment, buyer, request).await
 }
 
 /// The order that the path names, if the header's buyer bought it. Somebody else's order and no order are one answer: ids must
 /// not be guessed by asking.
-async fn own_order(
+pub(super) async fn own_order(
     api: &Api,
     order: &str,
     headers: &HeaderMap,
@@ -165,10 +297,12 @@ async fn own_order(
 pub(super) async fn show(
     State(api): State<Arc<Api>>,
     order: Result<Path<String>, PathRejection>,
+    waiting: Result<Query<WaitQuery>, QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
+    let wish = Wish::read(&headers, &extract::query(waiting)?, api.waiting.max_wait());
     let (_, found) = own_order(&api, &extract::path(order)?, &headers).await?;
-    Ok(document(&api, &found))
+    answer_with_news(&api, &wish?, found, Duration::ZERO).await
 }
 
 pub(super) async fn cancel(
@@ -191,7 +325,9 @@ pub(super) async fn cancel(
     let cancelled = ledger.cancel(id, found.buyer(), api.engine.now_ms()).await;
     match cancelled.map_err(EngineError::from)? {
         Cancel::Cancelled(order) | Cancel::AlreadyReleased(order) => {
-            Ok(Json(order).into_response())
+            let found = FoundOrder::Settled(Box::new(order));
+            let standing = api.waiting.tell(&found);
+            Ok(answer(&api, &Wish::default(), &found, standing))
         }
         Cancel::NotCancellable(order) => {
             let detail = format!(

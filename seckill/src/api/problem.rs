@@ -81,6 +81,10 @@ codes! {
     KeyReused = UNPROCESSABLE_ENTITY, "key_reused", "The Idempotency-Key was used with other content";
     /// A document failed its checks.
     InvalidDocument = UNPROCESSABLE_ENTITY, "invalid_document", "The document has problems";
+    /// The buyer has as many requests waiting as it may.
+    TooManyWaiting = TOO_MANY_REQUESTS, "too_many_waiting", "Too many requests of this buyer are waiting";
+    /// As many requests wait on this node as may.
+    WaitingFull = SERVICE_UNAVAILABLE, "waiting_full", "No more requests can wait here";
     /// An operator has paused the sale.
     Paused = SERVICE_UNAVAILABLE, "paused", "The sale is paused";
     /// The segment is being checked or rebuilt.

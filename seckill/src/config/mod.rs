@@ -13,7 +13,10 @@ use serde::Deserialize;
 
 use self::reader::Reader;
 use crate::{
-    api::identity::{Identity, Jwt},
+    api::{
+        WaitingConfig,
+        identity::{Identity, Jwt},
+    },
     store::{Durability, embedded},
 };
 
@@ -55,6 +58,20 @@ pub struct RawConfig {
     pub recovery_locks: Option<Vec<String>>,
     /// The shop's endpoint for settled, paid and released orders.
     pub downstream: Option<RawDownstream>,
+    /// How many buyers may wait for news of their orders, and for how long.
+    pub waiting: Option<RawWaiting>,
+}
+
+/// `[seckill.waiting]` as written.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawWaiting {
+    /// Longest wait of one request.
+    pub max_wait: Option<String>,
+    /// Requests and event streams that may wait on this node at once.
+    pub per_node: Option<i64>,
+    /// The same of one buyer.
+    pub per_buyer: Option<i64>,
 }
 
 /// `[seckill.jwt]` as written.
@@ -131,6 +148,8 @@ pub struct Config {
     pub recovery_locks: Vec<String>,
     /// Where events go, if anywhere.
     pub downstream: Option<DownstreamConfig>,
+    /// How buyers wait for news.
+    pub waiting: WaitingConfig,
 }
 
 impl std::fmt::Debug for Config {
@@ -208,6 +227,7 @@ impl RawConfig {
             .downstream
             .as_ref()
             .and_then(|raw| raw.build(&mut reader));
+        let waiting = self.waiting.clone().unwrap_or_default().build(&mut reader);
         let config = buyer.map(|buyer| Config {
             store,
             ledger,
@@ -218,6 +238,7 @@ impl RawConfig {
             reclaim_after,
             recovery_locks,
             downstream,
+            waiting,
         });
         reader.finish(config)
     }
@@ -342,6 +363,20 @@ impl RawJwt {
     }
 }
 
+impl RawWaiting {
+    fn build(&self, reader: &mut Reader<'_>) -> WaitingConfig {
+        let defaults = WaitingConfig::default();
+        let wait = self.max_wait.as_deref();
+        let (node, buyer) = (defaults.per_node, defaults.per_buyer);
+        WaitingConfig {
+            max_wait: reader.duration("waiting.max_wait", wait, defaults.max_wait, 1_000..=300_000),
+            per_node: reader.count("waiting.per_node", self.per_node, node, 1..=1_000_000),
+            per_buyer: reader.count("waiting.per_buyer", self.per_buyer, buyer, 1..=1_000),
+            ..defaults
+        }
+    }
+}
+
 impl RawDownstream {
     fn build(&self, reader: &mut Reader<'_>) -> Option<DownstreamConfig> {
         let url = self.url.clone().unwrap_or_default();
@@ -399,6 +434,18 @@ mod tests {
         .unwrap_err();
         assert_eq!(problems.len(), 7, "{problems:#?}");
         assert!(problems[0].starts_with("seckill.store = \"mysql:x\": must be"));
+    }
+
+    #[test]
+    fn the_bounds_of_waiting_are_read_and_checked() {
+        let waiting = build("[waiting]\nmax_wait = \"1m\"\nper_node = 5\nper_buyer = 1").unwrap().waiting;
+        assert_eq!(
+            (waiting.max_wait, waiting.per_node, waiting.per_buyer),
+            (Duration::from_secs(60), 5, 1)
+        );
+        let problems = build("[waiting]\nmax_wait = \"1h\"\nper_node = 0\nper_buyer = -1").unwrap_err();
+        assert_eq!(problems.len(), 3, "{problems:#?}");
+        assert!(problems[1].starts_with("seckill.waiting.per_node = \"0\": must be"));
     }
 
     #[test]

@@ -59,6 +59,26 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// A whole number of things.
+    pub(super) fn count(
+        &mut self,
+        key: &str,
+        number: Option<i64>,
+        default: usize,
+        range: std::ops::RangeInclusive<usize>,
+    ) -> usize {
+        let Some(number) = number else { return default };
+        match usize::try_from(number).ok().filter(|n| range.contains(n)) {
+            Some(count) => count,
+            None => {
+                let (min, max) = (range.start(), range.end());
+                let allowed = format!("must be a whole number from {min} to {max}");
+                self.bad(key, &number.to_string(), &allowed);
+                default
+            }
+        }
+    }
+
     /// A secret out of `KEY_file` or `KEY_env`, white space around it ignored. Neither is no secret; both are a problem.
     pub(super) fn secret(
         &mut self,

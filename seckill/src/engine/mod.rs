@@ -21,6 +21,7 @@ use crate::{
     ids::{BuyerId, OrderId, RequestId, SaleId, SegmentId},
     ledger::{
         Created, GateMoved, LedgerError, LedgerOrder, OrderLedger, OrderStatus, Restock, Restocked,
+        Standing,
     },
     metrics::PurchaseMetrics,
     purchase::{self, Outcome},
@@ -62,6 +63,22 @@ impl FoundOrder {
         match self {
             Self::Settled(order) => &order.buyer,
             Self::Accepted(_, order) => &order.buyer,
+        }
+    }
+
+    /// Its id.
+    pub fn id(&self) -> OrderId {
+        match self {
+            Self::Settled(order) => order.order,
+            Self::Accepted(_, order) => order.order,
+        }
+    }
+
+    /// Where it stands, comparable with other readings of it.
+    pub fn standing(&self) -> Standing {
+        match self {
+            Self::Settled(order) => order.standing(),
+            Self::Accepted(_, order) => Standing::in_store(order.state),
         }
     }
 }
@@ -168,13 +185,17 @@ impl SaleEngine {
 
     /// Finds an order by its id.
     pub async fn order(&self, id: OrderId) -> Result<Option<FoundOrder>, EngineError> {
+        let settled = |order| FoundOrder::Settled(Box::new(order));
         if let Some(order) = self.ledger.order(id).await? {
-            return Ok(Some(FoundOrder::Settled(Box::new(order))));
+            return Ok(Some(settled(order)));
         }
         let Some(segment) = self.catalogue.segment_by_tag(id.segment_tag()) else {
             return Ok(None);
         };
-        self.accepted_order(&segment.id, &Lookup::Order(id)).await
+        let accepted = self.accepted_order(&segment.id, &Lookup::Order(id)).await?;
+        // The store is read before the ledger's last word, never after it: the order may have been settled and released in
+        // between, and the store would still say reserved, or have forgotten it.
+        Ok(self.ledger.order(id).await?.map(settled).or(accepted))
     }
 
     /// Finds what a request id led to.
@@ -186,15 +207,12 @@ impl SaleEngine {
     ) -> Result<Option<FoundOrder>, EngineError> {
         let lookup = Lookup::Request(buyer.clone(), request.clone());
         let accepted = self.accepted_order(segment, &lookup).await?;
-        // The ledger has the last word, and remembers what a store may have lost.
-        let settled = match &accepted {
-            Some(FoundOrder::Accepted(_, stored)) => self.ledger.order(stored.order).await?,
-            _ => {
-                self.ledger
-                    .order_by_request(&segment.sale, &segment.sku, buyer, request)
-                    .await?
-            }
-        };
+        // The ledger has the last word, remembers what a store may have lost, and if the store took the request up a second time
+        // after that, the ledger's order is the one that stands.
+        let settled = self
+            .ledger
+            .order_by_request(&segment.sale, &segment.sku, buyer, request)
+            .await?;
         Ok(settled
             .map(|order| FoundOrder::Settled(Box::new(order)))
             .or(accepted))
@@ -288,9 +306,5 @@ fn fingerprint(segment: &SegmentId, quantity: u32) -> u64 {
 
 /// The ledger's word for a store's state, for orders that are not in the ledger yet.
 pub fn status_of(state: OrderState) -> OrderStatus {
-    match state {
-        OrderState::Reserved => OrderStatus::Reserved,
-        OrderState::Sold => OrderStatus::Paid,
-        OrderState::Released => OrderStatus::Released,
-    }
+    Standing::in_store(state).status
 }

@@ -59,17 +59,18 @@ pub enum Dropped {
 }
 
 const HOLD: &str = concat!(
-    "UPDATE order_orders SET status = 'paying', intent = $2 WHERE order_id = $1 \
-     AND ((status = 'reserved' AND pay_by_ms > $3) OR (status = 'paying' AND intent = $2)) RETURNING ",
+    "UPDATE order_orders SET version = version + CASE status WHEN 'paying' THEN 0 ELSE 1 END, status = 'paying', intent = $2 \
+     WHERE order_id = $1 AND ((status = 'reserved' AND pay_by_ms > $3) OR (status = 'paying' AND intent = $2)) RETURNING ",
     order_columns!()
 );
 const PAY: &str = concat!(
-    "UPDATE order_orders SET status = 'paid', intent = $2 WHERE order_id = $1 \
+    "UPDATE order_orders SET status = 'paid', intent = $2, version = version + 1 WHERE order_id = $1 \
      AND (status = 'reserved' OR (status = 'paying' AND intent = $2)) RETURNING ",
     order_columns!()
 );
 const DROP: &str = concat!(
-    "UPDATE order_orders SET status = 'reserved', intent = '' WHERE order_id = $1 AND status = 'paying' AND intent = $2 RETURNING ",
+    "UPDATE order_orders SET status = 'reserved', intent = '', version = version + 1 \
+     WHERE order_id = $1 AND status = 'paying' AND intent = $2 RETURNING ",
     order_columns!()
 );
 const READ: &str = concat!(
@@ -92,6 +93,7 @@ impl OrderLedger {
             .bind(intent)
             .bind(super::sql(now_ms));
         if let Some(row) = held.fetch_all(&mut *connection).await?.first() {
+            self.shared.following.touch([order]);
             return Ok(Hold::Held(read_order(row)?));
         }
         Ok(Hold::NotPayable(why_not(read(connection, order).await?)))
@@ -109,6 +111,7 @@ impl OrderLedger {
         let paid = sqlx::query(PAY).bind(order.to_string()).bind(intent);
         if let Some(row) = paid.fetch_all(&mut *connection).await?.first() {
             let paid = read_order(row)?;
+            self.shared.following.touch([order]);
             effects::insert(connection, order, &paid.segment, Action::Confirm, now_ms).await?;
             if self.has_outbox {
                 outbox::insert(connection, order, EventKind::Paid, now_ms).await?;
@@ -139,7 +142,10 @@ impl OrderLedger {
             .fetch_all(connection)
             .await?;
         match dropped.first() {
-            Some(row) => Ok(Dropped::Dropped(Box::new(read_order(row)?))),
+            Some(row) => {
+                self.shared.following.touch([order]);
+                Ok(Dropped::Dropped(Box::new(read_order(row)?)))
+            }
             None => Ok(Dropped::NotHeld),
         }
     }

@@ -13,6 +13,8 @@ mod dead_letters;
 mod effects;
 mod epochs;
 mod leases;
+mod following;
+mod news;
 mod orders;
 mod outbox;
 mod repairs;
@@ -21,6 +23,7 @@ mod rows;
 mod sales;
 mod segments;
 mod settle;
+mod standing;
 mod status;
 mod waiters;
 
@@ -30,7 +33,7 @@ use metrics::Counter;
 use sqlx::AnyPool;
 use tokio::sync::Notify;
 
-use self::waiters::Waiters;
+use self::{following::Following, waiters::Waiters};
 use crate::ids::SkuId;
 
 pub use self::{
@@ -39,6 +42,7 @@ pub use self::{
     dead_letters::DeadLetter,
     effects::{Action, Effect},
     epochs::Raised,
+    following::{Followed, Follower, RequestKey},
     leases::RECOVERY,
     orders::{Cancel, Expiry, OrderPage},
     outbox::{EventKind, OutboxEvent},
@@ -46,6 +50,7 @@ pub use self::{
     rows::LedgerOrder,
     sales::{Created, GateMoved, Restock, Restocked},
     settle::Settled,
+    standing::Standing,
     status::{OrderEvent, OrderStatus},
 };
 
@@ -129,6 +134,8 @@ pub struct OrderLedger {
 struct Shared {
     /// For [`OrderLedger::await_order`].
     waiters: Waiters,
+    /// For [`OrderLedger::follow`].
+    following: Following,
     effects: Notify,
     outbox: Notify,
     expired: Counter,
@@ -148,6 +155,7 @@ impl OrderLedger {
             has_outbox: true,
             shared: Arc::new(Shared {
                 waiters: Waiters::default(),
+                following: Following::default(),
                 effects: Notify::new(),
                 outbox: Notify::new(),
                 expired: released("expired"),
@@ -180,6 +188,7 @@ impl OrderLedger {
     pub fn wake(&self) {
         self.shared.effects.notify_one();
         self.shared.outbox.notify_one();
+        self.shared.following.ring();
     }
 
     /// Waits until effects may be pending, or until `at_most` has passed.

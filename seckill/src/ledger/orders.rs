@@ -67,7 +67,7 @@ const PAGE: &str = concat!(
     " FROM order_orders WHERE sale = $1 AND order_id > $2 AND order_id <= $3 ORDER BY order_id LIMIT $4"
 );
 const CANCEL: &str = concat!(
-    "UPDATE order_orders SET status = 'released', reason = 'cancelled' \
+    "UPDATE order_orders SET status = 'released', reason = 'cancelled', version = version + 1 \
      WHERE order_id = $1 AND buyer = $2 AND status = 'reserved' RETURNING ",
     order_columns!()
 );
@@ -180,6 +180,7 @@ impl OrderLedger {
             .await?;
         tx.commit().await?;
         self.shared.cancelled.increment(1);
+        self.shared.following.touch([order]);
         self.wake();
         Ok(Cancel::Cancelled(released))
     }
@@ -205,6 +206,9 @@ impl OrderLedger {
         self.give_back(&mut tx, &released, now_ms).await?;
         tx.commit().await?;
         self.shared.expired.increment(released.len() as u64);
+        self.shared
+            .following
+            .touch(released.iter().map(|order| order.order));
         self.wake();
         Ok(Expiry {
             released: released.into_iter().map(|order| order.order).collect(),

@@ -3,7 +3,7 @@
 use serde::{Serialize, Serializer, ser::SerializeStruct};
 use sqlx::{Row, any::AnyRow};
 
-use super::{LedgerError, OrderStatus};
+use super::{LedgerError, OrderStatus, Standing};
 use crate::ids::{BuyerId, OrderId, RequestId, SaleId, SegmentId, SkuId};
 
 /// An order of the ledger. Serialized, it is the order document of the sale API.
@@ -37,6 +37,18 @@ pub struct LedgerOrder {
     pub intent: Option<String>,
     /// Hash of what its request asked for.
     pub fingerprint: u64,
+    /// Grows with every change of `status`; see [`Standing`](super::Standing).
+    pub version: u64,
+}
+
+impl LedgerOrder {
+    /// Where it stands, comparable with other readings of it.
+    pub fn standing(&self) -> Standing {
+        Standing {
+            version: self.version,
+            status: self.status,
+        }
+    }
 }
 
 impl Serialize for LedgerOrder {
@@ -61,7 +73,7 @@ impl Serialize for LedgerOrder {
 macro_rules! order_columns {
     () => {
         "order_id, sale, sku, segment, buyer, request_id, quantity, amount_minor, currency, status, reason, \
-         created_at_ms, pay_by_ms, settled_at_ms, intent, fingerprint"
+         created_at_ms, pay_by_ms, settled_at_ms, intent, fingerprint, version"
     };
 }
 pub(super) use order_columns;
@@ -86,6 +98,7 @@ pub(super) fn read_order(row: &AnyRow) -> Result<LedgerOrder, LedgerError> {
         settled_at_ms: count(row, 13)?,
         intent: Some(intent).filter(|intent| !intent.is_empty()),
         fingerprint: row.try_get::<i64, _>(15)?.cast_unsigned(),
+        version: count(row, 16)?,
     })
 }
 

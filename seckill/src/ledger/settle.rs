@@ -69,6 +69,7 @@ impl OrderLedger {
         self.shared
             .waiters
             .wake(orders.iter().map(|order| order.order));
+        self.shared.following.settled(segment, orders);
         self.wake();
         Ok(settled)
     }

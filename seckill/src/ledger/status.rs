@@ -61,6 +61,11 @@ impl OrderStatus {
         }
     }
 
+    /// Whether nothing can happen to it any more.
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::Paid | Self::Released | Self::Refused)
+    }
+
     /// Whether its units are taken from the stock.
     pub fn is_live(self) -> bool {
         matches!(self, Self::Reserved | Self::Paying | Self::Paid)

@@ -10,6 +10,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use futures_util::future::BoxFuture;
 use seckill::{
     clock::WallClock,
     ids::{OrderId, SegmentId},
@@ -44,6 +45,8 @@ pub struct MemoryStore {
     pub acknowledgements: AtomicUsize,
     /// The next pull panics, taking its worker with it.
     pub panics: AtomicBool,
+    /// Happens between the next look for an order and its answer.
+    pub meanwhile: Mutex<Option<BoxFuture<'static, ()>>>,
 }
 
 impl MemoryStore {
@@ -54,6 +57,7 @@ impl MemoryStore {
             is_down: AtomicBool::new(false),
             acknowledgements: AtomicUsize::new(0),
             panics: AtomicBool::new(false),
+            meanwhile: Mutex::default(),
         })
     }
 
@@ -233,14 +237,19 @@ impl StockStore for MemoryStore {
         id: &SegmentId,
         lookup: &Lookup,
     ) -> Result<Option<StoredOrder>, StockError> {
-        self.with(id, |segment| match lookup {
+        let found = self.with(id, |segment| match lookup {
             Lookup::Order(order) => segment.orders.get(order).cloned(),
             Lookup::Request(buyer, request) => segment
                 .orders
                 .values()
                 .find(|order| order.buyer == *buyer && order.request == *request)
                 .cloned(),
-        })
+        });
+        let meanwhile = self.meanwhile.lock().unwrap().take();
+        if let Some(meanwhile) = meanwhile {
+            meanwhile.await;
+        }
+        found
     }
 
     async fn accepted_after(

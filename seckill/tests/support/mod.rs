@@ -5,6 +5,7 @@ pub mod disk;
 pub mod embedded;
 pub mod ledger;
 pub mod memory_store;
+pub mod node;
 pub mod postgres;
 pub mod recovery;
 pub mod redis;

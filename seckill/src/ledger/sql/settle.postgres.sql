@@ -3,10 +3,12 @@
 -- $11 statuses, $12 whether events are written, $13 fingerprints. Answers the ids that were new, one a line.
 WITH fresh AS (
     INSERT INTO order_orders (order_id, sale, sku, segment, buyer, request_id, quantity, amount_minor, currency, status,
-                              reason, created_at_ms, pay_by_ms, settled_at_ms, intent, fingerprint)
+                              reason, created_at_ms, pay_by_ms, settled_at_ms, intent, fingerprint,
+                              version)
     SELECT r.order_id, k.sale, k.sku, $3, r.buyer, r.request_id, r.quantity, r.quantity * k.price_minor, s.currency, r.status,
            CASE r.status WHEN 'refused' THEN 'oversold' WHEN 'released' THEN 'returned' ELSE '' END,
-           r.created_at_ms, r.pay_by_ms, $4, '', r.fingerprint
+           r.created_at_ms, r.pay_by_ms, $4, '', r.fingerprint,
+           CASE r.status WHEN 'reserved' THEN 1 ELSE 2 END
     FROM sale_skus k
     JOIN sale_sales s ON s.sale = k.sale
     CROSS JOIN unnest(string_to_array($5, E'\n'), string_to_array($6, E'\n'), string_to_array($7, E'\n'),

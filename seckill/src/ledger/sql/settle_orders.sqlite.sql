@@ -1,10 +1,12 @@
 -- One batch of orders, $5 being a JSON array of arrays. $1 sale, $2 sku, $3 segment, $4 now.
 INSERT INTO order_orders (order_id, sale, sku, segment, buyer, request_id, quantity, amount_minor, currency, status,
-                          reason, created_at_ms, pay_by_ms, settled_at_ms, intent, fingerprint)
+                          reason, created_at_ms, pay_by_ms, settled_at_ms, intent, fingerprint,
+                          version)
 SELECT r.value ->> 0, k.sale, k.sku, $3, r.value ->> 1, r.value ->> 2, r.value ->> 3, (r.value ->> 3) * k.price_minor,
        s.currency, r.value ->> 6,
        CASE r.value ->> 6 WHEN 'refused' THEN 'oversold' WHEN 'released' THEN 'returned' ELSE '' END,
-       r.value ->> 4, r.value ->> 5, $4, '', r.value ->> 7
+       r.value ->> 4, r.value ->> 5, $4, '', r.value ->> 7,
+       CASE r.value ->> 6 WHEN 'reserved' THEN 1 ELSE 2 END
 FROM sale_skus k
 JOIN sale_sales s ON s.sale = k.sale
 JOIN json_each($5) r

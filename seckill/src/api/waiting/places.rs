@@ -1,0 +1,175 @@
+//! The places of requests that wait: bounded per node and per buyer, counted, and free again however the request ends.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+use metrics::{Counter, Gauge};
+
+use crate::ids::BuyerId;
+
+/// What is waited for; the `kind` label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::api) enum Kind {
+    /// The next change of an order.
+    Order,
+    /// The order of a request.
+    Request,
+    /// An event stream.
+    Events,
+}
+
+/// How a wait ended; the `outcome` label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::api) enum End {
+    /// There was news.
+    Changed,
+    /// The time was over.
+    Unchanged,
+    /// The process stops.
+    Drained,
+    /// The client left.
+    Left,
+}
+
+/// Why there is no place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Full {
+    /// The buyer has its share.
+    Buyer,
+    /// The node is full.
+    Node,
+}
+
+const KINDS: [&str; 3] = ["order", "request", "events"];
+const OUTCOMES: [&str; 6] = [
+    "changed",
+    "unchanged",
+    "drained",
+    "left",
+    "refused_buyer",
+    "refused_node",
+];
+
+/// All places of a node.
+pub(super) struct Places {
+    per_node: usize,
+    per_buyer: usize,
+    /// A `std` lock: held for one look into a map.
+    taken: Mutex<Taken>,
+    meters: [Meters; 3],
+}
+
+#[derive(Default)]
+struct Taken {
+    all: usize,
+    buyers: HashMap<BuyerId, usize>,
+}
+
+struct Meters {
+    waiting: Gauge,
+    outcomes: [Counter; 6],
+}
+
+/// One taken place. Dropped, it is free again; if nobody said how the wait ended, the client left.
+pub(in crate::api) struct Place {
+    places: Arc<Places>,
+    kind: Kind,
+    buyer: BuyerId,
+    end: End,
+}
+
+impl Places {
+    pub(super) fn new(per_node: usize, per_buyer: usize) -> Self {
+        let meters = |kind: &'static str| Meters {
+            waiting: metrics::gauge!("penstock_order_waiters", "kind" => kind),
+            outcomes: OUTCOMES.map(|outcome| {
+                metrics::counter!("penstock_order_waits_total", "kind" => kind, "outcome" => outcome)
+            }),
+        };
+        Self {
+            per_node,
+            per_buyer,
+            taken: Mutex::default(),
+            meters: KINDS.map(meters),
+        }
+    }
+
+    pub(super) fn enter(self: &Arc<Self>, kind: Kind, buyer: &BuyerId) -> Result<Place, Full> {
+        let meters = &self.meters[kind as usize];
+        let mut taken = self.taken();
+        if taken.buyers.get(buyer).is_some_and(|own| *own >= self.per_buyer) {
+            meters.outcomes[4].increment(1);
+            return Err(Full::Buyer);
+        }
+        if taken.all >= self.per_node {
+            meters.outcomes[5].increment(1);
+            return Err(Full::Node);
+        }
+        taken.all += 1;
+        *taken.buyers.entry(buyer.clone()).or_default() += 1;
+        meters.waiting.increment(1.0);
+        Ok(Place {
+            places: self.clone(),
+            kind,
+            buyer: buyer.clone(),
+            end: End::Left,
+        })
+    }
+
+    fn taken(&self) -> MutexGuard<'_, Taken> {
+        self.taken
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+impl Place {
+    /// Frees the place and counts how the wait ended.
+    pub(in crate::api) fn end(mut self, end: End) {
+        self.end = end;
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = self.places.taken();
+        taken.all -= 1;
+        if let Some(own) = taken.buyers.get_mut(&self.buyer) {
+            *own -= 1;
+            if *own == 0 {
+                taken.buyers.remove(&self.buyer);
+            }
+        }
+        drop(taken);
+        let meters = &self.places.meters[self.kind as usize];
+        meters.waiting.decrement(1.0);
+        meters.outcomes[self.end as usize].increment(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn buyer(name: &str) -> BuyerId {
+        BuyerId::try_new(name).unwrap()
+    }
+
+    #[test]
+    fn places_are_bounded_per_buyer_and_per_node_and_free_again_when_dropped() {
+        let places = Arc::new(Places::new(3, 2));
+        let enter = |name: &str| places.enter(Kind::Order, &buyer(name));
+        let (first, second) = (enter("ann").ok().unwrap(), enter("ann").ok().unwrap());
+        assert_eq!(enter("ann").err(), Some(Full::Buyer));
+        let other = enter("bob").ok().unwrap();
+        assert_eq!(enter("cat").err(), Some(Full::Node));
+        drop(first);
+        let third = enter("cat").ok().unwrap();
+        second.end(End::Changed);
+        drop((other, third));
+        let taken = places.taken();
+        assert!(taken.all == 0 && taken.buyers.is_empty());
+    }
+}
