@@ -23,6 +23,8 @@ mod draining;
 
 mod operating;
 
+mod telling;
+
 mod process;
 
 mod crash;

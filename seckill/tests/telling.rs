@@ -58,7 +58,9 @@ impl Shop {
     async fn order(&self, n: u64) -> StoredOrder {
         let order = order(n, 1);
         self.store.accept(&segment(), order.clone());
-        self.there.settle(&self.test, std::slice::from_ref(&order)).await;
+        self.there
+            .settle(&self.test, std::slice::from_ref(&order))
+            .await;
         order
     }
 
@@ -183,7 +185,11 @@ async fn places_are_bounded_and_a_gone_client_frees_its_place(engine: Engine) {
         paths.push(format!("{path}?wait={LONG}"));
     }
     let mut first = Box::pin(shop.here.get(&paths[0], 1, &known));
-    assert!(tokio::time::timeout(Duration::from_millis(300), &mut first).await.is_err());
+    assert!(
+        tokio::time::timeout(Duration::from_millis(300), &mut first)
+            .await
+            .is_err()
+    );
     let refused = shop.here.get(&paths[0], 1, &known).now_or_soon().await;
     assert_eq!(refused.status(), 429);
     assert!(refused.headers().contains_key("retry-after"));
@@ -202,10 +208,18 @@ async fn places_are_bounded_and_a_gone_client_frees_its_place(engine: Engine) {
 
     drop(first);
     let mut third = Box::pin(shop.here.get(&paths[2], 3, &known));
-    assert!(tokio::time::timeout(Duration::from_millis(300), &mut third).await.is_err());
+    assert!(
+        tokio::time::timeout(Duration::from_millis(300), &mut third)
+            .await
+            .is_err()
+    );
     drop(stream);
     let mut again = Box::pin(shop.here.get(&paths[0], 1, &known));
-    assert!(tokio::time::timeout(Duration::from_millis(300), &mut again).await.is_err());
+    assert!(
+        tokio::time::timeout(Duration::from_millis(300), &mut again)
+            .await
+            .is_err()
+    );
     drop((third, again));
     assert_eq!(shop.here.ledger().followed(), 0);
 }
@@ -284,8 +298,14 @@ async fn events_tell_every_change_once_and_end(engine: Engine) {
     let mut stream = EventReader::new(shop.here.get(&events, 1, &[]).await);
     assert_eq!(stream.block().await.unwrap(), "retry: 2000");
     assert_eq!(stream.event().await, event(1, "reserved"));
-    assert_eq!(stream.block().await.unwrap(), ":", "a heartbeat, and no event for the settlement");
-    shop.there.settle(&shop.test, std::slice::from_ref(&order)).await;
+    assert_eq!(
+        stream.block().await.unwrap(),
+        ":",
+        "a heartbeat, and no event for the settlement"
+    );
+    shop.there
+        .settle(&shop.test, std::slice::from_ref(&order))
+        .await;
     for (id, step, status) in [
         (2, Pay::Hold, "paying"),
         (3, Pay::Drop, "reserved"),
@@ -299,7 +319,11 @@ async fn events_tell_every_change_once_and_end(engine: Engine) {
     shop.followed(0).await;
     let again = shop.here.get(&events, 1, &[("last-event-id", "5")]).await;
     assert_eq!(again.status(), 204, "an EventSource comes no more");
-    assert_eq!(shop.here.get(&events, 2, &[]).await.status(), 404, "of another buyer");
+    assert_eq!(
+        shop.here.get(&events, 2, &[]).await.status(),
+        404,
+        "of another buyer"
+    );
 }
 
 async fn a_stream_goes_on_elsewhere_after_the_last_event_id(engine: Engine) {
@@ -312,7 +336,10 @@ async fn a_stream_goes_on_elsewhere_after_the_last_event_id(engine: Engine) {
     let heard = shop.here.get(&events, 1, &[("last-event-id", "2")]).await;
     let mut heard = EventReader::new(heard);
     assert_eq!(heard.block().await.unwrap(), "retry: 2000");
-    assert!(heard.event().now_or_never().is_none(), "nothing is told twice");
+    assert!(
+        heard.event().now_or_never().is_none(),
+        "nothing is told twice"
+    );
     shop.there.pay(&shop.test, order.order, Pay::Paid).await;
     assert_eq!(heard.event().await, event(3, "paid"));
     let bad = shop.here.get(&events, 1, &[("last-event-id", "x")]).await;

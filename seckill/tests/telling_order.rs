@@ -1,4 +1,4 @@
-//! What a buyer is told never goes back (I16): overlapping readers, two nodes over one ledger, a store that lags behind.
+//! What a buyer is told never goes back (INV-ORDER-5): overlapping readers, two nodes over one ledger, a store that lags behind.
 
 use std::sync::{
     Arc,
@@ -34,7 +34,10 @@ async fn an_order_released_while_the_store_was_asked_is_not_reserved_again(engin
         async move {
             let batch = std::slice::from_ref(&settled);
             ledger.settle(&segment(), batch, T0).await.unwrap();
-            ledger.cancel(settled.order, &settled.buyer, T0).await.unwrap();
+            ledger
+                .cancel(settled.order, &settled.buyer, T0)
+                .await
+                .unwrap();
         }
         .boxed(),
     );
@@ -76,7 +79,11 @@ async fn readers_of_two_nodes_never_see_an_order_go_back(engine: Engine) {
     let readers: Vec<_> = (0..8usize)
         .map(|n| {
             let (node, heard) = (nodes[n % 2].clone(), heard.clone());
-            let path = if n % 4 < 2 { path.clone() } else { by_request.clone() };
+            let path = if n % 4 < 2 {
+                path.clone()
+            } else {
+                by_request.clone()
+            };
             tokio::spawn(async move {
                 loop {
                     let before = heard.load(Ordering::SeqCst);
@@ -117,12 +124,24 @@ async fn versions_grow_with_every_change_and_only_then(engine: Engine) {
     node.settle(&test, &[order(1, 1)]).await;
     assert_eq!(standing(1).await, (1, OrderStatus::Reserved));
     node.settle(&test, &[order(1, 1), order(2, 1)]).await;
-    assert_eq!(standing(1).await, (1, OrderStatus::Reserved), "a duplicate changes nothing");
-    assert_eq!(standing(2).await, (2, OrderStatus::Refused), "it was told as reserved before");
+    assert_eq!(
+        standing(1).await,
+        (1, OrderStatus::Reserved),
+        "a duplicate changes nothing"
+    );
+    assert_eq!(
+        standing(2).await,
+        (2, OrderStatus::Refused),
+        "it was told as reserved before"
+    );
     let id = order(1, 1).order;
     node.pay(&test, id, Pay::Hold).await;
     node.pay(&test, id, Pay::Hold).await;
-    assert_eq!(standing(1).await, (2, OrderStatus::Paying), "held twice by one intent");
+    assert_eq!(
+        standing(1).await,
+        (2, OrderStatus::Paying),
+        "held twice by one intent"
+    );
     node.pay(&test, id, Pay::Drop).await;
     assert_eq!(standing(1).await, (3, OrderStatus::Reserved));
     let due = order(1, 1).pay_by_ms;
@@ -144,7 +163,9 @@ async fn a_change_between_reading_and_following_is_not_lost(engine: Engine) {
         version: 1,
         status: OrderStatus::Reserved,
     };
-    let mut follower = node.ledger().follow(Followed::Order(order.order), Some(known));
+    let mut follower = node
+        .ledger()
+        .follow(Followed::Order(order.order), Some(known));
     let news = follower.after(Some(known)).await;
     assert_eq!((news.version, news.status), (2, OrderStatus::Released));
     // One who knows less comes to the same entry later.

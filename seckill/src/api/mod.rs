@@ -16,12 +16,12 @@ use axum::{Router, extract::DefaultBodyLimit, routing};
 use http::HeaderMap;
 use tokio_util::sync::CancellationToken;
 
+pub use self::waiting::{Held, WaitingConfig};
 use self::{
     identity::Identity,
     problem::{Code, Problem},
     waiting::Waiting,
 };
-pub use self::waiting::{Held, WaitingConfig};
 use crate::{
     catalogue::{OpenSale, Segment},
     engine::SaleEngine,

@@ -196,7 +196,16 @@ pub(super) async fn poll(
     if let (None, Some(wait)) = (&looked.found, wish.wait) {
         let place = api.waiting.enter(Kind::Request, &buyer)?;
         let began = Instant::now();
-        looked = until_known(&api, &segment, &buyer, &request, looked, began + wait, place).await?;
+        looked = until_known(
+            &api,
+            &segment,
+            &buyer,
+            &request,
+            looked,
+            began + wait,
+            place,
+        )
+        .await?;
         held = began.elapsed();
     }
     match looked.found {

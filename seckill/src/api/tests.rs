@@ -358,6 +358,22 @@ async fn bad_input_of_the_other_paths_is_a_problem() {
             404,
             "no_such_sale",
         ),
+        (
+            "/v1/sales/spring/orders?sku=shoe&request_id=k&wait=1h",
+            400,
+            "invalid_request",
+        ),
+        (
+            "/v1/sales/spring/orders?sku=shoe&request_id=k&wait=20",
+            400,
+            "invalid_request",
+        ),
+        (
+            "/v1/sales/spring/orders?sku=shoe&request_id=k&status=lost",
+            400,
+            "invalid_request",
+        ),
+        ("/v1/orders/x/events", 404, "no_such_order"),
         ("/v1/elsewhere", 404, "not_found"),
         ("/v1/sales/%ff", 400, "invalid_request"),
         ("/v1/orders/%ff", 400, "invalid_request"),

@@ -438,12 +438,15 @@ mod tests {
 
     #[test]
     fn the_bounds_of_waiting_are_read_and_checked() {
-        let waiting = build("[waiting]\nmax_wait = \"1m\"\nper_node = 5\nper_buyer = 1").unwrap().waiting;
+        let waiting = build("[waiting]\nmax_wait = \"1m\"\nper_node = 5\nper_buyer = 1")
+            .unwrap()
+            .waiting;
         assert_eq!(
             (waiting.max_wait, waiting.per_node, waiting.per_buyer),
             (Duration::from_secs(60), 5, 1)
         );
-        let problems = build("[waiting]\nmax_wait = \"1h\"\nper_node = 0\nper_buyer = -1").unwrap_err();
+        let problems =
+            build("[waiting]\nmax_wait = \"1h\"\nper_node = 0\nper_buyer = -1").unwrap_err();
         assert_eq!(problems.len(), 3, "{problems:#?}");
         assert!(problems[1].starts_with("seckill.waiting.per_node = \"0\": must be"));
     }

@@ -111,9 +111,9 @@ impl Follower {
     /// The order once it stands later than `known`. Never ends if it never does.
     pub async fn after(&mut self, known: Option<Standing>) -> Arc<LedgerOrder> {
         let is_news = |order: &Option<Arc<LedgerOrder>>| {
-            order.as_ref().is_some_and(|order| {
-                known.is_none_or(|known| order.standing().is_after(known))
-            })
+            order
+                .as_ref()
+                .is_some_and(|order| known.is_none_or(|known| order.standing().is_after(known)))
         };
         loop {
             if let Ok(found) = self.news.wait_for(is_news).await {
@@ -226,5 +226,135 @@ impl Following {
             entry.known = entry.known.max(order.version);
             entry.news.send_replace(Some(order.clone()));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+    use crate::{
+        ledger::{self, OrderStatus},
+        sale::NewSale,
+        store::OrderState,
+    };
+
+    const NOW: u64 = 1_000;
+
+    fn stored(n: u64) -> StoredOrder {
+        StoredOrder {
+            order: OrderId::new(NOW, 1, n),
+            buyer: BuyerId::try_new("ann").unwrap(),
+            request: RequestId::try_new(&format!("r{n}")).unwrap(),
+            quantity: 1,
+            state: OrderState::Reserved,
+            created_at_ms: NOW,
+            pay_by_ms: NOW + 60_000,
+        }
+    }
+
+    /// A ledger with a sale, in a folder that lives as long as it is kept.
+    async fn ledger() -> (OrderLedger, SegmentId, tempfile::TempDir) {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite:{}", folder.path().join("ledger.db").display());
+        let ledger = OrderLedger::new(ledger::connect(&url).await.unwrap());
+        let sale = serde_json::json!({
+            "id": "spring", "starts_at_ms": 1, "ends_at_ms": 1_000_000, "pay_within": "1m", "buyer_limit": 9,
+            "currency": "usd", "skus": [{"sku": "shoe", "stock": 9, "price_minor": 500}]
+        });
+        let sale = serde_json::from_value::<NewSale>(sale).unwrap();
+        let sale = sale.check().unwrap();
+        ledger.create_sale(&sale, NOW).await.unwrap();
+        let segment = SegmentId::first(sale.id.clone(), sale.skus[0].sku.clone());
+        (ledger, segment, folder)
+    }
+
+    impl OrderLedger {
+        /// What the bell was rung for.
+        fn rung_for(&self) -> Vec<(Followed, u64)> {
+            let following = &self.shared.following;
+            match following.rung().now_or_never() {
+                Some(()) => following.take_dirty(),
+                None => Vec::new(),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_this_node_changes_is_read_at_once_and_nothing_else_is() {
+        let (ledger, segment, _folder) = ledger().await;
+        let (one, other) = (stored(1), stored(2));
+        let request = Followed::Request(Box::new(RequestKey {
+            sale: segment.sale.clone(),
+            sku: segment.sku.clone(),
+            buyer: other.buyer.clone(),
+            request: other.request.clone(),
+        }));
+        let waits = [
+            ledger.follow(Followed::Order(one.order), None),
+            ledger.follow(request.clone(), None),
+        ];
+        assert_eq!(ledger.rung_for().len(), 2, "new followers");
+        let settle = async |order: &StoredOrder| {
+            let batch = std::slice::from_ref(order);
+            ledger.settle(&segment, batch, NOW).await.unwrap();
+        };
+        settle(&stored(3)).await;
+        assert_eq!(ledger.rung_for(), [], "nobody follows it");
+        settle(&other).await;
+        assert_eq!(ledger.rung_for(), [(request, 0)]);
+        settle(&one).await;
+        let key = || (Followed::Order(one.order), 0);
+        assert_eq!(ledger.rung_for(), [key()]);
+        let mut tx = ledger.pool.begin().await.unwrap();
+        ledger.hold(&mut tx, one.order, "pi", NOW).await.unwrap();
+        ledger.drop_hold(&mut tx, one.order, "pi").await.unwrap();
+        tx.commit().await.unwrap();
+        assert_eq!(ledger.rung_for(), [], "payments ring after their commit");
+        ledger.wake();
+        assert_eq!(ledger.rung_for(), [key()]);
+        ledger.cancel(one.order, &one.buyer, NOW).await.unwrap();
+        assert_eq!(ledger.rung_for(), [key()]);
+        drop(waits);
+        ledger.expire_due(u64::MAX / 2, 10).await.unwrap();
+        assert_eq!(ledger.rung_for(), []);
+        assert_eq!(
+            (ledger.followed(), ledger.shared.following.table().requests),
+            (0, 0)
+        );
+    }
+
+    #[tokio::test]
+    async fn an_older_reading_that_comes_later_is_no_news() {
+        let (ledger, segment, _folder) = ledger().await;
+        let order = stored(1);
+        ledger
+            .settle(&segment, std::slice::from_ref(&order), NOW)
+            .await
+            .unwrap();
+        let key = Followed::Order(order.order);
+        let early = Arc::new(ledger.order(order.order).await.unwrap().unwrap());
+        ledger.cancel(order.order, &order.buyer, NOW).await.unwrap();
+        let late = Arc::new(ledger.order(order.order).await.unwrap().unwrap());
+        let mut follower = ledger.follow(key.clone(), None);
+        ledger.shared.following.publish(&key, &late);
+        ledger.shared.following.publish(&key, &early);
+        assert_eq!(follower.after(None).await.status, OrderStatus::Released);
+        assert_eq!(ledger.shared.following.take_all(), [(key, 2)]);
+    }
+
+    #[tokio::test]
+    async fn the_follower_who_knows_least_decides_what_is_asked_for() {
+        let (ledger, _, _folder) = ledger().await;
+        let key = Followed::Order(stored(1).order);
+        let known = |version| {
+            let status = OrderStatus::Reserved;
+            Some(Standing { version, status })
+        };
+        let _ahead = ledger.follow(key.clone(), known(3));
+        let _behind = ledger.follow(key.clone(), known(1));
+        let _again = ledger.follow(key.clone(), known(2));
+        assert_eq!(ledger.shared.following.take_all(), [(key, 1)]);
     }
 }

@@ -186,10 +186,14 @@ mod tests {
         for statement in [ORDERS_SQLITE, REQUESTS_SQLITE] {
             let explain =
                 sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {statement}")).into_sql_str();
-            let plan = sqlx::query(explain).bind("[]").fetch_all(ledger.pool()).await;
+            let plan = sqlx::query(explain)
+                .bind("[]")
+                .fetch_all(ledger.pool())
+                .await;
             let plan: Vec<String> = plan.unwrap().iter().map(|row| row.get(3)).collect();
             assert!(
-                plan.iter().any(|step| step.contains("SEARCH order_orders USING")),
+                plan.iter()
+                    .any(|step| step.contains("SEARCH order_orders USING")),
                 "{plan:?}"
             );
         }

@@ -1,4 +1,4 @@
-//! Where an order stands, as something that only moves forward (I16): what a buyer is told never goes back.
+//! Where an order stands, as something that only moves forward (INV-ORDER-5): what a buyer is told never goes back.
 //!
 //! Two reads of one order may overtake each other on their way to the buyer, and the stock store lags behind the ledger. So the
 //! ledger counts the changes of each order, and of two readings the one with the higher count is the later one.
@@ -72,7 +72,7 @@ mod tests {
     }
 
     proptest! {
-        // I16. Readings of any age, in any order: what is told is a walk forward along the order's own history.
+        // INV-ORDER-5. Readings of any age, in any order: what is told is a walk forward along the order's own history.
         #[test]
         fn what_is_told_never_goes_back(
             events in prop::collection::vec(0usize..5, 0..12),

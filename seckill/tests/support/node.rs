@@ -48,10 +48,9 @@ impl Node {
         let ledger = OrderLedger::new(ledger::connect(&test.url).await.unwrap());
         let bell = Arc::new(Notify::new());
         let deadline = Duration::from_secs(5);
-        let engine =
-            SaleEngine::start(store.clone(), ledger.clone(), test.clock(), deadline, bell)
-                .await
-                .unwrap();
+        let engine = SaleEngine::start(store.clone(), ledger.clone(), test.clock(), deadline, bell)
+            .await
+            .unwrap();
         let stop = CancellationToken::new();
         tokio::spawn(ledger.bring_news(stop.clone()));
         let draining = CancellationToken::new();
@@ -81,7 +80,10 @@ impl Node {
     /// Settles accepted orders, as this node's worker would.
     pub async fn settle(&self, test: &TestLedger, orders: &[StoredOrder]) {
         let ledger = self.ledger();
-        ledger.settle(&segment(), orders, test.now_ms()).await.unwrap();
+        ledger
+            .settle(&segment(), orders, test.now_ms())
+            .await
+            .unwrap();
     }
 
     /// Cancels, as its buyer would.
@@ -98,10 +100,17 @@ impl Node {
         let ledger = self.ledger();
         let mut tx = ledger.pool().begin().await.unwrap();
         match step {
-            Pay::Hold => drop(ledger.hold(&mut tx, order, "pi_1", test.now_ms()).await.unwrap()),
+            Pay::Hold => drop(
+                ledger
+                    .hold(&mut tx, order, "pi_1", test.now_ms())
+                    .await
+                    .unwrap(),
+            ),
             Pay::Drop => drop(ledger.drop_hold(&mut tx, order, "pi_1").await.unwrap()),
             Pay::Paid => {
-                let paid = ledger.mark_paid(&mut tx, order, "pi_1", test.now_ms()).await;
+                let paid = ledger
+                    .mark_paid(&mut tx, order, "pi_1", test.now_ms())
+                    .await;
                 drop(paid.unwrap());
             }
         }
@@ -160,7 +169,8 @@ impl EventReader {
             }
             let piece = tokio::time::timeout(Duration::from_secs(10), self.body.next());
             let piece = piece.await.expect("nothing came")?;
-            self.text.push_str(std::str::from_utf8(&piece.unwrap()).unwrap());
+            self.text
+                .push_str(std::str::from_utf8(&piece.unwrap()).unwrap());
         }
     }
 
@@ -170,7 +180,9 @@ impl EventReader {
             let block = self.block().await?;
             let field = |name: &str| {
                 let mut lines = block.lines();
-                lines.find_map(|line| line.strip_prefix(name)).map(str::to_owned)
+                lines
+                    .find_map(|line| line.strip_prefix(name))
+                    .map(str::to_owned)
             };
             if let (Some(id), Some(data)) = (field("id: "), field("data: ")) {
                 let data: Value = serde_json::from_str(&data).unwrap();

@@ -70,7 +70,10 @@ pub(in crate::api) async fn events(
     if standing.version > last {
         first.push_str(&event(&api, &found, standing));
         if standing.status.is_final() {
-            place.take().into_iter().for_each(|place| place.end(End::Changed));
+            place
+                .take()
+                .into_iter()
+                .for_each(|place| place.end(End::Changed));
         }
     } else {
         // Another node was ahead of this one by a moment.
@@ -156,7 +159,8 @@ fn last_event_id(headers: &HeaderMap) -> Result<u64, Problem> {
     match extract::one(headers, &LAST_EVENT_ID)? {
         None | Some("") => Ok(0),
         Some(text) => text.parse().map_err(|_| {
-            let detail = format!("Last-Event-ID = {text:?}: must be the id of an event of this order");
+            let detail =
+                format!("Last-Event-ID = {text:?}: must be the id of an event of this order");
             Problem::new(Code::InvalidRequest, detail)
         }),
     }

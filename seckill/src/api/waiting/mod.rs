@@ -125,7 +125,7 @@ impl Waiting {
         })
     }
 
-    /// The standing to be told of an order that was just read: never earlier than what this node has told before (I16).
+    /// The standing to be told of an order that was just read: never earlier than what this node has told before (INV-ORDER-5).
     pub(super) fn tell(&self, found: &FoundOrder) -> Standing {
         self.told.latest(found.id(), found.standing())
     }

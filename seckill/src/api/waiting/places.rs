@@ -82,11 +82,13 @@ pub(in crate::api) struct Place {
 
 impl Places {
     pub(super) fn new(per_node: usize, per_buyer: usize) -> Self {
-        let meters = |kind: &'static str| Meters {
+        let meters = |kind: &'static str| {
+            Meters {
             waiting: metrics::gauge!("penstock_order_waiters", "kind" => kind),
             outcomes: OUTCOMES.map(|outcome| {
                 metrics::counter!("penstock_order_waits_total", "kind" => kind, "outcome" => outcome)
             }),
+        }
         };
         Self {
             per_node,
@@ -99,7 +101,11 @@ impl Places {
     pub(super) fn enter(self: &Arc<Self>, kind: Kind, buyer: &BuyerId) -> Result<Place, Full> {
         let meters = &self.meters[kind as usize];
         let mut taken = self.taken();
-        if taken.buyers.get(buyer).is_some_and(|own| *own >= self.per_buyer) {
+        if taken
+            .buyers
+            .get(buyer)
+            .is_some_and(|own| *own >= self.per_buyer)
+        {
             meters.outcomes[4].increment(1);
             return Err(Full::Buyer);
         }

@@ -1,4 +1,4 @@
-//! What this node has told about orders lately, so that it never tells less (I16): of two requests that overlap, the one that
+//! What this node has told about orders lately, so that it never tells less (INV-ORDER-5): of two requests that overlap, the one that
 //! read first may answer last.
 //!
 //! Two generations of a bounded size: reads overlap for milliseconds, so what is forgotten after tens of thousands of other
@@ -47,7 +47,10 @@ impl Told {
             .generations
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let told = generations.young.get(&order).or(generations.old.get(&order));
+        let told = generations
+            .young
+            .get(&order)
+            .or(generations.old.get(&order));
         let latest = told.map_or(read, |told| told.latest(read));
         if generations.young.len() >= self.size {
             generations.old = std::mem::take(&mut generations.young);

@@ -193,7 +193,10 @@ mod tests {
             assert_eq!(wish.wait, expected.map(Duration::from_secs), "{value}");
         }
         let both = read(&[("prefer", "wait=20")], "1s", "").unwrap();
-        assert_eq!((both.wait, both.applied_s), (Some(Duration::from_secs(1)), None));
+        assert_eq!(
+            (both.wait, both.applied_s),
+            (Some(Duration::from_secs(1)), None)
+        );
     }
 
     #[test]
@@ -223,7 +226,11 @@ mod tests {
     #[test]
     fn a_failed_payment_is_news_by_tag_and_by_word() {
         let again = standing(3, OrderStatus::Reserved);
-        assert!(read(&[("if-none-match", "W/\"2\"")], "", "").unwrap().is_news(again));
+        assert!(
+            read(&[("if-none-match", "W/\"2\"")], "", "")
+                .unwrap()
+                .is_news(again)
+        );
         assert!(read(&[], "", "paying").unwrap().is_news(again));
         assert!(!read(&[], "", "reserved").unwrap().is_news(again));
     }
