@@ -7,6 +7,7 @@ use clap_complete::Shell;
 
 use crate::{
     config::Role,
+    dead_letters_cli::DeadLettersCommand,
     demo::DemoArgs,
     sale_cli::{Admin, SaleCommand},
 };
@@ -28,6 +29,7 @@ Examples:
   penstock sale create --id spring --sku shoe --stock 100 --price 1999 --currency usd --lasts 1h
   penstock sale show spring
   penstock reconcile spring
+  penstock dead-letters replay spring --all
   penstock completions bash > /etc/bash_completion.d/penstock";
 
 /// The gate in front of a shop: lets through just as much as the shop can take, and sells exactly the stock there is.
@@ -67,6 +69,15 @@ pub enum Command {
         /// What to do.
         #[command(subcommand)]
         command: SaleCommand,
+    },
+    /// List and replay what could not be settled, over the admin API.
+    DeadLetters {
+        /// Where the admin API is.
+        #[command(flatten)]
+        admin: Admin,
+        /// What to do.
+        #[command(subcommand)]
+        command: DeadLettersCommand,
     },
     /// Compare stock, orders and money, and mend what can be mended; exits with 1 if a promise is broken.
     Reconcile {

@@ -57,3 +57,5 @@ pub mod checkout;
 pub mod demo;
 
 pub mod sale_cli;
+
+pub mod dead_letters_cli;

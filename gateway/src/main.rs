@@ -6,7 +6,7 @@ use clap::{CommandFactory, Parser};
 use gateway::{
     cli::{Cli, Command},
     config::Config,
-    demo, logging, sale_cli, services, signals,
+    dead_letters_cli, demo, logging, sale_cli, services, signals,
 };
 use tokio::runtime::{Builder, Runtime};
 use tracing::{error, info};
@@ -39,6 +39,9 @@ fn main() -> ExitCode {
                 control().and_then(|runtime| runtime.block_on(sale_cli::run(&admin, &command)));
             finish(done.map(|()| true))
         }
+        Command::DeadLetters { admin, command } => finish(
+            control().and_then(|runtime| runtime.block_on(dead_letters_cli::run(&admin, &command))),
+        ),
         Command::Reconcile {
             admin,
             sale,

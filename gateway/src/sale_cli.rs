@@ -214,13 +214,19 @@ fn new_sale(args: &CreateArgs) -> anyhow::Result<Value> {
     }))
 }
 
-fn print(value: &Value) -> anyhow::Result<()> {
+/// Prints an answer for people and programs.
+pub(crate) fn print(value: &Value) -> anyhow::Result<()> {
     use std::io::Write;
     writeln!(std::io::stdout(), "{value:#}").context("standard output")
 }
 
 /// One call of the admin API. A problem document becomes the error's text.
-async fn call(admin: &Admin, method: Method, path: &str, body: Value) -> anyhow::Result<Value> {
+pub(crate) async fn call(
+    admin: &Admin,
+    method: Method,
+    path: &str,
+    body: Value,
+) -> anyhow::Result<Value> {
     let authority = admin
         .admin
         .authority()

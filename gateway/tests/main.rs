@@ -25,6 +25,8 @@ mod operating;
 
 mod telling;
 
+mod dead_letters;
+
 mod process;
 
 mod crash;

@@ -24,14 +24,14 @@ use crate::support::{Gateway, config, h2, header, raw, status, text, tls, within
 const EDGE_CLOCK: Duration = Duration::from_secs(1);
 
 /// A gateway with a sale of 100 shoes, whose edge has the patience of [`EDGE_CLOCK`].
-struct Shop {
-    gateway: Gateway,
-    services: Services,
+pub struct Shop {
+    pub gateway: Gateway,
+    pub services: Services,
     _folder: TempDir,
 }
 
 impl Shop {
-    async fn open() -> Self {
+    pub async fn open() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let text = format!(
             "[log]\naccess = \"off\"\n\
@@ -69,7 +69,7 @@ impl Shop {
     }
 
     /// Buys one shoe; the order's path.
-    async fn buy(&self, buyer: &str) -> String {
+    pub async fn buy(&self, buyer: &str) -> String {
         let body = "{\"sku\":\"shoe\"}";
         let request = format!(
             "POST /v1/sales/spring/orders HTTP/1.1\r\nHost: shop.test\r\nConnection: close\r\nx-buyer-id: {buyer}\r\n\
@@ -103,7 +103,7 @@ impl Shop {
         stream
     }
 
-    async fn close(self) {
+    pub async fn close(self) {
         self.gateway.stopped().await;
         self.services.stop().await;
     }

@@ -127,11 +127,12 @@ async fn an_unreadable_entry_is_set_aside_and_stops_nobody(engine: Engine) {
     let letters = bench
         .test
         .ledger
-        .dead_letters(&segment().sale, 10)
+        .dead_letters(&segment().sale, None, 10)
         .await
-        .unwrap();
+        .unwrap()
+        .letters;
     assert_eq!(
-        (letters[0].position.as_str(), letters[0].raw.as_str()),
+        (letters[0].id.position.as_str(), letters[0].raw.as_str()),
         ("2-0", "not an order\u{fffd}")
     );
 }

@@ -1,5 +1,7 @@
 //! The sale part of the admin API: what operators, the command line and the load tester call. Loopback only, by default.
 
+mod dead_letters;
+
 use std::sync::Arc;
 
 use axum::{
@@ -26,6 +28,7 @@ use crate::{
     ledger::{Created, GateMoved, Restock, Restocked},
     reconcile::{ReconcileError, Reconciler},
     sale::{FieldProblem, MAX_UNITS, NewSale, Sale},
+    settlement::replay::Replayer,
     store::{Gate, QueueDepth, Snapshot},
 };
 
@@ -35,6 +38,7 @@ struct Admin {
     engine: Arc<SaleEngine>,
     reconciler: Reconciler,
     payable: Option<Arc<Payable>>,
+    replayer: Replayer,
 }
 
 /// What orders may cost, where payments are taken too: a sale whose orders nobody can pay is refused when it is created.
@@ -99,6 +103,12 @@ impl FromRef<Admin> for Reconciler {
     }
 }
 
+impl FromRef<Admin> for Replayer {
+    fn from_ref(admin: &Admin) -> Self {
+        admin.replayer.clone()
+    }
+}
+
 type Engine = State<Arc<SaleEngine>>;
 
 /// Rows of one page at most.
@@ -109,6 +119,12 @@ const BODY_LIMIT: usize = 1 << 20;
 
 /// The routes below `/admin/v1/sales`.
 pub fn router(engine: Arc<SaleEngine>, reconciler: Reconciler, payable: Option<Payable>) -> Router {
+    let clock = engine.clone();
+    let replayer = Replayer::new(
+        engine.store().clone(),
+        engine.ledger().clone(),
+        Arc::new(move || clock.now_ms()),
+    );
     Router::new()
         .route("/admin/v1/sales", routing::get(list).post(create))
         .route("/admin/v1/sales/{sale}", routing::get(show))
@@ -131,11 +147,24 @@ pub fn router(engine: Arc<SaleEngine>, reconciler: Reconciler, payable: Option<P
             "/admin/v1/sales/{sale}/reconcile",
             routing::get(compare_sale).post(reconcile_sale),
         )
+        .route(
+            "/admin/v1/sales/{sale}/dead-letters",
+            routing::get(dead_letters::list),
+        )
+        .route(
+            "/admin/v1/sales/{sale}/dead-letters/replay",
+            routing::post(dead_letters::replay_page),
+        )
+        .route(
+            "/admin/v1/sales/{sale}/dead-letters/{letter}/replay",
+            routing::post(dead_letters::replay_one),
+        )
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .with_state(Admin {
             engine,
             reconciler,
             payable: payable.map(Arc::new),
+            replayer,
         })
 }
 
@@ -365,6 +394,18 @@ struct Page {
     limit: Option<u32>,
 }
 
+/// How many rows a page has.
+fn page_limit(asked: Option<u32>, default: u32, max: u32) -> Result<usize, Problem> {
+    let limit = asked.unwrap_or(default);
+    match (1..=max).contains(&limit) {
+        true => Ok(limit as usize),
+        false => Err(Problem::new(
+            Code::InvalidRequest,
+            format!("limit = {limit}: must be from 1 to {max}"),
+        )),
+    }
+}
+
 async fn orders(
     State(engine): Engine,
     sale: Result<Path<String>, PathRejection>,
@@ -373,13 +414,7 @@ async fn orders(
     let Query(page) =
         query.map_err(|error| Problem::new(Code::InvalidRequest, error.body_text()))?;
     let (_, sale) = sale_of(&engine, &extract::path(sale)?)?;
-    let limit = page.limit.unwrap_or(PAGE_DEFAULT);
-    if !(1..=PAGE_MAX).contains(&limit) {
-        return Err(Problem::new(
-            Code::InvalidRequest,
-            format!("limit = {limit}: must be from 1 to {PAGE_MAX}"),
-        ));
-    }
+    let limit = page_limit(page.limit, PAGE_DEFAULT, PAGE_MAX)?;
     let after = match page.after.as_str() {
         "" => None,
         text => Some(
@@ -389,7 +424,7 @@ async fn orders(
     };
     let found = engine
         .ledger()
-        .orders_page(&sale, after, limit as usize)
+        .orders_page(&sale, after, limit)
         .await
         .map_err(EngineError::from)?;
     let rows: Vec<Value> = found

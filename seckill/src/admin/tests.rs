@@ -9,12 +9,12 @@ use crate::{
     test_shop::{START, TestShop, send},
 };
 
-struct Desk {
-    parts: TestShop,
+pub(super) struct Desk {
+    pub(super) parts: TestShop,
     api: Router,
 }
 
-async fn desk() -> Desk {
+pub(super) async fn desk() -> Desk {
     let parts = TestShop::open().await;
     let (store, ledger) = (parts.engine.store().clone(), parts.engine.ledger().clone());
     let payable = Payable {
@@ -27,7 +27,7 @@ async fn desk() -> Desk {
 }
 
 impl Desk {
-    async fn call(&self, method: &str, path: &str, body: &str) -> (u16, Value) {
+    pub(super) async fn call(&self, method: &str, path: &str, body: &str) -> (u16, Value) {
         let request = Request::builder()
             .method(method)
             .uri(path)

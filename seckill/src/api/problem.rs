@@ -55,6 +55,8 @@ codes! {
     NoSuchSku = NOT_FOUND, "no_such_sku", "The sale does not sell this sku";
     /// No order of that id, or it is somebody else's.
     NoSuchOrder = NOT_FOUND, "no_such_order", "There is no such order";
+    /// No dead letter of that id.
+    NoSuchLetter = NOT_FOUND, "no_such_letter", "There is no such dead letter";
     /// No such path.
     NotFound = NOT_FOUND, "not_found", "There is nothing here";
     /// The path exists, the method does not.

@@ -1,22 +1,129 @@
-//! Queue entries that can never become an order: kept for an operator, so that nothing acknowledged is absent everywhere.
+//! Queue entries that could not become an order: kept for an operator, so that nothing acknowledged is absent everywhere, and
+//! taken up again when the operator says so.
 
-use sqlx::{AnyConnection, Row};
+use std::{fmt, str::FromStr};
 
-use super::{LedgerError, OrderLedger, rows::read_segment, sql};
-use crate::ids::{SaleId, SegmentId};
+use serde::{Serialize, Serializer};
+use sqlx::{AnyConnection, Row, any::AnyRow};
 
-/// One entry set aside.
+use super::{
+    LedgerError, OrderLedger, Settled,
+    rows::{count, parsed, read_segment},
+    settle::units_left,
+    sql,
+};
+use crate::{
+    ids::{OrderId, SaleId, SegmentId, SkuId},
+    store::{OrderState, StoredOrder},
+};
+
+/// Most letters in one page.
+const MAX_PAGE: usize = 1_000;
+
+/// One entry to set aside.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeadLetter {
     /// The segment whose queue it was in.
     pub segment: SegmentId,
     /// Its place in that queue, or the id of its order; setting the same aside twice records it once.
     pub position: String,
+    /// Its order, if it could be read.
+    pub order: Option<OrderId>,
     /// Why.
     pub reason: String,
     /// What was found.
     pub raw: String,
 }
+
+/// Which letter of a sale: sku, segment and position, as in `shoe:0:1700000000000-3`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LetterId {
+    /// The sku.
+    pub sku: SkuId,
+    /// The part of its stock.
+    pub segment: u16,
+    /// The place in the queue.
+    pub position: String,
+}
+
+/// A letter as it lies there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LetterOnFile {
+    /// Its id.
+    pub id: LetterId,
+    /// The sku.
+    pub sku: SkuId,
+    /// The part of its stock.
+    pub segment: u16,
+    /// Its order, if it could be read.
+    pub order: Option<OrderId>,
+    /// Why it is here, or why the last replay failed.
+    pub reason: String,
+    /// What was found in the queue.
+    pub raw: String,
+    /// When it was set aside first.
+    pub at_ms: u64,
+    /// How often it was replayed.
+    pub replays: u64,
+    /// How it ended; `None` while it waits for an operator.
+    pub outcome: Option<String>,
+}
+
+/// Letters of a sale, by id.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LetterPage {
+    /// The letters.
+    pub letters: Vec<LetterOnFile>,
+    /// Where the next page starts, if there may be one.
+    pub next: Option<LetterId>,
+}
+
+/// What became of a replay in the ledger.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Replayed {
+    /// The letter is closed: its order is in the ledger, as this says.
+    Closed(Settled),
+    /// The letter was closed before; nothing was changed.
+    Before(String),
+    /// The guard of the stock still refuses: the letter stays.
+    NoUnits {
+        /// Units the order wants.
+        wanted: u32,
+        /// Units that are left.
+        left: u64,
+    },
+    /// Its request has another order, which stands: the letter stays.
+    SecondOrder,
+    /// The ledger refuses the order for its own sake: the letter stays.
+    Refused(String),
+    /// There is no such letter.
+    Unknown,
+}
+
+const INSERT: &str = "INSERT INTO order_dead_letters (sale, sku, segment, position, reason, raw, at_ms, order_id) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING";
+/// The columns that [`read_letter`] expects.
+macro_rules! letter_columns {
+    () => {
+        "sale, sku, segment, position, reason, raw, at_ms, order_id, replays, outcome"
+    };
+}
+const PAGE: &str = concat!(
+    "SELECT ",
+    letter_columns!(),
+    " FROM order_dead_letters WHERE sale = $1 AND outcome = '' AND (sku, segment, position) > ($2, $3, $4) \
+     ORDER BY sku, segment, position LIMIT $5"
+);
+const ONE: &str = concat!(
+    "SELECT ",
+    letter_columns!(),
+    " FROM order_dead_letters WHERE sale = $1 AND sku = $2 AND segment = $3 AND position = $4"
+);
+/// Counts the replay, and locks the row: of two at once, the second finds what the first has made of it.
+const CLAIM: &str = "UPDATE order_dead_letters SET replays = replays + 1 \
+    WHERE sale = $1 AND sku = $2 AND segment = $3 AND position = $4 AND outcome = '' RETURNING replays";
+const CLOSE: &str = "UPDATE order_dead_letters SET outcome = $5 WHERE sale = $1 AND sku = $2 AND segment = $3 AND position = $4";
+const BLAME: &str = "UPDATE order_dead_letters SET reason = $5 WHERE sale = $1 AND sku = $2 AND segment = $3 AND position = $4";
 
 impl OrderLedger {
     /// Sets entries aside, all in one transaction.
@@ -29,29 +136,180 @@ impl OrderLedger {
         Ok(())
     }
 
-    /// What was set aside of a sale, oldest first.
+    /// The letters of a sale that wait for an operator, after a cursor.
     pub async fn dead_letters(
         &self,
         sale: &SaleId,
+        after: Option<&LetterId>,
         limit: usize,
-    ) -> Result<Vec<DeadLetter>, LedgerError> {
-        const OLDEST: &str = "SELECT sale, sku, segment, position, reason, raw FROM order_dead_letters \
-            WHERE sale = $1 ORDER BY at_ms, position LIMIT $2";
-        let rows = sqlx::query(OLDEST)
+    ) -> Result<LetterPage, LedgerError> {
+        let limit = limit.clamp(1, MAX_PAGE);
+        let rows = sqlx::query(PAGE)
             .bind(sale.as_str())
+            .bind(after.map_or("", |id| id.sku.as_str()))
+            .bind(after.map_or(-1, |id| i64::from(id.segment)))
+            .bind(after.map_or("", |id| id.position.as_str()))
             .bind(limit as i64)
             .fetch_all(self.reads())
             .await?;
-        rows.iter()
-            .map(|row| {
-                Ok(DeadLetter {
-                    segment: read_segment(row, 0)?,
-                    position: row.try_get(3)?,
-                    reason: row.try_get(4)?,
-                    raw: row.try_get(5)?,
-                })
-            })
-            .collect()
+        let letters = rows
+            .iter()
+            .map(read_letter)
+            .collect::<Result<Vec<_>, _>>()?;
+        let is_full = letters.len() == limit;
+        let last = letters.last().filter(|_| is_full);
+        let next = last.map(|letter| letter.id.clone());
+        Ok(LetterPage { letters, next })
+    }
+
+    /// One letter, closed or not.
+    pub async fn dead_letter(
+        &self,
+        sale: &SaleId,
+        id: &LetterId,
+    ) -> Result<Option<LetterOnFile>, LedgerError> {
+        let rows = of(ONE, sale, id).fetch_all(self.reads()).await?;
+        rows.first().map(read_letter).transpose()
+    }
+
+    /// Takes up the order of a letter, as the store has it, in one transaction with the letter: closed exactly once. With
+    /// `or_refuse` an order that no unit is left for is recorded as refused, which is final, tells the buyer and gives the
+    /// store's units back; without it the letter stays.
+    pub async fn replay(
+        &self,
+        sale: &SaleId,
+        id: &LetterId,
+        order: &StoredOrder,
+        or_refuse: bool,
+        now_ms: u64,
+    ) -> Result<Replayed, LedgerError> {
+        match self.try_replay(sale, id, order, or_refuse, now_ms).await {
+            Err(error) if error.is_transient() => Err(error),
+            Err(error) => {
+                self.count_failed_replay(sale, id, &error.to_string())
+                    .await?;
+                Ok(Replayed::Refused(error.to_string()))
+            }
+            replayed => replayed,
+        }
+    }
+
+    async fn try_replay(
+        &self,
+        sale: &SaleId,
+        id: &LetterId,
+        order: &StoredOrder,
+        or_refuse: bool,
+        now_ms: u64,
+    ) -> Result<Replayed, LedgerError> {
+        let segment = SegmentId {
+            sale: sale.clone(),
+            sku: id.sku.clone(),
+            index: id.segment,
+        };
+        let mut tx = self.pool.begin().await?;
+        if of(CLAIM, sale, id).fetch_all(&mut *tx).await?.is_empty() {
+            let known = of(ONE, sale, id).fetch_all(&mut *tx).await?;
+            tx.rollback().await?;
+            let known = known.first().map(read_letter).transpose()?;
+            return Ok(match known.and_then(|letter| letter.outcome) {
+                Some(outcome) => Replayed::Before(outcome),
+                None => Replayed::Unknown,
+            });
+        }
+        if order.state != OrderState::Released
+            && !or_refuse
+            && !self.is_known(&mut tx, order).await?
+        {
+            let left = units_left(&mut tx, &segment).await?;
+            if u64::from(order.quantity) > left {
+                let reason = format!("{} units are wanted and {left} are left", order.quantity);
+                of(BLAME, sale, id).bind(reason).execute(&mut *tx).await?;
+                tx.commit().await?;
+                let wanted = order.quantity;
+                return Ok(Replayed::NoUnits { wanted, left });
+            }
+        }
+        let batch = std::slice::from_ref(order);
+        let settled = self.settle_within(&mut tx, &segment, batch, now_ms).await?[0];
+        let replayed = match settled {
+            Settled::SecondOrder => {
+                // It has a letter under its own id now; two for one order would count it twice.
+                if id.position != order.order.to_string() {
+                    let close = of(CLOSE, sale, id).bind(settled.as_str());
+                    close.execute(&mut *tx).await?;
+                }
+                Replayed::SecondOrder
+            }
+            closed => {
+                let close = of(CLOSE, sale, id).bind(closed.as_str());
+                close.execute(&mut *tx).await?;
+                Replayed::Closed(closed)
+            }
+        };
+        tx.commit().await?;
+        self.announce(&segment, batch);
+        Ok(replayed)
+    }
+
+    /// Counts a replay that failed, and says why. A letter that was closed meanwhile is left alone.
+    pub async fn count_failed_replay(
+        &self,
+        sale: &SaleId,
+        id: &LetterId,
+        reason: &str,
+    ) -> Result<(), LedgerError> {
+        let mut tx = self.pool.begin().await?;
+        if !of(CLAIM, sale, id).fetch_all(&mut *tx).await?.is_empty() {
+            let blame = of(BLAME, sale, id).bind(clean(reason));
+            blame.execute(&mut *tx).await?;
+        }
+        tx.commit().await?;
+        Ok(())
+    }
+}
+
+impl Settled {
+    /// The word for a closed letter.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Settled => "settled",
+            Self::Duplicate => "duplicate",
+            Self::Refused => "refused",
+            Self::SecondOrder => "second_order",
+        }
+    }
+}
+
+impl fmt::Display for LetterId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}", self.sku, self.segment, self.position)
+    }
+}
+
+impl FromStr for LetterId {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut parts = text.splitn(3, ':');
+        let mut next = || parts.next().unwrap_or_default();
+        let (sku, segment, position) = (next().parse(), next().parse(), next());
+        match (sku, segment) {
+            (Ok(sku), Ok(segment)) if !position.is_empty() => Ok(Self {
+                sku,
+                segment,
+                position: position.to_owned(),
+            }),
+            _ => Err(format!(
+                "dead letter {text:?}: must be SKU:SEGMENT:POSITION, as in shoe:0:17-0"
+            )),
+        }
+    }
+}
+
+impl Serialize for LetterId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 
@@ -61,10 +319,7 @@ pub(super) async fn insert(
     letter: &DeadLetter,
     now_ms: u64,
 ) -> Result<(), LedgerError> {
-    const INSERT: &str = "INSERT INTO order_dead_letters (sale, sku, segment, position, reason, raw, at_ms) \
-        VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING";
-    // PostgreSQL takes no NUL in a text; whatever made the entry unreadable may well have put one there.
-    let clean = |text: &str| text.replace('\0', "\u{fffd}");
+    let order = letter.order.map(|order| order.to_string());
     sqlx::query(INSERT)
         .bind(letter.segment.sale.as_str())
         .bind(letter.segment.sku.as_str())
@@ -73,7 +328,72 @@ pub(super) async fn insert(
         .bind(clean(&letter.reason))
         .bind(clean(&letter.raw))
         .bind(sql(now_ms))
+        .bind(order.unwrap_or_default())
         .execute(connection)
         .await?;
     Ok(())
+}
+
+/// PostgreSQL takes no NUL in a text; whatever made the entry unreadable may well have put one there.
+fn clean(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
+}
+
+type Query = sqlx::query::Query<'static, sqlx::Any, sqlx::any::AnyArguments>;
+
+/// A statement about one letter.
+fn of(statement: &'static str, sale: &SaleId, id: &LetterId) -> Query {
+    sqlx::query(statement)
+        .bind(sale.as_str().to_owned())
+        .bind(id.sku.as_str().to_owned())
+        .bind(i64::from(id.segment))
+        .bind(id.position.clone())
+}
+
+/// Reads a row of `letter_columns`.
+fn read_letter(row: &AnyRow) -> Result<LetterOnFile, LedgerError> {
+    let segment = read_segment(row, 0)?;
+    let some = |text: String| Some(text).filter(|text| !text.is_empty());
+    let order = match row.try_get::<&str, _>(7)? {
+        "" => None,
+        _ => Some(parsed(row, 7)?),
+    };
+    Ok(LetterOnFile {
+        id: LetterId {
+            sku: segment.sku.clone(),
+            segment: segment.index,
+            position: row.try_get(3)?,
+        },
+        sku: segment.sku,
+        segment: segment.index,
+        order,
+        reason: row.try_get(4)?,
+        raw: row.try_get(5)?,
+        at_ms: count(row, 6)?,
+        replays: count(row, 8)?,
+        outcome: some(row.try_get(9)?),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_id_of_a_letter_survives_its_text_form() {
+        for text in ["shoe:0:17-0", "a.b-c:65535:ord_x:y"] {
+            assert_eq!(text.parse::<LetterId>().unwrap().to_string(), text);
+        }
+        for bad in [
+            "",
+            "shoe",
+            "shoe:0",
+            "shoe:0:",
+            "shoe:x:1",
+            "shoe:65536:1",
+            ":0:1",
+        ] {
+            assert!(bad.parse::<LetterId>().is_err(), "{bad:?}");
+        }
+    }
 }

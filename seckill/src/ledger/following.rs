@@ -249,6 +249,7 @@ mod tests {
             request: RequestId::try_new(&format!("r{n}")).unwrap(),
             quantity: 1,
             state: OrderState::Reserved,
+            fingerprint: 0,
             created_at_ms: NOW,
             pay_by_ms: NOW + 60_000,
         }

@@ -39,7 +39,7 @@ use crate::ids::SkuId;
 pub use self::{
     checkout::{Dropped, Hold, NotPayable, Payment},
     connect::{ConnectOptions, connect, connect_with},
-    dead_letters::DeadLetter,
+    dead_letters::{DeadLetter, LetterId, LetterOnFile, LetterPage, Replayed},
     effects::{Action, Effect},
     epochs::Raised,
     following::{Followed, Follower, RequestKey},

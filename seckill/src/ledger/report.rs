@@ -79,7 +79,8 @@ pub struct BuyerOverLimit {
 const SKUS: &str =
     "SELECT sku, stock, total, sold FROM sale_skus WHERE sale = $1 ORDER BY position";
 const ORDERS: &str = "SELECT sku, status, COUNT(*), CAST(SUM(quantity) AS BIGINT) FROM order_orders WHERE sale = $1 GROUP BY sku, status";
-const DEAD: &str = "SELECT sku, COUNT(*) FROM order_dead_letters WHERE sale = $1 GROUP BY sku";
+const DEAD: &str =
+    "SELECT sku, COUNT(*) FROM order_dead_letters WHERE sale = $1 AND outcome = '' GROUP BY sku";
 const OUTBOX: &str = "SELECT COUNT(*) FROM order_outbox e JOIN order_orders o ON o.order_id = e.order_id \
     WHERE e.delivered_at_ms = 0 AND e.dead_at_ms = 0 AND o.sale = $1";
 const EFFECTS: &str = "SELECT COUNT(*) FROM order_effects WHERE sale = $1";

@@ -66,16 +66,21 @@ impl OrderLedger {
                     .await?
             }
         };
+        self.announce(segment, orders);
+        Ok(settled)
+    }
+
+    /// Tells this process that a transaction has committed which settled these.
+    pub(super) fn announce(&self, segment: &SegmentId, orders: &[StoredOrder]) {
         self.shared
             .waiters
             .wake(orders.iter().map(|order| order.order));
         self.shared.following.settled(segment, orders);
         self.wake();
-        Ok(settled)
     }
 
     /// A transaction under the epoch in force, which stays in force until it ends.
-    async fn begin_under(
+    pub(super) async fn begin_under(
         &self,
         segment: &SegmentId,
         epoch: u64,
@@ -156,15 +161,22 @@ impl OrderLedger {
         now_ms: u64,
     ) -> Result<Vec<Settled>, LedgerError> {
         let mut tx = self.begin_under(segment, epoch, now_ms).await?;
-        let left = sqlx::query_scalar(LOCK_AND_READ_LEFT)
-            .bind(segment.sale.as_str())
-            .bind(segment.sku.as_str());
-        let left: Vec<i64> = left.fetch_all(&mut *tx).await?;
-        let Some(mut left) = left.first().copied() else {
-            return Err(unknown_sku(segment));
-        };
+        let settled = self.settle_within(&mut tx, segment, orders, now_ms).await?;
+        tx.commit().await?;
+        Ok(settled)
+    }
+
+    /// The same inside a transaction.
+    pub(super) async fn settle_within(
+        &self,
+        connection: &mut AnyConnection,
+        segment: &SegmentId,
+        orders: &[StoredOrder],
+        now_ms: u64,
+    ) -> Result<Vec<Settled>, LedgerError> {
+        let mut left = sql(units_left(connection, segment).await?);
         let mut known = self
-            .known_orders(&mut tx, orders.iter().map(|order| order.order))
+            .known_orders(connection, orders.iter().map(|order| order.order))
             .await?;
         let mut units = 0;
         let mut settled = Vec::with_capacity(orders.len());
@@ -179,10 +191,10 @@ impl OrderLedger {
                 other => other,
             };
             let fresh = self
-                .insert_orders(&mut tx, segment, &[(order, status)], now_ms)
+                .insert_orders(connection, segment, &[(order, status)], now_ms)
                 .await?;
             if fresh.is_empty() {
-                self.refuse_second_order(&mut tx, segment, order, now_ms)
+                self.refuse_second_order(connection, segment, order, now_ms)
                     .await?;
                 settled.push(Settled::SecondOrder);
                 continue;
@@ -197,13 +209,12 @@ impl OrderLedger {
                 Settled::Settled
             });
         }
-        if !take(&mut tx, segment, units).await? {
+        if !take(connection, segment, units).await? {
             // The row was locked, so this is a fault of this function.
             return Err(LedgerError::Corrupt(format!(
                 "INV-STOCK-1: units of {segment} changed under a lock"
             )));
         }
-        tx.commit().await?;
         Ok(settled)
     }
 
@@ -359,6 +370,18 @@ impl OrderLedger {
         known.iter().map(|id| read_id(id)).collect()
     }
 
+    /// Whether the ledger has this order.
+    pub(super) async fn is_known(
+        &self,
+        connection: &mut AnyConnection,
+        order: &StoredOrder,
+    ) -> Result<bool, LedgerError> {
+        let known = self
+            .known_orders(connection, std::iter::once(order.order))
+            .await?;
+        Ok(!known.is_empty())
+    }
+
     /// A store that lost the record of a request accepted it again under another order id. The first order stands
     /// (INV-ORDER-1); this one is set aside and its units go back.
     async fn refuse_second_order(
@@ -381,6 +404,7 @@ impl OrderLedger {
         let letter = DeadLetter {
             segment: segment.clone(),
             position: order.order.to_string(),
+            order: Some(order.order),
             reason: "the request id has another order".to_owned(),
             raw: format!("{order:?}"),
         };
@@ -402,6 +426,21 @@ fn arrival_status(order: &StoredOrder) -> OrderStatus {
         OrderState::Reserved | OrderState::Sold => OrderStatus::Reserved,
         OrderState::Released => OrderStatus::Released,
     }
+}
+
+/// What is left of a sku, read under the lock of its row.
+pub(super) async fn units_left(
+    connection: &mut AnyConnection,
+    segment: &SegmentId,
+) -> Result<u64, LedgerError> {
+    let left = sqlx::query_scalar(LOCK_AND_READ_LEFT)
+        .bind(segment.sale.as_str())
+        .bind(segment.sku.as_str());
+    let left: Vec<i64> = left.fetch_all(connection).await?;
+    let left = left.first().ok_or_else(|| unknown_sku(segment))?;
+    u64::try_from(*left).map_err(|_| {
+        LedgerError::Corrupt(format!("INV-STOCK-1: {left} units of {segment} are left"))
+    })
 }
 
 /// The guard. False: fewer units are left.

@@ -5,6 +5,7 @@
 //! one that died, and measures the queues.
 
 mod metrics;
+pub mod replay;
 mod worker;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};

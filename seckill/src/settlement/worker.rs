@@ -9,7 +9,7 @@ use tracing::{error, info, warn};
 
 use super::{Parts, SettlementMetrics};
 use crate::{
-    ids::SegmentId,
+    ids::{OrderId, SegmentId},
     ledger::{DeadLetter, LedgerError, Settled},
     reconcile::Invariant,
     store::{Position, QueueEntry, StockError, StoredOrder},
@@ -125,7 +125,7 @@ impl Worker {
                     order,
                 }),
                 Err(raw) => {
-                    letters.push(self.letter(position, "the entry cannot be read", raw));
+                    letters.push(self.letter(position, None, "the entry cannot be read", raw));
                     done.push(position);
                 }
             }
@@ -213,7 +213,12 @@ impl Worker {
                         }
                         Err(error) => {
                             let raw = format!("{order:?}");
-                            new_letters.push(self.letter(entry.position, &error.to_string(), raw));
+                            new_letters.push(self.letter(
+                                entry.position,
+                                Some(order.order),
+                                &error.to_string(),
+                                raw,
+                            ));
                             new_done.push(entry.position);
                         }
                     }
@@ -239,10 +244,17 @@ impl Worker {
         Ok(())
     }
 
-    fn letter(&self, position: Position, reason: &str, raw: String) -> DeadLetter {
+    fn letter(
+        &self,
+        position: Position,
+        order: Option<OrderId>,
+        reason: &str,
+        raw: String,
+    ) -> DeadLetter {
         DeadLetter {
             segment: self.segment.clone(),
             position: position.to_string(),
+            order,
             reason: reason.to_owned(),
             raw,
         }

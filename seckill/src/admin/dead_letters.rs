@@ -1,0 +1,258 @@
+//! `/admin/v1/sales/{sale}/dead-letters`: what could not be settled, and its replay.
+
+use axum::{
+    Json,
+    body::Bytes,
+    extract::{
+        Path, Query, State,
+        rejection::{BytesRejection, PathRejection, QueryRejection},
+    },
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{Engine, document, page_limit, sale_of};
+use crate::{
+    api::{
+        extract,
+        problem::{Code, Problem},
+    },
+    engine::EngineError,
+    ledger::LetterId,
+    settlement::replay::{Outcome, Replayer},
+};
+
+/// Letters in one answer; each replay is a transaction of its own.
+const PAGE_MAX: u32 = 1_000;
+const PAGE_DEFAULT: u32 = 100;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Page {
+    #[serde(default)]
+    after: String,
+    limit: Option<u32>,
+}
+
+impl Page {
+    fn read(self) -> Result<(Option<LetterId>, usize), Problem> {
+        let limit = page_limit(self.limit, PAGE_DEFAULT, PAGE_MAX)?;
+        let after = match self.after.as_str() {
+            "" => None,
+            text => Some(letter(text, Code::InvalidRequest)?),
+        };
+        Ok((after, limit))
+    }
+}
+
+/// How to replay; an empty body is the default.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct How {
+    #[serde(default)]
+    or_refuse: bool,
+}
+
+fn how(body: Result<Bytes, BytesRejection>) -> Result<How, Problem> {
+    match &body {
+        Ok(bytes) if bytes.is_empty() => Ok(How::default()),
+        _ => document(body),
+    }
+}
+
+fn letter(text: &str, otherwise: Code) -> Result<LetterId, Problem> {
+    text.parse()
+        .map_err(|error: String| Problem::new(otherwise, error))
+}
+
+pub(super) async fn list(
+    State(engine): Engine,
+    sale: Result<Path<String>, PathRejection>,
+    query: Result<Query<Page>, QueryRejection>,
+) -> Result<Json<Value>, Problem> {
+    let (after, limit) = extract::query(query)?.read()?;
+    let (sale, _) = sale_of(&engine, &extract::path(sale)?)?;
+    let page = engine
+        .ledger()
+        .dead_letters(&sale, after.as_ref(), limit)
+        .await
+        .map_err(EngineError::from)?;
+    Ok(Json(
+        json!({"sale": sale, "dead_letters": page.letters, "next": page.next}),
+    ))
+}
+
+pub(super) async fn replay_page(
+    State(engine): Engine,
+    State(replayer): State<Replayer>,
+    sale: Result<Path<String>, PathRejection>,
+    query: Result<Query<Page>, QueryRejection>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<Value>, Problem> {
+    let (after, limit) = extract::query(query)?.read()?;
+    let how = how(body)?;
+    let (sale, _) = sale_of(&engine, &extract::path(sale)?)?;
+    let page = replayer
+        .page(&sale, after.as_ref(), limit, how.or_refuse)
+        .await?;
+    let closed = page.replays.iter().filter(|replay| replay.closed);
+    Ok(Json(json!({
+        "sale": sale, "closed": closed.count(), "replays": page.replays, "next": page.next,
+    })))
+}
+
+pub(super) async fn replay_one(
+    State(engine): Engine,
+    State(replayer): State<Replayer>,
+    path: Result<Path<(String, String)>, PathRejection>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<Value>, Problem> {
+    let (sale, id) = extract::path(path)?;
+    let how = how(body)?;
+    let (sale, _) = sale_of(&engine, &sale)?;
+    let id = letter(&id, Code::NoSuchLetter)?;
+    let replay = replayer.one(&sale, &id, how.or_refuse).await?;
+    if replay.outcome == Outcome::Unknown {
+        return Err(Problem::new(Code::NoSuchLetter, replay.detail));
+    }
+    Ok(Json(json!(replay)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::tests::desk;
+    use crate::{
+        ids::{BuyerId, RequestId},
+        ledger::DeadLetter,
+        purchase::Outcome,
+        store::Verdict,
+    };
+
+    const LETTERS: &str = "/admin/v1/sales/spring/dead-letters";
+
+    #[tokio::test]
+    async fn letters_are_listed_and_replayed_once() {
+        let desk = desk().await;
+        let engine = &desk.parts.engine;
+        let sale = engine.catalogue().sales()[0].clone();
+        let segment = sale.segments().next().unwrap().clone();
+        let buyer = BuyerId::try_new("ann").unwrap();
+        let request = RequestId::try_new("k").unwrap();
+        let bought = engine.purchase(&segment, buyer, request, 1).await;
+        let Outcome::Decided(Verdict::Accepted { order, .. }) = bought else {
+            panic!("{bought:?}");
+        };
+        let pulled = engine
+            .store()
+            .pull(&segment.id, "c", 10, Duration::ZERO)
+            .await;
+        assert_eq!(pulled.unwrap().len(), 1);
+        let letter = |position: &str, order| DeadLetter {
+            segment: segment.id.clone(),
+            position: position.to_owned(),
+            order,
+            reason: "why".to_owned(),
+            raw: "raw".to_owned(),
+        };
+        let letters = [letter("1-0", Some(order.order)), letter("2-0", None)];
+        engine.ledger().set_aside(&letters, 7).await.unwrap();
+
+        let (status, listed) = desk.call("GET", &format!("{LETTERS}?limit=1"), "").await;
+        assert_eq!((status, listed["next"].as_str()), (200, Some("shoe:0:1-0")));
+        let first = &listed["dead_letters"][0];
+        assert_eq!(first["id"], "shoe:0:1-0");
+        assert_eq!(first["order"], order.order.to_string());
+        assert_eq!(
+            (first["at_ms"].as_u64(), first["replays"].as_u64()),
+            (Some(7), Some(0))
+        );
+        let rest = desk
+            .call("GET", &format!("{LETTERS}?after=shoe:0:1-0"), "")
+            .await
+            .1;
+        assert_eq!(rest["dead_letters"][0]["id"], "shoe:0:2-0");
+
+        let (status, replayed) = desk.call("POST", &format!("{LETTERS}/replay"), "").await;
+        assert_eq!((status, replayed["closed"].as_u64()), (200, Some(1)));
+        assert_eq!(replayed["replays"][0]["outcome"], "settled");
+        assert_eq!(replayed["replays"][1]["outcome"], "unreadable");
+        let one = format!("{LETTERS}/shoe:0:1-0/replay");
+        let again = desk.call("POST", &one, "{\"or_refuse\": true}").await;
+        assert_eq!(
+            (again.0, again.1["outcome"].as_str()),
+            (200, Some("before"))
+        );
+        let report = desk
+            .call("GET", "/admin/v1/sales/spring/report", "")
+            .await
+            .1;
+        assert_eq!(
+            (report["dead_letters"].as_u64(), report["settled"].as_u64()),
+            (Some(1), Some(1))
+        );
+    }
+
+    #[tokio::test]
+    async fn bad_input_is_a_problem() {
+        let desk = desk().await;
+        let one = |id: &str| format!("{LETTERS}/{id}/replay");
+        let all = format!("{LETTERS}/replay");
+        for (method, path, body, status, code) in [
+            (
+                "GET",
+                format!("{LETTERS}?limit=0"),
+                "",
+                400,
+                "invalid_request",
+            ),
+            (
+                "GET",
+                format!("{LETTERS}?limit=1001"),
+                "",
+                400,
+                "invalid_request",
+            ),
+            (
+                "GET",
+                format!("{LETTERS}?after=x"),
+                "",
+                400,
+                "invalid_request",
+            ),
+            (
+                "GET",
+                format!("{LETTERS}?page=2"),
+                "",
+                400,
+                "invalid_request",
+            ),
+            (
+                "GET",
+                "/admin/v1/sales/none/dead-letters".into(),
+                "",
+                404,
+                "no_such_sale",
+            ),
+            ("POST", one("x"), "", 404, "no_such_letter"),
+            ("POST", one("shoe:0:9-9"), "", 404, "no_such_letter"),
+            ("POST", one("shoe:0:9-9"), "{", 400, "invalid_body"),
+            (
+                "POST",
+                all.clone(),
+                "{\"or_refuse\": 1}",
+                400,
+                "invalid_body",
+            ),
+            ("POST", all, "{\"force\": true}", 400, "invalid_body"),
+        ] {
+            let (answered, document) = desk.call(method, &path, body).await;
+            assert_eq!(
+                (answered, document["code"].as_str()),
+                (status, Some(code)),
+                "{method} {path} {body}"
+            );
+        }
+    }
+}
