@@ -1,4 +1,4 @@
-//! `penstock dead-letters …`: what could not be settled, from the command line.
+//! `penstock dead-letters …`: what could not be settled, and what the shop could not be told, from the command line.
 
 use anyhow::bail;
 use clap::{Args, Subcommand};
@@ -10,7 +10,7 @@ use crate::sale_cli::{Admin, call, print};
 /// What to do with dead letters.
 #[derive(Debug, Clone, Subcommand)]
 pub enum DeadLettersCommand {
-    /// List what was set aside of a sale and waits for you
+    /// List what was set aside of a sale and waits for you: queue entries, and events for the shop
     List {
         /// Id of the sale
         sale: String,
@@ -21,6 +21,13 @@ pub enum DeadLettersCommand {
                       penstock dead-letters replay spring --all"
     )]
     Replay(ReplayArgs),
+    /// Hand events for the shop over again that were given up; the shop knows a repetition by its id
+    ReplayEvents {
+        /// Id of the sale
+        sale: String,
+        /// Id of one event, as `list` shows it; all of the sale if it is left out
+        event: Option<String>,
+    },
 }
 
 /// Which entries, and how.
@@ -45,10 +52,21 @@ pub async fn run(admin: &Admin, command: &DeadLettersCommand) -> anyhow::Result<
         DeadLettersCommand::List { sale } => {
             let path = format!("/admin/v1/sales/{sale}/dead-letters");
             let letters = pages(admin, Method::GET, &path, Value::Null, "dead_letters").await?;
-            print(&json!({"sale": sale, "dead_letters": letters}))?;
+            let path = format!("/admin/v1/sales/{sale}/dead-events");
+            let events = pages(admin, Method::GET, &path, Value::Null, "dead_events").await?;
+            print(&json!({"sale": sale, "dead_letters": letters, "dead_events": events}))?;
             Ok(true)
         }
         DeadLettersCommand::Replay(args) => replay(admin, args).await,
+        DeadLettersCommand::ReplayEvents { sale, event } => {
+            let base = format!("/admin/v1/sales/{sale}/dead-events");
+            let path = match event {
+                Some(event) => format!("{base}/{event}/replay"),
+                None => format!("{base}/replay"),
+            };
+            print(&call(admin, Method::POST, &path, Value::Null).await?)?;
+            Ok(true)
+        }
     }
 }
 

@@ -57,6 +57,11 @@ async fn letters_are_listed_and_replayed_from_the_command_line() {
     assert_eq!(printed(&all)["stay"], 1);
     assert_eq!(printed(&all)["replays"][0]["outcome"], "unreadable");
 
+    let events = penstock(&shop, &["replay-events", "spring"]);
+    assert_eq!(
+        (events.status.code(), printed(&events)["due"].as_u64()),
+        (Some(0), Some(0))
+    );
     let unknown = penstock(&shop, &["replay", "spring", "shoe:0:7-7"]);
     assert_eq!(unknown.status.code(), Some(1));
     let told = String::from_utf8_lossy(&unknown.stderr).into_owned();

@@ -11,6 +11,7 @@ mod redis_faults;
 mod redis_recovery;
 mod stores;
 
+mod dead_events;
 mod dead_letters;
 mod downstream;
 mod embedded;

@@ -128,9 +128,13 @@ mod tests {
         ledger::DeadLetter,
         purchase::Outcome,
         store::Verdict,
+        test_shop::START,
     };
 
+    const LEASE: Duration = Duration::from_secs(30);
+
     const LETTERS: &str = "/admin/v1/sales/spring/dead-letters";
+    const EVENTS: &str = "/admin/v1/sales/spring/dead-events";
 
     #[tokio::test]
     async fn letters_are_listed_and_replayed_once() {
@@ -184,6 +188,24 @@ mod tests {
             (again.0, again.1["outcome"].as_str()),
             (200, Some("before"))
         );
+        let events = engine
+            .ledger()
+            .lease_events(START + 1, LEASE, 10)
+            .await
+            .unwrap();
+        engine
+            .ledger()
+            .events_dead(&events, START + 1)
+            .await
+            .unwrap();
+        let listed = desk.call("GET", EVENTS, "").await.1;
+        assert_eq!(listed["dead_events"][0]["id"], events[0].id());
+        assert_eq!(listed["dead_events"][0]["kind"], "settled");
+        let one = format!("{EVENTS}/{}/replay", events[0].id());
+        assert_eq!(desk.call("POST", &one, "").await.1["due"], 1);
+        assert_eq!(desk.call("POST", &one, "").await.1["due"], 0);
+        let all = format!("{EVENTS}/replay");
+        assert_eq!(desk.call("POST", &all, "").await.1["due"], 0);
         let report = desk
             .call("GET", "/admin/v1/sales/spring/report", "")
             .await
@@ -246,6 +268,34 @@ mod tests {
                 "invalid_body",
             ),
             ("POST", all, "{\"force\": true}", 400, "invalid_body"),
+            (
+                "GET",
+                format!("{EVENTS}?after=x"),
+                "",
+                400,
+                "invalid_request",
+            ),
+            (
+                "GET",
+                format!("{EVENTS}?limit=0"),
+                "",
+                400,
+                "invalid_request",
+            ),
+            (
+                "POST",
+                format!("{EVENTS}/evt_x_1/replay"),
+                "",
+                404,
+                "no_such_event",
+            ),
+            (
+                "POST",
+                format!("{EVENTS}/evt_00000000000000000000000000_1/replay"),
+                "",
+                404,
+                "no_such_event",
+            ),
         ] {
             let (answered, document) = desk.call(method, &path, body).await;
             assert_eq!(

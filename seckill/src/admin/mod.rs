@@ -1,5 +1,6 @@
 //! The sale part of the admin API: what operators, the command line and the load tester call. Loopback only, by default.
 
+mod dead_events;
 mod dead_letters;
 
 use std::sync::Arc;
@@ -146,6 +147,18 @@ pub fn router(engine: Arc<SaleEngine>, reconciler: Reconciler, payable: Option<P
         .route(
             "/admin/v1/sales/{sale}/reconcile",
             routing::get(compare_sale).post(reconcile_sale),
+        )
+        .route(
+            "/admin/v1/sales/{sale}/dead-events",
+            routing::get(dead_events::list),
+        )
+        .route(
+            "/admin/v1/sales/{sale}/dead-events/replay",
+            routing::post(dead_events::replay_all),
+        )
+        .route(
+            "/admin/v1/sales/{sale}/dead-events/{event}/replay",
+            routing::post(dead_events::replay_one),
         )
         .route(
             "/admin/v1/sales/{sale}/dead-letters",

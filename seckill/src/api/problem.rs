@@ -57,6 +57,8 @@ codes! {
     NoSuchOrder = NOT_FOUND, "no_such_order", "There is no such order";
     /// No dead letter of that id.
     NoSuchLetter = NOT_FOUND, "no_such_letter", "There is no such dead letter";
+    /// No event of that id.
+    NoSuchEvent = NOT_FOUND, "no_such_event", "There is no such event";
     /// No such path.
     NotFound = NOT_FOUND, "not_found", "There is nothing here";
     /// The path exists, the method does not.

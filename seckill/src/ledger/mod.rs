@@ -9,6 +9,7 @@
 
 mod checkout;
 mod connect;
+mod dead_events;
 mod dead_letters;
 mod effects;
 mod epochs;
@@ -39,6 +40,7 @@ use crate::ids::SkuId;
 pub use self::{
     checkout::{Dropped, Hold, NotPayable, Payment},
     connect::{ConnectOptions, connect, connect_with},
+    dead_events::{DeadDelivery, DeadDeliveryPage, EventId, Revived},
     dead_letters::{DeadLetter, LetterId, LetterOnFile, LetterPage, Replayed},
     effects::{Action, Effect},
     epochs::Raised,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use sqlx::{AnyConnection, Row};
 
 use super::{
-    LedgerError, LedgerOrder, OrderLedger,
+    EventId, LedgerError, LedgerOrder, OrderLedger,
     rows::{count, order_columns, read_order},
     sql,
 };
@@ -65,8 +65,8 @@ pub struct OutboxEvent {
 impl OutboxEvent {
     /// The same for every delivery of the event, so that the shop can recognise a repetition.
     pub fn id(&self) -> String {
-        let order = self.order.order.to_string();
-        format!("evt_{}_{}", order.trim_start_matches("ord_"), self.step)
+        let (order, step) = (self.order.order, self.step);
+        EventId { order, step }.to_string()
     }
 }
 

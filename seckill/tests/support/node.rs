@@ -176,6 +176,12 @@ impl EventReader {
 
     /// The next event; `None` at the end of the stream.
     pub async fn event(&mut self) -> Option<Event> {
+        // Comments may go on for ever.
+        let event = tokio::time::timeout(Duration::from_secs(10), self.next_event());
+        event.await.expect("no event, and no end")
+    }
+
+    async fn next_event(&mut self) -> Option<Event> {
         loop {
             let block = self.block().await?;
             let field = |name: &str| {
