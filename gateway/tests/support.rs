@@ -116,20 +116,34 @@ impl Gateway {
 
     /// Waits until `/metrics` has a line that begins so, with this value.
     pub async fn eventually_metric(&self, series: &str, value: f64) {
-        let mut last = String::new();
+        self.eventually(series, &format!("{value}"), |seen| seen == value)
+            .await;
+    }
+
+    /// The same for a counter that tests beside this one count up too: all metrics are the process's.
+    pub async fn eventually_metric_from(&self, series: &str, least: f64) {
+        self.eventually(series, &format!("{least} or more"), |seen| seen >= least)
+            .await;
+    }
+
+    /// What a series shows now; 0 if it is not there.
+    pub async fn metric(&self, series: &str) -> f64 {
+        let page = self.admin("/metrics").await;
+        let line = page.lines().find(|line| line.starts_with(series));
+        let value = line.and_then(|line| line.rsplit(' ').next()?.parse().ok());
+        value.unwrap_or(0.0)
+    }
+
+    async fn eventually(&self, series: &str, wanted: &str, is_so: impl Fn(f64) -> bool) {
+        let mut last = 0.0;
         for _ in 0..200 {
-            let page = self.admin("/metrics").await;
-            let found = page
-                .lines()
-                .find(|line| line.starts_with(series))
-                .map(str::to_owned);
-            last = found.unwrap_or_default();
-            if last.rsplit(' ').next().and_then(|text| text.parse().ok()) == Some(value) {
+            last = self.metric(series).await;
+            if is_so(last) {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        panic!("{series} never was {value}; last seen: {last:?}");
+        panic!("{series} never was {wanted}; last seen: {last}");
     }
 }
 
