@@ -33,7 +33,7 @@ async fn an_order_released_while_the_store_was_asked_is_not_reserved_again(engin
     *store.meanwhile.lock().unwrap() = Some(
         async move {
             let batch = std::slice::from_ref(&settled);
-            ledger.settle(&segment(), batch, T0).await.unwrap();
+            ledger.settle(&segment(), 1, batch, T0).await.unwrap();
             ledger
                 .cancel(settled.order, &settled.buyer, T0)
                 .await

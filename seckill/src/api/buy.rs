@@ -17,10 +17,12 @@ use super::{
     orders::stored_document,
     problem::{self, Code, Problem},
     segment_of,
+    waiting::wish::etag,
 };
 use crate::{
     catalogue::{OpenSale, Segment},
     ids::{BuyerId, RequestId},
+    ledger::Standing,
     metrics::PurchaseResult,
     purchase::Outcome,
     store::{StoredOrder, Verdict},
@@ -80,7 +82,7 @@ pub(super) async fn buy(
                 .await;
             (
                 PurchaseResult::from(&outcome),
-                answer(&sale, &segment, &request, quantity, outcome),
+                answer(&api, &sale, &segment, &request, quantity, outcome),
             )
         }
     };
@@ -131,6 +133,7 @@ fn refused(problem: &Problem) -> PurchaseResult {
 }
 
 fn answer(
+    api: &Api,
     sale: &OpenSale,
     segment: &Segment,
     request: &RequestId,
@@ -151,10 +154,13 @@ fn answer(
     };
     let problem = match verdict {
         Verdict::Accepted { order, .. } => {
-            return found(StatusCode::CREATED, sale, segment, &order);
+            let standing = Standing::in_store(order.state);
+            return found(StatusCode::CREATED, sale, segment, &order, standing);
         }
         Verdict::Replayed(order) => {
-            let mut response = found(StatusCode::OK, sale, segment, &order);
+            // The store lags behind the ledger, which is not asked here: what this node has told of the order is.
+            let standing = api.waiting.tell_stored(&order);
+            let mut response = found(StatusCode::OK, sale, segment, &order, standing);
             response
                 .headers_mut()
                 .insert("idempotent-replayed", HeaderValue::from_static("true"));
@@ -198,14 +204,23 @@ fn answer(
     problem.into_response()
 }
 
-fn found(status: StatusCode, sale: &OpenSale, segment: &Segment, order: &StoredOrder) -> Response {
-    let document = stored_document(&segment.id, order, Some((sale, segment.price_minor)));
+fn found(
+    status: StatusCode,
+    sale: &OpenSale,
+    segment: &Segment,
+    order: &StoredOrder,
+    standing: Standing,
+) -> Response {
+    let price = Some((sale, segment.price_minor));
+    let document = stored_document(&segment.id, order, standing, price);
     let mut response = (
         status,
         [(header::CONTENT_TYPE, "application/json")],
         document.to_string(),
     )
         .into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::ETAG, etag(standing));
     if status == StatusCode::CREATED
         && let Ok(location) = HeaderValue::try_from(format!("/v1/orders/{}", order.order))
     {

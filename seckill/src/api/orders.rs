@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{
     catalogue::{OpenSale, Segment},
-    engine::{EngineError, FoundOrder, status_of},
+    engine::{EngineError, FoundOrder},
     ids::{BuyerId, OrderId, RequestId, SegmentId},
     ledger::{Cancel, Followed, RequestKey, Standing},
     store::{Gate, StoredOrder},
@@ -56,6 +56,7 @@ impl From<EngineError> for Problem {
 pub(super) fn stored_document(
     id: &SegmentId,
     order: &StoredOrder,
+    standing: Standing,
     price: Option<(&OpenSale, i64)>,
 ) -> Value {
     let mut document = json!({
@@ -65,7 +66,7 @@ pub(super) fn stored_document(
         "sku": id.sku,
         "buyer": order.buyer,
         "quantity": order.quantity,
-        "status": status_of(order.state),
+        "status": standing.status,
         "created_at_ms": order.created_at_ms,
         "pay_by_ms": order.pay_by_ms,
     });
@@ -78,18 +79,20 @@ pub(super) fn stored_document(
 
 /// The order document: the order as read, standing as is to be told.
 pub(super) fn order_document(api: &Api, found: &FoundOrder, standing: Standing) -> Value {
-    let mut document = match found {
-        FoundOrder::Settled(order) => json!(order.as_ref()),
+    match found {
+        FoundOrder::Settled(order) => {
+            let mut document = json!(order.as_ref());
+            document["status"] = json!(standing.status);
+            document
+        }
         FoundOrder::Accepted(id, order) => {
             let sale = api.engine.catalogue().sale(&id.sale);
             let price = sale
                 .as_deref()
                 .and_then(|open| Some((open, open.segment(&id.sku)?.price_minor)));
-            stored_document(id, order, price)
+            stored_document(id, order, standing, price)
         }
-    };
-    document["status"] = json!(standing.status);
-    document
+    }
 }
 
 /// The order, or 304 if the caller has it as it stands.

@@ -31,6 +31,31 @@ impl Shop {
         crate::test_shop::send(&self.api, request).await
     }
 
+    /// Takes what was accepted into the ledger.
+    async fn settle(&self) {
+        let sale = self.parts.engine.catalogue().sales()[0].clone();
+        let segment = sale.segments().next().unwrap().id.clone();
+        // A store that syncs a moment after its answer hands out what is on the disk, and nothing sooner.
+        let entries = loop {
+            let store = self.parts.engine.store();
+            let pulled = store.pull(&segment, "c", 10, Duration::ZERO).await.unwrap();
+            if !pulled.is_empty() {
+                break pulled;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        };
+        let orders: Vec<_> = entries
+            .into_iter()
+            .map(|entry| entry.order.unwrap())
+            .collect();
+        self.parts
+            .engine
+            .ledger()
+            .settle(&segment, 1, &orders, START)
+            .await
+            .unwrap();
+    }
+
     async fn buy(&self, buyer: &str, key: &str, quantity: u64) -> (StatusCode, Value) {
         let body = json!({"sku": "shoe", "quantity": quantity}).to_string();
         let (status, document, _) = self
@@ -408,27 +433,7 @@ async fn an_order_is_cancelled_once_it_is_in_the_ledger() {
             .unwrap()
     };
     assert_eq!(shop.send(delete("bob")).await.0, StatusCode::NOT_FOUND);
-    let sale = shop.parts.engine.catalogue().sales()[0].clone();
-    let segment = sale.segments().next().unwrap().id.clone();
-    // A store that syncs a moment after its answer hands out what is on the disk, and nothing sooner.
-    let entries = loop {
-        let store = shop.parts.engine.store();
-        let pulled = store.pull(&segment, "c", 10, Duration::ZERO).await.unwrap();
-        if !pulled.is_empty() {
-            break pulled;
-        }
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    };
-    let orders: Vec<_> = entries
-        .into_iter()
-        .map(|entry| entry.order.unwrap())
-        .collect();
-    shop.parts
-        .engine
-        .ledger()
-        .settle(&segment, 1, &orders, START)
-        .await
-        .unwrap();
+    shop.settle().await;
     let (status, document, _) = shop.send(delete("ann")).await;
     assert_eq!(
         (status, document["status"].as_str()),
@@ -439,4 +444,29 @@ async fn an_order_is_cancelled_once_it_is_in_the_ledger() {
         StatusCode::OK,
         "cancelling twice is one cancellation"
     );
+}
+
+// The store knows nothing of a payment that is under way; asked again for the purchase, it said reserved.
+#[tokio::test]
+async fn a_purchase_sent_again_never_tells_less_than_was_told() {
+    let shop = shop().await;
+    let (_, order) = shop.buy("ann", "k1", 1).await;
+    shop.settle().await;
+    let ledger = shop.parts.engine.ledger();
+    let id = order["id"].as_str().unwrap();
+    let mut tx = ledger.pool().begin().await.unwrap();
+    let held = ledger.hold(&mut tx, id.parse().unwrap(), "pi_1", START);
+    held.await.unwrap();
+    tx.commit().await.unwrap();
+    let path = format!("/v1/orders/{id}");
+    let (_, told, response) = shop.send(get(&path, "ann")).await;
+    assert_eq!(told["status"], "paying");
+    let body = json!({"sku": "shoe", "quantity": 1}).to_string();
+    let again = post("spring", Some("ann"), Some("k1"), &body);
+    let (status, told, replayed) = shop.send(again).await;
+    assert_eq!(
+        (status, told["status"].as_str()),
+        (StatusCode::OK, Some("paying"))
+    );
+    assert_eq!(replayed.headers()["etag"], response.headers()["etag"]);
 }

@@ -20,13 +20,12 @@ use crate::{
     clock::WallClock,
     ids::{BuyerId, OrderId, RequestId, SaleId, SegmentId},
     ledger::{
-        Created, GateMoved, LedgerError, LedgerOrder, OrderLedger, OrderStatus, Restock, Restocked,
-        Standing,
+        Created, GateMoved, LedgerError, LedgerOrder, OrderLedger, Restock, Restocked, Standing,
     },
     metrics::PurchaseMetrics,
     purchase::{self, Outcome},
     sale::Sale,
-    store::{Gate, Lookup, OrderState, Purchase, StockError, StockStore, StoredOrder},
+    store::{Gate, Lookup, Purchase, StockError, StockStore, StoredOrder},
 };
 
 /// Why the engine could not do something.
@@ -302,9 +301,4 @@ fn fingerprint(segment: &SegmentId, quantity: u32) -> u64 {
             .try_into()
             .expect("SHA-256 has 32 bytes"),
     )
-}
-
-/// The ledger's word for a store's state, for orders that are not in the ledger yet.
-pub fn status_of(state: OrderState) -> OrderStatus {
-    Standing::in_store(state).status
 }

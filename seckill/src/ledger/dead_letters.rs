@@ -172,18 +172,21 @@ impl OrderLedger {
         rows.first().map(read_letter).transpose()
     }
 
-    /// Takes up the order of a letter, as the store has it, in one transaction with the letter: closed exactly once. With
+    /// Takes up the order of a letter, as the store has it under this epoch, in one transaction with the letter: closed exactly once. With
     /// `or_refuse` an order that no unit is left for is recorded as refused, which is final, tells the buyer and gives the
     /// store's units back; without it the letter stays.
     pub async fn replay(
         &self,
         sale: &SaleId,
         id: &LetterId,
-        order: &StoredOrder,
+        (epoch, order): (u64, &StoredOrder),
         or_refuse: bool,
         now_ms: u64,
     ) -> Result<Replayed, LedgerError> {
-        match self.try_replay(sale, id, order, or_refuse, now_ms).await {
+        let found = (epoch, order);
+        match self.try_replay(sale, id, found, or_refuse, now_ms).await {
+            // A rebuild has begun since the store was asked: it may have lost the order. Ask again.
+            Err(error @ LedgerError::StaleEpoch { .. }) => Err(error),
             Err(error) if error.is_transient() => Err(error),
             Err(error) => {
                 self.count_failed_replay(sale, id, &error.to_string())
@@ -198,7 +201,7 @@ impl OrderLedger {
         &self,
         sale: &SaleId,
         id: &LetterId,
-        order: &StoredOrder,
+        (epoch, order): (u64, &StoredOrder),
         or_refuse: bool,
         now_ms: u64,
     ) -> Result<Replayed, LedgerError> {
@@ -207,7 +210,7 @@ impl OrderLedger {
             sku: id.sku.clone(),
             index: id.segment,
         };
-        let mut tx = self.pool.begin().await?;
+        let mut tx = self.begin_under(&segment, epoch, now_ms).await?;
         if of(CLAIM, sale, id).fetch_all(&mut *tx).await?.is_empty() {
             let known = of(ONE, sale, id).fetch_all(&mut *tx).await?;
             tx.rollback().await?;

@@ -299,7 +299,7 @@ mod tests {
         assert_eq!(ledger.rung_for().len(), 2, "new followers");
         let settle = async |order: &StoredOrder| {
             let batch = std::slice::from_ref(order);
-            ledger.settle(&segment, batch, NOW).await.unwrap();
+            ledger.settle(&segment, 1, batch, NOW).await.unwrap();
         };
         settle(&stored(3)).await;
         assert_eq!(ledger.rung_for(), [], "nobody follows it");
@@ -331,7 +331,7 @@ mod tests {
         let (ledger, segment, _folder) = ledger().await;
         let order = stored(1);
         ledger
-            .settle(&segment, std::slice::from_ref(&order), NOW)
+            .settle(&segment, 1, std::slice::from_ref(&order), NOW)
             .await
             .unwrap();
         let key = Followed::Order(order.order);

@@ -168,19 +168,25 @@ impl Replayer {
             sku: id.sku.clone(),
             index: id.segment,
         };
-        let stored = match self.store.find(&segment, &Lookup::Order(order)).await {
+        // The epoch first: if the segment is rebuilt after this, the ledger refuses what the store said before.
+        let found = async {
+            let epoch = self.store.snapshot(&segment).await?.epoch;
+            let stored = self.store.find(&segment, &Lookup::Order(order)).await?;
+            Ok(stored.map(|stored| (epoch, stored)))
+        };
+        let stored = match found.await {
             Ok(stored) => stored,
             Err(StockError::NotOpen(_)) => None,
             Err(error) => return Err(error.into()),
         };
-        let Some(stored) = stored else {
+        let Some((epoch, stored)) = stored else {
             let detail = "the store does not know the order any more";
             return self.stays(sale, id, Outcome::Lost, detail).await;
         };
         let now_ms = (self.clock)();
         let replayed = self
             .ledger
-            .replay(sale, id, &stored, or_refuse, now_ms)
+            .replay(sale, id, (epoch, &stored), or_refuse, now_ms)
             .await?;
         Ok(match replayed {
             Replayed::Closed(Settled::Settled) => {

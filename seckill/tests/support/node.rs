@@ -81,7 +81,7 @@ impl Node {
     pub async fn settle(&self, test: &TestLedger, orders: &[StoredOrder]) {
         let ledger = self.ledger();
         ledger
-            .settle(&segment(), orders, test.now_ms())
+            .settle(&segment(), 1, orders, test.now_ms())
             .await
             .unwrap();
     }

@@ -25,6 +25,7 @@ use crate::{
     engine::FoundOrder,
     ids::BuyerId,
     ledger::{Followed, OrderLedger, Standing},
+    store::StoredOrder,
 };
 
 /// Below the idle timeouts of the proxies and mobile networks between here and the buyer.
@@ -128,6 +129,12 @@ impl Waiting {
     /// The standing to be told of an order that was just read: never earlier than what this node has told before (INV-ORDER-5).
     pub(super) fn tell(&self, found: &FoundOrder) -> Standing {
         self.told.latest(found.id(), found.standing())
+    }
+
+    /// The same of an order of which only the store was asked.
+    pub(super) fn tell_stored(&self, order: &StoredOrder) -> Standing {
+        self.told
+            .latest(order.order, Standing::in_store(order.state))
     }
 
     /// Waits until there is news for the caller, its time is over, or the process stops. `found` is the latest reading afterwards.
