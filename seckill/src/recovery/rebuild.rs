@@ -133,6 +133,7 @@ impl Rebuild<'_> {
                     let letter = DeadLetter {
                         segment: self.segment.clone(),
                         position: position.to_string(),
+                        order: Some(order.order),
                         reason: error.to_string(),
                         raw: format!("{order:?}"),
                     };
