@@ -12,6 +12,13 @@ mod redis_recovery;
 mod stores;
 
 mod downstream;
+#[cfg(feature = "amqp")]
+mod downstream_amqp;
+mod downstream_http;
+#[cfg(feature = "kafka")]
+mod downstream_kafka;
+#[cfg(feature = "nats")]
+mod downstream_nats;
 mod embedded;
 mod embedded_clock;
 mod embedded_disk;

@@ -1,5 +1,7 @@
 //! The sale part of the admin API: what operators, the command line and the load tester call. Loopback only, by default.
 
+pub mod downstream;
+
 use std::sync::Arc;
 
 use axum::{

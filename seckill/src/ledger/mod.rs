@@ -41,7 +41,7 @@ pub use self::{
     epochs::Raised,
     leases::RECOVERY,
     orders::{Cancel, Expiry, OrderPage},
-    outbox::{EventKind, OutboxEvent},
+    outbox::{DeadEvent, EventKind, OutboxEvent},
     report::{BuyerOverLimit, LedgerAudit, LedgerReport, SkuReport},
     rows::LedgerOrder,
     sales::{Created, GateMoved, Restock, Restocked},
