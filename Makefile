@@ -7,18 +7,22 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help test test-rust test-grafana test-rules test-scripts deps lint demo bench bench-programs bench-sale bench-scale peers peers-install
+.PHONY: help test test-rust test-kafka test-grafana test-rules test-scripts deps lint demo bench bench-programs bench-sale bench-scale peers peers-install
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-test: deps test-rust test-rules test-scripts test-grafana ## everything the suite has; installs what it needs first
+test: deps test-rust test-kafka test-rules test-scripts test-grafana ## everything the suite has; installs what it needs first
 
 deps:
 	@scripts/install-test-deps.sh
 
 test-rust: deps ## unit, property, integration and doc tests of every crate
 	$(CARGO) test --workspace --no-fail-fast
+
+# Against the mock cluster of the client library, which is built from C: 45 s on two cores, once.
+test-kafka: deps ## the Kafka sink, a cargo feature
+	$(CARGO) test -p seckill --features kafka --lib --test main kafka
 
 test-rules: deps ## the alert rules against promtool, and the proof that weakened rules are noticed
 	promtool check config grafana/prometheus.yml

@@ -25,7 +25,7 @@ GREEN, YELLOW, ORANGE, RED, BLUE, PURPLE, GREY = "green", "yellow", "orange", "r
 COLOURS = {
     "accepted": GREEN, "ok": GREEN, "settled": GREEN, "succeeded": GREEN, "delivered": GREEN, "allowed": GREEN,
     "replayed": BLUE, "duplicate": BLUE, "sold_out": GREY, "buyer_limit": GREY, "not_started": GREY, "ended": GREY,
-    "limited": YELLOW, "declined": YELLOW, "retried": YELLOW, "client_error": YELLOW, "aborted": YELLOW, "paused": YELLOW,
+    "limited": YELLOW, "declined": YELLOW, "retried": YELLOW, "held": YELLOW, "client_error": YELLOW, "aborted": YELLOW, "paused": YELLOW,
     "unknown": ORANGE, "unavailable": ORANGE, "timeout": ORANGE, "frozen": ORANGE, "refused": RED, "dead": RED, "error": RED,
     "failed": RED, "server_error": RED, "upstream_error": RED,
 }
@@ -38,7 +38,7 @@ COLOURED = {
     "penstock_upstream_connects_total": "ok failed",
     "penstock_sale_purchases_total": "accepted replayed sold_out buyer_limit not_started ended paused frozen unknown",
     "penstock_settlement_orders_total": "settled duplicate refused dead",
-    "penstock_downstream_deliveries_total": "delivered retried dead",
+    "penstock_downstream_deliveries_total": "delivered retried held dead",
     "penstock_payment_attempts_total": "succeeded declined unknown error",
 }
 
@@ -196,7 +196,7 @@ def settlement(b):
             quantiles("penstock_journal_sync_seconds"), w=6, colours=False)
     b.lines("Journal written", "Bytes appended to the journal per second.", "Bps", [(rate("penstock_journal_bytes_total"), "written")], w=6)
     b.lines("Returned orders", "Orders whose stock went back, by reason.", "ops", [(rate("penstock_orders_released_total", by="reason"), "{{reason}}")], w=6)
-    b.lines("Hand-over to the shop", "Deliveries to the shop's own endpoint per second. dead means given up after every retry.", "ops",
+    b.lines("Hand-over to the shop", "Deliveries to the shop or its broker per second. held could not be sent for want of a connection, dead means given up after every retry.", "ops",
             [(rate("penstock_downstream_deliveries_total", by="outcome"), "{{outcome}}")], w=6)
 
 

@@ -19,10 +19,16 @@ need() { # need PACKAGE COMMAND…: the package, unless every command is there
   done
 }
 need redis-server redis-server redis-cli
+need rabbitmq-server /usr/lib/rabbitmq/bin/rabbitmq-server epmd
+need nats-server nats-server
 need prometheus promtool
 need nginx-light nginx
 need curl curl
 need python3 python3
+# The Kafka client of the tests is built from C.
+need make make
+need gcc cc
+need g++ c++
 # PostgreSQL's server programs are not in PATH on Debian.
 if ! command -v initdb >/dev/null 2>&1 && ! compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null; then
   missing+=(postgresql)
@@ -47,7 +53,7 @@ if [ "$(id -u)" -ne 0 ]; then
   fi
 fi
 if ! command -v apt-get >/dev/null 2>&1; then
-  echo "The tests need redis-server, postgresql, promtool (Prometheus), nginx, curl and python3, and this machine has no apt-get." >&2
+  echo "The tests need redis-server, postgresql, rabbitmq-server, nats-server, promtool (Prometheus), nginx, curl and python3, and this machine has no apt-get." >&2
   echo "On Debian: $by_hand" >&2
   exit 1
 fi
@@ -66,7 +72,7 @@ printf '#!/bin/sh\nexit 101\n' | "${as_root[@]}" tee "$policy" >/dev/null
 "${as_root[@]}" chmod 755 "$policy"
 
 enabled() { systemctl is-enabled --quiet "$1" 2>/dev/null; }
-services=(redis-server postgresql prometheus nginx)
+services=(redis-server postgresql rabbitmq-server nats-server prometheus nginx)
 before=()
 for service in "${services[@]}"; do if enabled "$service"; then before+=("$service"); fi; done
 

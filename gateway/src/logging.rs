@@ -5,7 +5,8 @@ use std::io::IsTerminal;
 use tracing_subscriber::{EnvFilter, fmt};
 
 /// What is shown unless `RUST_LOG` says otherwise.
-const DEFAULT_FILTER: &str = "info";
+// The RabbitMQ client would log every message that comes back, body and buyer included; the sink tells the reason by itself.
+const DEFAULT_FILTER: &str = "info,lapin=error";
 
 /// Installs the subscriber. Text for eyes, JSON for machines. A second call changes nothing.
 pub fn install() {

@@ -16,7 +16,7 @@ use axum::{
 };
 use seckill::{
     backoff::Backoff,
-    downstream::{Deliverer, DeliveryConfig, HttpSink, sign},
+    downstream::{Deliverer, DeliveryConfig, HttpOptions, HttpSink, sign},
 };
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
@@ -32,6 +32,8 @@ on_both_engines! {
     a_lease_without_answer_ends,
     without_an_outbox_nothing_is_written,
     delivered_events_are_forgotten_after_their_time,
+    events_that_cannot_be_sent_lose_no_try,
+    the_word_of_a_node_whose_lease_ended_does_not_count,
 }
 
 const SECRET: &[u8] = b"a shared secret of the tests";
@@ -91,14 +93,19 @@ async fn receive(State(shop): State<Shop>, headers: HeaderMap, body: Bytes) -> i
     }
 }
 
+/// A limit that these tests do not reach.
+fn options(url: &str) -> HttpOptions {
+    let burst = 10_000.try_into().unwrap();
+    HttpOptions {
+        url: url.to_owned(),
+        secret: SECRET.to_vec(),
+        quota: limiter::rate::RateQuota::try_from_rate("10000/s".parse().unwrap(), burst).unwrap(),
+        in_flight: 16.try_into().unwrap(),
+    }
+}
+
 fn deliverer(test: &TestLedger, url: &str, max_attempts: u32) -> Deliverer {
-    let sink = HttpSink::try_new(
-        url,
-        SECRET.to_vec(),
-        test.clock(),
-        Duration::from_millis(300),
-    )
-    .unwrap();
+    let sink = HttpSink::try_new(&options(url), test.clock(), Duration::from_millis(300)).unwrap();
     let config = DeliveryConfig {
         max_attempts,
         backoff: Backoff {
@@ -201,9 +208,65 @@ async fn an_event_given_up_is_kept_and_does_not_block_the_next(engine: Engine) {
     assert_eq!(deliverer.round().await.unwrap().dead, 1);
     assert_eq!(deliverer.round().await.unwrap().delivered, 1);
     assert_eq!(shop.deliveries().last().unwrap().0, "order.released");
-    let kept =
-        sqlx::query_scalar::<_, i64>("SELECT COUNT(*) FROM order_outbox WHERE dead_at_ms > 0");
-    assert_eq!(kept.fetch_one(test.ledger.pool()).await.unwrap(), 1);
+    let dead = test.dead_events().await;
+    assert_eq!(dead.len(), 1);
+    assert_eq!((dead[0].kind.as_str(), dead[0].attempts), ("settled", 2));
+    assert_eq!(dead[0].reason, "the shop answered 301");
+    assert_eq!(dead[0].id.step, 1);
+
+    // An operator who has mended the shop lets it come again, under its old id and with all its tries.
+    assert_eq!(
+        test.ledger.revive_events(&sale_id(), test.now_ms()).await.unwrap(),
+        1
+    );
+    assert_eq!(deliverer.round().await.unwrap().delivered, 1);
+    assert_eq!(test.dead_events().await, []);
+    assert_eq!(shop.deliveries().last().unwrap().0, "order.settled");
+}
+
+async fn events_that_cannot_be_sent_lose_no_try(engine: Engine) {
+    let test = TestLedger::with_sale(engine, 10).await;
+    // Nobody listens there: the port was given back.
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    drop(listener);
+    let deliverer = deliverer(&test, &url, 1);
+    test.settle_new(1, 3).await;
+    for _ in 0..3 {
+        let round = deliverer.round().await.unwrap();
+        assert_eq!((round.held, round.retried, round.dead), (3, 0, 0));
+        test.advance(60_000);
+    }
+    let lease = Duration::from_secs(60);
+    let leased = test.ledger.lease_events(test.now_ms(), lease, 10).await;
+    assert!(leased.unwrap().iter().all(|event| event.attempts == 1));
+}
+
+// A node that was slow used to overwrite what the node that took over after it had decided.
+async fn the_word_of_a_node_whose_lease_ended_does_not_count(engine: Engine) {
+    let test = TestLedger::with_sale(engine, 10).await;
+    test.settle_new(1, 1).await;
+    let lease = Duration::from_secs(60);
+    let slow = test.ledger.lease_events(T0, lease, 10).await.unwrap();
+    let second = test
+        .ledger
+        .lease_events(T0 + 60_000, lease, 10)
+        .await
+        .unwrap();
+    assert_eq!(second.len(), 1);
+    test.ledger.events_retry_at(&slow, T0).await.unwrap();
+    test.ledger.events_held(&slow, T0).await.unwrap();
+    let given_up: Vec<_> = slow
+        .into_iter()
+        .map(|event| (event, "slow".to_owned()))
+        .collect();
+    test.ledger
+        .events_dead(&given_up, T0 + 60_001)
+        .await
+        .unwrap();
+    assert_eq!(test.dead_events().await, []);
+    let leased = test.ledger.lease_events(T0 + 60_001, lease, 10).await;
+    assert_eq!(leased.unwrap(), [], "the second node still has it");
 }
 
 async fn two_deliverers_never_share_an_event(engine: Engine) {
@@ -371,13 +434,16 @@ async fn a_shutdown_ends_the_deliverer() {
 #[tokio::test]
 async fn only_plain_http_addresses_are_taken() {
     let clock: seckill::clock::WallClock = Arc::new(|| T0);
-    for url in ["https://shop/x", "shop:80", "ftp://x", ""] {
-        assert!(
-            HttpSink::try_new(url, Vec::new(), clock.clone(), Duration::from_secs(1)).is_err(),
-            "{url:?}"
-        );
+    let try_new = |url| HttpSink::try_new(&options(url), clock.clone(), Duration::from_secs(1));
+    for url in [
+        "https://shop/x",
+        "shop:80",
+        "ftp://x",
+        "",
+        "http://u:p@shop/",
+    ] {
+        let error = try_new(url).err().expect(url).to_string();
+        assert!(!error.contains("u:p"), "{error}");
     }
-    assert!(
-        HttpSink::try_new("http://[::1]:80", Vec::new(), clock, Duration::from_secs(1)).is_ok()
-    );
+    assert!(try_new("http://[::1]:80").is_ok());
 }

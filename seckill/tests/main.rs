@@ -14,6 +14,13 @@ mod stores;
 mod dead_events;
 mod dead_letters;
 mod downstream;
+#[cfg(feature = "amqp")]
+mod downstream_amqp;
+mod downstream_http;
+#[cfg(feature = "kafka")]
+mod downstream_kafka;
+#[cfg(feature = "nats")]
+mod downstream_nats;
 mod embedded;
 mod embedded_clock;
 mod embedded_disk;

@@ -17,7 +17,7 @@ use seckill::{
     admin, api,
     clock::WallClock,
     config::{DownstreamConfig, StoreConfig},
-    downstream::{Deliverer, DeliveryConfig, HttpSink},
+    downstream::{self, Deliverer, DeliveryConfig},
     effects::Effects,
     engine::SaleEngine,
     ledger::{self, OrderLedger},
@@ -44,8 +44,6 @@ use crate::{
     metrics,
 };
 
-/// One delivery to the shop, connecting included.
-const DOWNSTREAM_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often all sales are compared with the ledger, so that a broken promise raises its alert by itself.
 const RECONCILE_EVERY: Duration = Duration::from_secs(10);
 
@@ -227,10 +225,9 @@ impl Services {
             self.workers
                 .spawn(books::watch(payments.clone(), self.shutdown.clone()));
         }
-        if let Some(DownstreamConfig { url, secret }) = &sale.downstream {
-            let sink = HttpSink::try_new(url, secret.clone(), clock.clone(), DOWNSTREAM_TIMEOUT)?;
-            let deliverer =
-                Deliverer::new(ledger, Arc::new(sink), clock, DeliveryConfig::default());
+        if let Some(DownstreamConfig { target, timeout }) = &sale.downstream {
+            let sink = downstream::open(target, *timeout, clock.clone())?;
+            let deliverer = Deliverer::new(ledger, sink, clock, DeliveryConfig::default());
             self.workers.spawn(deliverer.run(self.shutdown.clone()));
         }
         Ok(())

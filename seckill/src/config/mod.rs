@@ -1,5 +1,6 @@
 //! The `[seckill]` table of the configuration: what was written → what the engine uses.
 
+mod downstream;
 mod reader;
 
 use std::{
@@ -11,6 +12,7 @@ use std::{
 use jsonwebtoken::{Algorithm, DecodingKey, errors::Error as JwtError};
 use serde::Deserialize;
 
+pub use self::downstream::{DownstreamConfig, RawDownstream};
 use self::reader::Reader;
 use crate::{
     api::{
@@ -56,7 +58,8 @@ pub struct RawConfig {
     pub reclaim_after: Option<String>,
     /// Independent Redis servers whose majority elects who rebuilds a segment; without them the ledger's database does.
     pub recovery_locks: Option<Vec<String>>,
-    /// The shop's endpoint for settled, paid and released orders.
+    /// Where settled, paid, released and refused orders are told.
+    #[serde(default, deserialize_with = "downstream::one_receiver")]
     pub downstream: Option<RawDownstream>,
     /// How many buyers may wait for news of their orders, and for how long.
     pub waiting: Option<RawWaiting>,
@@ -90,18 +93,6 @@ pub struct RawJwt {
     pub audience: Option<String>,
 }
 
-/// `[seckill.downstream]` as written.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RawDownstream {
-    /// `http://HOST:PORT/PATH`.
-    pub url: Option<String>,
-    /// File that holds the signing secret.
-    pub secret_file: Option<PathBuf>,
-    /// Environment variable that holds the signing secret.
-    pub secret_env: Option<String>,
-}
-
 /// Where stock is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StoreConfig {
@@ -116,15 +107,6 @@ pub enum StoreConfig {
         /// Kept out of the URL, and so out of logs.
         password: Option<String>,
     },
-}
-
-/// The shop's endpoint.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DownstreamConfig {
-    /// Where events are posted.
-    pub url: String,
-    /// Key of the signature.
-    pub secret: Vec<u8>,
 }
 
 /// The table in use.
@@ -377,35 +359,6 @@ impl RawWaiting {
     }
 }
 
-impl RawDownstream {
-    fn build(&self, reader: &mut Reader<'_>) -> Option<DownstreamConfig> {
-        let url = self.url.clone().unwrap_or_default();
-        let parsed = url.parse::<http::Uri>();
-        let is_http =
-            parsed.is_ok_and(|uri| uri.scheme_str() == Some("http") && uri.host().is_some());
-        if !is_http {
-            reader.bad("downstream.url", &url, "must be http://HOST:PORT/PATH");
-        }
-        if self.secret_file.is_none() && self.secret_env.is_none() {
-            reader.bad(
-                "downstream.secret_file",
-                "",
-                "must name the file of the secret (or secret_env its variable)",
-            );
-        }
-        let secret = reader.secret(
-            "downstream.secret",
-            self.secret_file.as_deref(),
-            self.secret_env.as_deref(),
-        )?;
-        if secret.len() < SECRET_MIN {
-            reader.bad("downstream.secret", "…", SECRET_TOO_SHORT);
-            return None;
-        }
-        is_http.then_some(DownstreamConfig { url, secret })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -429,7 +382,7 @@ mod tests {
     fn all_problems_are_told_at_once_with_key_and_value() {
         let problems = build(
             "store = \"mysql:x\"\nledger = \"x\"\nbuyer = \"cookie:a\"\ndurability = \"high\"\npurchase_deadline = \"1d\"\n\
-             [downstream]\nurl = \"ftp://x\"",
+             [downstream]\nurl = \"http://\"",
         )
         .unwrap_err();
         assert_eq!(problems.len(), 7, "{problems:#?}");

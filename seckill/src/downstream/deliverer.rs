@@ -1,14 +1,19 @@
-//! Takes events from the outbox and hands them to the sink: bounded concurrency, retries with backoff, then dead but kept.
+//! Takes events from the outbox and hands them to the sink: several calls on their way, retries with backoff, then dead but kept.
+//!
+//! The order of an order's events comes from the lease: the ledger gives out no event while an earlier one of the same order is
+//! neither delivered nor given up. So everything in hand is of different orders, and one that fails holds up only its own.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use futures_util::{StreamExt, stream};
 use metrics::{Counter, Gauge};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
-use super::{DeliveryError, Sink};
+use super::{
+    Sink,
+    hand::{Fed, Hand, Tried},
+};
 use crate::{
     backoff::Backoff,
     clock::WallClock,
@@ -21,15 +26,15 @@ const POLL: Duration = Duration::from_millis(250);
 const COUNT_EVERY: Duration = Duration::from_secs(2);
 /// How often delivered events are forgotten.
 const PRUNE_EVERY: Duration = Duration::from_secs(600);
+/// Events that could not be sent are due again after this at the earliest, so that a receiver that is away costs few writes.
+const HELD_FOR: Duration = Duration::from_millis(500);
 
 /// How events are delivered.
 #[derive(Debug, Clone)]
 pub struct DeliveryConfig {
-    /// Events on their way at once.
-    pub concurrency: usize,
-    /// Events leased at once.
+    /// Events leased at once, and kept waiting beside those under way.
     pub batch: usize,
-    /// After how long a leased event is due again, if its node said nothing. Above `batch / concurrency` times the sink's timeout.
+    /// After how long a leased event is due again, if its node said nothing. Well above the sink's patience.
     pub lease: Duration,
     /// Tries before an event is given up.
     pub max_attempts: u32,
@@ -42,10 +47,9 @@ pub struct DeliveryConfig {
 impl Default for DeliveryConfig {
     fn default() -> Self {
         Self {
-            concurrency: 16,
-            batch: 64,
+            batch: 256,
             lease: Duration::from_secs(60),
-            // With the waits below, even if each is as short as chance can make it: more than three hours of a shop that is down.
+            // With the waits below, even if each is as short as chance can make it: more than three hours of a shop that fails.
             max_attempts: 90,
             backoff: Backoff {
                 first: Duration::from_millis(500),
@@ -65,12 +69,8 @@ pub struct Round {
     pub retried: usize,
     /// Events given up.
     pub dead: usize,
-}
-
-impl Round {
-    fn is_empty(self) -> bool {
-        self == Self::default()
-    }
+    /// Events that could not be sent at all, which cost them no try.
+    pub held: usize,
 }
 
 /// Delivers the outbox of a ledger.
@@ -82,6 +82,7 @@ pub struct Deliverer {
     delivered: Counter,
     retried: Counter,
     dead: Counter,
+    held: Counter,
     pending: Gauge,
 }
 
@@ -102,27 +103,37 @@ impl Deliverer {
             delivered: deliveries("delivered"),
             retried: deliveries("retried"),
             dead: deliveries("dead"),
+            held: deliveries("held"),
             pending: metrics::gauge!("penstock_downstream_pending"),
         }
     }
 
-    /// Delivers until `shutdown`; deliveries under way are finished first.
+    /// Delivers until `shutdown`; deliveries under way are finished first, what only waits is given back.
     pub async fn run(self, shutdown: CancellationToken) {
-        let mut failures = 0;
+        let mut hand = Hand::default();
+        let mut ledger_failures = 0;
         let (mut counted_at, mut pruned_at) = (None::<Instant>, Instant::now());
         while !shutdown.is_cancelled() {
+            let fed = hand.feed(&self.sink);
             let mut wait = POLL;
-            match self.round_until(&shutdown).await {
-                Ok(round) => {
-                    failures = 0;
-                    if !round.is_empty() {
-                        wait = Duration::ZERO;
+            if let Err(error) = self.give_back_stale(&mut hand, &fed).await {
+                debug!(%error, "events not given back; their leases end");
+            }
+            // While the sink wants nothing, more leases would only keep events from other nodes.
+            let may_lease = hand.waiting() == 0 && matches!(fed, Fed::Enough);
+            if may_lease {
+                match self.lease(&mut hand).await {
+                    Ok(leased) => {
+                        ledger_failures = 0;
+                        if leased > 0 {
+                            continue;
+                        }
                     }
-                }
-                Err(error) => {
-                    failures += 1;
-                    warn!(%error, failures, "outbox not readable");
-                    wait = self.config.backoff.wait(failures, rand::random());
+                    Err(error) => {
+                        ledger_failures += 1;
+                        warn!(%error, failures = ledger_failures, "outbox not readable");
+                        wait = self.config.backoff.wait(ledger_failures, rand::random());
+                    }
                 }
             }
             if counted_at.is_none_or(|at| at.elapsed() >= COUNT_EVERY) {
@@ -135,55 +146,120 @@ impl Deliverer {
                 pruned_at = Instant::now();
                 self.prune().await;
             }
+            let again_at = match fed {
+                Fed::NotBefore(at) => at,
+                Fed::Enough => Instant::now() + wait,
+            };
+            let listens = may_lease && ledger_failures == 0;
             tokio::select! {
                 () = shutdown.cancelled() => {}
-                () = async {
-                    if failures > 0 { tokio::time::sleep(wait).await } else { self.ledger.outbox_due(wait).await }
-                } => {}
+                Some(tried) = hand.ended() => {
+                    // The next call is on its way while the ledger writes down what came of this one.
+                    hand.feed(&self.sink);
+                    self.settle(tried).await;
+                }
+                () = self.ledger.outbox_due(wait), if listens => {}
+                () = tokio::time::sleep_until(again_at), if !listens => {}
             }
+        }
+        while let Some(tried) = hand.ended().await {
+            self.settle(tried).await;
+        }
+        let left = hand.give_back();
+        if let Err(error) = self.ledger.events_held(&left, (self.clock)()).await {
+            debug!(%error, "events not given back; their leases end");
         }
     }
 
     /// Leases what is due, tries each event once, and records the outcomes.
     pub async fn round(&self) -> Result<Round, LedgerError> {
-        self.round_until(&CancellationToken::new()).await
+        let mut hand = Hand::default();
+        self.lease(&mut hand).await?;
+        let mut tried = Vec::new();
+        while hand.waiting() > 0 || hand.has_calls() {
+            let fed = hand.feed(&self.sink);
+            tokio::select! {
+                Some(ended) = hand.ended() => tried.extend(ended),
+                () = async {
+                    match fed {
+                        Fed::NotBefore(at) => tokio::time::sleep_until(at).await,
+                        Fed::Enough => std::future::pending().await,
+                    }
+                } => {}
+            }
+        }
+        self.record(tried).await
     }
 
-    /// A round that begins no delivery after `shutdown`; what it leaves behind is due again when the lease ends.
-    async fn round_until(&self, shutdown: &CancellationToken) -> Result<Round, LedgerError> {
+    async fn lease(&self, hand: &mut Hand) -> Result<usize, LedgerError> {
+        // The lease runs from before it is asked for: never longer here than in the ledger.
+        let ends = Instant::now() + self.config.lease;
         let events = self
             .ledger
             .lease_events((self.clock)(), self.config.lease, self.config.batch)
             .await?;
-        let tried: Vec<(OutboxEvent, Result<(), DeliveryError>)> = stream::iter(events)
-            .take_until(shutdown.cancelled())
-            .map(|event| {
-                let sink = self.sink.clone();
-                async move {
-                    let outcome = sink.deliver(&event).await;
-                    (event, outcome)
-                }
-            })
-            .buffer_unordered(self.config.concurrency.max(1))
-            .collect()
-            .await;
+        let leased = events.len();
+        hand.take(events, ends);
+        Ok(leased)
+    }
 
-        let now_ms = (self.clock)();
-        let (mut delivered, mut dead, mut retries) = (Vec::new(), Vec::new(), Vec::new());
-        for (event, outcome) in tried {
-            match outcome {
-                Ok(()) => delivered.push(event),
-                Err(error) if event.attempts >= self.config.max_attempts => {
-                    error!(event = event.id(), attempts = event.attempts, %error, "event given up");
-                    dead.push(event);
-                }
-                Err(error) => {
-                    tracing::debug!(event = event.id(), attempts = event.attempts, %error, "event not delivered");
-                    let wait = self.config.backoff.wait(event.attempts, rand::random());
-                    retries.push((event, now_ms + wait.as_millis() as u64));
-                }
-            }
+    /// What waited so long that its lease ends goes back, untried.
+    async fn give_back_stale(&self, hand: &mut Hand, fed: &Fed) -> Result<(), LedgerError> {
+        let stale = hand.stale(&self.sink);
+        if stale.is_empty() {
+            return Ok(());
         }
+        let wait = match fed {
+            Fed::NotBefore(at) => at.saturating_duration_since(Instant::now()),
+            Fed::Enough => Duration::ZERO,
+        };
+        self.held.increment(stale.len() as u64);
+        let due_ms = (self.clock)() + wait.as_millis() as u64;
+        self.ledger.events_held(&stale, due_ms).await
+    }
+
+    /// Records, and leaves it to the ends of the leases if that fails.
+    async fn settle(&self, tried: Tried) {
+        if let Err(error) = self.record(tried).await {
+            warn!(%error, "outcomes of deliveries not recorded; those events come again");
+        }
+    }
+
+    async fn record(&self, tried: Tried) -> Result<Round, LedgerError> {
+        let now_ms = (self.clock)();
+        let (mut delivered, mut dead, mut held) = (Vec::new(), Vec::new(), Vec::new());
+        // Events that failed together and equally often come back together: one write for all of them.
+        let mut retries: BTreeMap<(u32, Duration), Vec<OutboxEvent>> = BTreeMap::new();
+        let mut last_failure = None;
+        for (event, outcome) in tried {
+            let error = match outcome {
+                Ok(()) => {
+                    delivered.push(event);
+                    continue;
+                }
+                Err(error) => error,
+            };
+            debug!(event = event.id(), attempts = event.attempts, %error, "event not delivered");
+            if !error.is_tried() {
+                held.push(event);
+            } else if event.attempts >= self.config.max_attempts {
+                error!(event = event.id(), attempts = event.attempts, %error, "event given up");
+                dead.push((event, error.to_string()));
+            } else {
+                let asked = error.retry_after().unwrap_or_default();
+                retries
+                    .entry((event.attempts, asked))
+                    .or_default()
+                    .push(event);
+            }
+            last_failure = Some(error);
+        }
+        let round = Round {
+            delivered: delivered.len(),
+            retried: retries.values().map(Vec::len).sum(),
+            dead: dead.len(),
+            held: held.len(),
+        };
         // In this order: what is lost at the first failure is then the cheapest to lose. An event whose retry was not written
         // comes again when its lease ends.
         if !delivered.is_empty() {
@@ -196,27 +272,33 @@ impl Deliverer {
             {
                 self.ledger.events_delivered(&delivered, now_ms).await?;
             }
-            self.delivered.increment(delivered.len() as u64);
+            self.delivered.increment(round.delivered as u64);
         }
         if !dead.is_empty() {
             self.ledger.events_dead(&dead, now_ms).await?;
-            self.dead.increment(dead.len() as u64);
+            self.dead.increment(round.dead as u64);
         }
-        if !retries.is_empty() {
-            warn!(
-                retried = retries.len(),
-                "events not delivered, trying again later"
-            );
+        if let Some(error) = last_failure {
+            // One line for all of them, with one of the reasons: a receiver that is away has the same one for each.
+            let (retried, held) = (round.retried, round.held);
+            warn!(retried, held, %error, "events not delivered, trying again later");
         }
-        for (event, next_at_ms) in &retries {
-            self.ledger.event_retry_at(event, *next_at_ms).await?;
-            self.retried.increment(1);
+        for ((attempts, asked), events) in &retries {
+            let wait = self
+                .config
+                .backoff
+                .wait(*attempts, rand::random())
+                .max(*asked);
+            let due_ms = now_ms + wait.as_millis() as u64;
+            self.ledger.events_retry_at(events, due_ms).await?;
+            self.retried.increment(events.len() as u64);
         }
-        Ok(Round {
-            delivered: delivered.len(),
-            retried: retries.len(),
-            dead: dead.len(),
-        })
+        if !held.is_empty() {
+            let due_ms = now_ms + HELD_FOR.as_millis() as u64;
+            self.ledger.events_held(&held, due_ms).await?;
+            self.held.increment(round.held as u64);
+        }
+        Ok(round)
     }
 
     async fn prune(&self) {
@@ -235,7 +317,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_shop_may_be_down_for_three_hours() {
+    fn a_shop_may_fail_for_three_hours() {
         let config = DeliveryConfig::default();
         let shortest: Duration = (1..config.max_attempts)
             .map(|failures| config.backoff.wait(failures, 0.0))

@@ -1,69 +1,58 @@
-//! Delivers an event as a signed POST over plain HTTP to the shop, which stands beside the gateway on a trusted network.
+//! Delivers each event as a signed POST to the shop, which stands beside the gateway on a trusted network: never more at once
+//! and never faster than the shop can take, and not at all while it asks for peace.
 
-use std::{sync::Mutex, time::Duration};
+use std::{
+    num::{NonZeroU32, NonZeroUsize},
+    sync::Mutex,
+    time::{Duration, UNIX_EPOCH},
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{Request, Uri, header};
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use http::{HeaderMap, Request, StatusCode, header};
+use http_body_util::Full;
+use limiter::rate::{Decision, RateKey, RateLimiter};
+use tokio::time::Instant;
 
-use super::{DeliveryError, Event, SIGNATURE_HEADER, Sink, sign};
+use super::{
+    Delivery, DeliveryError, Event, HttpOptions, RECONNECT, SIGNATURE_HEADER, Shape, Sink,
+    SinkError, http_client::HttpClient, pause::Pause, sign,
+};
 use crate::{clock::WallClock, ledger::OutboxEvent};
 
-/// Connections kept for the next event; the deliverer's concurrency bounds those in use.
-const MAX_IDLE: usize = 32;
-/// The answer's body says nothing here; a longer one costs its connection.
-const MAX_ANSWER_BYTES: usize = 64 * 1024;
-
-/// Why an address cannot be used. The configuration is at fault.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("downstream url {0:?} must be http://HOST:PORT/PATH")]
-pub struct SinkError(pub String);
+/// A shop that asks for more peace than this is asked again then: a header with a slip in it must not end all deliveries.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
+/// For a shop that answers 429 and does not say for how long.
+const RETRY_AFTER_TOO_MANY: Duration = Duration::from_secs(1);
 
 /// The shop's endpoint.
 pub struct HttpSink {
-    /// Host and port to connect to.
-    host: String,
-    port: u16,
-    /// What the `Host` header says.
-    authority: String,
-    path: String,
+    client: HttpClient,
     secret: Vec<u8>,
     clock: WallClock,
     timeout: Duration,
-    /// Connections that answered and were left open. A `std` lock: held for a push or a pop.
-    idle: Mutex<Vec<SendRequest<Full<Bytes>>>>,
+    in_flight: NonZeroUsize,
+    /// One bucket: the shop's.
+    limiter: RateLimiter,
+    /// A `std` lock: held for a few comparisons.
+    pause: Mutex<Pause>,
 }
 
 impl HttpSink {
     /// Takes the address apart. `timeout` bounds one delivery, connecting included.
     pub fn try_new(
-        url: &str,
-        secret: Vec<u8>,
+        options: &HttpOptions,
         clock: WallClock,
         timeout: Duration,
     ) -> Result<Self, SinkError> {
-        let invalid = || SinkError(url.to_owned());
-        let uri: Uri = url.parse().map_err(|_| invalid())?;
-        let (Some("http"), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
-            return Err(invalid());
-        };
         Ok(Self {
-            // An IPv6 address stands in brackets in a URL and without them in a socket address.
-            host: authority.host().trim_matches(['[', ']']).to_owned(),
-            port: authority.port_u16().unwrap_or(80),
-            authority: authority.to_string(),
-            path: uri
-                .path_and_query()
-                .map_or("/", |path| path.as_str())
-                .to_owned(),
-            secret,
+            client: HttpClient::try_new(&options.url)?,
+            secret: options.secret.clone(),
             clock,
             timeout,
-            idle: Mutex::new(Vec::new()),
+            in_flight: options.in_flight,
+            limiter: RateLimiter::new(options.quota, NonZeroUsize::MIN, Instant::now()),
+            pause: Mutex::new(Pause::new(RECONNECT)),
         })
     }
 
@@ -72,8 +61,8 @@ impl HttpSink {
         event: &OutboxEvent,
         body: &Bytes,
     ) -> Result<Request<Full<Bytes>>, DeliveryError> {
-        Request::post(&self.path)
-            .header(header::HOST, &self.authority)
+        Request::post(&self.client.path)
+            .header(header::HOST, &self.client.authority)
             .header(header::CONTENT_TYPE, "application/json")
             .header(
                 header::USER_AGENT,
@@ -85,96 +74,123 @@ impl HttpSink {
                 sign(&self.secret, (self.clock)() / 1000, body),
             )
             .body(Full::new(body.clone()))
-            .map_err(|error| DeliveryError::Unreachable(error.to_string()))
+            .map_err(|error| DeliveryError::Refused(error.to_string()))
     }
 
-    async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, DeliveryError> {
-        let unreachable =
-            |error: &dyn std::fmt::Display| DeliveryError::Unreachable(error.to_string());
-        let stream = TcpStream::connect((self.host.as_str(), self.port))
-            .await
-            .map_err(|error| unreachable(&error))?;
-        // Small requests, each awaited: nothing is gained by waiting for more bytes.
-        let _ = stream.set_nodelay(true);
-        let (sender, connection) = http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(|error| unreachable(&error))?;
-        // Ends by itself when the sender is dropped or the shop closes.
-        tokio::spawn(async move {
-            let _ = connection.await;
-        });
-        Ok(sender)
-    }
-
-    fn take_idle(&self) -> Option<SendRequest<Full<Bytes>>> {
-        let mut idle = self
-            .idle
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner());
-        while let Some(sender) = idle.pop() {
-            if sender.is_ready() {
-                return Some(sender);
-            }
-        }
-        None
-    }
-
-    fn keep(&self, sender: SendRequest<Full<Bytes>>) {
-        let mut idle = self
-            .idle
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner());
-        if idle.len() < MAX_IDLE {
-            idle.push(sender);
-        }
-    }
-
-    async fn send(
-        &self,
-        mut sender: SendRequest<Full<Bytes>>,
-        request: Request<Full<Bytes>>,
-    ) -> Result<(), DeliveryError> {
-        let answer = sender.send_request(request).await;
-        let answer = answer.map_err(|error| DeliveryError::Unreachable(error.to_string()))?;
-        let status = answer.status();
-        // The answer has to be read to its end before the connection can carry another event.
-        if Limited::new(answer.into_body(), MAX_ANSWER_BYTES)
-            .collect()
-            .await
-            .is_ok()
-        {
-            // Ready only if the shop leaves the connection open.
-            if sender.ready().await.is_ok() {
-                self.keep(sender);
-            }
-        }
-        if status.is_success() {
-            Ok(())
-        } else {
-            Err(DeliveryError::Status(status.as_u16()))
-        }
-    }
-
-    async fn post(&self, event: &OutboxEvent) -> Result<(), DeliveryError> {
+    async fn post(&self, event: &OutboxEvent) -> Delivery {
         let body = Bytes::from(Event::new(event).body());
-        if let Some(sender) = self.take_idle() {
-            match self.send(sender, self.request(event, &body)?).await {
-                // The shop may have closed the kept connection meanwhile; the event's id makes a second try harmless.
-                Err(DeliveryError::Unreachable(_)) => {}
-                answered => return answered,
-            }
+        let answer = self.client.send(|| self.request(event, &body)).await?;
+        if answer.status().is_success() {
+            return Ok(());
         }
-        let sender = self.connect().await?;
-        self.send(sender, self.request(event, &body)?).await
+        Err(DeliveryError::Status {
+            status: answer.status().as_u16(),
+            retry_after: retry_after(answer.status(), answer.headers(), (self.clock)()),
+        })
+    }
+
+    /// What an outcome says about the shop as a whole.
+    fn note(&self, outcome: &Delivery) {
+        let now = Instant::now();
+        let mut pause = self.pause.lock().unwrap_or_else(|e| e.into_inner());
+        match outcome {
+            Err(DeliveryError::Unreachable(_)) => pause.failed(now, rand::random()),
+            Err(DeliveryError::Timeout | DeliveryError::Broken(_)) => {}
+            Ok(()) | Err(_) => pause.worked(),
+        }
+        if let Err(DeliveryError::Status {
+            retry_after: Some(wait),
+            ..
+        }) = outcome
+        {
+            pause.at_least(now + *wait);
+        }
     }
 }
 
 #[async_trait]
 impl Sink for HttpSink {
-    async fn deliver(&self, event: &OutboxEvent) -> Result<(), DeliveryError> {
-        match tokio::time::timeout(self.timeout, self.post(event)).await {
-            Ok(answered) => answered,
-            Err(_) => Err(DeliveryError::Timeout),
+    fn shape(&self) -> Shape {
+        Shape {
+            calls: self.in_flight,
+            batch: NonZeroUsize::MIN,
+            patience: self.timeout,
         }
+    }
+
+    fn admit(&self, now: Instant) -> Result<(), Instant> {
+        let pause = self.pause.lock().unwrap_or_else(|e| e.into_inner());
+        if let Some(until) = pause.ends(now) {
+            return Err(until);
+        }
+        drop(pause);
+        match self.limiter.check(RateKey::ABSENT, now) {
+            Decision::Allowed { .. } => Ok(()),
+            Decision::Limited(limited) => Err(now + limited.retry_after),
+        }
+    }
+
+    async fn deliver(&self, events: &[OutboxEvent]) -> Vec<Delivery> {
+        let mut outcomes = Vec::with_capacity(events.len());
+        for event in events {
+            let outcome = match tokio::time::timeout(self.timeout, self.post(event)).await {
+                Ok(answered) => answered,
+                Err(_) => Err(DeliveryError::Timeout),
+            };
+            self.note(&outcome);
+            outcomes.push(outcome);
+        }
+        outcomes
+    }
+}
+
+/// How long the shop asks to be left alone. Any answer may say so (RFC 9110, 10.2.3); 429 means it without saying.
+fn retry_after(status: StatusCode, headers: &HeaderMap, now_ms: u64) -> Option<Duration> {
+    let said = headers.get(header::RETRY_AFTER).and_then(|value| {
+        let text = value.to_str().ok()?.trim();
+        match text.parse::<NonZeroU32>() {
+            Ok(seconds) => Some(Duration::from_secs(u64::from(seconds.get()))),
+            Err(_) => {
+                let date = httpdate::parse_http_date(text).ok()?;
+                let now = UNIX_EPOCH + Duration::from_millis(now_ms);
+                date.duration_since(now).ok()
+            }
+        }
+    });
+    let default = (status == StatusCode::TOO_MANY_REQUESTS).then_some(RETRY_AFTER_TOO_MANY);
+    said.or(default).map(|wait| wait.min(MAX_RETRY_AFTER))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_is_read_in_both_forms_and_bounded() {
+        let wait = |status: u16, text: Option<&str>| {
+            let mut headers = HeaderMap::new();
+            if let Some(text) = text {
+                headers.insert(header::RETRY_AFTER, text.parse().unwrap());
+            }
+            // Sun, 06 Nov 1994 08:49:37 GMT
+            retry_after(
+                StatusCode::from_u16(status).unwrap(),
+                &headers,
+                784_111_777_000,
+            )
+        };
+        let seconds = |n| Some(Duration::from_secs(n));
+        assert_eq!(wait(503, Some("120")), seconds(120));
+        assert_eq!(
+            wait(429, Some("Sun, 06 Nov 1994 08:50:07 GMT")),
+            seconds(30)
+        );
+        assert_eq!(wait(503, Some("86400")), seconds(300));
+        assert_eq!(wait(503, Some("4294967296")), None);
+        assert_eq!(wait(503, Some("Sun, 06 Nov 1994 08:49:00 GMT")), None);
+        assert_eq!(wait(503, Some("soon")), None);
+        assert_eq!((wait(503, None), wait(500, None)), (None, None));
+        assert_eq!(wait(429, None), seconds(1));
+        assert_eq!(wait(429, Some("0")), seconds(1));
     }
 }

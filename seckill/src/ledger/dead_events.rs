@@ -40,6 +40,8 @@ pub struct DeadDelivery {
     pub attempts: u64,
     /// When it was given up.
     pub dead_at_ms: u64,
+    /// What its last try said.
+    pub reason: String,
 }
 
 /// Dead events of a sale, by id.
@@ -62,8 +64,9 @@ pub enum Revived {
     Unknown,
 }
 
-const PAGE: &str = "SELECT e.order_id, e.step, e.kind, e.created_at_ms, e.attempts, e.dead_at_ms FROM order_outbox e \
+const PAGE: &str = "SELECT e.order_id, e.step, e.kind, e.created_at_ms, e.attempts, e.dead_at_ms, COALESCE(f.reason, '') FROM order_outbox e \
     JOIN order_orders o ON o.order_id = e.order_id \
+    LEFT JOIN order_outbox_failures f ON f.order_id = e.order_id AND f.step = e.step \
     WHERE e.dead_at_ms > 0 AND o.sale = $1 AND (e.order_id, e.step) > ($2, $3) ORDER BY e.order_id, e.step LIMIT $4";
 /// Of two at once, the second finds nothing dead.
 const ONE: &str = "UPDATE order_outbox SET dead_at_ms = 0, attempts = 0, next_at_ms = $1 \
@@ -190,6 +193,7 @@ fn read(row: &AnyRow) -> Result<DeadDelivery, LedgerError> {
         created_at_ms: count(row, 3)?,
         attempts: count(row, 4)?,
         dead_at_ms: count(row, 5)?,
+        reason: row.try_get(6)?,
     })
 }
 

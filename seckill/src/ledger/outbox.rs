@@ -1,8 +1,9 @@
 //! What the shop must still be told. A row is written in the transaction that decided it; [`crate::downstream`] delivers it at
 //! least once, the events of one order in their order, and several nodes share the work by leases.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
+use serde::Serialize;
 use sqlx::{AnyConnection, Row};
 
 use super::{
@@ -69,6 +70,9 @@ impl OutboxEvent {
         EventId { order, step }.to_string()
     }
 }
+
+/// A reason is a line for a person; a receiver's answer may be longer.
+const REASON_MAX_CHARS: usize = 500;
 
 /// The attempt is counted at the lease, so that a crash while delivering counts too.
 const LEASE_POSTGRES: &str = include_str!("sql/lease_events.postgres.sql");
@@ -161,31 +165,68 @@ impl OrderLedger {
         Ok(())
     }
 
-    /// These are given up; they stay for an operator.
+    /// These are given up, each for its reason; they stay for an operator ([`OrderLedger::dead_deliveries`]).
     pub async fn events_dead(
         &self,
-        events: &[OutboxEvent],
+        events: &[(OutboxEvent, String)],
         now_ms: u64,
     ) -> Result<(), LedgerError> {
-        const POSTGRES: &str = "UPDATE order_outbox SET dead_at_ms = $1 WHERE step = $2 AND order_id = ANY(string_to_array($3, E'\\n'))";
-        const SQLITE: &str = "UPDATE order_outbox SET dead_at_ms = $1 WHERE step = $2 AND order_id IN (SELECT value FROM json_each($3))";
-        let statement = if self.is_sqlite { SQLITE } else { POSTGRES };
-        self.for_each_step(statement, events, now_ms).await
+        const DEAD: &str = "UPDATE order_outbox SET dead_at_ms = $1 \
+            WHERE order_id = $2 AND step = $3 AND attempts = $4 AND delivered_at_ms = 0 AND dead_at_ms = 0";
+        const REASON: &str = "INSERT INTO order_outbox_failures (order_id, step, reason) VALUES ($1, $2, $3) \
+            ON CONFLICT (order_id, step) DO UPDATE SET reason = excluded.reason";
+        let mut tx = self.pool.begin().await?;
+        for (event, reason) in events {
+            let order = event.order.order.to_string();
+            let dead = sqlx::query(DEAD)
+                .bind(sql(now_ms))
+                .bind(&order)
+                .bind(i64::from(event.step))
+                .bind(i64::from(event.attempts))
+                .execute(&mut *tx)
+                .await?;
+            if dead.rows_affected() > 0 {
+                let reason: String = reason.chars().take(REASON_MAX_CHARS).collect();
+                sqlx::query(REASON)
+                    .bind(order)
+                    .bind(i64::from(event.step))
+                    .bind(reason)
+                    .execute(&mut *tx)
+                    .await?;
+            }
+        }
+        tx.commit().await?;
+        // The next event of these orders may be due now.
+        self.shared.outbox.notify_one();
+        Ok(())
     }
 
-    /// This one is tried again later.
-    pub async fn event_retry_at(
+    /// These failed and are tried again later. Where the lease has ended and another node has the event, its word counts.
+    pub async fn events_retry_at(
         &self,
-        event: &OutboxEvent,
-        next_at_ms: u64,
+        events: &[OutboxEvent],
+        due_ms: u64,
     ) -> Result<(), LedgerError> {
-        sqlx::query("UPDATE order_outbox SET next_at_ms = $1 WHERE order_id = $2 AND step = $3 AND delivered_at_ms = 0")
-            .bind(sql(next_at_ms))
-            .bind(event.order.order.to_string())
-            .bind(i64::from(event.step))
-            .execute(&self.pool)
-            .await?;
-        Ok(())
+        const POSTGRES: &str = "UPDATE order_outbox SET next_at_ms = $1 WHERE step = $2 AND attempts = $3 AND delivered_at_ms = 0 \
+            AND order_id = ANY(string_to_array($4, E'\\n'))";
+        const SQLITE: &str = "UPDATE order_outbox SET next_at_ms = $1 WHERE step = $2 AND attempts = $3 AND delivered_at_ms = 0 \
+            AND order_id IN (SELECT value FROM json_each($4))";
+        let statement = if self.is_sqlite { SQLITE } else { POSTGRES };
+        self.for_each_lease(statement, events, due_ms).await
+    }
+
+    /// These were never sent: they are due at `due_ms`, and this lease does not count as a try.
+    pub async fn events_held(
+        &self,
+        events: &[OutboxEvent],
+        due_ms: u64,
+    ) -> Result<(), LedgerError> {
+        const POSTGRES: &str = "UPDATE order_outbox SET next_at_ms = $1, attempts = attempts - 1 \
+            WHERE step = $2 AND attempts = $3 AND delivered_at_ms = 0 AND order_id = ANY(string_to_array($4, E'\\n'))";
+        const SQLITE: &str = "UPDATE order_outbox SET next_at_ms = $1, attempts = attempts - 1 \
+            WHERE step = $2 AND attempts = $3 AND delivered_at_ms = 0 AND order_id IN (SELECT value FROM json_each($4))";
+        let statement = if self.is_sqlite { SQLITE } else { POSTGRES };
+        self.for_each_lease(statement, events, due_ms).await
     }
 
     /// How many events wait, leased or not.
@@ -204,6 +245,30 @@ impl OrderLedger {
             .execute(&self.pool)
             .await?
             .rows_affected())
+    }
+
+    /// Runs a statement for events that share a lease: whoever leased one of them since has raised its attempts.
+    async fn for_each_lease(
+        &self,
+        statement: &'static str,
+        events: &[OutboxEvent],
+        due_ms: u64,
+    ) -> Result<(), LedgerError> {
+        let mut leases: BTreeMap<(u32, u32), Vec<OrderId>> = BTreeMap::new();
+        for event in events {
+            let lease = leases.entry((event.step, event.attempts)).or_default();
+            lease.push(event.order.order);
+        }
+        for ((step, attempts), orders) in leases {
+            sqlx::query(statement)
+                .bind(sql(due_ms))
+                .bind(i64::from(step))
+                .bind(i64::from(attempts))
+                .bind(self.list(orders))
+                .execute(&self.pool)
+                .await?;
+        }
+        Ok(())
     }
 
     async fn for_each_step(

@@ -8,7 +8,7 @@ use std::sync::{
 use seckill::{
     clock::WallClock,
     ids::{BuyerId, OrderId, RequestId, SaleId, SegmentId, SkuId},
-    ledger::{self, OrderLedger, SkuReport},
+    ledger::{self, DeadDelivery, OrderLedger, SkuReport},
     sale::{Sale, SkuOnSale},
     store::{Gate, OrderState, StoredOrder},
 };
@@ -84,6 +84,12 @@ impl TestLedger {
             .unwrap()
             .skus
             .swap_remove(0)
+    }
+
+    /// The events of the sale that were given up.
+    pub async fn dead_events(&self) -> Vec<DeadDelivery> {
+        let page = self.ledger.dead_deliveries(&sale_id(), None, 100).await;
+        page.unwrap().events
     }
 
     /// Settles `count` orders of one unit each.

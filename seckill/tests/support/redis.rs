@@ -371,7 +371,7 @@ fn installed(program: &str) -> PathBuf {
 
 /// A port that nobody listens on, each told once. Below the range from which the kernel takes the near end of connections: one
 /// of those would be gone again before the server binds it, and once in a while was.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     const PORTS: std::ops::Range<u32> = 10_000..30_000;
     static NEXT: AtomicU32 = AtomicU32::new(0);
     // Other test binaries may look for ports at the same time.

@@ -1,0 +1,105 @@
+//! What a deliverer has in hand: events that are leased and wait for their turn, and calls of the sink under way. Both bounded:
+//! the first by one lease, the second by the sink's [`Shape`](super::Shape).
+
+use std::{collections::VecDeque, sync::Arc};
+
+use tokio::{task::JoinSet, time::Instant};
+use tracing::error;
+
+use super::{Delivery, DeliveryError, Sink};
+use crate::ledger::OutboxEvent;
+
+/// Events with what became of them.
+pub(super) type Tried = Vec<(OutboxEvent, Delivery)>;
+
+#[derive(Default)]
+pub(super) struct Hand {
+    /// With the instant at which its lease ends. Oldest first.
+    waiting: VecDeque<(OutboxEvent, Instant)>,
+    calls: JoinSet<Tried>,
+}
+
+/// What feeding the sink came to.
+pub(super) enum Fed {
+    /// As many calls are under way as the sink allows, or nothing waits.
+    Enough,
+    /// The sink wants no call before this instant.
+    NotBefore(Instant),
+}
+
+impl Hand {
+    pub(super) fn take(&mut self, events: Vec<OutboxEvent>, lease_ends: Instant) {
+        self.waiting
+            .extend(events.into_iter().map(|event| (event, lease_ends)));
+    }
+
+    /// Events that wait for their turn.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    pub(super) fn has_calls(&self) -> bool {
+        !self.calls.is_empty()
+    }
+
+    /// Begins as many calls as the sink allows.
+    pub(super) fn feed(&mut self, sink: &Arc<dyn Sink>) -> Fed {
+        let shape = sink.shape();
+        while !self.waiting.is_empty() && self.calls.len() < shape.calls.get() {
+            if let Err(not_before) = sink.admit(Instant::now()) {
+                return Fed::NotBefore(not_before);
+            }
+            let count = shape.batch.get().min(self.waiting.len());
+            let events: Vec<OutboxEvent> = self
+                .waiting
+                .drain(..count)
+                .map(|(event, _)| event)
+                .collect();
+            let sink = sink.clone();
+            self.calls.spawn(async move {
+                let mut outcomes = sink.deliver(&events).await.into_iter();
+                let silent = || Err(DeliveryError::Broken("the sink said nothing".to_owned()));
+                events
+                    .into_iter()
+                    .map(|event| (event, outcomes.next().unwrap_or_else(silent)))
+                    .collect()
+            });
+        }
+        Fed::Enough
+    }
+
+    /// Takes back events whose lease would end before a call that begins now: another node may have them soon.
+    pub(super) fn stale(&mut self, sink: &Arc<dyn Sink>) -> Vec<OutboxEvent> {
+        let needed_until = Instant::now() + sink.shape().patience;
+        let mut stale = Vec::new();
+        while self
+            .waiting
+            .front()
+            .is_some_and(|(_, ends)| *ends <= needed_until)
+        {
+            stale.extend(self.waiting.pop_front().map(|(event, _)| event));
+        }
+        stale
+    }
+
+    /// Takes back all that waits.
+    pub(super) fn give_back(&mut self) -> Vec<OutboxEvent> {
+        self.waiting.drain(..).map(|(event, _)| event).collect()
+    }
+
+    /// Waits for a call to end, and takes along whatever else has ended by then. `None` if no call is under way.
+    pub(super) async fn ended(&mut self) -> Option<Tried> {
+        let first = self.calls.join_next().await?;
+        let mut ended = Vec::new();
+        let mut next = Some(first);
+        while let Some(call) = next {
+            match call {
+                Ok(tried) => ended.extend(tried),
+                // Its events come again when their lease ends.
+                Err(panic) => error!(%panic, "a delivery broke down"),
+            }
+            next = self.calls.try_join_next();
+        }
+        Some(ended)
+    }
+}

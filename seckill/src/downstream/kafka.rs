@@ -1,0 +1,226 @@
+//! Publishes events to a topic of Kafka: acknowledged by all replicas in sync, written once however often the client repeats
+//! itself, and keyed by the order, so that the events of one order stay in one partition and in their order.
+
+use std::{
+    num::NonZeroUsize,
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use rdkafka::{
+    ClientConfig, ClientContext,
+    error::{KafkaError, RDKafkaErrorCode},
+    message::{Header, OwnedHeaders},
+    producer::{DeliveryFuture, FutureProducer, FutureRecord, Producer},
+};
+use tokio::time::Instant;
+use tracing::warn;
+
+use super::{
+    BROKER_BATCH, Delivery, DeliveryError, Event, KafkaOptions, RECONNECT, Shape, Sink,
+    pause::Pause,
+};
+use crate::ledger::OutboxEvent;
+
+/// The client answers by its own `message.timeout.ms`; this much later it is taken for stuck.
+const CLIENT_GRACE: Duration = Duration::from_secs(2);
+
+/// A topic of Kafka.
+pub struct KafkaSink {
+    options: KafkaOptions,
+    timeout: Duration,
+    state: Mutex<State>,
+}
+
+/// A `std` lock: the client is cloned out of it.
+struct State {
+    client: Option<Client>,
+    pause: Pause,
+}
+
+#[derive(Clone)]
+struct Client {
+    producer: FutureProducer<Watch>,
+    watch: Watch,
+}
+
+/// Notes what the client says about the cluster as a whole.
+#[derive(Clone, Default)]
+struct Watch {
+    all_brokers_down: Arc<AtomicBool>,
+}
+
+impl ClientContext for Watch {
+    fn error(&self, error: KafkaError, reason: &str) {
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) {
+            self.all_brokers_down.store(true, Ordering::Relaxed);
+        }
+        warn!(%error, reason, "kafka client");
+    }
+}
+
+impl KafkaSink {
+    /// Connects with the first event.
+    pub fn new(options: KafkaOptions, timeout: Duration) -> Self {
+        Self {
+            options,
+            timeout,
+            state: Mutex::new(State {
+                client: None,
+                pause: Pause::new(RECONNECT),
+            }),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    fn client(&self) -> Result<Client, DeliveryError> {
+        let mut state = self.state();
+        if let Some(client) = &state.client {
+            return Ok(client.clone());
+        }
+        let watch = Watch::default();
+        let producer = self.config().create_with_context(watch.clone());
+        let producer = producer.map_err(|error| {
+            warn!(%error, "kafka cannot be used, trying again later");
+            DeliveryError::Unreachable(error.to_string())
+        })?;
+        Ok(state.client.insert(Client { producer, watch }).clone())
+    }
+
+    fn config(&self) -> ClientConfig {
+        let timeout_ms = self.timeout.as_millis().to_string();
+        let mut config = ClientConfig::new();
+        config
+            .set("bootstrap.servers", &self.options.brokers)
+            .set("client.id", "penstock")
+            .set("acks", "all")
+            .set("enable.idempotence", "true")
+            .set("message.timeout.ms", &timeout_ms)
+            // A batch is handed over at once; a few milliseconds let it leave as one request for each partition.
+            .set("linger.ms", "5")
+            .set(
+                "queue.buffering.max.messages",
+                (4 * BROKER_BATCH).to_string(),
+            )
+            .set("reconnect.backoff.max.ms", "2000")
+            .set("allow.auto.create.topics", "false");
+        if let Some(user) = &self.options.credentials {
+            config
+                .set("security.protocol", "sasl_plaintext")
+                .set("sasl.mechanism", "PLAIN")
+                .set("sasl.username", &user.username)
+                .set("sasl.password", &user.password);
+        }
+        config
+    }
+
+    fn send(
+        producer: &FutureProducer<Watch>,
+        topic: &str,
+        event: &OutboxEvent,
+    ) -> Result<DeliveryFuture, KafkaError> {
+        let (order, id) = (event.order.order.to_string(), event.id());
+        let kind = format!("order.{}", event.kind.as_str());
+        let header = |key, value| Header {
+            key,
+            value: Some(value),
+        };
+        let headers = OwnedHeaders::new()
+            .insert(header("penstock-event-id", id.as_str()))
+            .insert(header("penstock-event-type", kind.as_str()))
+            .insert(header("content-type", "application/json"));
+        let body = Event::new(event).body();
+        let record = FutureRecord::to(topic)
+            .key(&order)
+            .payload(&body)
+            .timestamp(i64::try_from(event.created_at_ms).unwrap_or(i64::MAX))
+            .headers(headers);
+        producer.send_result(record).map_err(|(error, _)| error)
+    }
+
+    /// What a failure means, given whether the client lost every broker meanwhile.
+    fn failure(error: &KafkaError, all_down: bool) -> DeliveryError {
+        match error.rdkafka_error_code() {
+            // It waited for a broker until it gave up.
+            Some(RDKafkaErrorCode::MessageTimedOut) if all_down => {
+                DeliveryError::Unreachable("no broker answers".to_owned())
+            }
+            Some(RDKafkaErrorCode::MessageTimedOut) => DeliveryError::Timeout,
+            Some(RDKafkaErrorCode::QueueFull) => {
+                DeliveryError::Unreachable("the client's queue is full".to_owned())
+            }
+            Some(RDKafkaErrorCode::PurgeQueue | RDKafkaErrorCode::PurgeInflight) | None => {
+                DeliveryError::Broken(error.to_string())
+            }
+            Some(_) => DeliveryError::Refused(error.to_string()),
+        }
+    }
+}
+
+#[async_trait]
+impl Sink for KafkaSink {
+    fn shape(&self) -> Shape {
+        Shape {
+            calls: NonZeroUsize::MIN,
+            batch: const { NonZeroUsize::new(BROKER_BATCH).unwrap() },
+            patience: self.timeout + CLIENT_GRACE,
+        }
+    }
+
+    fn admit(&self, now: Instant) -> Result<(), Instant> {
+        self.state().pause.ends(now).map_or(Ok(()), Err)
+    }
+
+    async fn deliver(&self, events: &[OutboxEvent]) -> Vec<Delivery> {
+        let Client { producer, watch } = match self.client() {
+            Ok(client) => client,
+            Err(error) => {
+                self.state().pause.failed(Instant::now(), rand::random());
+                return vec![Err(error); events.len()];
+            }
+        };
+        watch.all_brokers_down.store(false, Ordering::Relaxed);
+        let sent: Vec<_> = events
+            .iter()
+            .map(|event| Self::send(&producer, &self.options.topic, event))
+            .collect();
+        let deadline = Instant::now() + self.timeout + CLIENT_GRACE;
+        let mut outcomes = Vec::with_capacity(events.len());
+        for sent in sent {
+            let outcome = match sent {
+                Err(error) => Err(error),
+                Ok(report) => match tokio::time::timeout_at(deadline, report).await {
+                    Ok(Ok(delivered)) => delivered.map(drop).map_err(|(error, _)| error),
+                    Ok(Err(_)) => Err(KafkaError::Canceled),
+                    Err(_) => {
+                        outcomes.push(Err(DeliveryError::Timeout));
+                        continue;
+                    }
+                },
+            };
+            let is_down = watch.all_brokers_down.load(Ordering::Relaxed);
+            outcomes.push(outcome.map_err(|error| Self::failure(&error, is_down)));
+        }
+
+        let mut state = self.state();
+        // An idempotent producer that can no longer vouch for "once" says so and is of no use any more.
+        if let Some((code, reason)) = producer.client().fatal_error() {
+            warn!(%code, reason, "kafka producer is given up, the next one starts afresh");
+            state.client = None;
+        }
+        if outcomes.iter().any(Result::is_ok) {
+            state.pause.worked();
+        } else {
+            state.pause.failed(Instant::now(), rand::random());
+        }
+        drop(state);
+        outcomes
+    }
+}

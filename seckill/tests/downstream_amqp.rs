@@ -1,0 +1,429 @@
+//! Events on a real RabbitMQ: confirmed, kept on disk, recognised when they come again, and none lost when the broker is away,
+//! killed, stopped, or has no place for them.
+
+use std::{
+    sync::{Arc, Mutex, OnceLock},
+    time::Duration,
+};
+
+use futures_util::StreamExt;
+use lapin::{
+    Channel, Connection, ConnectionProperties, ExchangeKind,
+    options::{BasicConsumeOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions},
+    types::{AMQPValue, FieldTable},
+};
+use seckill::downstream::{
+    AmqpOptions, AmqpSink, AmqpTarget, Credentials, DeliveryConfig, DeliveryError, QueueType, Sink,
+};
+
+use crate::support::{
+    brokers::Broker,
+    ledger::{Engine, T0, TestLedger},
+    outbox::{Received, Running, all_delivered, deliverer, impatient, judge, pay, soon},
+};
+
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Starting one takes its time, so the tests that do it no harm share it.
+fn shared() -> &'static Mutex<Broker> {
+    static BROKER: OnceLock<Mutex<Broker>> = OnceLock::new();
+    BROKER.get_or_init(|| {
+        let mut broker = Broker::rabbitmq();
+        broker.start();
+        Mutex::new(broker)
+    })
+}
+
+async fn shared_port() -> u16 {
+    let shared = tokio::task::spawn_blocking(shared).await.unwrap();
+    shared.lock().unwrap().port
+}
+
+fn options(port: u16, target: AmqpTarget) -> AmqpOptions {
+    AmqpOptions {
+        host: "127.0.0.1".to_owned(),
+        port,
+        vhost: "/".to_owned(),
+        tls: false,
+        ca_file: None,
+        credentials: None,
+        target,
+    }
+}
+
+fn queue(name: &str, kind: QueueType) -> AmqpTarget {
+    let name = name.to_owned();
+    AmqpTarget::Queue { name, kind }
+}
+
+fn sink(port: u16, target: AmqpTarget) -> Arc<AmqpSink> {
+    Arc::new(AmqpSink::try_new(options(port, target), TIMEOUT).unwrap())
+}
+
+async fn channel(port: u16) -> (Connection, Channel) {
+    let url = format!("amqp://127.0.0.1:{port}/%2f");
+    let connection = Connection::connect(&url, ConnectionProperties::default())
+        .await
+        .unwrap();
+    let channel = connection.create_channel().await.unwrap();
+    (connection, channel)
+}
+
+/// Takes messages off a queue until none has come for a while, or `enough` are there.
+async fn received(port: u16, queue: &str, enough: usize) -> Vec<Received> {
+    let (_connection, channel) = channel(port).await;
+    let options = BasicConsumeOptions {
+        no_ack: true,
+        ..BasicConsumeOptions::default()
+    };
+    let mut consumer = channel
+        .basic_consume(queue.into(), "test".into(), options, FieldTable::default())
+        .await
+        .unwrap();
+    let mut received = Vec::new();
+    let quiet = Duration::from_secs(3);
+    while received.len() < enough
+        && let Ok(Some(message)) = tokio::time::timeout(quiet, consumer.next()).await
+    {
+        let message = message.unwrap();
+        let properties = &message.properties;
+        assert_eq!(*properties.delivery_mode(), Some(2), "it is on disk");
+        let id = properties.message_id().as_ref().unwrap().as_str();
+        let one = Received::new(id, &message.data);
+        assert_eq!(properties.kind().as_ref().unwrap().as_str(), one.kind());
+        received.push(one);
+    }
+    received
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_are_confirmed_by_a_quorum_queue_in_order() {
+    let port = shared_port().await;
+    let test = TestLedger::with_sale(Engine::Sqlite, 1_000).await;
+    test.settle_new(0, 700).await;
+    pay(&test, 0..300).await;
+    let sink = sink(port, queue("quorum", QueueType::Quorum));
+    let running = Running::start(deliverer(&test, sink, impatient()));
+    all_delivered(&test).await;
+    running.stop().await;
+    assert_eq!(judge(&received(port, "quorum", 1_000).await, 700, 300), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_that_is_down_at_start_and_killed_on_the_way_loses_nothing() {
+    let broker = Arc::new(Mutex::new(Broker::rabbitmq()));
+    let port = broker.lock().unwrap().port;
+    let restart = async |kill: bool| {
+        let broker = broker.clone();
+        let again = move || {
+            let mut broker = broker.lock().unwrap();
+            if kill {
+                broker.kill();
+            }
+            broker.start();
+        };
+        tokio::task::spawn_blocking(again).await.unwrap();
+    };
+    let test = TestLedger::with_sale(Engine::Sqlite, 4_000).await;
+    test.settle_new(0, 500).await;
+    let sink = sink(port, queue("orders", QueueType::Classic));
+    let running = Running::start(deliverer(&test, sink, impatient()));
+    restart(false).await;
+    soon("the broker that came up is found", async || {
+        test.ledger.events_pending().await.unwrap() == 0
+    })
+    .await;
+
+    test.settle_new(500, 3_000).await;
+    pay(&test, 0..500).await;
+    soon("some of it is delivered", async || {
+        test.ledger.events_pending().await.unwrap() < 3_400
+    })
+    .await;
+    assert!(
+        test.ledger.events_pending().await.unwrap() > 0,
+        "killed too late to show anything"
+    );
+    restart(true).await;
+    all_delivered(&test).await;
+    running.stop().await;
+    judge(&received(port, "orders", usize::MAX).await, 3_500, 500);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_routed_is_given_up_with_its_reason_and_blocks_only_its_order() {
+    let port = shared_port().await;
+    let (_connection, channel) = channel(port).await;
+    let exchange = ExchangeDeclareOptions {
+        durable: true,
+        ..ExchangeDeclareOptions::default()
+    };
+    channel
+        .exchange_declare(
+            "events".into(),
+            ExchangeKind::Topic,
+            exchange,
+            FieldTable::default(),
+        )
+        .await
+        .unwrap();
+    channel
+        .queue_declare(
+            "settled".into(),
+            QueueDeclareOptions::durable(),
+            FieldTable::default(),
+        )
+        .await
+        .unwrap();
+    // Nobody listens to payments.
+    channel
+        .queue_bind(
+            "settled".into(),
+            "events".into(),
+            "order.settled".into(),
+            QueueBindOptions::default(),
+            FieldTable::default(),
+        )
+        .await
+        .unwrap();
+    let test = TestLedger::with_sale(Engine::Sqlite, 10).await;
+    test.settle_new(0, 1).await;
+    pay(&test, 0..1).await;
+    let config = DeliveryConfig {
+        max_attempts: 3,
+        ..impatient()
+    };
+    let sink = sink(port, AmqpTarget::Exchange("events".to_owned()));
+    let running = Running::start(deliverer(&test, sink, config));
+    // The settlement of the first order goes out, then those of others beside its payment, which comes back each time.
+    soon("the payment was tried", async || {
+        test.ledger.events_pending().await.unwrap() <= 1
+    })
+    .await;
+    test.settle_new(1, 4).await;
+    test.ledger.wake();
+    soon("the payment is given up", async || {
+        !test.dead_events().await.is_empty()
+    })
+    .await;
+    soon("the others are not held up", async || {
+        test.ledger.events_pending().await.unwrap() == 0
+    })
+    .await;
+    running.stop().await;
+    let dead = test.dead_events().await;
+    assert_eq!(dead.len(), 1);
+    assert_eq!((dead[0].kind.as_str(), dead[0].attempts), ("paid", 3));
+    assert!(dead[0].reason.contains("312 NO_ROUTE"), "{dead:?}");
+    assert_eq!(judge(&received(port, "settled", 5).await, 5, 0), 0);
+}
+
+// The return of one message of a batch belongs to that message and to no other.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn in_a_batch_only_the_messages_without_a_route_fail() {
+    let port = shared_port().await;
+    let (_connection, channel) = channel(port).await;
+    let durable = ExchangeDeclareOptions {
+        durable: true,
+        ..ExchangeDeclareOptions::default()
+    };
+    channel
+        .exchange_declare(
+            "mixed".into(),
+            ExchangeKind::Topic,
+            durable,
+            FieldTable::default(),
+        )
+        .await
+        .unwrap();
+    channel
+        .queue_declare(
+            "mixed".into(),
+            QueueDeclareOptions::durable(),
+            FieldTable::default(),
+        )
+        .await
+        .unwrap();
+    channel
+        .queue_bind(
+            "mixed".into(),
+            "mixed".into(),
+            "order.paid".into(),
+            QueueBindOptions::default(),
+            FieldTable::default(),
+        )
+        .await
+        .unwrap();
+    let test = TestLedger::with_sale(Engine::Sqlite, 200).await;
+    test.settle_new(0, 200).await;
+    pay(&test, (0..200).filter(|n| n % 3 == 0)).await;
+    let paid_first = "UPDATE order_outbox SET delivered_at_ms = 1 WHERE step = 1 AND order_id IN (SELECT order_id FROM order_outbox WHERE step = 2)";
+    sqlx::query(paid_first)
+        .execute(test.ledger.pool())
+        .await
+        .unwrap();
+    let events = test.ledger.lease_events(T0, TIMEOUT, 200).await.unwrap();
+    assert_eq!(events.len(), 200);
+    let outcomes = sink(port, AmqpTarget::Exchange("mixed".to_owned()))
+        .deliver(&events)
+        .await;
+    for (event, outcome) in events.iter().zip(outcomes) {
+        match event.kind.as_str() {
+            "paid" => assert_eq!(outcome, Ok(()), "{}", event.id()),
+            _ => assert!(
+                matches!(&outcome, Err(DeliveryError::Refused(why)) if why.contains("NO_ROUTE")),
+                "{outcome:?}"
+            ),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_queue_refuses_and_takes_the_event_when_there_is_room() {
+    let port = shared_port().await;
+    let (_connection, channel) = channel(port).await;
+    let mut arguments = FieldTable::default();
+    arguments.insert(
+        "x-queue-type".into(),
+        AMQPValue::LongString("classic".into()),
+    );
+    arguments.insert("x-max-length".into(), AMQPValue::LongInt(5));
+    arguments.insert(
+        "x-overflow".into(),
+        AMQPValue::LongString("reject-publish".into()),
+    );
+    channel
+        .queue_declare("small".into(), QueueDeclareOptions::durable(), arguments)
+        .await
+        .unwrap();
+    let durable = ExchangeDeclareOptions {
+        durable: true,
+        ..ExchangeDeclareOptions::default()
+    };
+    channel
+        .exchange_declare(
+            "small".into(),
+            ExchangeKind::Fanout,
+            durable,
+            FieldTable::default(),
+        )
+        .await
+        .unwrap();
+    channel
+        .queue_bind(
+            "small".into(),
+            "small".into(),
+            "".into(),
+            QueueBindOptions::default(),
+            FieldTable::default(),
+        )
+        .await
+        .unwrap();
+    let test = TestLedger::with_sale(Engine::Sqlite, 100).await;
+    test.settle_new(0, 20).await;
+    let sink = sink(port, AmqpTarget::Exchange("small".to_owned()));
+    let running = Running::start(deliverer(&test, sink, impatient()));
+    soon("the queue is full", async || {
+        let pending = test.ledger.events_pending().await.unwrap();
+        0 < pending && pending < 20
+    })
+    .await;
+    let received = received(port, "small", 20).await;
+    all_delivered(&test).await;
+    running.stop().await;
+    judge(&received, 20, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_queue_of_another_kind_an_exchange_that_is_not_there_and_a_wrong_password_are_named() {
+    let port = shared_port().await;
+    let (_connection, channel) = channel(port).await;
+    channel
+        .queue_declare(
+            "volatile".into(),
+            QueueDeclareOptions::default(),
+            FieldTable::default(),
+        )
+        .await
+        .unwrap();
+    let test = TestLedger::with_sale(Engine::Sqlite, 10).await;
+    test.settle_new(0, 1).await;
+    let event = test.ledger.lease_events(T0, TIMEOUT, 1).await.unwrap();
+    let why = async |options: AmqpOptions| {
+        let sink = AmqpSink::try_new(options, TIMEOUT).unwrap();
+        match sink.deliver(&event).await.remove(0) {
+            Err(DeliveryError::Unreachable(why)) => why,
+            other => panic!("{other:?}"),
+        }
+    };
+    let not_durable = why(options(port, queue("volatile", QueueType::Classic))).await;
+    assert!(
+        not_durable.contains("\"volatile\" cannot be used as a durable classic queue"),
+        "{not_durable}"
+    );
+    let missing = why(options(port, AmqpTarget::Exchange("nowhere".to_owned()))).await;
+    assert!(
+        missing.contains("\"nowhere\"") && missing.contains("NOT_FOUND"),
+        "{missing}"
+    );
+    let credentials = Some(Credentials {
+        username: "shop".to_owned(),
+        password: "hunter2".to_owned(),
+    });
+    let stranger = AmqpOptions {
+        credentials,
+        ..options(port, queue("x", QueueType::Quorum))
+    };
+    let refused = why(stranger).await;
+    assert!(
+        refused.contains("ACCESS_REFUSED") && !refused.contains("hunter2"),
+        "{refused}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn over_tls_the_broker_must_be_the_one_that_the_certificate_names() {
+    let port = shared_port().await;
+    let (tls_port, certificate) = {
+        let broker = shared().lock().unwrap();
+        (broker.tls_port, broker.certificate())
+    };
+    let test = TestLedger::with_sale(Engine::Sqlite, 10).await;
+    test.settle_new(0, 1).await;
+    let event = test.ledger.lease_events(T0, TIMEOUT, 1).await.unwrap();
+    let deliver = async |host: &str, ca_file| {
+        let options = AmqpOptions {
+            host: host.to_owned(),
+            tls: true,
+            ca_file,
+            ..options(tls_port, queue("secure", QueueType::Classic))
+        };
+        let sink = AmqpSink::try_new(options, TIMEOUT).unwrap();
+        sink.deliver(&event).await.remove(0)
+    };
+    assert_eq!(
+        deliver("localhost", Some(certificate.clone())).await,
+        Ok(())
+    );
+    judge(&received(port, "secure", 1).await, 1, 0);
+    // The name is another, and then nobody vouches for it.
+    for (host, ca_file) in [("127.0.0.1", Some(certificate)), ("localhost", None)] {
+        let refused = deliver(host, ca_file).await.unwrap_err().to_string();
+        assert!(refused.contains("certificate"), "{refused}");
+    }
+}
+
+#[test]
+fn a_file_without_certificates_is_refused_at_start() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let options = AmqpOptions {
+        tls: true,
+        ca_file: Some(file.path().to_owned()),
+        ..options(1, queue("x", QueueType::Quorum))
+    };
+    let error = AmqpSink::try_new(options, TIMEOUT)
+        .err()
+        .unwrap()
+        .to_string();
+    assert!(error.contains("no certificate in PEM"), "{error}");
+}

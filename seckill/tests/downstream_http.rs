@@ -1,0 +1,246 @@
+//! The shop is never run over: its own rate, its own bound of requests in flight, and peace when it asks for it.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    body::Bytes,
+    extract::State,
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::post,
+};
+use limiter::rate::RateQuota;
+use seckill::downstream::{HttpOptions, HttpSink};
+use tokio::time::Instant;
+
+use crate::support::{
+    ledger::{Engine, TestLedger},
+    outbox::{Received, Running, all_delivered, deliverer, impatient, judge, pay, soon},
+    redis::wall_clock,
+};
+
+type Answer = dyn Fn(usize, &Received) -> Response + Send + Sync;
+
+/// A shop that answers by a function of how many requests came before.
+#[derive(Clone)]
+struct Shop {
+    answer: Arc<Answer>,
+    takes: Duration,
+    seen: Arc<Mutex<Vec<(Instant, Received)>>>,
+    taken: Arc<Mutex<Vec<Received>>>,
+    now: Arc<AtomicUsize>,
+    most: Arc<AtomicUsize>,
+}
+
+impl Shop {
+    fn new(answer: impl Fn(usize, &Received) -> Response + Send + Sync + 'static) -> Self {
+        Self {
+            answer: Arc::new(answer),
+            takes: Duration::ZERO,
+            seen: Arc::default(),
+            taken: Arc::default(),
+            now: Arc::default(),
+            most: Arc::default(),
+        }
+    }
+
+    async fn start(&self) -> String {
+        let app = Router::new()
+            .route("/hook", post(receive))
+            .with_state(self.clone());
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        format!("http://{address}/hook")
+    }
+
+    fn seen(&self) -> Vec<(Instant, Received)> {
+        self.seen.lock().unwrap().clone()
+    }
+
+    fn taken(&self) -> Vec<Received> {
+        self.taken.lock().unwrap().clone()
+    }
+}
+
+async fn receive(State(shop): State<Shop>, headers: HeaderMap, body: Bytes) -> Response {
+    let now = shop.now.fetch_add(1, Ordering::SeqCst) + 1;
+    shop.most.fetch_max(now, Ordering::SeqCst);
+    let id = headers["penstock-event-id"].to_str().unwrap();
+    let message = Received::new(id, &body);
+    let before = {
+        let mut seen = shop.seen.lock().unwrap();
+        seen.push((Instant::now(), message.clone()));
+        seen.len() - 1
+    };
+    tokio::time::sleep(shop.takes).await;
+    let response = (shop.answer)(before, &message);
+    if response.status().is_success() {
+        shop.taken.lock().unwrap().push(message);
+    }
+    shop.now.fetch_sub(1, Ordering::SeqCst);
+    response
+}
+
+fn ok() -> Response {
+    StatusCode::OK.into_response()
+}
+
+fn sink(url: String, rate: &str, burst: u32, in_flight: usize) -> Arc<HttpSink> {
+    let burst = burst.try_into().unwrap();
+    let options = HttpOptions {
+        url,
+        secret: b"a shared secret of the tests".to_vec(),
+        quota: RateQuota::try_from_rate(rate.parse().unwrap(), burst).unwrap(),
+        in_flight: in_flight.try_into().unwrap(),
+    };
+    Arc::new(HttpSink::try_new(&options, wall_clock(), Duration::from_secs(2)).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_shop_sees_its_burst_and_then_its_rate_and_never_more() {
+    let shop = Shop::new(|_, _| ok());
+    let sink = sink(shop.start().await, "100/s", 20, 16);
+    let test = TestLedger::with_sale(Engine::Sqlite, 200).await;
+    test.settle_new(0, 120).await;
+    pay(&test, 0..30).await;
+    let running = Running::start(deliverer(&test, sink, impatient()));
+    all_delivered(&test).await;
+    running.stop().await;
+    assert_eq!(judge(&shop.taken(), 120, 30), 0);
+    // In every window: the burst, what the rate brings in that time, and one for the edges. Arrival may be late and bunched by
+    // the scheduler, by less than a tenth of a second's worth.
+    let seen: Vec<Instant> = shop.seen().into_iter().map(|(at, _)| at).collect();
+    for (first, from) in seen.iter().enumerate() {
+        for (last, to) in seen.iter().enumerate().skip(first) {
+            let allowed = 20.0 + 100.0 * ((*to - *from).as_secs_f64() + 0.1) + 1.0;
+            let count = (last - first + 1) as f64;
+            assert!(count <= allowed, "{count} requests in {:?}", *to - *from);
+        }
+    }
+    assert!(
+        seen[149] - seen[0] >= Duration::from_millis(1_200),
+        "{:?}",
+        seen[149] - seen[0]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_more_requests_are_in_flight_than_configured() {
+    let mut shop = Shop::new(|_, _| ok());
+    shop.takes = Duration::from_millis(20);
+    let sink = sink(shop.start().await, "100000/s", 100_000, 3);
+    let test = TestLedger::with_sale(Engine::Sqlite, 200).await;
+    test.settle_new(0, 60).await;
+    let running = Running::start(deliverer(&test, sink, impatient()));
+    all_delivered(&test).await;
+    running.stop().await;
+    assert_eq!(shop.most.load(Ordering::SeqCst), 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shop_that_asks_for_peace_gets_it_from_all_events() {
+    for status in [
+        StatusCode::TOO_MANY_REQUESTS,
+        StatusCode::SERVICE_UNAVAILABLE,
+    ] {
+        let shop = Shop::new(move |before, _| match before {
+            0 => (status, [(header::RETRY_AFTER, "1")]).into_response(),
+            _ => ok(),
+        });
+        // One at a time: what is on its way when the shop speaks up cannot be taken back.
+        let sink = sink(shop.start().await, "100000/s", 100_000, 1);
+        let test = TestLedger::with_sale(Engine::Sqlite, 100).await;
+        test.settle_new(0, 50).await;
+        let running = Running::start(deliverer(&test, sink, impatient()));
+        all_delivered(&test).await;
+        running.stop().await;
+        let seen = shop.seen();
+        let peace = seen[1].0 - seen[0].0;
+        assert!(peace >= Duration::from_millis(990), "{status}: {peace:?}");
+        assert_eq!(seen.len(), 51, "{status}");
+        judge(&shop.taken(), 50, 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_order_that_fails_holds_up_only_its_own_events() {
+    // The third order's settlement is refused four times, by an error, by a hang and by two busy answers without a time.
+    let refused = Arc::new(AtomicUsize::new(0));
+    let shop = Shop::new({
+        let refused = refused.clone();
+        move |_, message| {
+            let is_third = message.order() == crate::support::ledger::order_id(2).to_string();
+            if is_third && refused.fetch_add(1, Ordering::SeqCst) < 4 {
+                return StatusCode::SERVICE_UNAVAILABLE.into_response();
+            }
+            ok()
+        }
+    });
+    let sink = sink(shop.start().await, "100000/s", 100_000, 8);
+    let test = TestLedger::with_sale(Engine::Sqlite, 100).await;
+    test.settle_new(0, 40).await;
+    pay(&test, 0..40).await;
+    let running = Running::start(deliverer(&test, sink, impatient()));
+    soon("all others are told", async || {
+        test.ledger.events_pending().await.unwrap() <= 2
+    })
+    .await;
+    assert!(
+        refused.load(Ordering::SeqCst) <= 4,
+        "the third order waited, the others did not"
+    );
+    all_delivered(&test).await;
+    running.stop().await;
+    judge(&shop.taken(), 40, 40);
+    assert!(refused.load(Ordering::SeqCst) > 4);
+}
+
+// One slow answer used to hold up the whole round that it was in.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hanging_delivery_holds_up_no_other() {
+    let shop = Shop::new(|_, _| ok());
+    let url = shop.start().await;
+    let test = TestLedger::with_sale(Engine::Sqlite, 1_000).await;
+    test.settle_new(0, 600).await;
+    // A shop in front of the shop that never answers the first request.
+    let hung = Arc::new(AtomicUsize::new(0));
+    let front = Router::new().route(
+        "/hook",
+        post({
+            let (hung, shop) = (hung.clone(), shop.clone());
+            move |headers: HeaderMap, body: Bytes| async move {
+                if hung.fetch_add(1, Ordering::SeqCst) == 0 {
+                    std::future::pending::<()>().await;
+                }
+                receive(State(shop), headers, body).await
+            }
+        }),
+    );
+    drop(url);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/hook", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, front).await });
+    let began = Instant::now();
+    let running = Running::start(deliverer(
+        &test,
+        sink(url, "100000/s", 100_000, 4),
+        impatient(),
+    ));
+    soon("599 others are told", async || shop.taken().len() == 599).await;
+    assert!(
+        began.elapsed() < Duration::from_secs(2),
+        "before the hanging one was given up: {:?}",
+        began.elapsed()
+    );
+    all_delivered(&test).await;
+    running.stop().await;
+    judge(&shop.taken(), 600, 0);
+}
