@@ -152,11 +152,7 @@ pub async fn run(admin: &Admin, command: &SaleCommand) -> anyhow::Result<()> {
 
 /// Checks the promises of one sale, or of all sales and of the payment books, and mends what can be mended unless it is a
 /// `dry_run`; false if one does not hold.
-pub async fn reconcile(
-    admin: &Admin,
-    sale: Option<&str>,
-    dry_run: bool,
-) -> anyhow::Result<bool> {
+pub async fn reconcile(admin: &Admin, sale: Option<&str>, dry_run: bool) -> anyhow::Result<bool> {
     let get = |path: String| async move { call(admin, Method::GET, &path, Value::Null).await };
     let method = if dry_run { Method::GET } else { Method::POST };
     let visit = |path: String| {

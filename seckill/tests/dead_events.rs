@@ -28,8 +28,12 @@ async fn give_up(test: &TestLedger, orders: u64) -> Vec<OutboxEvent> {
 }
 
 async fn kill(test: &TestLedger, events: &[OutboxEvent]) {
+    let given_up: Vec<_> = events
+        .iter()
+        .map(|event| (event.clone(), "by the test".to_owned()))
+        .collect();
     test.ledger
-        .events_dead(events, test.now_ms())
+        .events_dead(&given_up, test.now_ms())
         .await
         .unwrap();
 }

@@ -22,7 +22,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use crate::support::ledger::{
-    Engine, T0, TestLedger, eventually, on_both_engines, order, order_id,
+    Engine, T0, TestLedger, eventually, on_both_engines, order, order_id, sale_id,
 };
 
 on_both_engines! {
@@ -216,7 +216,10 @@ async fn an_event_given_up_is_kept_and_does_not_block_the_next(engine: Engine) {
 
     // An operator who has mended the shop lets it come again, under its old id and with all its tries.
     assert_eq!(
-        test.ledger.revive_events(&sale_id(), test.now_ms()).await.unwrap(),
+        test.ledger
+            .revive_events(&sale_id(), test.now_ms())
+            .await
+            .unwrap(),
         1
     );
     assert_eq!(deliverer.round().await.unwrap().delivered, 1);

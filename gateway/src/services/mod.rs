@@ -205,7 +205,8 @@ impl Services {
             released
         });
         self.workers.spawn(
-            Effects::new(store.clone(), ledger.clone(), violations, on_released).run(self.shutdown.clone()),
+            Effects::new(store.clone(), ledger.clone(), violations, on_released)
+                .run(self.shutdown.clone()),
         );
         let lease = recovery_lease(sale, ledger.clone(), clock.clone())?;
         let recovery = Recovery::new(store.clone(), ledger.clone(), clock.clone(), lease);

@@ -195,7 +195,7 @@ mod tests {
             .unwrap();
         engine
             .ledger()
-            .events_dead(&events, START + 1)
+            .events_dead(&[(events[0].clone(), "no route".to_owned())], START + 1)
             .await
             .unwrap();
         let listed = desk.call("GET", EVENTS, "").await.1;

@@ -3,7 +3,6 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use serde::Serialize;
 use sqlx::{AnyConnection, Row};
 
 use super::{
