@@ -6,9 +6,12 @@ mod support;
 
 mod redis_cluster;
 mod redis_connect;
+mod redis_durability;
 mod redis_errors;
 mod redis_faults;
+mod redis_mutations;
 mod redis_recovery;
+mod redis_retention;
 mod stores;
 
 mod dead_events;

@@ -23,7 +23,10 @@ use super::{
     node::Node,
     nodes::Nodes,
 };
-use crate::store::{Durability, StockError};
+use crate::{
+    ids::SegmentId,
+    store::{Durability, StockError},
+};
 
 /// Calls stock functions.
 pub(super) struct Caller {
@@ -32,14 +35,14 @@ pub(super) struct Caller {
 }
 
 impl Caller {
-    /// Calls `function` for segments of one slot and returns its answer. A function that writes waits for `level`. `args` is told
-    /// whether a wait follows, and asked again in the rare case of a second sending.
+    /// Calls `function` for segments of one slot and returns its answer. A function that writes waits for `level`. `args` is asked
+    /// again in the rare case of a second sending.
     pub(super) async fn call(
         &self,
         function: Function,
         segments: &[Arc<SegmentKeys>],
         level: Durability,
-        args: impl Fn(bool) -> Vec<Value>,
+        args: impl Fn() -> Vec<Value>,
     ) -> Result<String, StockError> {
         let (slot, segment) = (segments[0].slot, &segments[0].segment);
         let level = if function.writes {
@@ -47,8 +50,8 @@ impl Caller {
         } else {
             Durability::Fast
         };
-        let words = |waits| {
-            let args = args(waits);
+        let words = || {
+            let args = args();
             let keys = SegmentKeys::COUNT * segments.len();
             let mut words = Vec::with_capacity(2 + keys + args.len());
             words.push(Value::from_static_str(function.name));
@@ -77,7 +80,7 @@ impl Caller {
             _ => {}
         }
         answer.map_err(|failure| match failure {
-            Failure::Answer(error, _) => classify(&error, segment),
+            Failure::Answer(error, _) => classify(&error, named_segment(&error, segments)),
             Failure::Unreachable => StockError::Unavailable(format!(
                 "no connection to the primary of segment {segment}"
             )),
@@ -91,7 +94,7 @@ impl Caller {
         function: Function,
         slot: u16,
         level: Durability,
-        words: &impl Fn(bool) -> Vec<Value>,
+        words: &impl Fn() -> Vec<Value>,
     ) -> Result<String, Failure> {
         let node = self
             .nodes
@@ -112,11 +115,8 @@ impl Caller {
         let fcall = CustomCommand::new_static("FCALL", ClusterHash::FirstKey, false);
         let wait = Wait::of(level, fit.on_disk).filter(|_| function.writes);
         let result = match wait {
-            None => client
-                .custom(fcall, words(false))
-                .await
-                .map_err(Refusal::Answer),
-            Some(wait) => self.send_and_wait(client, fcall, words(true), wait).await,
+            None => client.custom(fcall, words()).await.map_err(Refusal::Answer),
+            Some(wait) => self.send_and_wait(client, fcall, words(), wait).await,
         };
         match result {
             // The client has connected again in between: perhaps that server, not checked yet, has executed the call.
@@ -134,7 +134,8 @@ impl Caller {
         }
     }
 
-    /// `WAIT` and `WAITAOF` look at the last write of their own connection: the pipeline keeps both on the same one.
+    /// `WAIT` and `WAITAOF` wait for all that the server had written when the last command of their own connection had run, a
+    /// replay's first answer included: the pipeline keeps both on the same one.
     async fn send_and_wait(
         &self,
         client: WithOptions<Client>,
@@ -163,6 +164,14 @@ impl Caller {
             ))),
         }
     }
+}
+
+/// Which of a call's segments an error is about: it may end with its place.
+fn named_segment<'a>(error: &Error, segments: &'a [Arc<SegmentKeys>]) -> &'a SegmentId {
+    let place = error.details().rsplit_once(" @");
+    let place = place.and_then(|(_, place)| place.parse::<usize>().ok());
+    let named = place.and_then(|place| segments.get(place));
+    &named.unwrap_or(&segments[0]).segment
 }
 
 /// The options of every command.
