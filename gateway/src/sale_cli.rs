@@ -204,13 +204,18 @@ fn new_sale(args: &CreateArgs) -> anyhow::Result<Value> {
     }))
 }
 
-fn print(value: &Value) -> anyhow::Result<()> {
+pub(crate) fn print(value: &Value) -> anyhow::Result<()> {
     use std::io::Write;
     writeln!(std::io::stdout(), "{value:#}").context("standard output")
 }
 
 /// One call of the admin API. A problem document becomes the error's text.
-async fn call(admin: &Admin, method: Method, path: &str, body: Value) -> anyhow::Result<Value> {
+pub(crate) async fn call(
+    admin: &Admin,
+    method: Method,
+    path: &str,
+    body: Value,
+) -> anyhow::Result<Value> {
     let authority = admin
         .admin
         .authority()
@@ -253,7 +258,7 @@ async fn call(admin: &Admin, method: Method, path: &str, body: Value) -> anyhow:
     let bytes = response.into_body().collect().await?.to_bytes();
     let document: Value = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
     match status {
-        StatusCode::OK | StatusCode::CREATED => Ok(document),
+        StatusCode::OK | StatusCode::CREATED | StatusCode::ACCEPTED => Ok(document),
         _ => bail!(
             "{} ({}): {}",
             document["title"]

@@ -26,3 +26,7 @@ mod operating;
 mod process;
 
 mod crash;
+
+mod backup;
+
+mod disk_full;

@@ -15,6 +15,7 @@ use axum::Router;
 use payment::{PaymentService, participant::Participant};
 use seckill::{
     admin, api,
+    backup::{self, Backups},
     clock::WallClock,
     config::{DownstreamConfig, StoreConfig},
     downstream::{Deliverer, DeliveryConfig, HttpSink},
@@ -26,7 +27,7 @@ use seckill::{
     settlement::{self, Settlement, SettlementConfig},
     store::{
         Durability, StockStore,
-        embedded::{EmbeddedStore, Options, Sync},
+        embedded::{EmbeddedStore, Health, Options, Sync, Tuning},
         redis::{RedisOptions, RedisStore},
     },
 };
@@ -34,6 +35,7 @@ use tokio::{sync::Notify, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    admin::ReadyCheck,
     app::{App, Handlers},
     checkout::Checkout,
     config::{Config, Role},
@@ -52,6 +54,8 @@ pub struct Services {
     admin: Router,
     /// The engine, for callers in this process.
     pub engine: Arc<SaleEngine>,
+    /// The store, where it is this process's own.
+    embedded: Option<EmbeddedStore>,
     settlement: Option<Settlement>,
     workers: JoinSet<()>,
     shutdown: CancellationToken,
@@ -74,7 +78,7 @@ impl Services {
         } else {
             ledger.without_outbox()
         };
-        let store = open_store(sale, clock.clone()).await?;
+        let (store, embedded) = open_store(sale, clock.clone()).await?;
         let accepted = Arc::new(Notify::new());
         let engine = SaleEngine::start(
             store.clone(),
@@ -135,9 +139,14 @@ impl Services {
         let mut services = Self {
             sales: api::router(engine.clone(), sale.buyer.clone()),
             admin: admin::router(engine.clone(), reconciler.clone(), payable)
-                .merge(books::router(payments.clone())),
+                .merge(books::router(payments.clone()))
+                .merge(backup::router(Backups::new(
+                    embedded.clone().map(|store| (store, sale.ledger.clone())),
+                    clock.clone(),
+                ))),
             payments,
             engine,
+            embedded,
             settlement: None,
             workers,
             shutdown,
@@ -151,8 +160,14 @@ impl Services {
     /// The routers, for the edge.
     pub fn handlers(&self) -> Handlers {
         let engine = self.engine.clone();
+        let mut ready: Vec<(&'static str, ReadyCheck)> =
+            vec![("sales", Arc::new(move || engine.is_ready()))];
+        if let Some(store) = self.embedded.clone() {
+            // A full or failing disk of the journal: purchases would only be refused.
+            ready.push(("journal", Arc::new(move || store.health() == Health::Well)));
+        }
         Handlers {
-            ready: vec![("sales", Arc::new(move || engine.is_ready()))],
+            ready,
             sales: Some(self.sales.clone()),
             payments: self.payments.clone().map(payment::router),
             admin_extra: Some(self.admin.clone()),
@@ -230,7 +245,7 @@ impl Services {
 async fn open_store(
     sale: &seckill::config::Config,
     clock: WallClock,
-) -> anyhow::Result<Arc<dyn StockStore>> {
+) -> anyhow::Result<(Arc<dyn StockStore>, Option<EmbeddedStore>)> {
     match &sale.store {
         StoreConfig::Embedded(folder) => {
             let sync = match sale.durability {
@@ -242,10 +257,17 @@ async fn open_store(
                 sync,
                 method: sale.journal,
             };
-            // The replay reads and parses the whole journal: not on a runtime's thread.
-            let opened =
-                tokio::task::spawn_blocking(move || EmbeddedStore::open(&options, clock)).await?;
-            Ok(Arc::new(opened.context("seckill.store")?))
+            let tuning = Tuning {
+                snapshot_every: sale.snapshot_every,
+                retain_ended: sale.retain_ended,
+                ..Tuning::default()
+            };
+            // Reads the snapshot and replays the journal behind it: not on a runtime's thread.
+            let opened = tokio::task::spawn_blocking(move || {
+                EmbeddedStore::open_with(&options, tuning, clock)
+            });
+            let store = opened.await?.context("seckill.store")?;
+            Ok((Arc::new(store.clone()), Some(store)))
         }
         StoreConfig::Redis {
             url,
@@ -259,7 +281,7 @@ async fn open_store(
                 ..RedisOptions::default()
             };
             let connected = RedisStore::connect(url, options).await;
-            Ok(Arc::new(connected.context("seckill.store")?))
+            Ok((Arc::new(connected.context("seckill.store")?), None))
         }
     }
 }
