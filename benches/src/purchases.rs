@@ -152,7 +152,8 @@ pub fn now_ms() -> u64 {
     u64::try_from(since.as_millis()).expect("it is before the year 500,000,000")
 }
 
-fn block_on<T>(future: impl Future<Output = T>) -> T {
+/// Runs a future that needs neither timers nor sockets.
+pub fn block_on<T>(future: impl Future<Output = T>) -> T {
     runtime::Builder::new_current_thread()
         .build()
         .expect("a runtime without drivers")

@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::{
+    backup_cli::{BackupArgs, RestoreArgs},
     config::Role,
     dead_letters_cli::DeadLettersCommand,
     demo::DemoArgs,
@@ -30,6 +31,8 @@ Examples:
   penstock sale show spring
   penstock reconcile spring
   penstock dead-letters replay spring --all
+  penstock backup --to /backups/2026-11-21
+  penstock restore --from /backups/2026-11-21 --to data
   penstock completions bash > /etc/bash_completion.d/penstock";
 
 /// The gate in front of a shop: lets through just as much as the shop can take, and sells exactly the stock there is.
@@ -90,6 +93,17 @@ pub enum Command {
         #[arg(long)]
         dry_run: bool,
     },
+    /// Copy the stock store and the ledger of a running node, both at one instant, into a folder.
+    Backup {
+        /// Where the admin API is.
+        #[command(flatten)]
+        admin: Admin,
+        /// Where it goes.
+        #[command(flatten)]
+        args: BackupArgs,
+    },
+    /// Put a backup back into places that are empty, verify it, and compare store and ledger; exits with 1 if they disagree.
+    Restore(RestoreArgs),
     /// Print a completion script for a shell.
     Completions {
         /// The shell.

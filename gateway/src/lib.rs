@@ -8,7 +8,8 @@
 //! [`headers`] and [`body`] between the two sides, or to a handler. Refusals are [`problem`] documents.
 //! Beside the path: [`metrics`], [`access_log`], [`admin`].
 //!
-//! [`services`] starts sales and payments, [`checkout`] joins them, [`demo`] shows all of it, [`sale_cli`] is the admin API's client.
+//! [`services`] starts sales and payments, [`checkout`] joins them, [`demo`] shows all of it, [`sale_cli`] is the admin API's
+//! client, [`backup_cli`] takes and restores backups.
 
 pub mod cli;
 
@@ -58,4 +59,5 @@ pub mod demo;
 
 pub mod sale_cli;
 
+pub mod backup_cli;
 pub mod dead_letters_cli;

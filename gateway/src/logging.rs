@@ -12,7 +12,12 @@ const DEFAULT_FILTER: &str = "info,lapin=error";
 pub fn install() {
     let filter =
         EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
-    let lines = fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A log that cannot be written (it may be on the disk that is full) must not end the process: by default the failure itself is
+    // printed to the same place, and that panics.
+    let lines = fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .log_internal_errors(false);
     // An error means that somebody installed one before, which is fine.
     let _ = match std::io::stderr().is_terminal() {
         true => lines.try_init(),

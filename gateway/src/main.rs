@@ -4,6 +4,7 @@ use std::{path::Path, process::ExitCode};
 
 use clap::{CommandFactory, Parser};
 use gateway::{
+    backup_cli,
     cli::{Cli, Command},
     config::Config,
     dead_letters_cli, demo, logging, sale_cli, services, signals,
@@ -52,6 +53,15 @@ fn main() -> ExitCode {
             });
             finish(done)
         }
+        Command::Backup { admin, args } => finish(
+            control()
+                .and_then(|runtime| runtime.block_on(backup_cli::backup(&admin, &args)))
+                .map(|()| true),
+        ),
+        Command::Restore(args) => {
+            logging::install_quiet();
+            finish(control().and_then(|runtime| runtime.block_on(backup_cli::restore(&args))))
+        }
         Command::Completions { shell } => {
             clap_complete::generate(
                 shell,
@@ -70,6 +80,7 @@ fn serve(config: Config) -> ExitCode {
     let role = config.role;
     let served = control().and_then(|runtime| {
         let app = runtime.block_on(async {
+            signals::survive_file_size_limit();
             let (mut app, services) = services::build(config).await?;
             let addresses = app.addresses();
             info!(listeners = ?addresses.listeners, admin = %addresses.admin, ?role, "serving");

@@ -265,7 +265,7 @@ pub(crate) async fn call(
     let bytes = response.into_body().collect().await?.to_bytes();
     let document: Value = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
     match status {
-        StatusCode::OK | StatusCode::CREATED => Ok(document),
+        StatusCode::OK | StatusCode::CREATED | StatusCode::ACCEPTED => Ok(document),
         _ => bail!(
             "{} ({}): {}",
             document["title"]

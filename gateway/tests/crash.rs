@@ -12,9 +12,9 @@ use tokio::time::sleep;
 
 use crate::process::{Penstock, Process, eventually, free_port};
 
-const STOCK: u64 = 800;
+pub const STOCK: u64 = 800;
 
-fn create_sale(admin: SocketAddr) {
+pub fn create_sale(admin: SocketAddr) {
     let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_millis() as u64;
     let sale = serde_json::json!({
         "id": "crash", "starts_at_ms": now - 1000, "ends_at_ms": now + 3_600_000, "pay_within": "10m", "buyer_limit": 1,
@@ -46,7 +46,7 @@ fn create_sale(admin: SocketAddr) {
 }
 
 /// 1,500 buyers for 800 units over three seconds; a third of them sends its request twice.
-fn scenario(penstock: &Penstock) -> Scenario {
+pub fn scenario(penstock: &Penstock) -> Scenario {
     let shape = Shape::Constant {
         rate: 500.0,
         duration: Duration::from_secs(3),
@@ -80,7 +80,7 @@ fn scenario(penstock: &Penstock) -> Scenario {
 }
 
 /// Runs the load beside `faults`, waits until the gateway answers again, and judges.
-async fn judge(penstock: &Penstock, scenario: &Scenario, output: RunOutput) {
+pub async fn judge(penstock: &Penstock, scenario: &Scenario, output: RunOutput) {
     let admin = AdminClient::new(scenario.admin.as_ref().unwrap()).unwrap();
     eventually("the admin API answers for the sale", || async {
         admin.report("crash").await.is_ok()
@@ -114,7 +114,7 @@ async fn judge(penstock: &Penstock, scenario: &Scenario, output: RunOutput) {
     );
 }
 
-async fn load(scenario: &Scenario) -> RunOutput {
+pub async fn load(scenario: &Scenario) -> RunOutput {
     loadtest::run(scenario, |_| {}, std::future::pending())
         .await
         .unwrap()
@@ -124,7 +124,7 @@ async fn load(scenario: &Scenario) -> RunOutput {
 async fn a_gateway_killed_in_mid_sale_keeps_every_promise() {
     let folder = tempfile::tempdir().unwrap();
     let stores = format!(
-        "store = \"embedded:{0}/journal\"\nledger = \"sqlite:{0}/ledger.db\"\ndurability = \"durable\"",
+        "store = \"embedded:{0}/journal\"\nledger = \"sqlite:{0}/ledger.db\"\ndurability = \"durable\"\nsnapshot_every = \"64KiB\"",
         folder.path().display()
     );
     let mut penstock = Penstock::start(folder.path(), &stores).await;

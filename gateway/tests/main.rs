@@ -30,3 +30,7 @@ mod dead_letters;
 mod process;
 
 mod crash;
+
+mod backup;
+
+mod disk_full;

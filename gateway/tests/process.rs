@@ -103,6 +103,11 @@ impl Process {
         }
     }
 
+    /// Its process id, while it runs.
+    pub fn id(&self) -> u32 {
+        self.child.as_ref().expect("it was started").id()
+    }
+
     /// What it has printed.
     pub fn log_text(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()

@@ -7,6 +7,7 @@
 //! - [`ledger`]: the order ledger, which has the last word.
 //! - [`settlement`], [`effects`], [`reaper`]: the workers between store and ledger.
 //! - [`downstream`]: the shop is told. [`reconcile`]: store and ledger are compared. [`recovery`]: a store that lost data is rebuilt.
+//! - [`backup`]: a node's store and ledger at one instant, and back.
 //! - [`engine`], [`api`]: all of it joined, and as buyers call it.
 
 pub mod backoff;
@@ -30,6 +31,7 @@ pub mod settlement;
 
 pub mod admin;
 pub mod api;
+pub mod backup;
 pub mod engine;
 
 pub mod config;

@@ -32,9 +32,11 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
         return Ok(handle.clone());
     }
     let sync = Matcher::Full("penstock_journal_sync_seconds".to_owned());
+    let pause = Matcher::Full("penstock_snapshot_pause_seconds".to_owned());
     let handle = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &REQUEST_SECONDS)?
         .set_buckets_for_metric(sync, &SYNC_SECONDS)?
+        .set_buckets_for_metric(pause, &SYNC_SECONDS)?
         .set_buckets_for_metric(Matcher::Suffix("_batch_size".to_owned()), &BATCH_SIZE)?
         .install_recorder()?;
     describe();

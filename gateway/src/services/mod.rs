@@ -15,6 +15,7 @@ use axum::Router;
 use payment::{PaymentService, participant::Participant};
 use seckill::{
     admin, api,
+    backup::{self, Backups},
     clock::WallClock,
     config::{DownstreamConfig, StoreConfig},
     downstream::{self, Deliverer, DeliveryConfig},
@@ -30,7 +31,7 @@ use seckill::{
     settlement::{self, Settlement, SettlementConfig},
     store::{
         Durability, StockStore,
-        embedded::{EmbeddedStore, Options, Sync},
+        embedded::{EmbeddedStore, Health, Options, Sync, Tuning},
         redis::{RedisOptions, RedisStore},
     },
 };
@@ -38,6 +39,7 @@ use tokio::{sync::Notify, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    admin::ReadyCheck,
     app::{App, Handlers},
     checkout::Checkout,
     config::{Config, Role},
@@ -54,6 +56,8 @@ pub struct Services {
     admin: Router,
     /// The engine, for callers in this process.
     pub engine: Arc<SaleEngine>,
+    /// The store, where it is this process's own.
+    embedded: Option<EmbeddedStore>,
     settlement: Option<Settlement>,
     workers: JoinSet<()>,
     /// Cancelled by the edge when its drain begins.
@@ -78,7 +82,7 @@ impl Services {
         } else {
             ledger.without_outbox()
         };
-        let store = open_store(sale, clock.clone()).await?;
+        let (store, embedded) = open_store(sale, clock.clone()).await?;
         let accepted = Arc::new(Notify::new());
         let engine = SaleEngine::start(
             store.clone(),
@@ -146,9 +150,14 @@ impl Services {
                 draining.clone(),
             ),
             admin: admin::router(engine.clone(), reconciler.clone(), payable)
-                .merge(books::router(payments.clone())),
+                .merge(books::router(payments.clone()))
+                .merge(backup::router(Backups::new(
+                    embedded.clone().map(|store| (store, sale.ledger.clone())),
+                    clock.clone(),
+                ))),
             payments,
             engine,
+            embedded,
             settlement: None,
             workers,
             draining,
@@ -163,8 +172,14 @@ impl Services {
     /// The routers, for the edge.
     pub fn handlers(&self) -> Handlers {
         let engine = self.engine.clone();
+        let mut ready: Vec<(&'static str, ReadyCheck)> =
+            vec![("sales", Arc::new(move || engine.is_ready()))];
+        if let Some(store) = self.embedded.clone() {
+            // A full or failing disk of the journal: purchases would only be refused.
+            ready.push(("journal", Arc::new(move || store.health() == Health::Well)));
+        }
         Handlers {
-            ready: vec![("sales", Arc::new(move || engine.is_ready()))],
+            ready,
             sales: Some(self.sales.clone()),
             payments: self.payments.clone().map(payment::router),
             admin_extra: Some(self.admin.clone()),
@@ -247,7 +262,7 @@ impl Services {
 async fn open_store(
     sale: &seckill::config::Config,
     clock: WallClock,
-) -> anyhow::Result<Arc<dyn StockStore>> {
+) -> anyhow::Result<(Arc<dyn StockStore>, Option<EmbeddedStore>)> {
     match &sale.store {
         StoreConfig::Embedded(folder) => {
             let sync = match sale.durability {
@@ -259,10 +274,17 @@ async fn open_store(
                 sync,
                 method: sale.journal,
             };
-            // The replay reads and parses the whole journal: not on a runtime's thread.
-            let opened =
-                tokio::task::spawn_blocking(move || EmbeddedStore::open(&options, clock)).await?;
-            Ok(Arc::new(opened.context("seckill.store")?))
+            let tuning = Tuning {
+                snapshot_every: sale.snapshot_every,
+                retain_ended: sale.retain_ended,
+                ..Tuning::default()
+            };
+            // Reads the snapshot and replays the journal behind it: not on a runtime's thread.
+            let opened = tokio::task::spawn_blocking(move || {
+                EmbeddedStore::open_with(&options, tuning, clock)
+            });
+            let store = opened.await?.context("seckill.store")?;
+            Ok((Arc::new(store.clone()), Some(store)))
         }
         StoreConfig::Redis {
             url,
@@ -276,7 +298,7 @@ async fn open_store(
                 ..RedisOptions::default()
             };
             let connected = RedisStore::connect(url, options).await;
-            Ok(Arc::new(connected.context("seckill.store")?))
+            Ok((Arc::new(connected.context("seckill.store")?), None))
         }
     }
 }

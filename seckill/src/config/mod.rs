@@ -26,6 +26,8 @@ use crate::{
 const PURCHASE_DEADLINE: Duration = Duration::from_secs(2);
 /// A consumer that has not acknowledged for this long is taken for dead; far above one settlement batch.
 const RECLAIM_AFTER: Duration = Duration::from_secs(30);
+/// Ten years: longer is no bound at all.
+const MAX_RETAIN_MS: u64 = 3650 * 24 * 3_600_000;
 /// Shorter secrets of a MAC can be guessed offline.
 const SECRET_MIN: usize = 16;
 const SECRET_TOO_SHORT: &str = "must be at least 16 bytes long";
@@ -52,6 +54,10 @@ pub struct RawConfig {
     pub durability: Option<String>,
     /// `plain`, or `auto` for io_uring where the kernel allows it; how the embedded journal is written.
     pub journal: Option<String>,
+    /// How much journal the embedded store gathers before it writes a snapshot, as in `256MiB`.
+    pub snapshot_every: Option<String>,
+    /// How long after its window and time to pay the orders of a settled sale stay in the embedded store, as in `7d`.
+    pub retain_ended: Option<String>,
     /// Longest wait for the store's verdict before the answer is "not known yet".
     pub purchase_deadline: Option<String>,
     /// After how long another consumer takes over entries that were not acknowledged.
@@ -122,6 +128,10 @@ pub struct Config {
     pub durability: Durability,
     /// How the embedded journal is written.
     pub journal: embedded::Method,
+    /// When the embedded store writes a snapshot, in bytes of journal.
+    pub snapshot_every: u64,
+    /// How long ended and settled sales keep their orders in the embedded store.
+    pub retain_ended: Duration,
     /// Longest wait for a verdict.
     pub purchase_deadline: Duration,
     /// When unacknowledged entries are taken over.
@@ -194,6 +204,21 @@ impl RawConfig {
                 embedded::Method::Auto
             }
         };
+        let defaults = embedded::Tuning::default();
+        let every = self.snapshot_every.as_deref();
+        let snapshot_every = reader.size(
+            "snapshot_every",
+            every,
+            defaults.snapshot_every,
+            64 << 10..=1 << 40,
+        );
+        let retain = self.retain_ended.as_deref();
+        let retain_ended = reader.duration(
+            "retain_ended",
+            retain,
+            defaults.retain_ended,
+            0..=MAX_RETAIN_MS,
+        );
         let deadline = self.purchase_deadline.as_deref();
         let purchase_deadline = reader.duration(
             "purchase_deadline",
@@ -216,6 +241,8 @@ impl RawConfig {
             buyer,
             durability,
             journal,
+            snapshot_every,
+            retain_ended,
             purchase_deadline,
             reclaim_after,
             recovery_locks,
@@ -402,6 +429,21 @@ mod tests {
             build("[waiting]\nmax_wait = \"1h\"\nper_node = 0\nper_buyer = -1").unwrap_err();
         assert_eq!(problems.len(), 3, "{problems:#?}");
         assert!(problems[1].starts_with("seckill.waiting.per_node = \"0\": must be"));
+    }
+
+    #[test]
+    fn the_embedded_store_is_tuned_within_its_ranges() {
+        let config = build("snapshot_every = \"64MiB\"\nretain_ended = \"2d\"").unwrap();
+        assert_eq!(config.snapshot_every, 64 << 20);
+        assert_eq!(config.retain_ended, Duration::from_secs(2 * 24 * 3600));
+        for bad in ["0MiB", "64", "63KiB", "2048GiB", "-1MiB", "64MB"] {
+            let problems = build(&format!("snapshot_every = \"{bad}\"")).unwrap_err();
+            assert!(
+                problems[0].starts_with("seckill.snapshot_every = ")
+                    && problems[0].contains("from 64KiB to 1024GiB"),
+                "{problems:?}"
+            );
+        }
     }
 
     #[test]

@@ -79,6 +79,34 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// A number of bytes with its unit.
+    pub(super) fn size(
+        &mut self,
+        key: &str,
+        text: Option<&str>,
+        default: u64,
+        range: std::ops::RangeInclusive<u64>,
+    ) -> u64 {
+        const UNITS: [(&str, u64); 3] = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
+        let Some(text) = text else { return default };
+        let parsed = UNITS.iter().find_map(|(unit, factor)| {
+            let number = text.strip_suffix(unit)?;
+            number.parse::<u64>().ok()?.checked_mul(*factor)
+        });
+        match parsed.filter(|bytes| range.contains(bytes)) {
+            Some(bytes) => bytes,
+            None => {
+                let (min, max) = (range.start() >> 10, range.end() >> 30);
+                self.bad(
+                    key,
+                    text,
+                    &format!("must be a size from {min}KiB to {max}GiB, as in 64MiB or 1GiB"),
+                );
+                default
+            }
+        }
+    }
+
     /// A secret out of `KEY_file` or `KEY_env`, white space around it ignored. Neither is no secret; both are a problem.
     pub(super) fn secret(
         &mut self,

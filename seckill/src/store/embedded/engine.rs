@@ -6,8 +6,10 @@ use std::{mem, time::Duration};
 use ahash::AHashMap;
 
 use super::{
+    image::Image,
     record::{self, Event, Record},
     segment::{Head, Segment, check_moves, orders::Frozen},
+    snapshot::Capture,
 };
 use crate::{
     ids::{OrderId, SegmentId},
@@ -154,14 +156,19 @@ impl Engine {
         }
     }
 
-    /// Voids everything that was said under older epochs, after a restore.
-    pub(super) fn raise_epoch(&mut self, id: &SegmentId, epoch: u64) -> Result<(), StockError> {
-        let number = self.number(id)?;
-        if epoch > self.segments[number as usize].epoch() {
-            self.can_write()?;
-            self.commit(number, &Event::EpochRaised { epoch });
+    /// The store as a backup keeps it.
+    pub(super) fn image(&self) -> Image {
+        let unsettled = |segment: &Segment| segment.depth(self.now_ms).entries;
+        Image {
+            capture: Capture {
+                // An image begins a journal of its own.
+                next: 0,
+                clock_ms: self.now_ms,
+                segments: self.freeze_all(),
+            },
+            accepted: self.accepted(),
+            unsettled: self.segments.iter().map(unsettled).sum(),
         }
-        Ok(())
     }
 
     /// Adds a segment under the next number.

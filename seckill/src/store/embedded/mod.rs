@@ -8,6 +8,7 @@ mod engine;
 mod faults;
 mod folder;
 mod health;
+mod image;
 mod journal;
 mod keeper;
 mod record;
@@ -19,7 +20,7 @@ mod snapshot;
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use tokio::sync::{RwLock, mpsc, oneshot};
+use tokio::sync::{OwnedRwLockWriteGuard, RwLock, mpsc, oneshot};
 
 use self::{
     engine::Engine,
@@ -28,6 +29,7 @@ use self::{
 pub use self::{
     faults::{Faults, Point},
     health::Health,
+    image::{Image, holds_a_store, image_epochs, install_image},
     journal::{Method, RecoverError, Sync},
 };
 use crate::{
@@ -124,6 +126,17 @@ impl EmbeddedStore {
     /// Whether the store can take orders.
     pub fn health(&self) -> Health {
         self.health.health()
+    }
+
+    /// Makes every call that the ledger causes wait (acknowledgements, releases, payments, restocks, moves, openings, rebuilds)
+    /// until the guard is dropped. Purchases and lookups go on. See [`crate::backup`].
+    pub async fn hold_ledger_calls(&self) -> OwnedRwLockWriteGuard<()> {
+        self.ledger_calls.clone().write_owned().await
+    }
+
+    /// The whole store at this instant, answered when everything in it is as safe as its orders' answers.
+    pub async fn image(&self) -> Result<Image, StockError> {
+        self.call(|engine| Ok(engine.image())).await
     }
 
     /// Runs `work` on the sequencer and answers when its batch is durable.

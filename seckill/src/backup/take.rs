@@ -1,0 +1,172 @@
+//! Taking a backup of a node that runs.
+
+use std::{
+    fs::File,
+    io::{BufWriter, Write},
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use sqlx::{AnyConnection, Connection, Executor};
+
+use super::{
+    BackupError, FileSum, Manifest, at, ledger_file,
+    manifest::{LEDGER, MANIFEST, STORE},
+};
+use crate::store::embedded::{EmbeddedStore, Image};
+
+/// How often the ledger's copy is looked at for its first bytes; the calls that wait meanwhile wait so much longer at most.
+const LOOK_EVERY: Duration = Duration::from_millis(2);
+
+/// How far it has come. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct Progress {
+    done: Arc<AtomicU64>,
+    total: Arc<AtomicU64>,
+}
+
+impl Progress {
+    fn expect(&self, bytes: u64) {
+        self.total.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn add(&self, bytes: u64) {
+        self.done.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes written and checked so far, and how many are known to come.
+    pub fn bytes(&self) -> (u64, u64) {
+        (
+            self.done.load(Ordering::Relaxed),
+            self.total.load(Ordering::Relaxed),
+        )
+    }
+}
+
+/// Copies ledger and store at one instant into a folder that does not exist yet, or is empty.
+pub async fn take(
+    store: &EmbeddedStore,
+    ledger_url: &str,
+    to: &Path,
+    now_ms: u64,
+    progress: &Progress,
+) -> Result<Manifest, BackupError> {
+    let source = ledger_file(ledger_url)?;
+    let is_empty =
+        |folder: &Path| std::fs::read_dir(folder).map(|mut found| found.next().is_none());
+    if to.exists() && !is_empty(to).unwrap_or(false) {
+        return Err(BackupError::Exists(to.to_owned()));
+    }
+    std::fs::create_dir_all(to).map_err(at(to))?;
+    let ledger_bytes = std::fs::metadata(&source).map_or(0, |file| file.len());
+    progress.expect(2 * ledger_bytes);
+
+    let image = copy_both(store, &source, &to.join(LEDGER)).await?;
+    let (folder, progress) = (to.to_owned(), progress.clone());
+    let rest = tokio::task::spawn_blocking(move || {
+        finish(&folder, &image, ledger_bytes, now_ms, &progress)
+    });
+    rest.await
+        .map_err(|error| BackupError::Ledger(error.to_string()))?
+}
+
+/// The ledger's instant first, the store's second, and nothing that the ledger causes in the store between them.
+async fn copy_both(
+    store: &EmbeddedStore,
+    source: &Path,
+    copy: &Path,
+) -> Result<Image, BackupError> {
+    let failed = |error: sqlx::Error| BackupError::Ledger(error.to_string());
+    let url = format!("sqlite:{}?mode=ro", source.display());
+    let mut connection = AnyConnection::connect(&url).await.map_err(failed)?;
+    let statement = format!(
+        "VACUUM INTO '{}'",
+        copy.display().to_string().replace('\'', "''")
+    );
+    let held = store.hold_ledger_calls().await;
+    let mut copying = tokio::spawn(async move {
+        let copied = connection.execute(sqlx::AssertSqlSafe(statement)).await;
+        copied.map(drop)
+    });
+    // SQLite takes its instant before it writes the first byte of the copy; from then on the ledger may go on.
+    let mut copied = None;
+    loop {
+        if std::fs::metadata(copy).is_ok_and(|file| file.len() > 0) {
+            break;
+        }
+        tokio::select! {
+            done = &mut copying => {
+                copied = Some(done);
+                break;
+            }
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+        }
+    }
+    let image = store.image().await;
+    drop(held);
+    let copied = match copied {
+        Some(done) => done,
+        None => copying.await,
+    };
+    copied
+        .map_err(|error| BackupError::Ledger(error.to_string()))?
+        .map_err(failed)?;
+    Ok(image?)
+}
+
+fn finish(
+    folder: &Path,
+    image: &Image,
+    ledger_bytes: u64,
+    now_ms: u64,
+    progress: &Progress,
+) -> Result<Manifest, BackupError> {
+    progress.add(ledger_bytes);
+    let path = folder.join(STORE);
+    let file = File::create_new(&path).map_err(at(&path))?;
+    let mut told = 0;
+    let written = image.write(BufWriter::with_capacity(1 << 20, &file), |bytes| {
+        progress.expect(2 * (bytes - told));
+        progress.add(bytes - told);
+        told = bytes;
+        Ok(())
+    });
+    written.map_err(at(&path))?;
+    file.sync_all().map_err(at(&path))?;
+    let ledger = folder.join(LEDGER);
+    File::open(&ledger)
+        .and_then(|file| file.sync_all())
+        .map_err(at(&ledger))?;
+    let (accepted, unsettled) = image.orders();
+    let manifest = Manifest {
+        format: Manifest::format(),
+        written_by: env!("CARGO_PKG_VERSION").to_owned(),
+        taken_at_ms: now_ms,
+        ledger: FileSum::of(&ledger, |bytes| progress.add(bytes))?,
+        store: FileSum::of(&path, |bytes| progress.add(bytes))?,
+        segments: image.segments() as u64,
+        accepted,
+        unsettled,
+    };
+    let text = serde_json::to_string_pretty(&manifest)
+        .map_err(|error| BackupError::Ledger(error.to_string()))?;
+    let last = folder.join(MANIFEST);
+    // The names of the files first: a manifest must never outlive what it describes.
+    sync_names(folder)?;
+    let mut file = File::create_new(&last).map_err(at(&last))?;
+    file.write_all(text.as_bytes())
+        .and_then(|()| file.sync_all())
+        .map_err(at(&last))?;
+    sync_names(folder)?;
+    Ok(manifest)
+}
+
+fn sync_names(folder: &Path) -> Result<(), BackupError> {
+    File::open(folder)
+        .and_then(|folder| folder.sync_all())
+        .map_err(at(folder))
+}
