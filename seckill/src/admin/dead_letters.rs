@@ -148,11 +148,6 @@ mod tests {
         let Outcome::Decided(Verdict::Accepted { order, .. }) = bought else {
             panic!("{bought:?}");
         };
-        let pulled = engine
-            .store()
-            .pull(&segment.id, "c", 10, Duration::ZERO)
-            .await;
-        assert_eq!(pulled.unwrap().len(), 1);
         let letter = |position: &str, order| DeadLetter {
             segment: segment.id.clone(),
             position: position.to_owned(),
