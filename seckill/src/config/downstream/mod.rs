@@ -1,6 +1,9 @@
 //! The `[seckill.downstream]` table: who is told what became of the orders. Exactly one receiver: the outbox notes one delivery
 //! for each event.
 
+mod foreign;
+mod values;
+
 use std::{
     fmt,
     num::{NonZeroU32, NonZeroUsize},
@@ -14,6 +17,7 @@ use serde::{
     de::{MapAccess, Visitor, value::MapAccessDeserializer},
 };
 
+use self::values::{decode, host_port, name};
 use super::{SECRET_MIN, SECRET_TOO_SHORT, reader::Reader};
 use crate::downstream::{
     AmqpOptions, AmqpTarget, Credentials, HttpOptions, KafkaOptions, NatsLogin, NatsOptions,
@@ -29,8 +33,6 @@ const BURST: u32 = 100;
 const IN_FLIGHT: usize = 16;
 const IN_FLIGHT_MAX: usize = 1024;
 const SCHEMES: &str = "must be http://HOST:PORT/PATH, amqp://HOST:PORT/VHOST (or amqps), nats://HOST:PORT (or tls) or kafka://HOST:PORT,HOST:PORT";
-/// Names of queues, streams, subjects and topics: what all brokers take.
-const NAME: &str = "must be 1 to 200 letters, digits, dots, dashes or underscores";
 
 /// The table as written.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -402,120 +404,6 @@ impl RawDownstream {
             }
         }
     }
-
-    /// A key of another sink is a slip: whoever set a rate for a broker believes that it holds.
-    fn check_foreign_keys(&self, reader: &mut Reader<'_>, scheme: &str) {
-        let sink = match scheme {
-            "amqps" => "amqp",
-            "tls" => "nats",
-            other => other,
-        };
-        let keys: [(&str, bool, &[&str]); 17] = [
-            ("secret_file", self.secret_file.is_some(), &["http"]),
-            ("secret_env", self.secret_env.is_some(), &["http"]),
-            ("rate", self.rate.is_some(), &["http"]),
-            ("burst", self.burst.is_some(), &["http"]),
-            ("in_flight", self.in_flight.is_some(), &["http"]),
-            (
-                "username",
-                self.username.is_some(),
-                &["amqp", "nats", "kafka"],
-            ),
-            (
-                "password_file",
-                self.password_file.is_some(),
-                &["amqp", "nats", "kafka"],
-            ),
-            (
-                "password_env",
-                self.password_env.is_some(),
-                &["amqp", "nats", "kafka"],
-            ),
-            ("ca_file", self.ca_file.is_some(), &["amqp", "nats"]),
-            ("queue", self.queue.is_some(), &["amqp"]),
-            ("queue_type", self.queue_type.is_some(), &["amqp"]),
-            ("exchange", self.exchange.is_some(), &["amqp"]),
-            ("stream", self.stream.is_some(), &["nats"]),
-            ("subject", self.subject.is_some(), &["nats"]),
-            (
-                "token_file",
-                self.token_file.is_some() || self.token_env.is_some(),
-                &["nats"],
-            ),
-            (
-                "credentials_file",
-                self.credentials_file.is_some(),
-                &["nats"],
-            ),
-            ("topic", self.topic.is_some(), &["kafka"]),
-        ];
-        let is_known = keys.iter().any(|(_, _, sinks)| sinks.contains(&sink));
-        for (key, is_set, sinks) in keys {
-            if is_known && is_set && !sinks.contains(&sink) {
-                let allowed = format!("belongs to a url of {}, not of {sink}", sinks.join(", "));
-                reader.bad(&format!("downstream.{key}"), "…", &allowed);
-            }
-        }
-        if self.ca_file.is_some() && matches!(scheme, "amqp" | "nats") {
-            let secure = if scheme == "amqp" { "amqps" } else { "tls" };
-            let allowed = format!("is read with a url of {secure}:// only");
-            reader.bad("downstream.ca_file", "…", &allowed);
-        }
-    }
-}
-
-fn name(reader: &mut Reader<'_>, key: &str, text: &str) -> Option<String> {
-    let is_name = (1..=200).contains(&text.len())
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
-    if !is_name {
-        reader.bad(key, text, NAME);
-    }
-    is_name.then(|| text.to_owned())
-}
-
-/// `HOST` or `HOST:PORT`; an IPv6 address in brackets, which the host is given without.
-fn host_port(text: &str, default: u16) -> Option<(String, u16)> {
-    let (host, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        Some((host, "")) => (host, None),
-        Some((host, rest)) => (host, Some(rest.strip_prefix(':')?)),
-        None => match text.split_once(':') {
-            Some((host, port)) => (host, Some(port)),
-            None => (text, None),
-        },
-    };
-    let is_host = !host.is_empty()
-        && host
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b".-_:".contains(&byte));
-    let port = match port {
-        None => default,
-        Some(text) => text.parse().ok().filter(|port| *port != 0)?,
-    };
-    is_host.then(|| (host.to_owned(), port))
-}
-
-/// Undoes `%xx`.
-fn decode(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, tail @ ..] = rest {
-        (bytes, rest) = match (first, tail) {
-            (b'%', [high, low, tail @ ..]) => {
-                let digits = [*high, *low];
-                let digits = std::str::from_utf8(&digits).ok()?;
-                bytes.push(u8::from_str_radix(digits, 16).ok()?);
-                (bytes, tail)
-            }
-            (b'%', _) => return None,
-            (byte, tail) => {
-                bytes.push(*byte);
-                (bytes, tail)
-            }
-        };
-    }
-    String::from_utf8(bytes).ok()
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! What may stand in the table, and what is said about what may not.
 
-use super::*;
+use super::{values::NAME, *};
 
 fn build(text: &str) -> Result<DownstreamConfig, Vec<String>> {
     let raw: RawDownstream = toml::from_str(text).expect("the keys are known");
