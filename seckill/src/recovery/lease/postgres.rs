@@ -10,6 +10,8 @@ use crate::ledger::{OrderLedger, RECOVERY};
 /// The number is arbitrary and only has to be the same on all nodes of a ledger.
 const TRY_LOCK: &str = "SELECT CASE WHEN pg_try_advisory_lock(7363468) THEN 1 ELSE 0 END";
 
+const UNLOCK: &str = "SELECT CASE WHEN pg_advisory_unlock(7363468) THEN 1 ELSE 0 END";
+
 /// See the file's documentation.
 pub struct AdvisoryLock {
     ledger: OrderLedger,
@@ -61,7 +63,12 @@ impl Lease for AdvisoryLock {
     }
 
     async fn give_up(&mut self) -> Result<(), LeaseError> {
-        if let Some((connection, _)) = self.held.take() {
+        if let Some((mut connection, _)) = self.held.take() {
+            // The end of a session frees its locks too, but only some time after this side has gone.
+            sqlx::query(UNLOCK)
+                .execute(&mut connection)
+                .await
+                .map_err(LeaseError::Lock)?;
             connection.close().await.map_err(LeaseError::Lock)?;
         }
         Ok(())
