@@ -10,7 +10,8 @@ use crate::{
     config::Role,
     dead_letters_cli::DeadLettersCommand,
     demo::DemoArgs,
-    sale_cli::{Admin, SaleCommand},
+    lottery_cli::LotteryCommand,
+    sale_cli::{Admin, SaleCommand, TokenCommand},
 };
 
 /// Where the configuration is when nothing else is said.
@@ -64,7 +65,7 @@ pub enum Command {
     },
     /// Run the whole flow on free ports, with a peak, and print a verdict.
     Demo(DemoArgs),
-    /// Create, list, show, pause, resume, close and restock sales over the admin API.
+    /// Create, edit, publish, list, show, extend, pause, resume, close and restock sales over the admin API.
     Sale {
         /// Where the admin API is.
         #[command(flatten)]
@@ -81,6 +82,21 @@ pub enum Command {
         /// What to do.
         #[command(subcommand)]
         command: DeadLettersCommand,
+    },
+    /// Mint entitlement tokens over the admin API.
+    Token {
+        /// Where the admin API is.
+        #[command(flatten)]
+        admin: Admin,
+        /// What to do.
+        #[command(subcommand)]
+        command: TokenCommand,
+    },
+    /// Commit to a seed, draw a lottery over the admin API, and do a published draw again.
+    Lottery {
+        /// What to do.
+        #[command(subcommand)]
+        command: LotteryCommand,
     },
     /// Compare stock, orders and money, and mend what can be mended; exits with 1 if a promise is broken.
     Reconcile {

@@ -7,7 +7,7 @@ use gateway::{
     backup_cli,
     cli::{Cli, Command},
     config::Config,
-    dead_letters_cli, demo, logging, sale_cli, services, signals,
+    dead_letters_cli, demo, logging, lottery_cli, sale_cli, services, signals,
 };
 use tokio::runtime::{Builder, Runtime};
 use tracing::{error, info};
@@ -43,6 +43,14 @@ fn main() -> ExitCode {
         Command::DeadLetters { admin, command } => finish(
             control().and_then(|runtime| runtime.block_on(dead_letters_cli::run(&admin, &command))),
         ),
+        Command::Token { admin, command } => {
+            let done = control()
+                .and_then(|runtime| runtime.block_on(sale_cli::run_token(&admin, &command)));
+            finish(done.map(|()| true))
+        }
+        Command::Lottery { command } => {
+            finish(control().and_then(|runtime| runtime.block_on(lottery_cli::run(&command))))
+        }
         Command::Reconcile {
             admin,
             sale,

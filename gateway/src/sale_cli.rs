@@ -1,6 +1,9 @@
 //! `penstock sale …` and `penstock reconcile`: the admin API from the command line.
 
-use std::{path::PathBuf, time::SystemTime};
+use std::{
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
 
 use anyhow::{Context, bail};
 use bytes::Bytes;
@@ -38,6 +41,47 @@ pub enum SaleCommand {
         /// Id of the sale
         sale: String,
     },
+    /// Make a draft visible to buyers and open its stock
+    Publish {
+        /// Id of the sale
+        sale: String,
+    },
+    /// Change a draft, or the window of a published sale, from the version that is in force
+    #[command(
+        after_help = "Example:\n  penstock sale edit spring --set buyer_limit=3 --set 'pay_within=\"20m\"'"
+    )]
+    Edit {
+        /// Id of the sale
+        sale: String,
+        /// Fields to change as a JSON object; `-` is standard input
+        #[arg(long, required_unless_present = "set")]
+        file: Option<PathBuf>,
+        /// One field to change, its value as JSON (text without quotes is taken as text)
+        #[arg(long, value_name = "FIELD=VALUE", conflicts_with = "file")]
+        set: Vec<String>,
+    },
+    /// Move the end of a sale's window: later, or with a minus sign earlier
+    Extend {
+        /// Id of the sale
+        sale: String,
+        /// By how much, as in 10m or -10m
+        #[arg(long, allow_hyphen_values = true)]
+        by: String,
+    },
+    /// How each slot stands: booked, checked in, cancelled, no show
+    Slots {
+        /// Id of the sale
+        sale: String,
+    },
+    /// Check a buyer in who shows the code of a booking
+    Checkin {
+        /// Id of the sale
+        sale: String,
+        /// Id of the order
+        order: String,
+        /// The code
+        code: String,
+    },
     /// Refuse purchases for now (503 with Retry-After)
     Pause {
         /// Id of the sale
@@ -67,6 +111,48 @@ pub enum SaleCommand {
         #[arg(long)]
         id: String,
     },
+}
+
+/// What to do with entitlement tokens.
+#[derive(Debug, Clone, Subcommand)]
+pub enum TokenCommand {
+    /// Mint tokens that let these buyers buy once
+    #[command(
+        after_help = "Example:\n  penstock token issue --sale vip --buyer ann --buyer bob --max-quantity 1 --expires-in 15m"
+    )]
+    Issue {
+        /// Id of the sale
+        #[arg(long)]
+        sale: String,
+        /// Buyers, one token each
+        #[arg(long = "buyer", required = true)]
+        buyers: Vec<String>,
+        /// Sku; needed if the sale has several
+        #[arg(long)]
+        sku: Option<String>,
+        /// Most units of the one order
+        #[arg(long)]
+        max_quantity: Option<u32>,
+        /// How long the token is good; until the sale ends if left out
+        #[arg(long)]
+        expires_in: Option<String>,
+    },
+}
+
+/// Runs a token command and prints the answer as JSON.
+pub async fn run_token(admin: &Admin, command: &TokenCommand) -> anyhow::Result<()> {
+    let TokenCommand::Issue {
+        sale,
+        buyers,
+        sku,
+        max_quantity,
+        expires_in,
+    } = command;
+    let wanted = json!({
+        "buyers": buyers, "sku": sku, "max_quantity": max_quantity, "expires_in": expires_in,
+    });
+    let path = format!("/admin/v1/sales/{sale}/tokens");
+    print(&call(admin, Method::POST, &path, wanted).await?)
 }
 
 /// A new sale with one sku; sales with several skus are created with `--file`.
@@ -102,6 +188,15 @@ pub struct CreateArgs {
     /// How long an order may stay unpaid
     #[arg(long, default_value = "15m")]
     pay_within: String,
+    /// Most units of one order
+    #[arg(long)]
+    order_limit: Option<u32>,
+    /// Who may buy: open, allow_list, token, or lottery (with --file)
+    #[arg(long, default_value = "open")]
+    admission: String,
+    /// Leave it a draft, to be edited and published
+    #[arg(long)]
+    draft: bool,
 }
 
 /// Runs a sale command and prints the answer as JSON.
@@ -124,15 +219,51 @@ pub async fn run(admin: &Admin, command: &SaleCommand) -> anyhow::Result<()> {
                 Value::Null,
             )
             .await?;
-            shown["report"] = call(
-                admin,
-                Method::GET,
-                &format!("/admin/v1/sales/{sale}/report"),
-                Value::Null,
-            )
-            .await?;
+            // The store knows nothing of a draft.
+            if shown["stage"] != json!("draft") {
+                shown["report"] = call(
+                    admin,
+                    Method::GET,
+                    &format!("/admin/v1/sales/{sale}/report"),
+                    Value::Null,
+                )
+                .await?;
+            }
             return print(&shown);
         }
+        SaleCommand::Publish { sale } => post(sale, "publish"),
+        SaleCommand::Edit { sale, file, set } => {
+            let patch = match file {
+                Some(path) => read_json(path)?,
+                None => fields(set)?,
+            };
+            return print(&change(admin, sale, |_| Ok(patch)).await?);
+        }
+        SaleCommand::Extend { sale, by } => {
+            let later = |shown: &Value| {
+                let ends = shown["ends_at_ms"]
+                    .as_i64()
+                    .context("the sale has no end")?;
+                let (sign, length) = match by.strip_prefix('-') {
+                    Some(length) => (-1, length),
+                    None => (1, by.as_str()),
+                };
+                let ms = duration_ms("--by", length)?;
+                let ms = i64::try_from(ms).context("--by: too long")?;
+                Ok(json!({"ends_at_ms": ends.saturating_add(sign * ms)}))
+            };
+            return print(&change(admin, sale, later).await?);
+        }
+        SaleCommand::Slots { sale } => (
+            Method::GET,
+            format!("/admin/v1/sales/{sale}/slots"),
+            Value::Null,
+        ),
+        SaleCommand::Checkin { sale, order, code } => (
+            Method::POST,
+            format!("/admin/v1/sales/{sale}/checkin"),
+            json!({"order": order, "code": code}),
+        ),
         SaleCommand::Pause { sale } => post(sale, "pause"),
         SaleCommand::Resume { sale } => post(sale, "resume"),
         SaleCommand::Close { sale } => post(sale, "close"),
@@ -183,29 +314,62 @@ pub async fn reconcile(admin: &Admin, sale: Option<&str>, dry_run: bool) -> anyh
     Ok(answer["ok"] == json!(true))
 }
 
+/// Reads a sale, makes a change of it, and sends that as made from the version that was read.
+async fn change(
+    admin: &Admin,
+    sale: &str,
+    make: impl FnOnce(&Value) -> anyhow::Result<Value>,
+) -> anyhow::Result<Value> {
+    let path = format!("/admin/v1/sales/{sale}");
+    let shown = call(admin, Method::GET, &path, Value::Null).await?;
+    let version = shown["version"]
+        .as_u64()
+        .context("the sale has no version")?;
+    let patch = make(&shown)?;
+    call_on(admin, Method::PATCH, &path, patch, Some(version)).await
+}
+
+/// `--set a=1 --set b=text` as a JSON object.
+fn fields(set: &[String]) -> anyhow::Result<Value> {
+    let mut patch = serde_json::Map::new();
+    for pair in set {
+        let (field, value) = pair
+            .split_once('=')
+            .with_context(|| format!("--set {pair}: must be FIELD=VALUE"))?;
+        let value = serde_json::from_str(value).unwrap_or_else(|_| json!(value));
+        patch.insert(field.to_owned(), value);
+    }
+    Ok(Value::Object(patch))
+}
+
+pub(crate) fn read_json(path: &Path) -> anyhow::Result<Value> {
+    let text = if path.as_os_str() == "-" {
+        std::io::read_to_string(std::io::stdin())
+    } else {
+        std::fs::read_to_string(path)
+    };
+    let text = text.with_context(|| format!("--file {}", path.display()))?;
+    serde_json::from_str(&text).with_context(|| format!("--file {}", path.display()))
+}
+
+fn duration_ms(option: &str, text: &str) -> anyhow::Result<u64> {
+    parse_duration_ms(text)
+        .with_context(|| format!("{option} = {text:?}: must be a duration, as in 30s, 15m or 2h"))
+}
+
 fn new_sale(args: &CreateArgs) -> anyhow::Result<Value> {
     if let Some(path) = &args.file {
-        let text = if path.as_os_str() == "-" {
-            std::io::read_to_string(std::io::stdin())
-        } else {
-            std::fs::read_to_string(path)
-        };
-        let text = text.with_context(|| format!("--file {}", path.display()))?;
-        return serde_json::from_str(&text).with_context(|| format!("--file {}", path.display()));
+        return read_json(path);
     }
-    let duration = |option: &str, text: &str| {
-        parse_duration_ms(text).with_context(|| {
-            format!("{option} = {text:?}: must be a duration, as in 30s, 15m or 2h")
-        })
-    };
     let now = SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)
         .context("the clock stands before 1970")?;
-    let starts = (now.as_millis() as u64).saturating_add(duration("--starts-in", &args.starts_in)?);
-    let ends = starts.saturating_add(duration("--lasts", &args.lasts)?);
+    let starts =
+        (now.as_millis() as u64).saturating_add(duration_ms("--starts-in", &args.starts_in)?);
+    let ends = starts.saturating_add(duration_ms("--lasts", &args.lasts)?);
     Ok(json!({
         "id": args.id, "starts_at_ms": starts, "ends_at_ms": ends, "pay_within": args.pay_within,
-        "buyer_limit": args.buyer_limit, "currency": args.currency,
+        "buyer_limit": args.buyer_limit, "order_limit": args.order_limit, "draft": args.draft, "admission": args.admission, "currency": args.currency,
         "skus": [{"sku": args.sku, "stock": args.stock, "price_minor": args.price}],
     }))
 }
@@ -223,18 +387,38 @@ pub(crate) async fn call(
     path: &str,
     body: Value,
 ) -> anyhow::Result<Value> {
+    call_on(admin, method, path, body, None).await
+}
+
+/// Reads a public document.
+pub(crate) async fn get(server: &Uri, path: &str) -> anyhow::Result<Value> {
+    let admin = Admin {
+        admin: server.clone(),
+        token_file: None,
+    };
+    call(&admin, Method::GET, path, Value::Null).await
+}
+
+/// [`call`], made from a version of what the path names.
+async fn call_on(
+    admin: &Admin,
+    method: Method,
+    path: &str,
+    body: Value,
+    version: Option<u64>,
+) -> anyhow::Result<Value> {
     let authority = admin
         .admin
         .authority()
-        .context("--admin: must be http://HOST:PORT")?;
+        .context("the address must be http://HOST:PORT")?;
     if admin.admin.scheme_str() != Some("http") {
-        bail!("--admin {}: must be http://HOST:PORT", admin.admin);
+        bail!("{}: the address must be http://HOST:PORT", admin.admin);
     }
     let address = (authority.host(), authority.port_u16().unwrap_or(80));
     let stream = tokio::net::TcpStream::connect(address)
         .await
         .with_context(|| {
-            format!("no admin API at {authority}: is `penstock serve` running there?")
+            format!("nobody answers at {authority}: is `penstock serve` running there?")
         })?;
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
@@ -244,6 +428,9 @@ pub(crate) async fn call(
         .uri(path)
         .header(header::HOST, authority.as_str())
         .header(header::CONTENT_TYPE, "application/json");
+    if let Some(version) = version {
+        request = request.header(header::IF_MATCH, format!("\"{version}\""));
+    }
     if let Some(file) = &admin.token_file {
         let token = std::fs::read_to_string(file)
             .with_context(|| format!("--token-file {}", file.display()))?;
@@ -270,7 +457,7 @@ pub(crate) async fn call(
             "{} ({}): {}",
             document["title"]
                 .as_str()
-                .unwrap_or("the admin API refused"),
+                .unwrap_or("the request was refused"),
             document["code"].as_str().unwrap_or(status.as_str()),
             document["detail"].as_str().unwrap_or_default(),
         ),

@@ -3,7 +3,7 @@
 //! # Layout, in reading order
 //! - [`ids`], [`clock`], [`backoff`], [`sale`]: the words everything else uses.
 //! - [`store`]: where stock is taken atomically (embedded engine, Redis).
-//! - [`purchase`], [`sold_out`], [`catalogue`]: from one request to one place in a batch, and back.
+//! - [`admission`], [`entitlement`], [`lottery`], [`purchase`], [`sold_out`], [`catalogue`]: who may buy; from one request to one place in a batch, and back.
 //! - [`ledger`]: the order ledger, which has the last word.
 //! - [`settlement`], [`effects`], [`reaper`]: the workers between store and ledger.
 //! - [`downstream`]: the shop is told. [`reconcile`]: store and ledger are compared. [`recovery`]: a store that lost data is rebuilt.
@@ -16,7 +16,10 @@ pub mod ids;
 pub mod sale;
 pub mod store;
 
+pub mod admission;
 pub mod catalogue;
+pub mod entitlement;
+pub mod lottery;
 pub mod purchase;
 pub mod sold_out;
 

@@ -28,6 +28,7 @@ results! {
     Frozen = "frozen",
     KeyReused = "key_reused",
     NotFound = "not_found",
+    NotAdmitted = "not_admitted",
     Unknown = "unknown",
     Invalid = "invalid",
 }

@@ -119,7 +119,8 @@ impl SoldOut {
             .unwrap_or_else(|poisoned| poisoned.into_inner()) = position;
     }
 
-    fn is_known(&self, buyer: &BuyerId, request: &RequestId) -> bool {
+    /// Whether this request was accepted, as far as this node knows. Two requests with one hash are taken for one another.
+    pub fn is_known(&self, buyer: &BuyerId, request: &RequestId) -> bool {
         let hash = self.hash(buyer, request);
         let shard = self.known[hash as usize % SHARDS]
             .read()

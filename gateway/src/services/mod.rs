@@ -93,6 +93,10 @@ impl Services {
         )
         .await
         .context("sales could not be opened")?;
+        engine.use_tokens(sale.token_keys.clone());
+        if let Some(key) = &sale.checkin_key {
+            engine.use_checkin_key(key);
+        }
 
         let violations = Violations::new();
         let reconciler = Reconciler::new(store.clone(), ledger.clone(), violations.clone());

@@ -2,6 +2,13 @@
 
 mod dead_events;
 mod dead_letters;
+mod lists;
+mod lottery;
+mod payable;
+mod restock;
+mod schedule;
+mod slots;
+mod tokens;
 
 use std::sync::Arc;
 
@@ -12,7 +19,7 @@ use axum::{
         DefaultBodyLimit, FromRef, Path, Query, State,
         rejection::{BytesRejection, PathRejection, QueryRejection},
     },
-    response::{IntoResponse, Response},
+    response::Response,
     routing,
 };
 use http::StatusCode;
@@ -25,13 +32,15 @@ use crate::{
         problem::{Code, Problem},
     },
     engine::{EngineError, SaleEngine},
-    ids::{SaleId, SkuId},
-    ledger::{Created, GateMoved, Restock, Restocked},
+    ids::SaleId,
+    ledger::{Created, GateMoved},
     reconcile::{ReconcileError, Reconciler},
-    sale::{FieldProblem, MAX_UNITS, NewSale, Sale},
+    sale::{Admission, FieldProblem, NewSale, Sale},
     settlement::replay::Replayer,
     store::{Gate, QueueDepth, Snapshot},
 };
+
+pub use self::payable::Payable;
 
 /// What the handlers share.
 #[derive(Clone)]
@@ -40,50 +49,6 @@ struct Admin {
     reconciler: Reconciler,
     payable: Option<Arc<Payable>>,
     replayer: Replayer,
-}
-
-/// What orders may cost, where payments are taken too: a sale whose orders nobody can pay is refused when it is created.
-#[derive(Debug, Clone)]
-pub struct Payable {
-    /// Currencies that are taken, ISO 4217 in lower case.
-    pub currencies: Vec<String>,
-    /// The most one payment can be, in minor units.
-    pub most_minor: i64,
-}
-
-impl Payable {
-    fn problems(&self, sale: &Sale) -> Vec<FieldProblem> {
-        let mut problems = Vec::new();
-        let mut bad = |field: String, value: String, allowed: String| {
-            problems.push(FieldProblem {
-                field,
-                value,
-                allowed,
-            })
-        };
-        if !self.currencies.contains(&sale.currency) {
-            bad(
-                "currency".into(),
-                sale.currency.clone(),
-                format!("one that is paid in here: {}", self.currencies.join(", ")),
-            );
-        }
-        // One order may hold as many units as its buyer.
-        let most = self.most_minor / i64::from(sale.buyer_limit);
-        for (index, sku) in sale.skus.iter().enumerate() {
-            if !(1..=most).contains(&sku.price_minor) {
-                let allowed = format!(
-                    "a whole number from 1 to {most} (what one payment can be, by the buyer limit)"
-                );
-                bad(
-                    format!("skus[{index}].price_minor"),
-                    sku.price_minor.to_string(),
-                    allowed,
-                );
-            }
-        }
-        problems
-    }
 }
 
 impl FromRef<Admin> for Arc<SaleEngine> {
@@ -128,7 +93,16 @@ pub fn router(engine: Arc<SaleEngine>, reconciler: Reconciler, payable: Option<P
     );
     Router::new()
         .route("/admin/v1/sales", routing::get(list).post(create))
-        .route("/admin/v1/sales/{sale}", routing::get(show))
+        .route(
+            "/admin/v1/sales/{sale}",
+            routing::get(schedule::show)
+                .put(schedule::replace)
+                .patch(schedule::change),
+        )
+        .route(
+            "/admin/v1/sales/{sale}/publish",
+            routing::post(schedule::publish),
+        )
         .route(
             "/admin/v1/sales/{sale}/pause",
             routing::post(|e, s| set_gate(e, s, Gate::Paused)),
@@ -141,7 +115,28 @@ pub fn router(engine: Arc<SaleEngine>, reconciler: Reconciler, payable: Option<P
             "/admin/v1/sales/{sale}/close",
             routing::post(|e, s| set_gate(e, s, Gate::Closed)),
         )
-        .route("/admin/v1/sales/{sale}/restock", routing::post(restock))
+        .route(
+            "/admin/v1/sales/{sale}/lists/{list}",
+            routing::get(lists::show).put(lists::change),
+        )
+        .route("/admin/v1/sales/{sale}/draw", routing::post(lottery::draw))
+        .route(
+            "/admin/v1/sales/{sale}/draw/rounds",
+            routing::post(lottery::call_reserve),
+        )
+        .route("/admin/v1/sales/{sale}/slots", routing::get(slots::report))
+        .route(
+            "/admin/v1/sales/{sale}/checkin",
+            routing::post(slots::check_in),
+        )
+        .route(
+            "/admin/v1/sales/{sale}/tokens",
+            routing::post(tokens::issue),
+        )
+        .route(
+            "/admin/v1/sales/{sale}/restock",
+            routing::post(restock::restock),
+        )
         .route("/admin/v1/sales/{sale}/report", routing::get(report))
         .route("/admin/v1/sales/{sale}/orders", routing::get(orders))
         .route(
@@ -205,22 +200,15 @@ fn invalid(problems: Vec<FieldProblem>) -> Problem {
     Problem::new(Code::InvalidDocument, told.join("; ")).with_problems(&problems)
 }
 
-async fn list(State(engine): Engine) -> Json<Value> {
-    let mut sales: Vec<Sale> = engine
-        .catalogue()
-        .sales()
-        .iter()
-        .map(|open| open.sale.clone())
-        .collect();
+async fn list(State(engine): Engine) -> Result<Json<Value>, Problem> {
+    // From the ledger: drafts are known to nobody else.
+    let mut sales = engine.ledger().sales().await.map_err(EngineError::from)?;
     sales.sort_by(|a, b| (a.starts_at_ms, &a.id).cmp(&(b.starts_at_ms, &b.id)));
-    Json(json!({"sales": sales}))
-}
-
-async fn show(
-    State(engine): Engine,
-    sale: Result<Path<String>, PathRejection>,
-) -> Result<Json<Sale>, Problem> {
-    Ok(Json(sale_of(&engine, &extract::path(sale)?)?.1))
+    let documents: Vec<Value> = sales
+        .iter()
+        .map(|sale| schedule::document_of(&engine, sale))
+        .collect();
+    Ok(Json(json!({"sales": documents})))
 }
 
 async fn create(
@@ -228,11 +216,7 @@ async fn create(
     State(payable): State<Option<Arc<Payable>>>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Problem> {
-    let sale = document::<NewSale>(body)?.check().map_err(invalid)?;
-    let unpayable = payable.map_or_else(Vec::new, |payable| payable.problems(&sale));
-    if !unpayable.is_empty() {
-        return Err(invalid(unpayable));
-    }
+    let sale = checked(&engine, &document::<NewSale>(body)?, payable.as_deref())?;
     let status = match engine.create_sale(sale.clone()).await? {
         Created::New => StatusCode::CREATED,
         Created::Same => StatusCode::OK,
@@ -244,17 +228,48 @@ async fn create(
             return Err(Problem::new(Code::SaleExists, detail));
         }
     };
-    Ok((status, Json(sale)).into_response())
+    let mut shown = schedule::shown(&engine, &sale);
+    *shown.status_mut() = status;
+    Ok(shown)
+}
+
+/// A sale whose document is right and whose orders can be paid.
+fn checked(engine: &SaleEngine, new: &NewSale, payable: Option<&Payable>) -> Result<Sale, Problem> {
+    let sale = new.check().map_err(invalid)?;
+    let mut problems = payable.map_or_else(Vec::new, |payable| payable.problems(&sale));
+    if sale.rules.admission == Admission::Token && engine.tokens().is_empty() {
+        problems.push(FieldProblem {
+            field: "admission".to_owned(),
+            value: sale.rules.admission.as_str().to_owned(),
+            allowed: "another one while no seckill.token_keys are configured".to_owned(),
+        });
+    }
+    if sale.rules.slots.is_some() && !engine.has_checkin_key() {
+        problems.push(FieldProblem {
+            field: "slots".to_owned(),
+            value: "…".to_owned(),
+            allowed: "left out while no seckill.checkin_key is configured".to_owned(),
+        });
+    }
+    match problems.is_empty() {
+        true => Ok(sale),
+        false => Err(invalid(problems)),
+    }
 }
 
 async fn set_gate(
     State(engine): Engine,
     sale: Result<Path<String>, PathRejection>,
     gate: Gate,
-) -> Result<Json<Sale>, Problem> {
-    let (id, sale) = sale_of(&engine, &extract::path(sale)?)?;
+) -> Result<Response, Problem> {
+    let sale = schedule::kept(&engine, &extract::path(sale)?).await?;
+    let id = sale.id.clone();
     match engine.set_gate(&id, gate).await? {
-        GateMoved::Set => Ok(Json(Sale { gate, ..sale })),
+        GateMoved::Set => Ok(schedule::shown(&engine, &Sale { gate, ..sale })),
+        GateMoved::Draft => Err(Problem::new(
+            Code::NotEditable,
+            "a draft sells nothing; publish it first",
+        )),
         GateMoved::Closed => Err(Problem::new(
             Code::Ended,
             "a closed sale stays closed; create a new one",
@@ -263,86 +278,6 @@ async fn set_gate(
             Code::NoSuchSale,
             format!("the ledger has no sale {id}"),
         )),
-    }
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RestockBody {
-    sku: String,
-    units: i128,
-    id: String,
-}
-
-async fn restock(
-    State(engine): Engine,
-    sale: Result<Path<String>, PathRejection>,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<Json<Value>, Problem> {
-    let (sale, known) = sale_of(&engine, &extract::path(sale)?)?;
-    if known.gate == Gate::Closed {
-        return Err(Problem::new(
-            Code::Ended,
-            "a closed sale stays closed; create a new one",
-        ));
-    }
-    let body: RestockBody = document(body)?;
-    let mut problems = Vec::new();
-    let mut bad = |field: &str, value: String, allowed: String| {
-        problems.push(FieldProblem {
-            field: field.to_owned(),
-            value,
-            allowed,
-        });
-    };
-    if !(1..=i128::from(MAX_UNITS)).contains(&body.units) {
-        bad(
-            "units",
-            body.units.to_string(),
-            format!("a whole number from 1 to {MAX_UNITS}"),
-        );
-    }
-    // The id becomes a key of the store, so it obeys the rules of a sku's name.
-    if SkuId::try_new(&body.id).is_err() {
-        bad(
-            "id",
-            body.id.clone(),
-            "1..=64 characters of A-Z a-z 0-9 - _ .".to_owned(),
-        );
-    }
-    let sku = SkuId::try_new(&body.sku).ok();
-    let (true, Some(sku)) = (problems.is_empty(), sku) else {
-        return Err(match problems.is_empty() {
-            true => Problem::new(
-                Code::NoSuchSku,
-                format!("sku: {:?} is not on sale here", body.sku),
-            ),
-            false => invalid(problems),
-        });
-    };
-    let restock = Restock {
-        sku,
-        id: body.id,
-        units: body.units as u64,
-    };
-    match engine.restock(&sale, &restock).await? {
-        outcome @ (Restocked::Added | Restocked::Repeated) => Ok(Json(
-            json!({"sale": sale, "sku": restock.sku, "id": restock.id, "units": restock.units,
-                "added": outcome == Restocked::Added}),
-        )),
-        Restocked::Conflict => Err(Problem::new(
-            Code::KeyReused,
-            "this restock id was used for another number of units",
-        )),
-        Restocked::UnknownSku => Err(Problem::new(
-            Code::NoSuchSku,
-            format!("sku: {} is not on sale here", restock.sku),
-        )),
-        Restocked::TooMany { rest } => Err(invalid(vec![FieldProblem {
-            field: "units".to_owned(),
-            value: restock.units.to_string(),
-            allowed: format!("at most {rest}, the rest of what one sku may ever have"),
-        }])),
     }
 }
 

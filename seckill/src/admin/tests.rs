@@ -11,7 +11,7 @@ use crate::{
 
 pub(super) struct Desk {
     pub(super) parts: TestShop,
-    api: Router,
+    pub(super) api: Router,
 }
 
 pub(super) async fn desk() -> Desk {
@@ -38,7 +38,7 @@ impl Desk {
     }
 }
 
-fn sale(id: &str) -> Value {
+pub(super) fn sale(id: &str) -> Value {
     json!({
         "id": id, "starts_at_ms": START, "ends_at_ms": START + 5, "pay_within": "1m", "buyer_limit": 1, "currency": "usd",
         "skus": [{"sku": "hat", "stock": 5, "price_minor": 100}]

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::{
-    Api, extract,
+    Api, admit, extract,
     orders::stored_document,
     problem::{self, Code, Problem},
     segment_of,
@@ -25,6 +25,7 @@ use crate::{
     ledger::Standing,
     metrics::PurchaseResult,
     purchase::Outcome,
+    sale::{Admission, Sale},
     store::{StoredOrder, Verdict},
 };
 
@@ -47,12 +48,14 @@ fn one() -> i128 {
 }
 
 /// A request whose form is right.
-struct Checked {
-    sale: Arc<OpenSale>,
-    segment: Arc<Segment>,
-    buyer: BuyerId,
-    request: RequestId,
-    quantity: u32,
+pub(super) struct Checked {
+    pub(super) sale: Arc<OpenSale>,
+    pub(super) segment: Arc<Segment>,
+    pub(super) buyer: BuyerId,
+    pub(super) request: RequestId,
+    pub(super) quantity: u32,
+    /// What keeps this buyer from buying now, if anything does.
+    pub(super) refusal: Option<Problem>,
 }
 
 pub(super) async fn buy(
@@ -69,22 +72,7 @@ pub(super) async fn buy(
     };
     let (result, response) = match checked {
         Err(problem) => (refused(&problem), problem.into_response()),
-        Ok(Checked {
-            sale,
-            segment,
-            buyer,
-            request,
-            quantity,
-        }) => {
-            let outcome = api
-                .engine
-                .purchase(&segment, buyer, request.clone(), quantity)
-                .await;
-            (
-                PurchaseResult::from(&outcome),
-                answer(&api, &sale, &segment, &request, quantity, outcome),
-            )
-        }
+        Ok(checked) => decide(&api, checked).await,
     };
     api.engine
         .metrics
@@ -92,9 +80,30 @@ pub(super) async fn buy(
     response
 }
 
+async fn decide(api: &Api, checked: Checked) -> (PurchaseResult, Response) {
+    if let Some(problem) = checked.refusal.clone() {
+        return admit::replay_or(api, &checked, problem).await;
+    }
+    let Checked {
+        sale,
+        segment,
+        buyer,
+        request,
+        quantity,
+        ..
+    } = checked;
+    let outcome = api
+        .engine
+        .purchase(&segment, buyer, request.clone(), quantity)
+        .await;
+    (
+        PurchaseResult::from(&outcome),
+        answer(api, &sale, &segment, &request, quantity, outcome),
+    )
+}
+
 async fn check(api: &Api, sale: &str, headers: &HeaderMap, body: Body) -> Result<Checked, Problem> {
     let buyer = api.buyer(headers)?;
-    let request = extract::request_id(headers)?;
     extract::is_json(headers)?;
     let bytes = Limited::new(body, super::BODY_LIMIT)
         .collect()
@@ -116,18 +125,36 @@ async fn check(api: &Api, sale: &str, headers: &HeaderMap, body: Body) -> Result
         );
         return Err(Problem::new(Code::InvalidQuantity, detail));
     }
+    if let Some(limit) = sale.sale.rules.order_limit
+        && wish.quantity > i128::from(limit)
+    {
+        let detail = format!(
+            "quantity = {}: one order of this sale may hold at most {limit}",
+            wish.quantity
+        );
+        return Err(Problem::new(Code::OrderLimit, detail));
+    }
+    let quantity = wish.quantity as u32;
+    let (request, refusal) = admit::request(api, &sale, &segment, &buyer, quantity, headers)?;
     Ok(Checked {
         sale,
         segment,
         buyer,
         request,
-        quantity: wish.quantity as u32,
+        quantity,
+        refusal,
     })
 }
 
-fn refused(problem: &Problem) -> PurchaseResult {
+pub(super) fn refused(problem: &Problem) -> PurchaseResult {
     match problem.code() {
         Code::NoSuchSale | Code::NoSuchSku => PurchaseResult::NotFound,
+        Code::Blocked
+        | Code::NotAllowed
+        | Code::NotDrawn
+        | Code::TokenRequired
+        | Code::TokenInvalid
+        | Code::TokenExpired => PurchaseResult::NotAdmitted,
         _ => PurchaseResult::Invalid,
     }
 }
@@ -160,11 +187,7 @@ fn answer(
         Verdict::Replayed(order) => {
             // The store lags behind the ledger, which is not asked here: what this node has told of the order is.
             let standing = api.waiting.tell_stored(&order);
-            let mut response = found(StatusCode::OK, sale, segment, &order, standing);
-            response
-                .headers_mut()
-                .insert("idempotent-replayed", HeaderValue::from_static("true"));
-            return response;
+            return replayed(found(StatusCode::OK, sale, segment, &order, standing));
         }
         Verdict::SoldOut { remaining: 0, .. } => return problem::sold_out(),
         Verdict::SoldOut { remaining, .. } => {
@@ -192,16 +215,34 @@ fn answer(
             "the stock is being checked; nothing was bought",
         )
         .retry_after_ms(RETRY_SOON_MS),
-        Verdict::KeyReused => {
-            let detail =
-                "this Idempotency-Key was used by the same buyer for another quantity of this sku";
-            Problem::new(Code::KeyReused, detail)
-        }
+        Verdict::KeyReused => key_reused(&sale.sale),
         Verdict::InvalidQuantity => {
             Problem::new(Code::InvalidQuantity, "quantity: must be at least 1")
         }
     };
     problem.into_response()
+}
+
+/// Says that this is the answer of an earlier request.
+pub(super) fn replayed(mut response: Response) -> Response {
+    response
+        .headers_mut()
+        .insert("idempotent-replayed", HeaderValue::from_static("true"));
+    response
+}
+
+/// The request id was used for something else.
+pub(super) fn key_reused(sale: &Sale) -> Problem {
+    match sale.rules.admission {
+        Admission::Token => Problem::new(
+            Code::TokenUsed,
+            "this token was used for another quantity; a token buys once",
+        ),
+        Admission::Open | Admission::AllowList | Admission::Lottery => Problem::new(
+            Code::KeyReused,
+            "this Idempotency-Key was used by the same buyer for another quantity of this sku",
+        ),
+    }
 }
 
 fn found(

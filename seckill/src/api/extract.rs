@@ -31,7 +31,7 @@ pub(super) fn request_id(headers: &HeaderMap) -> Result<RequestId, Problem> {
 }
 
 /// A header's one value. Two values would let two hops see two different buyers.
-pub(super) fn one<'a>(
+pub(crate) fn one<'a>(
     headers: &'a HeaderMap,
     name: &HeaderName,
 ) -> Result<Option<&'a str>, Problem> {
@@ -53,7 +53,7 @@ pub(super) fn one<'a>(
 }
 
 /// An id out of the path or the query.
-pub(super) fn id<T: FromStr<Err = InvalidId>>(text: &str, otherwise: Code) -> Result<T, Problem> {
+pub(crate) fn id<T: FromStr<Err = InvalidId>>(text: &str, otherwise: Code) -> Result<T, Problem> {
     text.parse()
         .map_err(|error: InvalidId| Problem::new(otherwise, error.to_string()))
 }

@@ -3,11 +3,14 @@
 //! A request is checked for its form here, completely, before anything else sees it; every refusal is a problem document with
 //! a stable code ([`problem`]). The purchase itself is [`crate::purchase`].
 
+mod admit;
 mod buy;
 pub(crate) mod extract;
 pub mod identity;
+mod lottery;
 mod orders;
 pub mod problem;
+mod slots;
 mod waiting;
 
 use std::sync::Arc;
@@ -79,6 +82,17 @@ pub fn router_with(
         .route(
             "/v1/sales/{sale}/orders",
             routing::post(buy::buy).get(orders::poll),
+        )
+        .route(
+            "/v1/sales/{sale}/entries",
+            routing::post(lottery::enter).get(lottery::own),
+        )
+        .route("/v1/sales/{sale}/draw", routing::get(lottery::draw))
+        .route("/v1/sales/{sale}/slots", routing::get(slots::list))
+        .route("/v1/orders/{order}/code", routing::post(slots::code))
+        .route(
+            "/v1/sales/{sale}/draw/entries",
+            routing::get(lottery::entries),
         )
         .route(
             "/v1/orders/{order}",

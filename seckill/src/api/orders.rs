@@ -20,7 +20,7 @@ use super::{
     buy::unknown,
     extract,
     problem::{Code, Problem},
-    segment_of,
+    segment_of, slots,
     waiting::{
         End, Held, Kind, Place,
         wish::{self, PREFERENCE_APPLIED, WaitQuery, Wish},
@@ -31,6 +31,7 @@ use crate::{
     engine::{EngineError, FoundOrder},
     ids::{BuyerId, OrderId, RequestId, SegmentId},
     ledger::{Cancel, Followed, RequestKey, Standing},
+    sale::SaleState,
     store::{Gate, StoredOrder},
 };
 
@@ -154,13 +155,9 @@ pub(super) async fn sale(
     let open = api.sale(&extract::path(sale)?)?;
     let now_ms = api.engine.now_ms();
     let sale = &open.sale;
-    let state = match sale.gate {
-        Gate::Closed => "ended",
-        _ if now_ms >= sale.ends_at_ms => "ended",
-        Gate::Paused => "paused",
-        Gate::Frozen => "frozen",
-        Gate::Open if now_ms < sale.starts_at_ms => "scheduled",
-        Gate::Open => "open",
+    let state = match (sale.gate, sale.state_at(now_ms)) {
+        (Gate::Frozen, SaleState::Paused) => "frozen",
+        (_, state) => state.as_str(),
     };
     let skus: Vec<Value> = sale
         .skus
@@ -170,7 +167,7 @@ pub(super) async fn sale(
     Ok(Json(json!({
         "id": sale.id, "object": "sale", "state": state, "now_ms": now_ms,
         "starts_at_ms": sale.starts_at_ms, "ends_at_ms": sale.ends_at_ms, "pay_within_ms": sale.pay_within_ms,
-        "buyer_limit": sale.buyer_limit, "currency": sale.currency, "skus": skus,
+        "buyer_limit": sale.buyer_limit, "order_limit": sale.rules.order_limit, "admission": sale.rules.admission, "currency": sale.currency, "skus": skus,
     }))
     .into_response())
 }
@@ -323,6 +320,9 @@ pub(super) async fn cancel(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let (id, found) = own_order(&api, &extract::path(order)?, &headers).await?;
+    if let Some(problem) = slots::not_cancellable(&api.engine, found.segment()) {
+        return Err(problem);
+    }
     let ledger = api.engine.ledger();
     if matches!(found, FoundOrder::Accepted(..)) {
         let settled = ledger

@@ -45,10 +45,26 @@ codes! {
     InvalidBody = BAD_REQUEST, "invalid_body", "The body is malformed";
     /// The quantity is out of range.
     InvalidQuantity = BAD_REQUEST, "invalid_quantity", "The quantity is out of range";
+    /// More units in one order than the sale allows.
+    OrderLimit = BAD_REQUEST, "order_limit", "One order may not hold so many units";
     /// `Idempotency-Key` is missing.
     MissingKey = BAD_REQUEST, "missing_idempotency_key", "An Idempotency-Key is required";
     /// The buyer is not named, or not by a hop that may.
     Unauthenticated = UNAUTHORIZED, "unauthenticated", "The buyer is not known";
+    /// The buyer is on the sale's block list.
+    Blocked = FORBIDDEN, "blocked", "The buyer may not buy here";
+    /// The buyer is not on the sale's allow list.
+    NotAllowed = FORBIDDEN, "not_allowed", "The buyer is not among those who may buy here";
+    /// The buyer is not among the winners of the sale's lottery.
+    NotDrawn = FORBIDDEN, "not_drawn", "The buyer was not drawn";
+    /// The code shown at the store is not the booking's.
+    WrongCode = FORBIDDEN, "wrong_code", "The code is wrong";
+    /// The sale is for holders of entitlement tokens.
+    TokenRequired = FORBIDDEN, "token_required", "An entitlement token is required";
+    /// The token is not valid, or not for this buyer, sale, sku or quantity.
+    TokenInvalid = FORBIDDEN, "token_invalid", "The entitlement token is not valid here";
+    /// The token was valid.
+    TokenExpired = FORBIDDEN, "token_expired", "The entitlement token has expired";
     /// No sale of that id.
     NoSuchSale = NOT_FOUND, "no_such_sale", "There is no such sale";
     /// The sale does not sell that sku.
@@ -59,6 +75,12 @@ codes! {
     NoSuchLetter = NOT_FOUND, "no_such_letter", "There is no such dead letter";
     /// No event of that id.
     NoSuchEvent = NOT_FOUND, "no_such_event", "There is no such event";
+    /// The skus of the sale are no slots.
+    NoSlots = NOT_FOUND, "no_slots", "The sale has no slots";
+    /// The sale has no lottery.
+    NoLottery = NOT_FOUND, "no_lottery", "The sale has no lottery";
+    /// The buyer has not entered the lottery.
+    NoSuchEntry = NOT_FOUND, "no_such_entry", "The buyer has not entered";
     /// No such path.
     NotFound = NOT_FOUND, "not_found", "There is nothing here";
     /// The path exists, the method does not.
@@ -67,6 +89,18 @@ codes! {
     SoldOut = CONFLICT, "sold_out", "Sold out";
     /// The buyer would hold more than the limit.
     BuyerLimit = CONFLICT, "buyer_limit", "The buyer limit is reached";
+    /// The token bought something else before.
+    TokenUsed = CONFLICT, "token_used", "The entitlement token was used";
+    /// No key is configured that can sign tokens.
+    NoSigningKey = CONFLICT, "no_signing_key", "No key can sign tokens here";
+    /// Too many tries at a code, or too many codes.
+    CodeLocked = CONFLICT, "code_locked", "The code is locked";
+    /// The booking was used.
+    CheckedIn = CONFLICT, "checked_in", "The booking was used";
+    /// The booking does not stand, or is not paid.
+    NotBooked = CONFLICT, "not_booked", "The booking does not stand";
+    /// The lottery was not drawn yet.
+    NotDrawnYet = CONFLICT, "not_drawn_yet", "The lottery was not drawn yet";
     /// The window has not begun.
     NotStarted = CONFLICT, "not_started", "The sale has not started";
     /// The order is on its way into the ledger.
@@ -75,6 +109,14 @@ codes! {
     NotCancellable = CONFLICT, "not_cancellable", "The order can no longer be cancelled";
     /// A sale of that id exists with other content.
     SaleExists = CONFLICT, "sale_exists", "A sale of this id exists already";
+    /// Where the sale stands forbids this change of it.
+    NotEditable = CONFLICT, "not_editable", "The sale cannot be changed in this way";
+    /// The sale was changed since the version that the change was made from.
+    VersionConflict = PRECONDITION_FAILED, "version_conflict", "The sale is another version by now";
+    /// A change does not name the version that it was made from.
+    VersionRequired = PRECONDITION_REQUIRED, "version_required", "The version of the sale is required";
+    /// The lottery takes no entries any more.
+    EntriesClosed = GONE, "entries_closed", "Entries are closed";
     /// The window is over.
     Ended = GONE, "ended", "The sale has ended";
     /// The body is larger than any valid one.

@@ -12,12 +12,12 @@ use crate::{
     test_shop::{Answer, START, TestShop},
 };
 
-struct Shop {
-    parts: TestShop,
-    api: Router,
+pub(super) struct Shop {
+    pub(super) parts: TestShop,
+    pub(super) api: Router,
 }
 
-async fn shop() -> Shop {
+pub(super) async fn shop() -> Shop {
     let parts = TestShop::open().await;
     let api = router(
         parts.engine.clone(),
@@ -27,7 +27,7 @@ async fn shop() -> Shop {
 }
 
 impl Shop {
-    async fn send(&self, request: Request<Body>) -> Answer {
+    pub(super) async fn send(&self, request: Request<Body>) -> Answer {
         crate::test_shop::send(&self.api, request).await
     }
 
@@ -56,7 +56,7 @@ impl Shop {
             .unwrap();
     }
 
-    async fn buy(&self, buyer: &str, key: &str, quantity: u64) -> (StatusCode, Value) {
+    pub(super) async fn buy(&self, buyer: &str, key: &str, quantity: u64) -> (StatusCode, Value) {
         let body = json!({"sku": "shoe", "quantity": quantity}).to_string();
         let (status, document, _) = self
             .send(post("spring", Some(buyer), Some(key), &body))
@@ -65,7 +65,12 @@ impl Shop {
     }
 }
 
-fn post(sale: &str, buyer: Option<&str>, key: Option<&str>, body: &str) -> Request<Body> {
+pub(super) fn post(
+    sale: &str,
+    buyer: Option<&str>,
+    key: Option<&str>,
+    body: &str,
+) -> Request<Body> {
     let mut request = Request::post(format!("/v1/sales/{sale}/orders"))
         .header("content-type", "application/json");
     if let Some(buyer) = buyer {
@@ -77,7 +82,7 @@ fn post(sale: &str, buyer: Option<&str>, key: Option<&str>, body: &str) -> Reque
     request.body(Body::from(body.to_owned())).unwrap()
 }
 
-fn get(path: &str, buyer: &str) -> Request<Body> {
+pub(super) fn get(path: &str, buyer: &str) -> Request<Body> {
     Request::get(path)
         .header("x-buyer-id", buyer)
         .body(Body::empty())
@@ -177,6 +182,40 @@ async fn before_the_window_the_answer_says_when_to_come_back() {
         "the first instant belongs to the window"
     );
     assert!(response.headers().contains_key("location"));
+}
+
+#[tokio::test]
+async fn a_draft_is_invisible_and_an_order_limit_names_itself() {
+    let shop = shop().await;
+    let make = async |id: &str, draft: bool| {
+        let sale = json!({
+            "id": id, "starts_at_ms": START, "ends_at_ms": START + 1000, "pay_within": "1m", "buyer_limit": 3,
+            "order_limit": 2, "draft": draft, "currency": "usd", "skus": [{"sku": "shoe", "stock": 9, "price_minor": 500}]
+        });
+        let new: crate::sale::NewSale = serde_json::from_value(sale).unwrap();
+        let sale = new.check().unwrap();
+        shop.parts.engine.create_sale(sale).await.unwrap();
+    };
+    make("hidden", true).await;
+    make("seen", false).await;
+    let ask = async |sale: &str, quantity: u64| {
+        let body = json!({"sku": "shoe", "quantity": quantity}).to_string();
+        let (status, document, _) = shop.send(post(sale, Some("ann"), Some("k"), &body)).await;
+        (status.as_u16(), document)
+    };
+    assert_eq!(shop.send(get("/v1/sales/hidden", "ann")).await.0, 404);
+    assert_eq!(ask("hidden", 1).await.1["code"], "no_such_sale");
+    assert_eq!(
+        shop.send(get("/v1/sales/seen", "ann")).await.1["order_limit"],
+        2
+    );
+    let (status, refused) = ask("seen", 3).await;
+    assert_eq!(
+        (status, refused["code"].as_str()),
+        (400, Some("order_limit"))
+    );
+    assert!(refused["detail"].as_str().unwrap().contains("at most 2"));
+    assert_eq!(ask("seen", 2).await.0, 201);
 }
 
 #[tokio::test]

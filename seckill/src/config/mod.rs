@@ -1,24 +1,32 @@
 //! The `[seckill]` table of the configuration: what was written → what the engine uses.
 
 mod downstream;
+mod keys;
 mod reader;
 
 use std::{
     io,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
-use jsonwebtoken::{Algorithm, DecodingKey, errors::Error as JwtError};
 use serde::Deserialize;
 
-pub use self::downstream::{DownstreamConfig, RawDownstream};
-use self::reader::Reader;
+pub use self::{
+    downstream::{DownstreamConfig, RawDownstream},
+    keys::RawTokenKey,
+};
+use self::{
+    keys::{read_key, token_keys},
+    reader::Reader,
+};
 use crate::{
     api::{
         WaitingConfig,
         identity::{Identity, Jwt},
     },
+    entitlement::TokenKeys,
     store::{Durability, embedded},
 };
 
@@ -67,6 +75,13 @@ pub struct RawConfig {
     /// Where settled, paid, released and refused orders are told.
     #[serde(default, deserialize_with = "downstream::one_receiver")]
     pub downstream: Option<RawDownstream>,
+    /// The keys of entitlement tokens; the first HS256 key mints.
+    #[serde(default)]
+    pub token_keys: Vec<RawTokenKey>,
+    /// File with the key of one-time codes at stores.
+    pub checkin_key_file: Option<PathBuf>,
+    /// Environment variable with the same.
+    pub checkin_key_env: Option<String>,
     /// How many buyers may wait for news of their orders, and for how long.
     pub waiting: Option<RawWaiting>,
 }
@@ -142,6 +157,10 @@ pub struct Config {
     pub downstream: Option<DownstreamConfig>,
     /// How buyers wait for news.
     pub waiting: WaitingConfig,
+    /// The keys of entitlement tokens.
+    pub token_keys: Arc<TokenKeys>,
+    /// The key of one-time codes, if sales of slots are wanted.
+    pub checkin_key: Option<Vec<u8>>,
 }
 
 impl std::fmt::Debug for Config {
@@ -235,6 +254,15 @@ impl RawConfig {
             .as_ref()
             .and_then(|raw| raw.build(&mut reader));
         let waiting = self.waiting.clone().unwrap_or_default().build(&mut reader);
+        let token_keys = Arc::new(token_keys(&mut reader, &self.token_keys));
+        let file = self.checkin_key_file.as_deref();
+        let checkin_key = reader.secret("checkin_key", file, self.checkin_key_env.as_deref());
+        if checkin_key
+            .as_ref()
+            .is_some_and(|key| key.len() < SECRET_MIN)
+        {
+            reader.bad("checkin_key", "…", SECRET_TOO_SHORT);
+        }
         let config = buyer.map(|buyer| Config {
             store,
             ledger,
@@ -248,6 +276,8 @@ impl RawConfig {
             recovery_locks,
             downstream,
             waiting,
+            token_keys,
+            checkin_key,
         });
         reader.finish(config)
     }
@@ -320,51 +350,17 @@ impl RawConfig {
 
 impl RawJwt {
     fn build(&self, reader: &mut Reader<'_>) -> Option<Identity> {
-        let name = self.algorithm.as_deref().unwrap_or("HS256");
-        type FromPem = fn(&[u8]) -> Result<DecodingKey, JwtError>;
-        let (algorithm, from_pem): (Algorithm, Option<FromPem>) = match name {
-            "HS256" => (Algorithm::HS256, None),
-            "RS256" => (Algorithm::RS256, Some(DecodingKey::from_rsa_pem)),
-            "ES256" => (Algorithm::ES256, Some(DecodingKey::from_ec_pem)),
-            "EdDSA" => (Algorithm::EdDSA, Some(DecodingKey::from_ed_pem)),
-            other => {
-                reader.bad(
-                    "jwt.algorithm",
-                    other,
-                    "must be HS256, RS256, ES256 or EdDSA",
-                );
-                return None;
-            }
-        };
-        if self.key_file.is_none() && self.key_env.is_none() {
-            reader.bad(
-                "jwt.key_file",
-                "",
-                "must name the file of the key (or key_env its variable)",
-            );
-        }
-        let key = reader.secret("jwt.key", self.key_file.as_deref(), self.key_env.as_deref())?;
-        let key = match from_pem {
-            None if key.len() < SECRET_MIN => {
-                reader.bad("jwt.key", "…", SECRET_TOO_SHORT);
-                return None;
-            }
-            None => DecodingKey::from_secret(&key),
-            Some(read) => match read(&key) {
-                Ok(key) => key,
-                Err(error) => {
-                    reader.bad(
-                        "jwt.key",
-                        "…",
-                        &format!("must be a public key for {name} in PEM ({error})"),
-                    );
-                    return None;
-                }
-            },
-        };
+        let read = read_key(
+            reader,
+            "jwt",
+            &["HS256", "RS256", "ES256", "EdDSA"],
+            self.algorithm.as_deref(),
+            self.key_file.as_deref(),
+            self.key_env.as_deref(),
+        )?;
         let jwt = Jwt::new(
-            key,
-            algorithm,
+            read.verify,
+            read.algorithm,
             self.issuer.as_deref(),
             self.audience.as_deref(),
         );
@@ -387,96 +383,4 @@ impl RawWaiting {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn build(text: &str) -> Result<Config, Vec<String>> {
-        let raw: RawConfig = toml::from_str(text).expect("the keys are known");
-        raw.build(&|_| None, &|_| Err(std::io::ErrorKind::NotFound.into()))
-    }
-
-    #[test]
-    fn an_empty_table_is_the_embedded_default() {
-        let config = build("").unwrap();
-        assert_eq!(config.store, StoreConfig::Embedded("data".into()));
-        assert!(matches!(config.buyer, Identity::Header(name) if name == "x-buyer-id"));
-        assert_eq!(config.durability, Durability::Durable);
-        // What was measured to be faster: docs/adr/0002-io-uring-for-the-journal-only.md.
-        assert_eq!(config.journal, embedded::Method::Plain);
-    }
-
-    #[test]
-    fn all_problems_are_told_at_once_with_key_and_value() {
-        let problems = build(
-            "store = \"mysql:x\"\nledger = \"x\"\nbuyer = \"cookie:a\"\ndurability = \"high\"\npurchase_deadline = \"1d\"\n\
-             [downstream]\nurl = \"http://\"",
-        )
-        .unwrap_err();
-        assert_eq!(problems.len(), 7, "{problems:#?}");
-        assert!(problems[0].starts_with("seckill.store = \"mysql:x\": must be"));
-    }
-
-    #[test]
-    fn the_bounds_of_waiting_are_read_and_checked() {
-        let waiting = build("[waiting]\nmax_wait = \"1m\"\nper_node = 5\nper_buyer = 1")
-            .unwrap()
-            .waiting;
-        assert_eq!(
-            (waiting.max_wait, waiting.per_node, waiting.per_buyer),
-            (Duration::from_secs(60), 5, 1)
-        );
-        let problems =
-            build("[waiting]\nmax_wait = \"1h\"\nper_node = 0\nper_buyer = -1").unwrap_err();
-        assert_eq!(problems.len(), 3, "{problems:#?}");
-        assert!(problems[1].starts_with("seckill.waiting.per_node = \"0\": must be"));
-    }
-
-    #[test]
-    fn the_embedded_store_is_tuned_within_its_ranges() {
-        let config = build("snapshot_every = \"64MiB\"\nretain_ended = \"2d\"").unwrap();
-        assert_eq!(config.snapshot_every, 64 << 20);
-        assert_eq!(config.retain_ended, Duration::from_secs(2 * 24 * 3600));
-        for bad in ["0MiB", "64", "63KiB", "2048GiB", "-1MiB", "64MB"] {
-            let problems = build(&format!("snapshot_every = \"{bad}\"")).unwrap_err();
-            assert!(
-                problems[0].starts_with("seckill.snapshot_every = ")
-                    && problems[0].contains("from 64KiB to 1024GiB"),
-                "{problems:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn replicated_needs_redis() {
-        assert!(build("durability = \"replicated\"").is_err());
-        assert!(build("store = \"redis://h:1\"\ndurability = \"replicated\"").is_ok());
-    }
-
-    #[test]
-    fn a_misspelt_key_is_an_error() {
-        assert!(toml::from_str::<RawConfig>("stor = \"embedded:x\"").is_err());
-    }
-
-    #[test]
-    fn a_token_needs_its_key() {
-        let problems = build("buyer = \"jwt:sub\"").unwrap_err();
-        assert!(
-            problems[0].starts_with("seckill.jwt.key_file"),
-            "{problems:?}"
-        );
-        assert!(
-            build("buyer = \"jwt:sub\"\n[jwt]\nalgorithm = \"none\"\nkey_env = \"X\"").is_err()
-        );
-        let raw: RawConfig = toml::from_str("buyer = \"jwt:sub\"\n[jwt]\nkey_env = \"X\"").unwrap();
-        let with = |secret: &'static str| {
-            raw.build(&move |_| Some(secret.to_owned()), &|_| {
-                Err(io::ErrorKind::NotFound.into())
-            })
-        };
-        assert!(matches!(
-            with("0123456789abcdef").unwrap().buyer,
-            Identity::Jwt(_)
-        ));
-        assert!(with("short").is_err());
-    }
-}
+mod tests;

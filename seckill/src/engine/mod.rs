@@ -3,22 +3,35 @@
 //! Sales live in the ledger; their segments are opened in the store; the catalogue is this node's copy. Several nodes share one
 //! ledger, so every node re-reads it (`refresh.rs`).
 
+mod lottery;
 mod refresh;
+mod schedule;
+mod slots;
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
+pub use self::{
+    lottery::{DrawRefused, Drawn},
+    slots::new_code,
+};
+
+use ahash::{AHashMap, AHashSet};
+use arc_swap::{ArcSwap, ArcSwapOption};
+use ring::hmac;
 use tokio::sync::watch;
 
 use crate::{
+    admission::AdmissionBook,
     catalogue::{Catalogue, Segment},
     clock::WallClock,
-    ids::{BuyerId, OrderId, RequestId, SaleId, SegmentId},
+    entitlement::TokenKeys,
+    ids::{BuyerId, OrderId, RequestId, SaleId, SegmentId, SkuId},
     ledger::{
         Created, GateMoved, LedgerError, LedgerOrder, OrderLedger, Restock, Restocked, Standing,
     },
@@ -80,6 +93,22 @@ impl FoundOrder {
             Self::Accepted(_, order) => Standing::in_store(order.state),
         }
     }
+
+    /// Of which segment.
+    pub fn segment(&self) -> &SegmentId {
+        match self {
+            Self::Settled(order) => &order.segment,
+            Self::Accepted(segment, _) => segment,
+        }
+    }
+
+    /// How many units.
+    pub fn quantity(&self) -> u32 {
+        match self {
+            Self::Settled(order) => order.quantity,
+            Self::Accepted(_, order) => order.quantity,
+        }
+    }
 }
 
 /// The engine; shared by the API, the admin API and the workers.
@@ -87,6 +116,13 @@ pub struct SaleEngine {
     store: Arc<dyn StockStore>,
     ledger: OrderLedger,
     catalogue: Catalogue,
+    admission: AdmissionBook,
+    /// The keys of entitlement tokens.
+    tokens: ArcSwap<TokenKeys>,
+    /// The key of the hashes of one-time codes.
+    checkin_key: ArcSwapOption<hmac::Key>,
+    /// What is free of the skus of sales of slots. A `std` lock, held for a copy of one sale's.
+    free: Mutex<AHashMap<SaleId, AHashMap<SkuId, u64>>>,
     clock: WallClock,
     deadline: Duration,
     /// Rung when a batch accepted something, so that settlement does not wait for its next poll.
@@ -96,6 +132,8 @@ pub struct SaleEngine {
     changing: tokio::sync::Mutex<()>,
     /// Whether store and ledger answered the last refresh.
     is_ready: AtomicBool,
+    /// Sales whose every segment was open at the last refresh. A `std` lock, held for one look.
+    warm: Mutex<AHashSet<SaleId>>,
     /// All segments, for the settlement workers.
     segments: watch::Sender<Vec<SegmentId>>,
     /// Where lanes run: the control plane.
@@ -116,11 +154,16 @@ impl SaleEngine {
             store,
             ledger,
             catalogue: Catalogue::default(),
+            admission: AdmissionBook::default(),
+            tokens: ArcSwap::default(),
+            checkin_key: ArcSwapOption::empty(),
+            free: Mutex::default(),
             clock,
             deadline,
             accepted,
             changing: tokio::sync::Mutex::new(()),
             is_ready: AtomicBool::new(false),
+            warm: Mutex::default(),
             segments: watch::Sender::new(Vec::new()),
             runtime: tokio::runtime::Handle::current(),
             metrics: PurchaseMetrics::new(),
@@ -142,6 +185,21 @@ impl SaleEngine {
     /// The sales of this node.
     pub fn catalogue(&self) -> &Catalogue {
         &self.catalogue
+    }
+
+    /// Who may buy, as this node knows it.
+    pub fn admission(&self) -> &AdmissionBook {
+        &self.admission
+    }
+
+    /// The keys of entitlement tokens.
+    pub fn tokens(&self) -> Arc<TokenKeys> {
+        self.tokens.load_full()
+    }
+
+    /// Takes these keys instead of those before.
+    pub fn use_tokens(&self, keys: impl Into<Arc<TokenKeys>>) {
+        self.tokens.store(keys.into());
     }
 
     /// All segments of this node's sales, now and as they change.
@@ -229,8 +287,19 @@ impl SaleEngine {
         }
     }
 
-    /// Creates a sale: in the ledger, in the store, in the catalogue. The same sale again is no error.
+    /// Creates a sale: in the ledger and, unless it is a draft, in the store and in the catalogue. The same sale again is no
+    /// error.
     pub async fn create_sale(&self, sale: Sale) -> Result<Created, EngineError> {
+        self.check_tags(&sale)?;
+        let created = self.ledger.create_sale(&sale, self.now_ms()).await?;
+        if !matches!(created, Created::Conflict) {
+            self.refresh_sale(&sale.id).await?;
+        }
+        Ok(created)
+    }
+
+    /// Whether every segment of a sale can have its tag.
+    fn check_tags(&self, sale: &Sale) -> Result<(), EngineError> {
         for spec in sale.segment_specs() {
             let other = self.catalogue.segment_by_tag(spec.id.tag());
             if let Some(other) = other.filter(|other| other.id != spec.id) {
@@ -240,11 +309,7 @@ impl SaleEngine {
                 });
             }
         }
-        let created = self.ledger.create_sale(&sale, self.now_ms()).await?;
-        if !matches!(created, Created::Conflict) {
-            self.refresh_sale(&sale.id).await?;
-        }
-        Ok(created)
+        Ok(())
     }
 
     /// Moves the operator's gate of a sale. A closed sale stays closed.

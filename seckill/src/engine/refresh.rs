@@ -11,15 +11,16 @@ use std::{
     time::Duration,
 };
 
+use ahash::AHashMap;
 use tokio_util::sync::CancellationToken;
 
 use super::{EngineError, SaleEngine};
 use crate::{
     catalogue::{OpenSale, Segment},
     ids::{SaleId, SegmentId, SkuId},
-    ledger::Restock,
+    ledger::{LedgerError, Restock},
     purchase,
-    sale::{Sale, SkuOnSale},
+    sale::{Sale, SkuOnSale, Stage},
     sold_out::SoldOut,
     store::{Gate, SegmentSpec, Snapshot, StockError},
 };
@@ -51,7 +52,13 @@ impl SaleEngine {
     /// logged, and [`SaleEngine::is_ready`] says no while it answers for none.
     pub async fn refresh(&self) -> Result<(), EngineError> {
         let _changing = self.changing.lock().await;
-        let sales = match self.ledger.sales().await {
+        // The lists after the sales and before any sale is shown: whoever sees a sale finds its lists read.
+        let read = async {
+            let sales = self.ledger.sales().await?;
+            self.admission.refresh(&self.ledger).await?;
+            Ok::<_, LedgerError>(sales)
+        };
+        let sales = match read.await {
             Ok(sales) => sales,
             Err(error) => {
                 self.is_ready.store(false, Ordering::Relaxed);
@@ -60,12 +67,11 @@ impl SaleEngine {
         };
         let (mut answered, mut silent) = (0, 0);
         for sale in sales {
-            let id = sale.id.clone();
-            match self.apply(sale).await {
+            match self.apply(&sale).await {
                 Ok(()) => answered += 1,
                 Err(error) => {
                     silent += 1;
-                    tracing::warn!(sale = %id, %error, "a sale was not refreshed");
+                    tracing::warn!(sale = %sale.id, %error, "a sale was not refreshed");
                 }
             }
         }
@@ -77,23 +83,39 @@ impl SaleEngine {
     /// Re-reads one sale that was just changed here.
     pub(super) async fn refresh_sale(&self, sale: &SaleId) -> Result<(), EngineError> {
         let _changing = self.changing.lock().await;
-        match self.ledger.sale(sale).await? {
-            Some(sale) => self.apply(sale).await,
+        let sale = self.ledger.sale(sale).await?;
+        self.admission.refresh(&self.ledger).await?;
+        match sale {
+            Some(sale) => self.apply(&sale).await,
             None => Ok(()),
         }
     }
 
     /// Brings the catalogue up to a sale as the ledger has it. The sale is there afterwards even if a segment is in trouble; the
-    /// first trouble is the error.
-    async fn apply(&self, sale: Sale) -> Result<(), EngineError> {
+    /// first trouble is the error. A draft is the ledger's alone.
+    async fn apply(&self, sale: &Sale) -> Result<(), EngineError> {
+        let applied = match sale.rules.stage {
+            Stage::Draft => Ok(()),
+            Stage::Published => self.apply_published(sale).await,
+        };
+        self.show_sale(sale, applied.is_ok());
+        applied
+    }
+
+    async fn apply_published(&self, sale: &Sale) -> Result<(), EngineError> {
         let known = self.catalogue.sale(&sale.id);
         let mut trouble = None;
         if let Some(open) = known
             .as_deref()
-            .filter(|open| open.sale == sale && open.is_whole)
+            .filter(|open| open.sale == *sale && open.is_whole)
         {
+            let wanted: AHashMap<SegmentId, SegmentSpec> = sale
+                .segment_specs()
+                .into_iter()
+                .map(|spec| (spec.id.clone(), spec))
+                .collect();
             for segment in open.segments() {
-                if let Err(error) = self.read_counts(segment).await {
+                if let Err(error) = self.keep_up(sale, wanted.get(&segment.id), segment).await {
                     trouble.get_or_insert(error);
                 }
             }
@@ -105,7 +127,7 @@ impl SaleEngine {
                 Some(segment) => segment.clone(),
                 None => self.new_segment(&spec.id, sku),
             };
-            match self.open_segment(&sale, &spec).await {
+            match self.open_segment(sale, &spec).await {
                 Ok(snapshot) => {
                     if let Err(error) = self.catch_up(&segment, &snapshot).await {
                         trouble.get_or_insert(error);
@@ -118,7 +140,7 @@ impl SaleEngine {
             segments.push(segment);
         }
         self.catalogue
-            .put(OpenSale::new(sale, segments, trouble.is_none()));
+            .put(OpenSale::new(sale.clone(), segments, trouble.is_none()));
         let all = self
             .catalogue
             .segments()
@@ -195,8 +217,18 @@ impl SaleEngine {
         segment
     }
 
-    async fn read_counts(&self, segment: &Segment) -> Result<(), EngineError> {
-        let snapshot = self.store.snapshot(&segment.id).await?;
+    /// Reads the counts of a segment that is open already. If the store goes by other rules than the ledger's (a node that read
+    /// the ledger earlier opened it later than the one that knew better), it gets the right ones.
+    async fn keep_up(
+        &self,
+        sale: &Sale,
+        wanted: Option<&SegmentSpec>,
+        segment: &Segment,
+    ) -> Result<(), EngineError> {
+        let mut snapshot = self.store.snapshot(&segment.id).await?;
+        if let Some(wanted) = wanted.filter(|wanted| has_other_rules(&snapshot.spec, wanted)) {
+            snapshot = self.open_segment(sale, wanted).await?;
+        }
         self.catch_up(segment, &snapshot).await
     }
 
@@ -233,6 +265,7 @@ impl SaleEngine {
             segment.sold_out.observe_stocked(snapshot.version);
         }
         segment.epoch.fetch_max(snapshot.epoch, Ordering::AcqRel);
+        self.note_free(snapshot);
         // Sales and skus are bounded by what operators create, so they may be labels of gauges (and of nothing else).
         let labels = [
             ("sale", snapshot.spec.id.sale.to_string()),
@@ -245,4 +278,17 @@ impl SaleEngine {
         metrics::gauge!("penstock_stock_reserved_units", &labels).set(snapshot.reserved as f64);
         metrics::gauge!("penstock_stock_sold_units", &labels).set(snapshot.sold as f64);
     }
+}
+
+/// Whether two specs of a segment would decide a purchase differently. The stock is not a rule: restocks change it.
+fn has_other_rules(one: &SegmentSpec, other: &SegmentSpec) -> bool {
+    let rules = |spec: &SegmentSpec| {
+        (
+            spec.starts_at_ms,
+            spec.ends_at_ms,
+            spec.buyer_limit,
+            spec.pay_within_ms,
+        )
+    };
+    rules(one) != rules(other)
 }

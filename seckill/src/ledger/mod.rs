@@ -7,6 +7,7 @@
 //!
 //! One SQL dialect serves SQLite and PostgreSQL; the two statements that take a whole list have one file per engine.
 
+mod checkins;
 mod checkout;
 mod connect;
 mod dead_events;
@@ -15,6 +16,8 @@ mod effects;
 mod epochs;
 mod following;
 mod leases;
+mod lists;
+mod lottery;
 mod news;
 mod orders;
 mod outbox;
@@ -22,6 +25,7 @@ mod repairs;
 mod report;
 mod rows;
 mod sales;
+mod schedule;
 mod segments;
 mod settle;
 mod standing;
@@ -38,6 +42,7 @@ use self::{following::Following, waiters::Waiters};
 use crate::ids::SkuId;
 
 pub use self::{
+    checkins::{ATTEMPTS_MAX, CODES_MAX, CheckIn, SlotCounts},
     checkout::{Dropped, Hold, NotPayable, Payment},
     connect::{ConnectOptions, connect, connect_with},
     dead_events::{DeadDelivery, DeadDeliveryPage, EventId, Revived},
@@ -46,11 +51,14 @@ pub use self::{
     epochs::Raised,
     following::{Followed, Follower, RequestKey},
     leases::RECOVERY,
+    lists::{ListChange, ListChanged, ListCursor, ListName, ListPage, ListSize, MAX_LISTED},
+    lottery::{Draw, Entered, Entry, Recorded},
     orders::{Cancel, Expiry, OrderPage},
     outbox::{EventKind, OutboxEvent},
     report::{BuyerOverLimit, LedgerAudit, LedgerReport, SkuReport},
     rows::LedgerOrder,
     sales::{Created, GateMoved, Restock, Restocked},
+    schedule::{Edited, Published},
     settle::Settled,
     standing::Standing,
     status::{OrderEvent, OrderStatus},

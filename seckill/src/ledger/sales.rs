@@ -1,6 +1,7 @@
 //! Sales in the ledger: created once, their gate, their restocks.
 
-use sqlx::{AnyConnection, Row};
+use serde::{Serialize, de::DeserializeOwned};
+use sqlx::{AnyConnection, Row, any::AnyRow};
 
 use super::{
     LedgerError, OrderLedger,
@@ -9,7 +10,7 @@ use super::{
 };
 use crate::{
     ids::{SaleId, SkuId},
-    sale::{MAX_UNITS, Sale, SkuOnSale},
+    sale::{MAX_UNITS, Rules, Sale, SkuOnSale, Stage},
     store::{Durability, Gate},
 };
 
@@ -60,17 +61,20 @@ pub enum GateMoved {
     Set,
     /// The sale is closed for good; nothing changed.
     Closed,
+    /// The sale is a draft, which has nothing to pause; nothing changed.
+    Draft,
     /// No such sale.
     Unknown,
 }
 
 const INSERT_SALE: &str = "INSERT INTO sale_sales \
-    (sale, starts_at_ms, ends_at_ms, pay_within_ms, buyer_limit, currency, gate, created_at_ms, segments, carts, durability) \
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT DO NOTHING";
-const INSERT_SKU: &str = "INSERT INTO sale_skus (sale, sku, position, stock, total, price_minor) VALUES ($1, $2, $3, $4, $4, $5)";
-const SALE_COLUMNS: &str = "SELECT sale, starts_at_ms, ends_at_ms, pay_within_ms, buyer_limit, currency, gate, segments, carts, durability \
-    FROM sale_sales \
-    WHERE $1 = '' OR sale = $1 ORDER BY created_at_ms, sale";
+    (sale, starts_at_ms, ends_at_ms, pay_within_ms, buyer_limit, currency, gate, created_at_ms, segments, carts, durability, \
+     stage, order_limit, admission, lottery, slots) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16) ON CONFLICT DO NOTHING";
+const INSERT_SKU: &str = "INSERT INTO sale_skus (sale, sku, position, stock, total, price_minor, held_until_ms) \
+    VALUES ($1, $2, $3, $4, $4, $5, $6)";
+const SALE_COLUMNS: &str = "SELECT sale, starts_at_ms, ends_at_ms, pay_within_ms, buyer_limit, currency, gate, segments, carts, durability, \
+    stage, version, order_limit, admission, lottery, slots FROM sale_sales WHERE $1 = '' OR sale = $1 ORDER BY created_at_ms, sale";
 const SKUS: &str = "SELECT sku, stock, price_minor, sale FROM sale_skus WHERE $1 = '' OR sale = $1 ORDER BY sale, position";
 
 impl OrderLedger {
@@ -89,17 +93,21 @@ impl OrderLedger {
             .bind(i64::from(sale.segments))
             .bind(i64::from(sale.carts))
             .bind(sale.durability.map_or("", Durability::name))
+            .bind(sale.rules.stage.as_str())
+            .bind(sale.rules.order_limit.map_or(0, i64::from))
+            .bind(sale.rules.admission.as_str())
+            .bind(as_json(&sale.rules.lottery))
+            .bind(as_json(&sale.rules.slots))
             .execute(&mut *tx)
             .await?;
         if created.rows_affected() == 0 {
             let mut known = read_sales(&mut tx, sale.id.as_str()).await?;
             tx.rollback().await?;
-            // The gate is the operator's, not part of what was asked for.
-            let same = known.pop().is_some_and(|known| {
-                Sale {
-                    gate: sale.gate,
-                    ..known
-                } == *sale
+            // Gate and version are what became of it, not part of what was asked for.
+            let same = known.pop().is_some_and(|mut known| {
+                known.gate = sale.gate;
+                known.rules.version = sale.rules.version;
+                known == *sale
             });
             return Ok(if same {
                 Created::Same
@@ -107,16 +115,7 @@ impl OrderLedger {
                 Created::Conflict
             });
         }
-        for (position, sku) in sale.skus.iter().enumerate() {
-            sqlx::query(INSERT_SKU)
-                .bind(sale.id.as_str())
-                .bind(sku.sku.as_str())
-                .bind(position as i64)
-                .bind(sql(sku.stock))
-                .bind(sku.price_minor)
-                .execute(&mut *tx)
-                .await?;
-        }
+        insert_skus(&mut tx, sale).await?;
         tx.commit().await?;
         Ok(Created::New)
     }
@@ -135,7 +134,8 @@ impl OrderLedger {
 
     /// Moves the operator's gate. A closed sale is never opened again, whichever node asks; closing it again is no error.
     pub async fn move_gate(&self, sale: &SaleId, gate: Gate) -> Result<GateMoved, LedgerError> {
-        const MOVE: &str = "UPDATE sale_sales SET gate = $1 WHERE sale = $2 AND (gate <> 'closed' OR $1 = 'closed')";
+        const MOVE: &str = "UPDATE sale_sales SET gate = $1 WHERE sale = $2 \
+            AND ($1 = 'closed' OR (gate <> 'closed' AND stage = 'published'))";
         let mut tx = self.pool.begin().await?;
         let moved = sqlx::query(MOVE)
             .bind(gate_word(gate))
@@ -146,13 +146,13 @@ impl OrderLedger {
             tx.commit().await?;
             return Ok(GateMoved::Set);
         }
-        // Nothing leaves "closed", so what refused the update is still there.
-        let known = read_sales(&mut tx, sale.as_str()).await?;
+        let known = read_sales(&mut tx, sale.as_str()).await?.pop();
         tx.rollback().await?;
-        Ok(if known.is_empty() {
-            GateMoved::Unknown
-        } else {
-            GateMoved::Closed
+        Ok(match known {
+            None => GateMoved::Unknown,
+            // One that was published since is told so the next time.
+            Some(known) if known.gate != Gate::Closed => GateMoved::Draft,
+            Some(_) => GateMoved::Closed,
         })
     }
 
@@ -236,8 +236,32 @@ impl OrderLedger {
     }
 }
 
+/// The skus of a sale that has none yet.
+pub(super) async fn insert_skus(
+    connection: &mut AnyConnection,
+    sale: &Sale,
+) -> Result<(), LedgerError> {
+    for (position, sku) in sale.skus.iter().enumerate() {
+        let slots = sale.rules.slots.as_ref();
+        let held = slots.and_then(|slots| Some(slots.held_until_ms(&slots.slot(&sku.sku)?)));
+        sqlx::query(INSERT_SKU)
+            .bind(sale.id.as_str())
+            .bind(sku.sku.as_str())
+            .bind(position as i64)
+            .bind(sql(sku.stock))
+            .bind(sku.price_minor)
+            .bind(sql(held.unwrap_or(0)))
+            .execute(&mut *connection)
+            .await?;
+    }
+    Ok(())
+}
+
 /// Reads one sale, or all for the empty id.
-async fn read_sales(connection: &mut AnyConnection, id: &str) -> Result<Vec<Sale>, LedgerError> {
+pub(super) async fn read_sales(
+    connection: &mut AnyConnection,
+    id: &str,
+) -> Result<Vec<Sale>, LedgerError> {
     let rows = sqlx::query(SALE_COLUMNS)
         .bind(id)
         .fetch_all(&mut *connection)
@@ -261,6 +285,7 @@ async fn read_sales(connection: &mut AnyConnection, id: &str) -> Result<Vec<Sale
                 .map_err(|_| LedgerError::Corrupt("segments above 2^16".to_owned()))?,
             carts: count(row, 8)? != 0,
             durability: Durability::from_name(row.try_get(9)?),
+            rules: read_rules(row, 10)?,
             skus: Vec::new(),
         });
     }
@@ -282,6 +307,40 @@ async fn read_sales(connection: &mut AnyConnection, id: &str) -> Result<Vec<Sale
         }
     }
     Ok(sales)
+}
+
+/// A part of a sale that SQL need not look into; '' if there is none.
+pub(super) fn as_json<T: Serialize>(part: &Option<T>) -> String {
+    part.as_ref().map_or_else(String::new, |part| {
+        serde_json::to_string(part).expect("plain data is valid JSON")
+    })
+}
+
+fn from_json<T: DeserializeOwned>(row: &AnyRow, column: usize) -> Result<Option<T>, LedgerError> {
+    let text: &str = row.try_get(column)?;
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let read = serde_json::from_str(text);
+    read.map(Some)
+        .map_err(|error| LedgerError::Corrupt(format!("{text:?}: {error}")))
+}
+
+/// Reads `stage, version, order_limit, admission, lottery, slots` from columns in a row.
+fn read_rules(row: &AnyRow, first: usize) -> Result<Rules, LedgerError> {
+    let stage: &str = row.try_get(first)?;
+    let stages = [Stage::Draft, Stage::Published];
+    let known = stages.into_iter().find(|known| known.as_str() == stage);
+    let order_limit = u32::try_from(count(row, first + 2)?)
+        .map_err(|_| LedgerError::Corrupt("order_limit above 2^32".to_owned()))?;
+    Ok(Rules {
+        stage: known.ok_or_else(|| LedgerError::Corrupt(format!("stage {stage:?}")))?,
+        version: count(row, first + 1)?,
+        order_limit: Some(order_limit).filter(|limit| *limit > 0),
+        admission: parsed(row, first + 3)?,
+        lottery: from_json(row, first + 4)?,
+        slots: from_json(row, first + 5)?,
+    })
 }
 
 fn gate_word(gate: Gate) -> &'static str {

@@ -9,7 +9,7 @@ use seckill::{
     clock::WallClock,
     ids::{BuyerId, OrderId, RequestId, SaleId, SegmentId, SkuId},
     ledger::{self, DeadDelivery, OrderLedger, SkuReport},
-    sale::{Sale, SkuOnSale},
+    sale::{Rules, Sale, SkuOnSale},
     store::{Gate, OrderState, StoredOrder},
 };
 use tempfile::TempDir;
@@ -129,6 +129,7 @@ pub fn sale(stock: u64) -> Sale {
         segments: 1,
         carts: false,
         durability: None,
+        rules: Rules::default(),
     }
 }
 

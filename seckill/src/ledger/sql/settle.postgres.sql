@@ -7,7 +7,7 @@ WITH fresh AS (
                               version)
     SELECT r.order_id, k.sale, k.sku, $3, r.buyer, r.request_id, r.quantity, r.quantity * k.price_minor, s.currency, r.status,
            CASE r.status WHEN 'refused' THEN 'oversold' WHEN 'released' THEN 'returned' ELSE '' END,
-           r.created_at_ms, r.pay_by_ms, $4, '', r.fingerprint,
+           r.created_at_ms, CASE WHEN k.held_until_ms > 0 THEN k.held_until_ms ELSE r.pay_by_ms END, $4, '', r.fingerprint,
            CASE r.status WHEN 'reserved' THEN 1 ELSE 2 END
     FROM sale_skus k
     JOIN sale_sales s ON s.sale = k.sale

@@ -1,0 +1,135 @@
+//! Whether a buyer is let through to the stock store, and what he gets if he is not.
+//!
+//! Refusals come from memory. A refused request whose id this node knows as accepted (the same memory as that of
+//! [`crate::sold_out`]) is answered with its order, read and not bought: whoever was let through once gets the answer to it
+//! again, also after he was blocked. What another node accepted is known here after the next refresh, half a second later;
+//! until then such a retry may be refused once.
+
+use axum::{
+    Json,
+    response::{IntoResponse, Response},
+};
+use http::{HeaderMap, HeaderName, header};
+
+use super::{
+    Api,
+    buy::{Checked, key_reused, refused, replayed},
+    extract, orders,
+    problem::{Code, Problem},
+    waiting::wish::etag,
+};
+use crate::{
+    admission::Refused,
+    catalogue::{OpenSale, Segment},
+    ids::{BuyerId, RequestId},
+    metrics::PurchaseResult,
+    sale::Admission,
+};
+
+/// The token of a sale that asks for one.
+const TOKEN: HeaderName = HeaderName::from_static("penstock-entitlement");
+
+/// The id of a request, and what keeps its buyer from buying now, if anything does. In a sale for holders of tokens the token
+/// is the id, so an `Idempotency-Key` says nothing there. Fails if the request has no id that can be trusted.
+pub(super) fn request(
+    api: &Api,
+    sale: &OpenSale,
+    segment: &Segment,
+    buyer: &BuyerId,
+    quantity: u32,
+    headers: &HeaderMap,
+) -> Result<(RequestId, Option<Problem>), Problem> {
+    let (request, refusal) = match sale.sale.rules.admission {
+        Admission::Open | Admission::AllowList | Admission::Lottery => {
+            (extract::request_id(headers)?, None)
+        }
+        Admission::Token => {
+            let token = extract::one(headers, &TOKEN)?.ok_or_else(|| {
+                Problem::new(
+                    Code::TokenRequired,
+                    "send the buyer's token in the header Penstock-Entitlement",
+                )
+            })?;
+            let now_s = api.engine.now_ms() / 1000;
+            let keys = api.engine.tokens();
+            let verified = keys.verify(token, &sale.sale, &segment.id.sku, buyer, now_s);
+            let entitlement = verified.map_err(|flaw| {
+                tracing::debug!(%flaw, sale = %sale.sale.id, "entitlement token refused");
+                let detail = "it does not entitle this buyer to buy this sku in this sale now";
+                Problem::new(Code::TokenInvalid, detail)
+            })?;
+            if let Some(most) = entitlement.max_quantity.filter(|most| quantity > *most) {
+                let detail = format!("quantity = {quantity}: the token entitles to at most {most}");
+                return Err(Problem::new(Code::TokenInvalid, detail));
+            }
+            let expired = Problem::new(Code::TokenExpired, "its time is over");
+            (
+                entitlement.request,
+                entitlement.is_expired.then_some(expired),
+            )
+        }
+    };
+    let listed = match api.engine.admission().admits(&sale.sale, buyer) {
+        Ok(()) => None,
+        Err(Refused::Blocked) => Some(blocked()),
+        Err(Refused::NotAllowed) => Some(Problem::new(
+            Code::NotAllowed,
+            "this sale is for invited buyers, and this one is not among them",
+        )),
+        Err(Refused::NotDrawn) => Some(Problem::new(
+            Code::NotDrawn,
+            "only those who are drawn in the sale's lottery may buy",
+        )),
+    };
+    Ok((request, listed.or(refusal)))
+}
+
+/// The buyer is on the block list.
+pub(super) fn blocked() -> Problem {
+    Problem::new(Code::Blocked, "the buyer is excluded from this sale")
+}
+
+/// The order that this very request led to before, or else the refusal. Nothing is bought here, whatever is found.
+pub(super) async fn replay_or(
+    api: &Api,
+    checked: &Checked,
+    problem: Problem,
+) -> (PurchaseResult, Response) {
+    let Checked {
+        sale,
+        segment,
+        buyer,
+        request,
+        quantity,
+        ..
+    } = checked;
+    let of_sku = sale
+        .segments()
+        .filter(|other| other.id.sku == segment.id.sku);
+    for part in of_sku.filter(|part| part.sold_out.is_known(buyer, request)) {
+        let found = api.engine.order_by_request(&part.id, buyer, request).await;
+        match found {
+            Ok(Some(order)) if order.quantity() == *quantity => {
+                let standing = api.waiting.tell(&order);
+                let document = Json(orders::order_document(api, &order, standing));
+                let mut response = replayed(document.into_response());
+                response.headers_mut().insert(header::ETAG, etag(standing));
+                return (PurchaseResult::Replayed, response);
+            }
+            Ok(Some(_)) => {
+                let problem = key_reused(&sale.sale);
+                return (PurchaseResult::KeyReused, problem.into_response());
+            }
+            // Another request with the same hash.
+            Ok(None) => {}
+            Err(error) => {
+                let problem = Problem::from(error);
+                return (PurchaseResult::Frozen, problem.into_response());
+            }
+        }
+    }
+    (refused(&problem), problem.into_response())
+}
+
+#[cfg(test)]
+mod tests;

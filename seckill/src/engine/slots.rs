@@ -1,0 +1,114 @@
+//! Bookings: what is free, one-time codes, and checking in with them.
+
+use ahash::AHashMap;
+use ring::hmac;
+
+use super::{EngineError, SaleEngine};
+use crate::{
+    ids::{OrderId, SaleId, SkuId},
+    ledger::CheckIn,
+    store::Snapshot,
+};
+
+/// Crockford's base 32: no letter that is read as another or as a digit.
+const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+/// 40 bits: a trillion codes.
+const CODE_LEN: usize = 8;
+
+/// A code out of random bits.
+pub fn new_code(random: u64) -> String {
+    let digit = |place: usize| char::from(ALPHABET[(random >> (5 * place)) as usize & 31]);
+    (0..CODE_LEN).map(digit).collect()
+}
+
+impl SaleEngine {
+    /// Takes this key for the hashes of codes.
+    pub fn use_checkin_key(&self, secret: &[u8]) {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
+        self.checkin_key.store(Some(std::sync::Arc::new(key)));
+    }
+
+    /// Whether codes can be made here.
+    pub fn has_checkin_key(&self) -> bool {
+        self.checkin_key.load().is_some()
+    }
+
+    /// Makes `code` the code of a booking; false if there is no key, the booking was used, or it had too many codes.
+    pub async fn set_code(
+        &self,
+        sale: &SaleId,
+        order: OrderId,
+        code: &str,
+    ) -> Result<bool, EngineError> {
+        let Some(key) = self.checkin_key.load_full() else {
+            return Ok(false);
+        };
+        let tag = hmac::sign(&key, message(order, code).as_bytes());
+        let mac: String = tag.as_ref().iter().map(|b| format!("{b:02x}")).collect();
+        Ok(self.ledger.new_code(sale, order, &mac).await?)
+    }
+
+    /// Checks a buyer in who shows a code.
+    pub async fn check_in(
+        &self,
+        sale: &SaleId,
+        order: OrderId,
+        code: &str,
+    ) -> Result<CheckIn, EngineError> {
+        let Some(key) = self.checkin_key.load_full() else {
+            return Ok(CheckIn::Unknown);
+        };
+        let text = message(order, code);
+        // `verify` takes the same time wherever the first difference is.
+        let is_right = |mac: &str| {
+            let digits: Option<Vec<u8>> = (0..mac.len() / 2)
+                .map(|place| u8::from_str_radix(mac.get(2 * place..2 * place + 2)?, 16).ok())
+                .collect();
+            digits.is_some_and(|tag| hmac::verify(&key, text.as_bytes(), &tag).is_ok())
+        };
+        let now_ms = self.now_ms();
+        Ok(self.ledger.check_in(sale, order, is_right, now_ms).await?)
+    }
+
+    /// Units for sale of each sku of a sale, as this node last saw them.
+    pub fn free_units(&self, sale: &SaleId) -> AHashMap<SkuId, u64> {
+        let free = self
+            .free
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        let of_sale = free.get(sale);
+        of_sale.cloned().unwrap_or_default()
+    }
+
+    /// Notes what is free of a segment, in a sale of slots: each of these has one segment.
+    pub(super) fn note_free(&self, snapshot: &Snapshot) {
+        let id = &snapshot.spec.id;
+        let has_slots = |sale| {
+            let open = self.catalogue.sale(sale);
+            open.is_some_and(|open| open.sale.rules.slots.is_some())
+        };
+        if has_slots(&id.sale) {
+            let mut free = self
+                .free
+                .lock()
+                .unwrap_or_else(|poisoned| poisoned.into_inner());
+            let of_sale = free.entry(id.sale.clone()).or_default();
+            of_sale.insert(id.sku.clone(), snapshot.available);
+        }
+    }
+}
+
+/// What is hashed: a code is good for its booking only. People write small letters, and o for 0, and i or l for 1.
+fn message(order: OrderId, code: &str) -> String {
+    let read = code.trim().to_ascii_uppercase();
+    let read: String = read
+        .chars()
+        .filter(|letter| *letter != '-')
+        .map(|letter| match letter {
+            'O' => '0',
+            'I' | 'L' => '1',
+            other => other,
+        })
+        .collect();
+    format!("penstock-checkin-v1\n{order}\n{read}")
+}

@@ -1,0 +1,314 @@
+//! Entries of a lottery and its one draw.
+//!
+//! An entry is written only while the sale's row says `draw = 'open'`; sealing changes that row and waits for the entries that
+//! are being written. After it the entries stand, so whoever draws, on whichever node and after whatever crash, draws the same,
+//! and the first who records it has done it for all.
+
+use sqlx::{AnyConnection, Row};
+
+use super::{
+    LedgerError, ListName, OrderLedger,
+    lists::{LAPSE, next_version, resize},
+    rows::count,
+    sql,
+};
+use crate::{
+    ids::{BuyerId, SaleId},
+    lottery::Round,
+};
+
+/// An entry as its buyer sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Its public form.
+    pub entry: String,
+    /// What makes it the buyer's.
+    pub nonce: String,
+    /// When it was made.
+    pub at_ms: u64,
+}
+
+/// The answer to [`OrderLedger::enter`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Entered {
+    /// It is new.
+    New(Entry),
+    /// The buyer had entered before; nothing changed.
+    Before(Entry),
+    /// No entry is taken any more.
+    Closed,
+}
+
+/// A draw that is sealed, and drawn or about to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Draw {
+    /// The seed.
+    pub seed: String,
+    /// The beacon.
+    pub beacon: String,
+    /// How many entered; 0 until it is drawn.
+    pub entries: u64,
+    /// Root of the entries; empty until it is drawn.
+    pub root: String,
+    /// When it was drawn, if it was.
+    pub drawn_at_ms: Option<u64>,
+}
+
+/// The answer to [`OrderLedger::record_round`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Recorded {
+    /// Its winners may buy from now on, and those of the round before no longer.
+    Done,
+    /// The round was recorded before; nothing changed.
+    Before(Round),
+}
+
+const ENTER_SQLITE: &str = "INSERT INTO sale_entries (sale, buyer, nonce, entry, at_ms) SELECT sale, $2, $3, $4, $5 FROM sale_sales \
+    WHERE sale = $1 AND stage = 'published' AND gate <> 'closed' AND draw = 'open' ON CONFLICT DO NOTHING";
+/// The shared lock keeps the sale from being sealed until this entry is committed.
+const ENTER_POSTGRES: &str = "INSERT INTO sale_entries (sale, buyer, nonce, entry, at_ms) SELECT sale, $2, $3, $4, $5 FROM sale_sales \
+    WHERE sale = $1 AND stage = 'published' AND gate <> 'closed' AND draw = 'open' FOR SHARE ON CONFLICT DO NOTHING";
+const ENTRY: &str = "SELECT entry, nonce, at_ms FROM sale_entries WHERE sale = $1 AND buyer = $2";
+const SEAL: &str = "UPDATE sale_sales SET draw = 'sealed' WHERE sale = $1 AND stage = 'published' AND draw = 'open'";
+const INSERT_DRAW: &str = "INSERT INTO sale_draws (sale, seed, beacon, entries, root, drawn_at_ms) VALUES ($1, $2, $3, 0, '', 0)";
+const DRAW: &str =
+    "SELECT seed, beacon, entries, root, drawn_at_ms FROM sale_draws WHERE sale = $1";
+const ENTRIES: &str =
+    "SELECT entry FROM sale_entries WHERE sale = $1 AND entry > $2 ORDER BY entry LIMIT $3";
+const FINISH: &str = "UPDATE sale_draws SET entries = $2, root = $3, drawn_at_ms = $4 WHERE sale = $1 AND drawn_at_ms = 0";
+const ROUNDS: &str =
+    "SELECT round, first, count, at_ms FROM sale_draw_rounds WHERE sale = $1 ORDER BY round";
+const INSERT_ROUND: &str = "INSERT INTO sale_draw_rounds (sale, round, first, count, at_ms) VALUES ($1, $2, $3, $4, $5) \
+    ON CONFLICT DO NOTHING";
+const WIN_POSTGRES: &str = "INSERT INTO sale_listed (sale, list, buyer, is_listed, version) \
+    SELECT sale, 'drawn', buyer, 1, $2 FROM sale_entries WHERE sale = $1 AND entry = ANY(string_to_array($3, E'\\n'))";
+const WIN_SQLITE: &str = "INSERT INTO sale_listed (sale, list, buyer, is_listed, version) \
+    SELECT sale, 'drawn', buyer, 1, $2 FROM sale_entries WHERE sale = $1 AND entry IN (SELECT value FROM json_each($3))";
+/// Winners written by one statement.
+const CHUNK: usize = 10_000;
+
+impl OrderLedger {
+    /// Enters a buyer, once.
+    pub async fn enter(
+        &self,
+        sale: &SaleId,
+        buyer: &BuyerId,
+        entry: &Entry,
+    ) -> Result<Entered, LedgerError> {
+        let mut connection = self.pool.acquire().await?;
+        let is_new = self.enter_in(&mut connection, sale, buyer, entry).await?;
+        drop(connection);
+        if is_new {
+            return Ok(Entered::New(entry.clone()));
+        }
+        Ok(match self.entry(sale, buyer).await? {
+            Some(known) => Entered::Before(known),
+            None => Entered::Closed,
+        })
+    }
+
+    /// [`OrderLedger::enter`] as part of the caller's transaction, which the seal waits for; false if it wrote nothing.
+    pub async fn enter_in(
+        &self,
+        connection: &mut AnyConnection,
+        sale: &SaleId,
+        buyer: &BuyerId,
+        entry: &Entry,
+    ) -> Result<bool, LedgerError> {
+        let statement = if self.is_sqlite {
+            ENTER_SQLITE
+        } else {
+            ENTER_POSTGRES
+        };
+        let entered = sqlx::query(statement)
+            .bind(sale.as_str())
+            .bind(buyer.as_str())
+            .bind(entry.nonce.as_str())
+            .bind(entry.entry.as_str())
+            .bind(sql(entry.at_ms))
+            .execute(connection)
+            .await?;
+        Ok(entered.rows_affected() == 1)
+    }
+
+    /// A buyer's entry.
+    pub async fn entry(
+        &self,
+        sale: &SaleId,
+        buyer: &BuyerId,
+    ) -> Result<Option<Entry>, LedgerError> {
+        let row = sqlx::query(ENTRY)
+            .bind(sale.as_str())
+            .bind(buyer.as_str())
+            .fetch_optional(self.reads())
+            .await?;
+        row.map(|row| {
+            Ok(Entry {
+                entry: row.try_get(0)?,
+                nonce: row.try_get(1)?,
+                at_ms: count(&row, 2)?,
+            })
+        })
+        .transpose()
+    }
+
+    /// Ends the entries of a published sale for good and notes what it will be drawn with. If they were ended before, nothing
+    /// changes. Answers the draw as it is.
+    pub async fn seal(
+        &self,
+        sale: &SaleId,
+        seed: &str,
+        beacon: &str,
+    ) -> Result<Option<Draw>, LedgerError> {
+        let mut tx = self.pool.begin().await?;
+        let sealed = sqlx::query(SEAL)
+            .bind(sale.as_str())
+            .execute(&mut *tx)
+            .await?;
+        if sealed.rows_affected() == 1 {
+            sqlx::query(INSERT_DRAW)
+                .bind(sale.as_str())
+                .bind(seed)
+                .bind(beacon)
+                .execute(&mut *tx)
+                .await?;
+        }
+        let draw = read_draw(&mut tx, sale).await?;
+        tx.commit().await?;
+        Ok(draw)
+    }
+
+    /// The draw of a sale, if it was sealed.
+    pub async fn draw(&self, sale: &SaleId) -> Result<Option<Draw>, LedgerError> {
+        let mut connection = self.reads().acquire().await?;
+        read_draw(&mut connection, sale).await
+    }
+
+    /// The rounds of a draw, in their order.
+    pub async fn draw_rounds(&self, sale: &SaleId) -> Result<Vec<Round>, LedgerError> {
+        let mut connection = self.reads().acquire().await?;
+        read_rounds(&mut connection, sale).await
+    }
+
+    /// Entries above one, ascending.
+    pub async fn entries(
+        &self,
+        sale: &SaleId,
+        after: &str,
+        limit: usize,
+    ) -> Result<Vec<String>, LedgerError> {
+        Ok(sqlx::query_scalar(ENTRIES)
+            .bind(sale.as_str())
+            .bind(after)
+            .bind(limit as i64)
+            .fetch_all(self.reads())
+            .await?)
+    }
+
+    /// Records what was drawn: the first time, for the first round, count and root as well. The winners come on the list of
+    /// those who may buy, and those of the round before leave it, all in one transaction. Exactly one caller does it.
+    pub async fn record_round(
+        &self,
+        sale: &SaleId,
+        round: &Round,
+        roll: (u64, &str),
+        winners: &[String],
+    ) -> Result<Recorded, LedgerError> {
+        let mut tx = self.pool.begin().await?;
+        // The list's lock comes first, so that two who record meet there and not in the middle.
+        let version = next_version(&mut tx, sale, ListName::Drawn).await?.version;
+        let recorded = sqlx::query(INSERT_ROUND)
+            .bind(sale.as_str())
+            .bind(i64::from(round.round))
+            .bind(sql(round.first))
+            .bind(sql(round.count))
+            .bind(sql(round.at_ms))
+            .execute(&mut *tx)
+            .await?;
+        if recorded.rows_affected() == 0 {
+            let known = read_rounds(&mut tx, sale).await?;
+            tx.rollback().await?;
+            let same = known.into_iter().find(|known| known.round == round.round);
+            return same.map(Recorded::Before).ok_or_else(|| {
+                LedgerError::Corrupt(format!("round {} of {sale} came and went", round.round))
+            });
+        }
+        sqlx::query(FINISH)
+            .bind(sale.as_str())
+            .bind(sql(roll.0))
+            .bind(roll.1)
+            .bind(sql(round.at_ms))
+            .execute(&mut *tx)
+            .await?;
+        sqlx::query(LAPSE)
+            .bind(sale.as_str())
+            .bind(ListName::Drawn.as_str())
+            .bind(sql(version))
+            .execute(&mut *tx)
+            .await?;
+        let statement = if self.is_sqlite {
+            WIN_SQLITE
+        } else {
+            WIN_POSTGRES
+        };
+        let mut written = 0;
+        for chunk in winners.chunks(CHUNK) {
+            let done = sqlx::query(statement)
+                .bind(sale.as_str())
+                .bind(sql(version))
+                .bind(self.list(chunk))
+                .execute(&mut *tx)
+                .await?;
+            written += done.rows_affected();
+        }
+        if written != winners.len() as u64 {
+            return Err(LedgerError::Corrupt(format!(
+                "{} winners of {sale} and {written} buyers",
+                winners.len()
+            )));
+        }
+        resize(&mut tx, sale, ListName::Drawn, written).await?;
+        tx.commit().await?;
+        Ok(Recorded::Done)
+    }
+}
+
+async fn read_draw(
+    connection: &mut AnyConnection,
+    sale: &SaleId,
+) -> Result<Option<Draw>, LedgerError> {
+    let row = sqlx::query(DRAW)
+        .bind(sale.as_str())
+        .fetch_optional(connection)
+        .await?;
+    row.map(|row| {
+        Ok(Draw {
+            seed: row.try_get(0)?,
+            beacon: row.try_get(1)?,
+            entries: count(&row, 2)?,
+            root: row.try_get(3)?,
+            drawn_at_ms: Some(count(&row, 4)?).filter(|at| *at > 0),
+        })
+    })
+    .transpose()
+}
+
+async fn read_rounds(
+    connection: &mut AnyConnection,
+    sale: &SaleId,
+) -> Result<Vec<Round>, LedgerError> {
+    let rows = sqlx::query(ROUNDS)
+        .bind(sale.as_str())
+        .fetch_all(connection)
+        .await?;
+    rows.iter()
+        .map(|row| {
+            Ok(Round {
+                round: count(row, 0)? as u32,
+                first: count(row, 1)?,
+                count: count(row, 2)?,
+                at_ms: count(row, 3)?,
+            })
+        })
+        .collect()
+}

@@ -1,0 +1,146 @@
+//! A sale: a window of time in which skus are sold under a buyer limit.
+//!
+//! [`NewSale`] is what the admin API takes; [`NewSale::check`] turns it into a [`Sale`] or names every problem at once.
+//! The order ledger keeps sales ([`crate::ledger`]); the stock store only learns the [`SegmentSpec`]s made from them.
+
+mod checks;
+mod document;
+mod lifecycle;
+mod rules;
+mod slots;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    ids::{SaleId, SegmentId, SkuId},
+    store::{Durability, Gate, SegmentSpec},
+};
+
+pub use self::{
+    document::{FieldProblem, NewLottery, NewSale, NewSku},
+    lifecycle::{MOVE_LEAD_MS, MoveRefused, SaleEvent, SaleState, check_move},
+    rules::{Admission, Rules, Stage},
+    slots::{NewSlots, Slot, SlotRules},
+};
+
+/// Most units of one sku, restocks included. Redis counts with 64-bit floats inside Lua; above 2^53 they lose units.
+pub const MAX_UNITS: u64 = 1 << 53;
+/// With [`MAX_BUYER_LIMIT`] it keeps `quantity * price` inside 63 bits.
+const MAX_PRICE_MINOR: i128 = 1_000_000_000_000;
+/// A sale is one document and its skus are opened one by one; more belong into several sales.
+const MAX_SKUS: usize = 1_000;
+
+/// A sale as the ledger keeps it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sale {
+    /// Its id.
+    pub id: SaleId,
+    /// First instant of the window.
+    pub starts_at_ms: u64,
+    /// First instant after the window.
+    pub ends_at_ms: u64,
+    /// How long an order may stay unpaid.
+    pub pay_within_ms: u64,
+    /// Most live units of one sku that one buyer may hold.
+    pub buyer_limit: u32,
+    /// ISO 4217, lower case.
+    pub currency: String,
+    /// What is sold.
+    pub skus: Vec<SkuOnSale>,
+    /// The operator's gate.
+    pub gate: Gate,
+    /// Into how many segments each sku's stock is cut.
+    pub segments: u16,
+    /// Whether several skus can be bought in one step; then each sku is one segment, and all of them live together.
+    pub carts: bool,
+    /// What an acceptance waits for; `None`: what the store was configured with.
+    pub durability: Option<Durability>,
+    /// What the store need not know.
+    #[serde(flatten)]
+    pub rules: Rules,
+}
+
+/// One sku of a sale.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SkuOnSale {
+    /// Its id.
+    pub sku: SkuId,
+    /// Units on sale at the start; restocks are kept apart.
+    pub stock: u64,
+    /// Price of one unit.
+    pub price_minor: i64,
+}
+
+impl Sale {
+    /// The segments of one sku, in the order of their indexes; none if the sale does not sell it.
+    pub fn segments_of(&self, sku: &SkuId) -> Vec<SegmentId> {
+        let Some(sku) = self.sku(sku).map(|found| found.sku.clone()) else {
+            return Vec::new();
+        };
+        if self.carts {
+            return vec![SegmentId::of_cart(self.id.clone(), sku)];
+        }
+        let part = |index| SegmentId {
+            sale: self.id.clone(),
+            sku: sku.clone(),
+            index,
+        };
+        (0..self.segments).map(part).collect()
+    }
+
+    /// One sku of the sale.
+    pub fn sku(&self, sku: &SkuId) -> Option<&SkuOnSale> {
+        self.skus.iter().find(|candidate| candidate.sku == *sku)
+    }
+
+    /// First instant at which a sku is no longer sold: a slot's own beginning, if that comes before the end of the sale.
+    pub fn ends_at_ms_of(&self, sku: &SkuId) -> u64 {
+        let slot = self.rules.slots.as_ref().and_then(|slots| slots.slot(sku));
+        slot.map_or(self.ends_at_ms, |slot| {
+            self.ends_at_ms.min(slot.starts_at_ms)
+        })
+    }
+
+    /// What the stock store has to open, sku by sku.
+    pub fn segment_specs(&self) -> Vec<SegmentSpec> {
+        let specs = self.skus.iter().flat_map(|sku| {
+            let ids = self.segments_of(&sku.sku);
+            let shares = shares(sku.stock, ids.len());
+            ids.into_iter().zip(shares)
+        });
+        let spec = |(id, stock): (SegmentId, u64)| SegmentSpec {
+            ends_at_ms: self.ends_at_ms_of(&id.sku),
+            id,
+            stock,
+            starts_at_ms: self.starts_at_ms,
+            buyer_limit: self.buyer_limit,
+            pay_within_ms: self.pay_within_ms,
+            durability: self.durability,
+        };
+        specs.map(spec).collect()
+    }
+}
+
+/// Cuts `units` into `parts` that differ by one at most, the larger ones first.
+pub fn shares(units: u64, parts: usize) -> impl Iterator<Item = u64> {
+    let parts = parts as u64;
+    (0..parts).map(move |part| units / parts + u64::from(part < units % parts))
+}
+
+/// Reads `250ms`, `90s`, `15m`, `2h`, `1d` as milliseconds; `None` if it is none of these or does not fit.
+pub fn parse_duration_ms(text: &str) -> Option<u64> {
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let (number, unit) = text.split_at(digits);
+    let factor = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 24 * 3_600_000,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(factor)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,347 @@
+//! Time slots of stores as skus of a sale: a compact description, and the slots it means.
+//!
+//! Each slot of each store is a sku, `STORE.YYYYMMDDtHHMM` in the stores' local time, with the capacity as its stock; so a
+//! booking is an order, and nothing else in the engine knows of slots. Pure arithmetic; local time is UTC and a fixed offset.
+
+use serde::{Deserialize, Serialize};
+
+use super::{FieldProblem, MAX_SKUS, SkuOnSale, parse_duration_ms};
+use crate::ids::SkuId;
+
+const MINUTE_MS: u64 = 60_000;
+const DAY_MIN: u32 = 24 * 60;
+/// Shorter slots are turns in a queue, not appointments.
+const SLOT_MIN: u32 = 5;
+/// A booking that nobody came for holds its place no longer than this.
+const GRACE_MAX_MS: u64 = 24 * 3_600_000;
+/// Leaves room for the day and time in a sku's name.
+const STORE_MAX: usize = 48;
+const CAPACITY_MAX: i128 = 1_000_000;
+
+/// The slots of a [`super::NewSale`], in place of its skus.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct NewSlots {
+    /// Ids of the stores.
+    pub stores: Vec<String>,
+    /// First day, as in `2026-12-01`.
+    pub from: String,
+    /// How many days.
+    pub days: u32,
+    /// When the stores open, as in `09:30`.
+    pub opens: String,
+    /// When they close, as in `18:00`; `24:00` is the end of the day.
+    pub closes: String,
+    /// Length of a slot, as in `30m`.
+    pub slot: String,
+    /// How far local time is ahead of UTC, as in `+08:00`.
+    pub utc_offset: String,
+    /// Bookings of one slot of one store.
+    pub capacity: i128,
+    /// Price of one; 0 if missing, and then a booking needs no payment.
+    pub price_minor: i128,
+    /// Until how long before its slot a booking can be cancelled; `0s` if missing.
+    pub cancel_before: Option<String>,
+    /// How long after the beginning of its slot a free booking is held; `15m` if missing.
+    pub grace: Option<String>,
+}
+
+/// The slots of a sale, checked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SlotRules {
+    /// Ids of the stores.
+    pub stores: Vec<String>,
+    /// First day, in days since 1970-01-01.
+    pub first_day: i64,
+    /// How many days.
+    pub days: u32,
+    /// Minute of the day.
+    pub opens_min: u32,
+    /// Minute of the day.
+    pub closes_min: u32,
+    /// Minutes.
+    pub slot_min: u32,
+    /// Minutes ahead of UTC.
+    pub offset_min: i32,
+    /// Bookings of one slot.
+    pub capacity: u64,
+    /// Price of one.
+    pub price_minor: i64,
+    /// See [`NewSlots::cancel_before`].
+    pub cancel_before_ms: u64,
+    /// See [`NewSlots::grace`].
+    pub grace_ms: u64,
+}
+
+/// One slot of one store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Slot {
+    /// Its sku.
+    pub sku: SkuId,
+    /// Its store.
+    pub store: String,
+    /// First instant.
+    pub starts_at_ms: u64,
+    /// First instant after it.
+    pub ends_at_ms: u64,
+}
+
+impl NewSlots {
+    /// Checks the description, or names its problems.
+    pub fn check(&self) -> Result<SlotRules, Vec<FieldProblem>> {
+        let mut problems = Vec::new();
+        let mut bad = |field: &str, value: String, allowed: String| {
+            problems.push(FieldProblem {
+                field: format!("slots.{field}"),
+                value,
+                allowed,
+            });
+        };
+        let is_store = |store: &String| store.len() <= STORE_MAX && SkuId::try_new(store).is_ok();
+        let mut distinct = self.stores.clone();
+        distinct.sort();
+        distinct.dedup();
+        if self.stores.is_empty()
+            || distinct.len() != self.stores.len()
+            || !self.stores.iter().all(is_store)
+        {
+            let allowed = format!(
+                "one or more distinct ids of 1..={STORE_MAX} characters of A-Z a-z 0-9 - _ ."
+            );
+            bad("stores", self.stores.join(", "), allowed);
+        }
+        let first_day = parse_day(&self.from);
+        if first_day.is_none() {
+            let allowed = "a day from 1970-01-01 to 9999-12-31, as in 2026-12-01";
+            bad("from", self.from.clone(), allowed.into());
+        }
+        let opens = parse_clock(&self.opens);
+        let closes = parse_clock(&self.closes);
+        let slot = parse_duration_ms(&self.slot)
+            .filter(|ms| ms % MINUTE_MS == 0)
+            .map(|ms| ms / MINUTE_MS)
+            .filter(|minutes| (u64::from(SLOT_MIN)..=u64::from(DAY_MIN)).contains(minutes));
+        if slot.is_none() {
+            let allowed = format!("whole minutes from {SLOT_MIN}m to 24h");
+            bad("slot", self.slot.clone(), allowed);
+        }
+        let slot = slot.unwrap_or(u64::from(DAY_MIN)) as u32;
+        let hours = opens
+            .zip(closes)
+            .filter(|(opens, closes)| opens + slot <= *closes);
+        if hours.is_none() {
+            let given = format!("{} to {}", self.opens, self.closes);
+            let allowed = "times as in 09:30 and 18:00 with room for a slot between them";
+            bad("opens", given, allowed.into());
+        }
+        let (opens_min, closes_min) = hours.unwrap_or((0, DAY_MIN));
+        let a_day = u128::from((closes_min - opens_min) / slot).max(1);
+        let count = self.stores.len() as u128 * u128::from(self.days) * a_day;
+        if !(1..=MAX_SKUS as u128).contains(&count) {
+            let allowed = format!("such that there are 1 to {MAX_SKUS} slots; this makes {count}");
+            bad("days", self.days.to_string(), allowed);
+        }
+        let offset = parse_offset(&self.utc_offset);
+        if offset.is_none() {
+            let allowed = "from -14:00 to +14:00, as in +08:00";
+            bad("utc_offset", self.utc_offset.clone(), allowed.into());
+        }
+        if !(1..=CAPACITY_MAX).contains(&self.capacity) {
+            let allowed = format!("a whole number from 1 to {CAPACITY_MAX}");
+            bad("capacity", self.capacity.to_string(), allowed);
+        }
+        if !(0..=super::MAX_PRICE_MINOR).contains(&self.price_minor) {
+            let allowed = format!("a whole number from 0 to {}", super::MAX_PRICE_MINOR);
+            bad("price_minor", self.price_minor.to_string(), allowed);
+        }
+        let cancel_before = self.cancel_before.as_deref().unwrap_or("0s");
+        let cancel_before_ms = parse_duration_ms(cancel_before);
+        if cancel_before_ms.is_none() {
+            bad(
+                "cancel_before",
+                cancel_before.into(),
+                "a duration, as in 2h".into(),
+            );
+        }
+        let grace = self.grace.as_deref().unwrap_or("15m");
+        let grace_ms = parse_duration_ms(grace).filter(|ms| *ms <= GRACE_MAX_MS);
+        if grace_ms.is_none() {
+            bad(
+                "grace",
+                grace.into(),
+                "a duration up to 24h, as in 15m".into(),
+            );
+        }
+        match (first_day, offset, cancel_before_ms, grace_ms) {
+            (Some(first_day), Some(offset_min), Some(cancel_before_ms), Some(grace_ms))
+                if problems.is_empty() =>
+            {
+                Ok(SlotRules {
+                    stores: self.stores.clone(),
+                    first_day,
+                    days: self.days,
+                    opens_min,
+                    closes_min,
+                    slot_min: slot,
+                    offset_min,
+                    capacity: self.capacity as u64,
+                    price_minor: self.price_minor as i64,
+                    cancel_before_ms,
+                    grace_ms,
+                })
+            }
+            _ => Err(problems),
+        }
+    }
+}
+
+impl From<&SlotRules> for NewSlots {
+    fn from(rules: &SlotRules) -> Self {
+        let clock = |minute: u32| format!("{:02}:{:02}", minute / 60, minute % 60);
+        let (year, month, day) = date_of(rules.first_day);
+        let sign = if rules.offset_min < 0 { '-' } else { '+' };
+        Self {
+            stores: rules.stores.clone(),
+            from: format!("{year:04}-{month:02}-{day:02}"),
+            days: rules.days,
+            opens: clock(rules.opens_min),
+            closes: clock(rules.closes_min),
+            slot: format!("{}m", rules.slot_min),
+            utc_offset: format!("{sign}{}", clock(rules.offset_min.unsigned_abs())),
+            capacity: rules.capacity.into(),
+            price_minor: rules.price_minor.into(),
+            cancel_before: Some(format!("{}ms", rules.cancel_before_ms)),
+            grace: Some(format!("{}ms", rules.grace_ms)),
+        }
+    }
+}
+
+impl SlotRules {
+    /// All slots, store by store and in the order of time.
+    pub fn slots(&self) -> Vec<Slot> {
+        let mut slots = Vec::new();
+        for store in &self.stores {
+            for day in 0..i64::from(self.days) {
+                let a_day = (self.closes_min - self.opens_min) / self.slot_min;
+                for place in 0..a_day {
+                    let minute = self.opens_min + place * self.slot_min;
+                    slots.extend(self.at(store, self.first_day + day, minute));
+                }
+            }
+        }
+        slots
+    }
+
+    /// The slots as what is sold.
+    pub(super) fn skus(&self) -> Vec<SkuOnSale> {
+        let sku = |slot: Slot| SkuOnSale {
+            sku: slot.sku,
+            stock: self.capacity,
+            price_minor: self.price_minor,
+        };
+        self.slots().into_iter().map(sku).collect()
+    }
+
+    /// The slot of a sku.
+    pub fn slot(&self, sku: &SkuId) -> Option<Slot> {
+        let (store, time) = sku.as_str().rsplit_once('.')?;
+        let (day, clock) = time.split_once('t')?;
+        if day.len() != 8 || clock.len() != 4 || !time.is_ascii() {
+            return None;
+        }
+        let day = parse_day(&format!("{}-{}-{}", &day[..4], &day[4..6], &day[6..]))?;
+        let minute = parse_clock(&format!("{}:{}", &clock[..2], &clock[2..]))?;
+        self.at(store, day, minute)
+            .filter(|slot| slot.sku == *sku && self.stores.iter().any(|known| known == store))
+    }
+
+    /// Until when a free booking of a slot is held; 0 if bookings are paid for, and then held by their payment.
+    pub fn held_until_ms(&self, slot: &Slot) -> u64 {
+        match self.price_minor {
+            0 => slot.starts_at_ms + self.grace_ms,
+            _ => 0,
+        }
+    }
+
+    /// First instant at which a booking of a slot can no longer be cancelled.
+    pub fn cancel_until_ms(&self, slot: &Slot) -> u64 {
+        slot.starts_at_ms.saturating_sub(self.cancel_before_ms)
+    }
+
+    fn at(&self, store: &str, day: i64, minute: u32) -> Option<Slot> {
+        let (year, month, of_month) = date_of(day);
+        let (hour, rest) = (minute / 60, minute % 60);
+        let name = format!("{store}.{year:04}{month:02}{of_month:02}t{hour:02}{rest:02}");
+        let local_min = day * i64::from(DAY_MIN) + i64::from(minute);
+        let starts_min = u64::try_from(local_min - i64::from(self.offset_min)).ok()?;
+        Some(Slot {
+            sku: SkuId::try_new(&name).ok()?,
+            store: store.to_owned(),
+            starts_at_ms: starts_min * MINUTE_MS,
+            ends_at_ms: (starts_min + u64::from(self.slot_min)) * MINUTE_MS,
+        })
+    }
+}
+
+/// `HH:MM` as a minute of the day, `24:00` included.
+fn parse_clock(text: &str) -> Option<u32> {
+    let (hour, minute) = text.split_once(':')?;
+    let number = |text: &str| {
+        let is_plain = text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_digit());
+        is_plain.then(|| text.parse::<u32>().ok()).flatten()
+    };
+    let (hour, minute) = (number(hour)?, number(minute)?);
+    let of_day = hour * 60 + minute;
+    (minute < 60 && of_day <= DAY_MIN).then_some(of_day)
+}
+
+fn parse_offset(text: &str) -> Option<i32> {
+    let (sign, clock) = match (text.strip_prefix('+'), text.strip_prefix('-')) {
+        (Some(clock), _) => (1, clock),
+        (None, Some(clock)) => (-1, clock),
+        (None, None) => return None,
+    };
+    let minutes = i32::try_from(parse_clock(clock)?).ok()?;
+    (minutes <= 14 * 60).then_some(sign * minutes)
+}
+
+/// `YYYY-MM-DD` as days since 1970-01-01.
+fn parse_day(text: &str) -> Option<i64> {
+    let mut parts = text.split('-');
+    let mut number = |digits: usize| {
+        let part = parts.next()?;
+        let is_plain = part.len() == digits && part.bytes().all(|byte| byte.is_ascii_digit());
+        is_plain.then(|| part.parse::<i64>().ok()).flatten()
+    };
+    let (year, month, day) = (number(4)?, number(2)?, number(2)?);
+    if parts.next().is_some() || year < 1970 {
+        return None;
+    }
+    let days = days_of(year, month, day);
+    // A day that does not exist (the 31st of April) is another day when written back.
+    (date_of(days) == (year, month, day)).then_some(days)
+}
+
+/// Days since 1970-01-01 of a date of the Gregorian calendar; years begin in March, so that the leap day is the last.
+fn days_of(year: i64, month: i64, day: i64) -> i64 {
+    let year = if month <= 2 { year - 1 } else { year };
+    let (era, of_era) = (year.div_euclid(400), year.rem_euclid(400));
+    let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468
+}
+
+/// The date of a day since 1970-01-01.
+fn date_of(days: i64) -> (i64, i64, i64) {
+    let days = days + 719_468;
+    let (era, of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+    let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year + year / 4 - year / 100);
+    let month = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    let year = year + era * 400 + i64::from(month <= 2);
+    (year, month, day)
+}
+
+#[cfg(test)]
+mod tests;
