@@ -30,7 +30,7 @@ pub enum SaleCommand {
         after_help = "Example:\n  penstock sale create --id spring --sku shoe-42 --stock 1000 --price 1999 --currency usd \
                             --starts-in 10m --lasts 2h --buyer-limit 2 --pay-within 15m"
     )]
-    Create(CreateArgs),
+    Create(Box<CreateArgs>),
     /// List all sales
     List,
     /// Show a sale: its rules and its counts
@@ -72,7 +72,7 @@ pub enum SaleCommand {
 /// A new sale with one sku; sales with several skus are created with `--file`.
 #[derive(Debug, Clone, Args)]
 pub struct CreateArgs {
-    /// The whole sale as JSON, instead of the options below; `-` is standard input
+    /// The whole sale as JSON, or as TOML in a file named so, instead of the options below; `-` is standard input
     #[arg(long, conflicts_with_all = ["id", "sku"])]
     file: Option<PathBuf>,
     /// Id of the sale
@@ -102,6 +102,15 @@ pub struct CreateArgs {
     /// How long an order may stay unpaid
     #[arg(long, default_value = "15m")]
     pay_within: String,
+    /// Segments that the stock is cut into, 1 to 64: more than one spreads a hot sku over the primaries of a cluster
+    #[arg(long, default_value_t = 1)]
+    segments: u16,
+    /// Let buyers take several skus in one step; not together with --segments
+    #[arg(long)]
+    carts: bool,
+    /// What an acceptance waits for: fast, replicated or durable; the store's own level if missing
+    #[arg(long)]
+    durability: Option<String>,
 }
 
 /// Runs a sale command and prints the answer as JSON.
@@ -191,7 +200,12 @@ fn new_sale(args: &CreateArgs) -> anyhow::Result<Value> {
             std::fs::read_to_string(path)
         };
         let text = text.with_context(|| format!("--file {}", path.display()))?;
-        return serde_json::from_str(&text).with_context(|| format!("--file {}", path.display()));
+        let is_toml = path.extension().is_some_and(|ending| ending == "toml");
+        let sale = match is_toml {
+            true => toml::from_str(&text).map_err(anyhow::Error::from),
+            false => serde_json::from_str(&text).map_err(anyhow::Error::from),
+        };
+        return sale.with_context(|| format!("--file {}", path.display()));
     }
     let duration = |option: &str, text: &str| {
         parse_duration_ms(text).with_context(|| {
@@ -203,11 +217,15 @@ fn new_sale(args: &CreateArgs) -> anyhow::Result<Value> {
         .context("the clock stands before 1970")?;
     let starts = (now.as_millis() as u64).saturating_add(duration("--starts-in", &args.starts_in)?);
     let ends = starts.saturating_add(duration("--lasts", &args.lasts)?);
-    Ok(json!({
+    let mut sale = json!({
         "id": args.id, "starts_at_ms": starts, "ends_at_ms": ends, "pay_within": args.pay_within,
-        "buyer_limit": args.buyer_limit, "currency": args.currency,
+        "buyer_limit": args.buyer_limit, "currency": args.currency, "segments": args.segments, "carts": args.carts,
         "skus": [{"sku": args.sku, "stock": args.stock, "price_minor": args.price}],
-    }))
+    });
+    if let Some(durability) = &args.durability {
+        sale["durability"] = json!(durability);
+    }
+    Ok(sale)
 }
 
 /// Prints an answer for people and programs.
@@ -274,5 +292,59 @@ pub(crate) async fn call(
             document["code"].as_str().unwrap_or(status.as_str()),
             document["detail"].as_str().unwrap_or_default(),
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+    use seckill::{sale::NewSale, store::Durability};
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(subcommand)]
+        command: SaleCommand,
+    }
+
+    fn create(words: &str) -> seckill::sale::Sale {
+        let line = Line::try_parse_from(format!("sale create {words}").split(' ')).unwrap();
+        let SaleCommand::Create(args) = line.command else {
+            panic!("{words}")
+        };
+        let document = new_sale(&args).unwrap();
+        let sale: NewSale = serde_json::from_value(document).unwrap();
+        sale.check().unwrap()
+    }
+
+    #[test]
+    fn segments_carts_and_durability_reach_the_sale() {
+        let plain = create("--id s --sku k --stock 9 --price 1");
+        assert_eq!(
+            (plain.segments, plain.carts, plain.durability),
+            (1, false, None)
+        );
+        let cut = create("--id s --sku k --stock 9 --price 1 --segments 8 --durability fast");
+        assert_eq!((cut.segments, cut.durability), (8, Some(Durability::Fast)));
+        assert!(create("--id s --sku k --stock 9 --price 1 --carts").carts);
+    }
+
+    #[test]
+    fn a_sale_is_read_from_toml_and_from_json() {
+        let folder = tempfile::tempdir().unwrap();
+        let toml = "id = 's'\nstarts_at_ms = 1\nends_at_ms = 2\npay_within = '15m'\nbuyer_limit = 2\ncurrency = 'usd'\n\
+            carts = true\nskus = [{ sku = 'k', stock = 9, price_minor = 1 }]\n";
+        let json = json!({"id": "s", "starts_at_ms": 1, "ends_at_ms": 2, "pay_within": "15m", "buyer_limit": 2,
+            "currency": "usd", "carts": true, "skus": [{"sku": "k", "stock": 9, "price_minor": 1}]});
+        for (name, text) in [
+            ("sale.toml", toml.to_owned()),
+            ("sale.json", json.to_string()),
+        ] {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            let sale = create(&format!("--file {}", path.display()));
+            assert!(sale.carts && sale.skus[0].stock == 9, "{name}");
+        }
     }
 }

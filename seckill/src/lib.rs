@@ -3,7 +3,8 @@
 //! # Layout, in reading order
 //! - [`ids`], [`clock`], [`backoff`], [`sale`]: the words everything else uses.
 //! - [`store`]: where stock is taken atomically (embedded engine, Redis).
-//! - [`purchase`], [`sold_out`], [`catalogue`]: from one request to one place in a batch, and back.
+//! - [`purchase`], [`sold_out`], [`stock`], [`catalogue`]: from one request to one place in a batch, and back.
+//! - [`transfer`]: units move to the buyer, between the segments of a sku.
 //! - [`ledger`]: the order ledger, which has the last word.
 //! - [`settlement`], [`effects`], [`reaper`]: the workers between store and ledger.
 //! - [`downstream`]: the shop is told. [`reconcile`]: store and ledger are compared. [`recovery`]: a store that lost data is rebuilt.
@@ -18,6 +19,8 @@ pub mod store;
 pub mod catalogue;
 pub mod purchase;
 pub mod sold_out;
+pub mod stock;
+pub mod transfer;
 
 pub mod ledger;
 

@@ -26,6 +26,8 @@ const MAX_TIME_MS: i128 = (1 << 48) - 1;
 const MIN_PAY_WITHIN_MS: u64 = 1_000;
 /// Most parts of one sku's stock: more than any cluster has primaries to spread them over.
 const MAX_SEGMENTS: i128 = 64;
+/// Most segments of a whole sale: each has a lane and a settlement worker, and a short tag that no other may have.
+const MAX_SEGMENTS_OF_SALE: u64 = 4_096;
 /// 30 days.
 const MAX_PAY_WITHIN_MS: u64 = 30 * 24 * 3_600_000;
 
@@ -203,6 +205,16 @@ impl NewSale {
         }
         let skus = problems.skus(&self.skus);
         let segments = problems.number("segments", self.segments.or(Some(1)), 1, MAX_SEGMENTS);
+        if let Some(segments) = segments
+            && segments as u64 * skus.len() as u64 > MAX_SEGMENTS_OF_SALE
+        {
+            let most = MAX_SEGMENTS_OF_SALE / skus.len() as u64;
+            problems.add(
+                "segments",
+                segments,
+                format!("at most {most} for so many skus"),
+            );
+        }
         let carts = self.carts.unwrap_or(false);
         if carts && segments.is_some_and(|segments| segments > 1) {
             problems.add(
@@ -402,6 +414,28 @@ mod tests {
         assert_eq!(stocks, [334, 333, 333]);
         assert_eq!(specs[2].id.to_string(), "spring:shoe-42:2");
         assert_eq!(specs[0].durability, Some(Durability::Replicated));
+    }
+
+    #[test]
+    fn a_sale_has_a_bounded_number_of_segments() {
+        let mut sale = valid();
+        sale["segments"] = json!(64);
+        let skus = |count: usize| -> serde_json::Value {
+            (0..count)
+                .map(|n| json!({"sku": format!("s{n}"), "stock": 1, "price_minor": 1}))
+                .collect()
+        };
+        sale["skus"] = skus(64);
+        assert_eq!(check(sale.clone()).unwrap().segment_specs().len(), 4_096);
+        sale["skus"] = skus(65);
+        let problems = check(sale.clone()).unwrap_err();
+        assert_eq!(
+            (problems[0].field.as_str(), problems[0].allowed.as_str()),
+            ("segments", "at most 63 for so many skus")
+        );
+        sale["skus"] = skus(1);
+        sale["segments"] = json!(65);
+        assert_eq!(check(sale).unwrap_err()[0].field, "segments");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! a stable code ([`problem`]). The purchase itself is [`crate::purchase`].
 
 mod buy;
+mod carts;
 pub(crate) mod extract;
 pub mod identity;
 mod orders;
@@ -23,9 +24,10 @@ use self::{
     waiting::Waiting,
 };
 use crate::{
-    catalogue::{OpenSale, Segment},
+    catalogue::OpenSale,
     engine::SaleEngine,
     ids::{BuyerId, SaleId, SkuId},
+    stock::Stock,
 };
 
 /// A valid body has about 60 bytes; nothing near this limit can be one.
@@ -53,11 +55,11 @@ impl Api {
     }
 }
 
-/// The segment of a sku that a request names.
-fn segment_of(sale: &OpenSale, sku: &str) -> Result<Arc<Segment>, Problem> {
+/// The stock of a sku that a request names.
+fn stock_of(sale: &OpenSale, sku: &str) -> Result<Arc<Stock>, Problem> {
     let found = SkuId::try_new(sku)
         .ok()
-        .and_then(|sku| sale.segment(&sku).cloned());
+        .and_then(|sku| sale.stock(&sku).cloned());
     found.ok_or_else(|| Problem::new(Code::NoSuchSku, format!("sku: {sku:?} is not on sale here")))
 }
 
@@ -79,6 +81,12 @@ pub fn router_with(
         .route(
             "/v1/sales/{sale}/orders",
             routing::post(buy::buy).get(orders::poll),
+        )
+        .route(
+            "/v1/sales/{sale}/carts",
+            routing::post(carts::buy)
+                .get(carts::poll)
+                .delete(carts::cancel),
         )
         .route(
             "/v1/orders/{order}",

@@ -9,6 +9,8 @@ use axum::{
 use http::{HeaderValue, StatusCode, header};
 use serde_json::json;
 
+use crate::ids::SkuId;
+
 macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident = $status:ident, $code:literal, $title:literal;)*) => {
         /// Why a request was refused. The text form is stable: clients may switch on it.
@@ -75,6 +77,8 @@ codes! {
     NotCancellable = CONFLICT, "not_cancellable", "The order can no longer be cancelled";
     /// A sale of that id exists with other content.
     SaleExists = CONFLICT, "sale_exists", "A sale of this id exists already";
+    /// The sale sells one sku at a time.
+    NoCarts = CONFLICT, "no_carts", "This sale takes no carts";
     /// The window is over.
     Ended = GONE, "ended", "The sale has ended";
     /// The body is larger than any valid one.
@@ -104,6 +108,7 @@ pub struct Problem {
     detail: Cow<'static, str>,
     retry_after_s: Option<u64>,
     problems: Option<serde_json::Value>,
+    sku: Option<String>,
 }
 
 impl Problem {
@@ -114,6 +119,7 @@ impl Problem {
             detail: detail.into(),
             retry_after_s: None,
             problems: None,
+            sku: None,
         }
     }
 
@@ -126,6 +132,12 @@ impl Problem {
     /// Adds a list of single problems under `problems`.
     pub fn with_problems(mut self, problems: &impl serde::Serialize) -> Self {
         self.problems = serde_json::to_value(problems).ok();
+        self
+    }
+
+    /// Names the line of a cart that was refused, under `sku`.
+    pub fn with_sku(mut self, sku: &SkuId) -> Self {
+        self.sku = Some(sku.to_string());
         self
     }
 
@@ -166,6 +178,9 @@ impl Problem {
         });
         if let Some(problems) = &self.problems {
             document["problems"] = problems.clone();
+        }
+        if let Some(sku) = &self.sku {
+            document["sku"] = sku.as_str().into();
         }
         document.to_string()
     }

@@ -26,6 +26,7 @@ mod segments;
 mod settle;
 mod standing;
 mod status;
+mod transfers;
 mod waiters;
 
 use std::{sync::Arc, time::Duration};
@@ -46,7 +47,7 @@ pub use self::{
     epochs::Raised,
     following::{Followed, Follower, RequestKey},
     leases::RECOVERY,
-    orders::{Cancel, Expiry, OrderPage},
+    orders::{Cancel, CancelAll, Expiry, OrderPage},
     outbox::{EventKind, OutboxEvent},
     report::{BuyerOverLimit, LedgerAudit, LedgerReport, SkuReport},
     rows::LedgerOrder,
@@ -54,6 +55,7 @@ pub use self::{
     settle::Settled,
     standing::Standing,
     status::{OrderEvent, OrderStatus},
+    transfers::{Transfer, TransferMark, TransferState},
 };
 
 /// Why the ledger gave no answer.
