@@ -33,7 +33,7 @@ pub enum SaleCommand {
         after_help = "Example:\n  penstock sale create --id spring --sku shoe-42 --stock 1000 --price 1999 --currency usd \
                             --starts-in 10m --lasts 2h --buyer-limit 2 --pay-within 15m"
     )]
-    Create(CreateArgs),
+    Create(Box<CreateArgs>),
     /// List all sales
     List,
     /// Show a sale: its rules and its counts
@@ -158,7 +158,7 @@ pub async fn run_token(admin: &Admin, command: &TokenCommand) -> anyhow::Result<
 /// A new sale with one sku; sales with several skus are created with `--file`.
 #[derive(Debug, Clone, Args)]
 pub struct CreateArgs {
-    /// The whole sale as JSON, instead of the options below; `-` is standard input
+    /// The whole sale as JSON, or as TOML in a file named so, instead of the options below; `-` is standard input
     #[arg(long, conflicts_with_all = ["id", "sku"])]
     file: Option<PathBuf>,
     /// Id of the sale
@@ -197,6 +197,15 @@ pub struct CreateArgs {
     /// Leave it a draft, to be edited and published
     #[arg(long)]
     draft: bool,
+    /// Segments that the stock is cut into, 1 to 64: more than one spreads a hot sku over the primaries of a cluster
+    #[arg(long, default_value_t = 1)]
+    segments: u16,
+    /// Let buyers take several skus in one step; not together with --segments
+    #[arg(long)]
+    carts: bool,
+    /// What an acceptance waits for: fast, replicated or durable; the store's own level if missing
+    #[arg(long)]
+    durability: Option<String>,
 }
 
 /// Runs a sale command and prints the answer as JSON.
@@ -343,13 +352,17 @@ fn fields(set: &[String]) -> anyhow::Result<Value> {
 }
 
 pub(crate) fn read_json(path: &Path) -> anyhow::Result<Value> {
+    let text = read_text(path)?;
+    serde_json::from_str(&text).with_context(|| format!("--file {}", path.display()))
+}
+
+fn read_text(path: &Path) -> anyhow::Result<String> {
     let text = if path.as_os_str() == "-" {
         std::io::read_to_string(std::io::stdin())
     } else {
         std::fs::read_to_string(path)
     };
-    let text = text.with_context(|| format!("--file {}", path.display()))?;
-    serde_json::from_str(&text).with_context(|| format!("--file {}", path.display()))
+    text.with_context(|| format!("--file {}", path.display()))
 }
 
 fn duration_ms(option: &str, text: &str) -> anyhow::Result<u64> {
@@ -359,7 +372,12 @@ fn duration_ms(option: &str, text: &str) -> anyhow::Result<u64> {
 
 fn new_sale(args: &CreateArgs) -> anyhow::Result<Value> {
     if let Some(path) = &args.file {
-        return read_json(path);
+        let is_toml = path.extension().is_some_and(|ending| ending == "toml");
+        return match is_toml {
+            true => toml::from_str(&read_text(path)?)
+                .with_context(|| format!("--file {}", path.display())),
+            false => read_json(path),
+        };
     }
     let now = SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)
@@ -367,11 +385,16 @@ fn new_sale(args: &CreateArgs) -> anyhow::Result<Value> {
     let starts =
         (now.as_millis() as u64).saturating_add(duration_ms("--starts-in", &args.starts_in)?);
     let ends = starts.saturating_add(duration_ms("--lasts", &args.lasts)?);
-    Ok(json!({
+    let mut sale = json!({
         "id": args.id, "starts_at_ms": starts, "ends_at_ms": ends, "pay_within": args.pay_within,
-        "buyer_limit": args.buyer_limit, "order_limit": args.order_limit, "draft": args.draft, "admission": args.admission, "currency": args.currency,
+        "buyer_limit": args.buyer_limit, "order_limit": args.order_limit, "draft": args.draft, "admission": args.admission,
+        "currency": args.currency, "segments": args.segments, "carts": args.carts,
         "skus": [{"sku": args.sku, "stock": args.stock, "price_minor": args.price}],
-    }))
+    });
+    if let Some(durability) = &args.durability {
+        sale["durability"] = json!(durability);
+    }
+    Ok(sale)
 }
 
 /// Prints an answer for people and programs.
@@ -461,5 +484,59 @@ async fn call_on(
             document["code"].as_str().unwrap_or(status.as_str()),
             document["detail"].as_str().unwrap_or_default(),
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+    use seckill::{sale::NewSale, store::Durability};
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(subcommand)]
+        command: SaleCommand,
+    }
+
+    fn create(words: &str) -> seckill::sale::Sale {
+        let line = Line::try_parse_from(format!("sale create {words}").split(' ')).unwrap();
+        let SaleCommand::Create(args) = line.command else {
+            panic!("{words}")
+        };
+        let document = new_sale(&args).unwrap();
+        let sale: NewSale = serde_json::from_value(document).unwrap();
+        sale.check().unwrap()
+    }
+
+    #[test]
+    fn segments_carts_and_durability_reach_the_sale() {
+        let plain = create("--id s --sku k --stock 9 --price 1");
+        assert_eq!(
+            (plain.segments, plain.carts, plain.durability),
+            (1, false, None)
+        );
+        let cut = create("--id s --sku k --stock 9 --price 1 --segments 8 --durability fast");
+        assert_eq!((cut.segments, cut.durability), (8, Some(Durability::Fast)));
+        assert!(create("--id s --sku k --stock 9 --price 1 --carts").carts);
+    }
+
+    #[test]
+    fn a_sale_is_read_from_toml_and_from_json() {
+        let folder = tempfile::tempdir().unwrap();
+        let toml = "id = 's'\nstarts_at_ms = 1\nends_at_ms = 2\npay_within = '15m'\nbuyer_limit = 2\ncurrency = 'usd'\n\
+            carts = true\nskus = [{ sku = 'k', stock = 9, price_minor = 1 }]\n";
+        let json = json!({"id": "s", "starts_at_ms": 1, "ends_at_ms": 2, "pay_within": "15m", "buyer_limit": 2,
+            "currency": "usd", "carts": true, "skus": [{"sku": "k", "stock": 9, "price_minor": 1}]});
+        for (name, text) in [
+            ("sale.toml", toml.to_owned()),
+            ("sale.json", json.to_string()),
+        ] {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            let sale = create(&format!("--file {}", path.display()));
+            assert!(sale.carts && sale.skus[0].stock == 9, "{name}");
+        }
     }
 }

@@ -13,9 +13,10 @@ use arc_swap::ArcSwap;
 
 use crate::{
     ids::{SaleId, SegmentId, SkuId},
-    purchase::Lane,
+    purchase::{Carts, Lane},
     sale::Sale,
-    sold_out::SoldOut,
+    sold_out::{SkuSoldOut, SoldOut},
+    stock::Stock,
 };
 
 /// One segment as requests see it.
@@ -24,54 +25,93 @@ pub struct Segment {
     pub id: SegmentId,
     /// Its tag in order ids.
     pub tag: u32,
-    /// Price of one unit, in minor units of the sale's currency.
-    pub price_minor: i64,
     /// The epoch that calls carry; raised when the store says that it has moved on.
     pub epoch: AtomicU64,
-    /// The memory of "sold out".
+    /// The memory of "sold out", of this segment alone.
     pub sold_out: SoldOut,
+    /// The memory of all segments of the sku together.
+    pub sku_sold_out: Arc<SkuSoldOut>,
     /// Where purchases wait to share one store call.
     pub lane: Lane,
 }
 
 impl Segment {
+    /// A segment with an empty memory, of which nothing is known but that it was opened.
+    pub fn new(id: SegmentId, sku_sold_out: Arc<SkuSoldOut>, lane: Lane) -> Self {
+        Self {
+            tag: id.tag(),
+            id,
+            // The store's answer to the first call corrects it.
+            epoch: AtomicU64::new(1),
+            sold_out: SoldOut::default(),
+            sku_sold_out,
+            lane,
+        }
+    }
+
     /// The epoch in force as far as this node knows.
     pub fn epoch(&self) -> u64 {
         self.epoch.load(Ordering::Acquire)
     }
+
+    /// There are units at this version of this epoch.
+    pub fn observe_stocked(&self, epoch: u64, version: u64) {
+        if self.sold_out.observe_stocked(epoch, version) {
+            self.sku_sold_out.news();
+        }
+    }
 }
 
-/// One sale with its segments.
+/// One sale with its stocks.
 pub struct OpenSale {
     /// The sale.
     pub sale: Sale,
     /// Whether every segment is open in the store; if not, opening is tried again.
     pub is_whole: bool,
-    segments: AHashMap<SkuId, Arc<Segment>>,
+    /// Whether its window and the time to pay are over and all its orders are in the ledger: then it is kept for late reads only.
+    pub is_over: bool,
+    /// Where its carts are decided.
+    pub carts: Arc<Carts>,
+    stocks: AHashMap<SkuId, Arc<Stock>>,
 }
 
 impl OpenSale {
-    /// Joins a sale with its segments.
-    pub fn new(sale: Sale, segments: Vec<Arc<Segment>>, is_whole: bool) -> Self {
-        let segments = segments
+    /// Joins a sale with its stocks.
+    pub fn new(sale: Sale, stocks: Vec<Arc<Stock>>, carts: Arc<Carts>, is_whole: bool) -> Self {
+        let stocks = stocks
             .into_iter()
-            .map(|segment| (segment.id.sku.clone(), segment))
+            .map(|stock| (stock.sku.clone(), stock))
             .collect();
         Self {
             sale,
             is_whole,
-            segments,
+            is_over: false,
+            carts,
+            stocks,
         }
     }
 
-    /// The segment of one sku.
-    pub fn segment(&self, sku: &SkuId) -> Option<&Arc<Segment>> {
-        self.segments.get(sku)
+    /// The same sale, for late reads only.
+    pub fn over(sale: Sale, stocks: Vec<Arc<Stock>>, carts: Arc<Carts>) -> Self {
+        Self {
+            is_over: true,
+            ..Self::new(sale, stocks, carts, true)
+        }
+    }
+
+    /// The stock of one sku.
+    pub fn stock(&self, sku: &SkuId) -> Option<&Arc<Stock>> {
+        self.stocks.get(sku)
+    }
+
+    /// All stocks, in no order.
+    pub fn stocks(&self) -> impl Iterator<Item = &Arc<Stock>> {
+        self.stocks.values()
     }
 
     /// All segments, in no order.
     pub fn segments(&self) -> impl Iterator<Item = &Arc<Segment>> {
-        self.segments.values()
+        self.stocks.values().flat_map(|stock| &stock.segments)
     }
 }
 
@@ -93,6 +133,12 @@ impl Catalogue {
         self.inner.load().sales.get(id).cloned()
     }
 
+    /// The stock that a segment is a part of.
+    pub fn stock_of(&self, segment: &SegmentId) -> Option<Arc<Stock>> {
+        let inner = self.inner.load();
+        inner.sales.get(&segment.sale)?.stock(&segment.sku).cloned()
+    }
+
     /// The segment that an order id names.
     pub fn segment_by_tag(&self, tag: u32) -> Option<Arc<Segment>> {
         self.inner.load().by_tag.get(&tag).cloned()
@@ -103,14 +149,11 @@ impl Catalogue {
         self.inner.load().sales.values().cloned().collect()
     }
 
-    /// All segments, in no order.
+    /// The segments of all sales that are not over, in no order.
     pub fn segments(&self) -> Vec<Arc<Segment>> {
         let inner = self.inner.load();
-        inner
-            .sales
-            .values()
-            .flat_map(|open| open.segments().cloned())
-            .collect()
+        let live = inner.sales.values().filter(|open| !open.is_over);
+        live.flat_map(|open| open.segments().cloned()).collect()
     }
 
     /// Adds a sale or takes over its changed form.

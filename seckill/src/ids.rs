@@ -112,6 +112,16 @@ text_id!(
     RequestId, "Idempotency-Key", 255, "visible ASCII", is_visible
 );
 
+impl BuyerId {
+    /// Which of a sku's `parts` segments is home to this buyer: everything of the buyer (limit, request ids) lives there.
+    ///
+    /// CRC-32 (IEEE 802.3, as in zlib) of the id's bytes, modulo the number of segments. Published and without a version: every
+    /// node and every release must agree, or a buyer would have two homes and twice the limit.
+    pub fn home(&self, parts: usize) -> usize {
+        crc32fast::hash(self.0.as_bytes()) as usize % parts.max(1)
+    }
+}
+
 /// The unit of atomicity: one sku of one sale, or one part of its stock. All of a segment's keys share one Redis hash tag.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct SegmentId {
@@ -274,6 +284,35 @@ mod tests {
         let late = OrderId::new(1_001, 0, 0);
         assert_eq!(early.segment_tag(), 0xdead_beef);
         assert!(early < late && early.to_string() < late.to_string());
+    }
+
+    // These numbers are part of the wire: a release that changes one gives buyers a second home. They are zlib's.
+    #[test]
+    fn a_buyers_home_never_changes() {
+        let home = |buyer: &str, parts| BuyerId::try_new(buyer).unwrap().home(parts);
+        assert_eq!(crc32fast::hash(b"123456789"), 0xcbf4_3926);
+        assert_eq!(
+            (home("ann", 1), home("ann", 8), home("ann", 64)),
+            (0, 3, 51)
+        );
+        assert_eq!((home("bob", 3), home("buyer-17", 8)), (2, 6));
+    }
+
+    #[test]
+    fn buyers_spread_over_all_homes() {
+        for parts in [2, 3, 8, 64] {
+            let mut buyers = vec![0_u32; parts];
+            for n in 0..10_000 {
+                buyers[BuyerId::try_new(&format!("buyer-{n}")).unwrap().home(parts)] += 1;
+            }
+            let fair = 10_000 / parts as u32;
+            assert!(
+                buyers
+                    .iter()
+                    .all(|count| (fair / 2..fair * 2).contains(count)),
+                "{buyers:?}"
+            );
+        }
     }
 
     #[test]

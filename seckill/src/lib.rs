@@ -3,7 +3,9 @@
 //! # Layout, in reading order
 //! - [`ids`], [`clock`], [`backoff`], [`sale`]: the words everything else uses.
 //! - [`store`]: where stock is taken atomically (embedded engine, Redis).
-//! - [`admission`], [`entitlement`], [`lottery`], [`purchase`], [`sold_out`], [`catalogue`]: who may buy; from one request to one place in a batch, and back.
+//! - [`admission`], [`entitlement`], [`lottery`]: who may buy.
+//! - [`purchase`], [`sold_out`], [`stock`], [`catalogue`]: from one request to one place in a batch, and back.
+//! - [`transfer`]: units move to the buyer, between the segments of a sku.
 //! - [`ledger`]: the order ledger, which has the last word.
 //! - [`settlement`], [`effects`], [`reaper`]: the workers between store and ledger.
 //! - [`downstream`]: the shop is told. [`reconcile`]: store and ledger are compared. [`recovery`]: a store that lost data is rebuilt.
@@ -22,6 +24,8 @@ pub mod entitlement;
 pub mod lottery;
 pub mod purchase;
 pub mod sold_out;
+pub mod stock;
+pub mod transfer;
 
 pub mod ledger;
 

@@ -2,7 +2,10 @@
 
 use metrics::{Counter, Histogram};
 
-use crate::{purchase::Outcome, store::Verdict};
+use crate::{
+    purchase::{CartOutcome, Outcome},
+    store::{CartVerdict, Verdict},
+};
 
 macro_rules! results {
     ($($name:ident = $label:literal,)*) => {
@@ -39,18 +42,38 @@ impl From<&Outcome> for PurchaseResult {
             Outcome::SoldOutFromMemory => Self::SoldOut,
             Outcome::Unknown => Self::Unknown,
             Outcome::Unavailable => Self::Frozen,
-            Outcome::Decided(verdict) => match verdict {
-                Verdict::Accepted { .. } => Self::Accepted,
-                Verdict::Replayed(_) => Self::Replayed,
-                Verdict::KeyReused => Self::KeyReused,
-                Verdict::NotStarted { .. } => Self::NotStarted,
-                Verdict::Ended => Self::Ended,
-                Verdict::Paused => Self::Paused,
-                Verdict::Frozen | Verdict::StaleEpoch { .. } => Self::Frozen,
-                Verdict::BuyerLimit { .. } => Self::BuyerLimit,
-                Verdict::SoldOut { .. } => Self::SoldOut,
-                Verdict::InvalidQuantity => Self::Invalid,
-            },
+            Outcome::Decided(verdict) => Self::from(verdict),
+        }
+    }
+}
+
+/// A cart counts once, whatever its lines.
+impl From<&CartOutcome> for PurchaseResult {
+    fn from(outcome: &CartOutcome) -> Self {
+        match outcome {
+            CartOutcome::SoldOutFromMemory { .. } => Self::SoldOut,
+            CartOutcome::Unknown => Self::Unknown,
+            CartOutcome::Unavailable => Self::Frozen,
+            CartOutcome::Decided(CartVerdict::Accepted(_)) => Self::Accepted,
+            CartOutcome::Decided(CartVerdict::Replayed(_)) => Self::Replayed,
+            CartOutcome::Decided(CartVerdict::Refused { verdict, .. }) => Self::from(verdict),
+        }
+    }
+}
+
+impl From<&Verdict> for PurchaseResult {
+    fn from(verdict: &Verdict) -> Self {
+        match verdict {
+            Verdict::Accepted { .. } => Self::Accepted,
+            Verdict::Replayed(_) => Self::Replayed,
+            Verdict::KeyReused => Self::KeyReused,
+            Verdict::NotStarted { .. } => Self::NotStarted,
+            Verdict::Ended => Self::Ended,
+            Verdict::Paused => Self::Paused,
+            Verdict::Frozen | Verdict::StaleEpoch { .. } => Self::Frozen,
+            Verdict::BuyerLimit { .. } => Self::BuyerLimit,
+            Verdict::SoldOut { .. } => Self::SoldOut,
+            Verdict::InvalidQuantity => Self::Invalid,
         }
     }
 }

@@ -355,6 +355,10 @@ async fn reconcile_all(
             _ = ticks.tick() => {}
         }
         for open in engine.catalogue().sales() {
+            // Nothing changes in a sale that is over; on demand it is compared all the same.
+            if open.is_over {
+                continue;
+            }
             // Findings are logged and counted where they are made; what can be mended is mended order by order.
             let done = match reconciler.run(&open.sale).await {
                 Ok(findings) if findings.is_empty() => Ok(()),

@@ -141,10 +141,11 @@ mod tests {
         let desk = desk().await;
         let engine = &desk.parts.engine;
         let sale = engine.catalogue().sales()[0].clone();
-        let segment = sale.segments().next().unwrap().clone();
+        let stock = sale.stocks().next().unwrap();
+        let segment = stock.segments[0].clone();
         let buyer = BuyerId::try_new("ann").unwrap();
         let request = RequestId::try_new("k").unwrap();
-        let bought = engine.purchase(&segment, buyer, request, 1).await;
+        let bought = engine.purchase(stock, buyer, request, 1).await;
         let Outcome::Decided(Verdict::Accepted { order, .. }) = bought else {
             panic!("{bought:?}");
         };

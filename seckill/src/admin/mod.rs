@@ -37,6 +37,7 @@ use crate::{
     reconcile::{ReconcileError, Reconciler},
     sale::{Admission, FieldProblem, NewSale, Sale},
     settlement::replay::Replayer,
+    stock::StockCounts,
     store::{Gate, QueueDepth, Snapshot},
 };
 
@@ -309,13 +310,23 @@ async fn report(
         .map_err(EngineError::from)?;
     let ledger = ledger
         .ok_or_else(|| Problem::new(Code::NoSuchSale, format!("the ledger has no sale {id}")))?;
-    let skus: Vec<Value> = snapshots
+    let moving = engine
+        .ledger()
+        .units_in_transfer(&id)
+        .await
+        .map_err(EngineError::from)?;
+    let skus: Vec<Value> = sale
+        .skus
         .iter()
-        .map(|s| {
-            let in_ledger = ledger.skus.iter().find(|sku| sku.sku == s.spec.id.sku);
+        .map(|sku| {
+            let segments = snapshots.iter().filter(|s| s.spec.id.sku == sku.sku);
+            let sum = StockCounts::sum(segments.clone());
+            let moving = moving.get(&sku.sku).copied().unwrap_or(0);
+            let in_ledger = ledger.skus.iter().find(|line| line.sku == sku.sku);
             json!({
-                "sku": s.spec.id.sku, "stock": s.spec.stock, "restocked": s.restocked, "available": s.available,
-                "reserved": s.reserved, "sold": s.sold, "ledger_sold": in_ledger.map(|sku| sku.sold),
+                "sku": sku.sku, "stock": sku.stock, "restocked": (sum.capacity + moving).saturating_sub(sku.stock),
+                "segments": segments.count(), "in_transfer": moving, "available": sum.available,
+                "reserved": sum.reserved, "sold": sum.sold, "ledger_sold": in_ledger.map(|line| line.sold),
             })
         })
         .collect();

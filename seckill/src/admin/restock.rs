@@ -36,8 +36,8 @@ pub(super) async fn restock(
     sale: Result<Path<String>, PathRejection>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Value>, Problem> {
-    let (sale, known) = sale_of(&engine, &extract::path(sale)?)?;
-    if known.gate == Gate::Closed {
+    let (id, sale) = sale_of(&engine, &extract::path(sale)?)?;
+    if sale.gate == Gate::Closed {
         return Err(Problem::new(
             Code::Ended,
             "a closed sale stays closed; create a new one",
@@ -84,7 +84,7 @@ pub(super) async fn restock(
     };
     match engine.restock(&sale, &restock).await? {
         outcome @ (Restocked::Added | Restocked::Repeated) => Ok(Json(
-            json!({"sale": sale, "sku": restock.sku, "id": restock.id, "units": restock.units,
+            json!({"sale": id, "sku": restock.sku, "id": restock.id, "units": restock.units,
                 "added": outcome == Restocked::Added}),
         )),
         Restocked::Conflict => Err(Problem::new(

@@ -389,13 +389,13 @@ async fn a_store_that_lost_a_sale_is_not_filled_again() {
         .await
         .unwrap();
     let open = engine.catalogue().sales()[0].clone();
-    let segment = open.segments().next().unwrap();
+    let stock = open.stocks().next().unwrap();
     assert!(
-        store.snapshot(&segment.id).await.is_err(),
+        store.snapshot(&stock.segments[0].id).await.is_err(),
         "the segment must not be made anew"
     );
     let outcome = engine
-        .purchase(segment, "ann".parse().unwrap(), "k".parse().unwrap(), 1)
+        .purchase(stock, "ann".parse().unwrap(), "k".parse().unwrap(), 1)
         .await;
     assert!(
         matches!(outcome, crate::purchase::Outcome::Unavailable),

@@ -20,10 +20,10 @@ use super::{
 };
 use crate::{
     admission::Refused,
-    catalogue::{OpenSale, Segment},
-    ids::{BuyerId, RequestId},
+    catalogue::OpenSale,
+    ids::{BuyerId, RequestId, SkuId},
     metrics::PurchaseResult,
-    sale::Admission,
+    sale::{Admission, Sale},
 };
 
 /// The token of a sale that asks for one.
@@ -34,7 +34,7 @@ const TOKEN: HeaderName = HeaderName::from_static("penstock-entitlement");
 pub(super) fn request(
     api: &Api,
     sale: &OpenSale,
-    segment: &Segment,
+    sku: &SkuId,
     buyer: &BuyerId,
     quantity: u32,
     headers: &HeaderMap,
@@ -52,7 +52,7 @@ pub(super) fn request(
             })?;
             let now_s = api.engine.now_ms() / 1000;
             let keys = api.engine.tokens();
-            let verified = keys.verify(token, &sale.sale, &segment.id.sku, buyer, now_s);
+            let verified = keys.verify(token, &sale.sale, sku, buyer, now_s);
             let entitlement = verified.map_err(|flaw| {
                 tracing::debug!(%flaw, sale = %sale.sale.id, "entitlement token refused");
                 let detail = "it does not entitle this buyer to buy this sku in this sale now";
@@ -69,7 +69,12 @@ pub(super) fn request(
             )
         }
     };
-    let listed = match api.engine.admission().admits(&sale.sale, buyer) {
+    Ok((request, listed(api, &sale.sale, buyer).or(refusal)))
+}
+
+/// What the lists and the lottery of a sale have against a buyer.
+pub(super) fn listed(api: &Api, sale: &Sale, buyer: &BuyerId) -> Option<Problem> {
+    match api.engine.admission().admits(sale, buyer) {
         Ok(()) => None,
         Err(Refused::Blocked) => Some(blocked()),
         Err(Refused::NotAllowed) => Some(Problem::new(
@@ -80,8 +85,7 @@ pub(super) fn request(
             Code::NotDrawn,
             "only those who are drawn in the sale's lottery may buy",
         )),
-    };
-    Ok((request, listed.or(refusal)))
+    }
 }
 
 /// The buyer is on the block list.
@@ -97,17 +101,16 @@ pub(super) async fn replay_or(
 ) -> (PurchaseResult, Response) {
     let Checked {
         sale,
-        segment,
+        stock,
         buyer,
         request,
         quantity,
         ..
     } = checked;
-    let of_sku = sale
-        .segments()
-        .filter(|other| other.id.sku == segment.id.sku);
-    for part in of_sku.filter(|part| part.sold_out.is_known(buyer, request)) {
-        let found = api.engine.order_by_request(&part.id, buyer, request).await;
+    // Everything of a buyer is at home in one segment.
+    let home = stock.home(buyer);
+    if home.sold_out.is_known(buyer, request) {
+        let found = api.engine.order_by_request(&home.id, buyer, request).await;
         match found {
             Ok(Some(order)) if order.quantity() == *quantity => {
                 let standing = api.waiting.tell(&order);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::{
-    body::Body,
+    body::{Body, Bytes},
     extract::{Path, Request, State, rejection::PathRejection},
     response::{IntoResponse, Response},
 };
@@ -16,23 +16,24 @@ use super::{
     Api, admit, extract,
     orders::stored_document,
     problem::{self, Code, Problem},
-    segment_of,
+    stock_of,
     waiting::wish::etag,
 };
 use crate::{
-    catalogue::{OpenSale, Segment},
-    ids::{BuyerId, RequestId},
+    catalogue::OpenSale,
+    ids::{BuyerId, RequestId, SegmentId},
     ledger::Standing,
     metrics::PurchaseResult,
     purchase::Outcome,
     sale::{Admission, Sale},
+    stock::Stock,
     store::{StoredOrder, Verdict},
 };
 
 /// Above any sensible buyer limit; a larger number is a mistake, not a wish.
-const QUANTITY_MAX: i128 = 1_000_000;
+pub(super) const QUANTITY_MAX: i128 = 1_000_000;
 /// When a refusal that passes by itself is worth another try.
-const RETRY_SOON_MS: u64 = 1_000;
+pub(super) const RETRY_SOON_MS: u64 = 1_000;
 
 /// The quantity is wide, so that −1 and 2^63 are told as out of range and not as malformed.
 #[derive(Deserialize)]
@@ -50,7 +51,7 @@ fn one() -> i128 {
 /// A request whose form is right.
 pub(super) struct Checked {
     pub(super) sale: Arc<OpenSale>,
-    pub(super) segment: Arc<Segment>,
+    pub(super) stock: Arc<Stock>,
     pub(super) buyer: BuyerId,
     pub(super) request: RequestId,
     pub(super) quantity: u32,
@@ -86,38 +87,35 @@ async fn decide(api: &Api, checked: Checked) -> (PurchaseResult, Response) {
     }
     let Checked {
         sale,
-        segment,
+        stock,
         buyer,
         request,
         quantity,
         ..
     } = checked;
+    let home = stock.home(&buyer).id.clone();
     let outcome = api
         .engine
-        .purchase(&segment, buyer, request.clone(), quantity)
+        .purchase(&stock, buyer, request.clone(), quantity)
         .await;
-    (
-        PurchaseResult::from(&outcome),
-        answer(api, &sale, &segment, &request, quantity, outcome),
-    )
+    let result = PurchaseResult::from(&outcome);
+    let asked = Asked {
+        api,
+        sale: &sale,
+        stock: &stock,
+        home: &home,
+        request: &request,
+        quantity,
+    };
+    (result, asked.answer(outcome))
 }
 
 async fn check(api: &Api, sale: &str, headers: &HeaderMap, body: Body) -> Result<Checked, Problem> {
     let buyer = api.buyer(headers)?;
     extract::is_json(headers)?;
-    let bytes = Limited::new(body, super::BODY_LIMIT)
-        .collect()
-        .await
-        .map_err(|error| match error.is::<LengthLimitError>() {
-            true => Problem::new(
-                Code::BodyTooLarge,
-                format!("at most {} bytes are allowed", super::BODY_LIMIT),
-            ),
-            false => Problem::new(Code::InvalidBody, "the body did not arrive"),
-        })?;
-    let wish: Wish = extract::document(&bytes.to_bytes())?;
+    let wish: Wish = extract::document(&read(body).await?)?;
     let sale = api.sale(sale)?;
-    let segment = segment_of(&sale, &wish.sku)?;
+    let stock = stock_of(&sale, &wish.sku)?;
     if !(1..=QUANTITY_MAX).contains(&wish.quantity) {
         let detail = format!(
             "quantity = {}: must be a whole number from 1 to {QUANTITY_MAX}",
@@ -135,15 +133,28 @@ async fn check(api: &Api, sale: &str, headers: &HeaderMap, body: Body) -> Result
         return Err(Problem::new(Code::OrderLimit, detail));
     }
     let quantity = wish.quantity as u32;
-    let (request, refusal) = admit::request(api, &sale, &segment, &buyer, quantity, headers)?;
+    let (request, refusal) = admit::request(api, &sale, &stock.sku, &buyer, quantity, headers)?;
     Ok(Checked {
         sale,
-        segment,
+        stock,
         buyer,
         request,
         quantity,
         refusal,
     })
+}
+
+/// A body of bounded length.
+pub(super) async fn read(body: Body) -> Result<Bytes, Problem> {
+    let collected = Limited::new(body, super::BODY_LIMIT).collect().await;
+    let collected = collected.map_err(|error| match error.is::<LengthLimitError>() {
+        true => Problem::new(
+            Code::BodyTooLarge,
+            format!("at most {} bytes are allowed", super::BODY_LIMIT),
+        ),
+        false => Problem::new(Code::InvalidBody, "the body did not arrive"),
+    })?;
+    Ok(collected.to_bytes())
 }
 
 pub(super) fn refused(problem: &Problem) -> PurchaseResult {
@@ -159,37 +170,65 @@ pub(super) fn refused(problem: &Problem) -> PurchaseResult {
     }
 }
 
-fn answer(
-    api: &Api,
-    sale: &OpenSale,
-    segment: &Segment,
-    request: &RequestId,
+/// What was asked for, to be answered.
+struct Asked<'a> {
+    api: &'a Api,
+    sale: &'a OpenSale,
+    stock: &'a Stock,
+    home: &'a SegmentId,
+    request: &'a RequestId,
     quantity: u32,
-    outcome: Outcome,
-) -> Response {
-    let verdict = match outcome {
-        Outcome::Decided(verdict) => verdict,
-        Outcome::SoldOutFromMemory => return problem::sold_out(),
-        Outcome::Unknown => return unknown(segment, request),
-        Outcome::Unavailable => {
-            let problem = Problem::new(
-                Code::Unavailable,
-                "nothing was bought; send the same request again",
-            );
-            return problem.retry_after_ms(RETRY_SOON_MS).into_response();
+}
+
+impl Asked<'_> {
+    fn answer(&self, outcome: Outcome) -> Response {
+        let verdict = match outcome {
+            Outcome::Decided(verdict) => verdict,
+            Outcome::SoldOutFromMemory => return problem::sold_out(),
+            Outcome::Unknown => return unknown(self.home, self.request),
+            Outcome::Unavailable => return unavailable().into_response(),
+        };
+        match verdict {
+            Verdict::Accepted { order, .. } => {
+                let standing = Standing::in_store(order.state);
+                self.found(StatusCode::CREATED, &order, standing)
+            }
+            Verdict::Replayed(order) => {
+                // The store lags behind the ledger, which is not asked here: what this node has told of the order is.
+                let standing = self.api.waiting.tell_stored(&order);
+                replayed(self.found(StatusCode::OK, &order, standing))
+            }
+            Verdict::SoldOut { remaining: 0, .. } => problem::sold_out(),
+            refused => refusal(&self.sale.sale, refused, self.quantity).into_response(),
         }
-    };
-    let problem = match verdict {
-        Verdict::Accepted { order, .. } => {
-            let standing = Standing::in_store(order.state);
-            return found(StatusCode::CREATED, sale, segment, &order, standing);
+    }
+
+    fn found(&self, status: StatusCode, order: &StoredOrder, standing: Standing) -> Response {
+        let price = Some((self.sale, self.stock.price_minor));
+        let document = stored_document(self.home, order, standing, price);
+        let headers = [(header::CONTENT_TYPE, "application/json")];
+        let mut response = (status, headers, document.to_string()).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::ETAG, etag(standing));
+        if status == StatusCode::CREATED
+            && let Ok(location) = HeaderValue::try_from(format!("/v1/orders/{}", order.order))
+        {
+            headers.insert(header::LOCATION, location);
         }
-        Verdict::Replayed(order) => {
-            // The store lags behind the ledger, which is not asked here: what this node has told of the order is.
-            let standing = api.waiting.tell_stored(&order);
-            return replayed(found(StatusCode::OK, sale, segment, &order, standing));
-        }
-        Verdict::SoldOut { remaining: 0, .. } => return problem::sold_out(),
+        response
+    }
+}
+
+/// Certainly nothing happened.
+pub(super) fn unavailable() -> Problem {
+    let detail = "nothing was bought; send the same request again";
+    Problem::new(Code::Unavailable, detail).retry_after_ms(RETRY_SOON_MS)
+}
+
+/// Why a purchase, or a line of a cart, was refused.
+pub(super) fn refusal(sale: &Sale, verdict: Verdict, quantity: u32) -> Problem {
+    match verdict {
+        Verdict::SoldOut { remaining: 0, .. } => Problem::new(Code::SoldOut, "no unit is left"),
         Verdict::SoldOut { remaining, .. } => {
             Problem::new(Code::SoldOut, format!("only {remaining} units are left"))
         }
@@ -215,12 +254,15 @@ fn answer(
             "the stock is being checked; nothing was bought",
         )
         .retry_after_ms(RETRY_SOON_MS),
-        Verdict::KeyReused => key_reused(&sale.sale),
+        Verdict::KeyReused => key_reused(sale),
         Verdict::InvalidQuantity => {
             Problem::new(Code::InvalidQuantity, "quantity: must be at least 1")
         }
-    };
-    problem.into_response()
+        // Not a refusal; the callers have answered these before.
+        Verdict::Accepted { .. } | Verdict::Replayed(_) => {
+            Problem::new(Code::InFlight, "the purchase was made; ask for its order")
+        }
+    }
 }
 
 /// Says that this is the answer of an earlier request.
@@ -240,38 +282,13 @@ pub(super) fn key_reused(sale: &Sale) -> Problem {
         ),
         Admission::Open | Admission::AllowList | Admission::Lottery => Problem::new(
             Code::KeyReused,
-            "this Idempotency-Key was used by the same buyer for another quantity of this sku",
+            "this Idempotency-Key was used by the same buyer for something else of this sale",
         ),
     }
 }
 
-fn found(
-    status: StatusCode,
-    sale: &OpenSale,
-    segment: &Segment,
-    order: &StoredOrder,
-    standing: Standing,
-) -> Response {
-    let price = Some((sale, segment.price_minor));
-    let document = stored_document(&segment.id, order, standing, price);
-    let mut response = (
-        status,
-        [(header::CONTENT_TYPE, "application/json")],
-        document.to_string(),
-    )
-        .into_response();
-    let headers = response.headers_mut();
-    headers.insert(header::ETAG, etag(standing));
-    if status == StatusCode::CREATED
-        && let Ok(location) = HeaderValue::try_from(format!("/v1/orders/{}", order.order))
-    {
-        response.headers_mut().insert(header::LOCATION, location);
-    }
-    response
-}
-
-/// The purchase may have happened: the caller polls, and never gives the money back on its own.
-pub(super) fn unknown(segment: &Segment, request: &RequestId) -> Response {
+/// A request id as it stands in a query.
+pub(super) fn in_query(request: &RequestId) -> String {
     let mut key = String::with_capacity(request.as_str().len());
     for byte in request.as_str().bytes() {
         match byte {
@@ -281,11 +298,23 @@ pub(super) fn unknown(segment: &Segment, request: &RequestId) -> Response {
             other => key.push_str(&format!("%{other:02X}")),
         }
     }
+    key
+}
+
+/// The purchase may have happened: the caller polls, and never gives the money back on its own.
+pub(super) fn unknown(segment: &SegmentId, request: &RequestId) -> Response {
     let poll = format!(
-        "/v1/sales/{}/orders?sku={}&request_id={key}",
-        segment.id.sale, segment.id.sku
+        "/v1/sales/{}/orders?sku={}&request_id={}",
+        segment.sale,
+        segment.sku,
+        in_query(request)
     );
-    let document = serde_json::json!({"object": "order", "status": "unknown", "poll": poll});
+    not_known_yet("order", &poll)
+}
+
+/// 202: ask again where `poll` says.
+pub(super) fn not_known_yet(object: &str, poll: &str) -> Response {
+    let document = serde_json::json!({"object": object, "status": "unknown", "poll": poll});
     let headers = [
         (header::CONTENT_TYPE, "application/json"),
         (header::RETRY_AFTER, "1"),

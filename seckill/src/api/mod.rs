@@ -5,6 +5,7 @@
 
 mod admit;
 mod buy;
+mod carts;
 pub(crate) mod extract;
 pub mod identity;
 mod lottery;
@@ -26,9 +27,10 @@ use self::{
     waiting::Waiting,
 };
 use crate::{
-    catalogue::{OpenSale, Segment},
+    catalogue::OpenSale,
     engine::SaleEngine,
     ids::{BuyerId, SaleId, SkuId},
+    stock::Stock,
 };
 
 /// A valid body has about 60 bytes; nothing near this limit can be one.
@@ -56,11 +58,11 @@ impl Api {
     }
 }
 
-/// The segment of a sku that a request names.
-fn segment_of(sale: &OpenSale, sku: &str) -> Result<Arc<Segment>, Problem> {
+/// The stock of a sku that a request names.
+fn stock_of(sale: &OpenSale, sku: &str) -> Result<Arc<Stock>, Problem> {
     let found = SkuId::try_new(sku)
         .ok()
-        .and_then(|sku| sale.segment(&sku).cloned());
+        .and_then(|sku| sale.stock(&sku).cloned());
     found.ok_or_else(|| Problem::new(Code::NoSuchSku, format!("sku: {sku:?} is not on sale here")))
 }
 
@@ -93,6 +95,12 @@ pub fn router_with(
         .route(
             "/v1/sales/{sale}/draw/entries",
             routing::get(lottery::entries),
+        )
+        .route(
+            "/v1/sales/{sale}/carts",
+            routing::post(carts::buy)
+                .get(carts::poll)
+                .delete(carts::cancel),
         )
         .route(
             "/v1/orders/{order}",

@@ -20,7 +20,7 @@ use super::{
     buy::unknown,
     extract,
     problem::{Code, Problem},
-    segment_of, slots,
+    slots, stock_of,
     waiting::{
         End, Held, Kind, Place,
         wish::{self, PREFERENCE_APPLIED, WaitQuery, Wish},
@@ -36,9 +36,9 @@ use crate::{
 };
 
 /// How long a cancellation waits for an order that is still on its way into the ledger.
-const SETTLE_WAIT: Duration = Duration::from_secs(2);
+pub(super) const SETTLE_WAIT: Duration = Duration::from_secs(2);
 /// When a store or the ledger may be back.
-const RETRY_MS: u64 = 1_000;
+pub(super) const RETRY_MS: u64 = 1_000;
 /// How often a request that waits looks whether its purchase is still being decided.
 const DECIDING_POLL: Duration = Duration::from_millis(20);
 
@@ -90,7 +90,7 @@ pub(super) fn order_document(api: &Api, found: &FoundOrder, standing: Standing) 
             let sale = api.engine.catalogue().sale(&id.sale);
             let price = sale
                 .as_deref()
-                .and_then(|open| Some((open, open.segment(&id.sku)?.price_minor)));
+                .and_then(|open| Some((open, open.stock(&id.sku)?.price_minor)));
             stored_document(id, order, standing, price)
         }
     }
@@ -162,12 +162,17 @@ pub(super) async fn sale(
     let skus: Vec<Value> = sale
         .skus
         .iter()
-        .map(|sku| json!({"sku": sku.sku, "price_minor": sku.price_minor}))
+        .map(|sku| {
+            // As last read, half a second ago at most; null while a segment does not answer.
+            let counts = open.stock(&sku.sku).and_then(|stock| stock.counts());
+            json!({"sku": sku.sku, "price_minor": sku.price_minor, "available": counts.map(|counts| counts.available)})
+        })
         .collect();
     Ok(Json(json!({
         "id": sale.id, "object": "sale", "state": state, "now_ms": now_ms,
         "starts_at_ms": sale.starts_at_ms, "ends_at_ms": sale.ends_at_ms, "pay_within_ms": sale.pay_within_ms,
-        "buyer_limit": sale.buyer_limit, "order_limit": sale.rules.order_limit, "admission": sale.rules.admission, "currency": sale.currency, "skus": skus,
+        "buyer_limit": sale.buyer_limit, "order_limit": sale.rules.order_limit, "admission": sale.rules.admission, "currency": sale.currency,
+        "carts": sale.carts, "skus": skus,
     }))
     .into_response())
 }
@@ -190,29 +195,21 @@ pub(super) async fn poll(
     let wish = Wish::read(&headers, &extract::query(waiting)?, api.waiting.max_wait())?;
     let request: RequestId = extract::id(&query.request_id, Code::InvalidRequest)?;
     let open = api.sale(&extract::path(sale)?)?;
-    let segment = segment_of(&open, &query.sku)?;
-    let mut looked = look(&api, &segment, &buyer, &request).await?;
+    let stock = stock_of(&open, &query.sku)?;
+    let segment = stock.home(&buyer);
+    let mut looked = look(&api, segment, &buyer, &request).await?;
     let mut held = Duration::ZERO;
     if let (None, Some(wait)) = (&looked.found, wish.wait) {
         let place = api.waiting.enter(Kind::Request, &buyer)?;
         let began = Instant::now();
-        looked = until_known(
-            &api,
-            &segment,
-            &buyer,
-            &request,
-            looked,
-            began + wait,
-            place,
-        )
-        .await?;
+        looked = until_known(&api, segment, &buyer, &request, looked, began + wait, place).await?;
         held = began.elapsed();
     }
     match looked.found {
         Some(found) => answer_with_news(&api, &wish, found, held).await,
         None => {
             let mut response = match looked.is_deciding {
-                true => unknown(&segment, &request),
+                true => unknown(&segment.id, &request),
                 false => no_such_order().into_response(),
             };
             applied(&mut response, &wish);

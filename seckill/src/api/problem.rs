@@ -9,6 +9,8 @@ use axum::{
 use http::{HeaderValue, StatusCode, header};
 use serde_json::json;
 
+use crate::ids::SkuId;
+
 macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident = $status:ident, $code:literal, $title:literal;)*) => {
         /// Why a request was refused. The text form is stable: clients may switch on it.
@@ -117,6 +119,8 @@ codes! {
     VersionRequired = PRECONDITION_REQUIRED, "version_required", "The version of the sale is required";
     /// The lottery takes no entries any more.
     EntriesClosed = GONE, "entries_closed", "Entries are closed";
+    /// The sale sells one sku at a time.
+    NoCarts = CONFLICT, "no_carts", "This sale takes no carts";
     /// The window is over.
     Ended = GONE, "ended", "The sale has ended";
     /// The body is larger than any valid one.
@@ -146,6 +150,7 @@ pub struct Problem {
     detail: Cow<'static, str>,
     retry_after_s: Option<u64>,
     problems: Option<serde_json::Value>,
+    sku: Option<String>,
 }
 
 impl Problem {
@@ -156,6 +161,7 @@ impl Problem {
             detail: detail.into(),
             retry_after_s: None,
             problems: None,
+            sku: None,
         }
     }
 
@@ -168,6 +174,12 @@ impl Problem {
     /// Adds a list of single problems under `problems`.
     pub fn with_problems(mut self, problems: &impl serde::Serialize) -> Self {
         self.problems = serde_json::to_value(problems).ok();
+        self
+    }
+
+    /// Names the line of a cart that was refused, under `sku`.
+    pub fn with_sku(mut self, sku: &SkuId) -> Self {
+        self.sku = Some(sku.to_string());
         self
     }
 
@@ -208,6 +220,9 @@ impl Problem {
         });
         if let Some(problems) = &self.problems {
             document["problems"] = problems.clone();
+        }
+        if let Some(sku) = &self.sku {
+            document["sku"] = sku.as_str().into();
         }
         document.to_string()
     }

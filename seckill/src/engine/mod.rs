@@ -3,12 +3,15 @@
 //! Sales live in the ledger; their segments are opened in the store; the catalogue is this node's copy. Several nodes share one
 //! ledger, so every node re-reads it (`refresh.rs`).
 
+mod buying;
 mod lottery;
+mod opening;
 mod refresh;
 mod schedule;
 mod slots;
 
 use std::{
+    collections::HashMap,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -23,12 +26,13 @@ pub use self::{
 
 use ahash::{AHashMap, AHashSet};
 use arc_swap::{ArcSwap, ArcSwapOption};
+use futures_util::future::join_all;
 use ring::hmac;
 use tokio::sync::watch;
 
 use crate::{
     admission::AdmissionBook,
-    catalogue::{Catalogue, Segment},
+    catalogue::Catalogue,
     clock::WallClock,
     entitlement::TokenKeys,
     ids::{BuyerId, OrderId, RequestId, SaleId, SegmentId, SkuId},
@@ -36,9 +40,10 @@ use crate::{
         Created, GateMoved, LedgerError, LedgerOrder, OrderLedger, Restock, Restocked, Standing,
     },
     metrics::PurchaseMetrics,
-    purchase::{self, Outcome},
     sale::Sale,
-    store::{Gate, Lookup, Purchase, StockError, StockStore, StoredOrder},
+    stock::Stock,
+    store::{Gate, Lookup, Snapshot, StockError, StockStore, StoredOrder},
+    transfer::{Transfers, plan},
 };
 
 /// Why the engine could not do something.
@@ -136,6 +141,7 @@ pub struct SaleEngine {
     warm: Mutex<AHashSet<SaleId>>,
     /// All segments, for the settlement workers.
     segments: watch::Sender<Vec<SegmentId>>,
+    transfers: Transfers,
     /// Where lanes run: the control plane.
     runtime: tokio::runtime::Handle,
     pub(crate) metrics: PurchaseMetrics,
@@ -151,6 +157,7 @@ impl SaleEngine {
         accepted: Arc<tokio::sync::Notify>,
     ) -> Result<Arc<Self>, EngineError> {
         let engine = Arc::new(Self {
+            transfers: Transfers::new(store.clone(), ledger.clone(), clock.clone()),
             store,
             ledger,
             catalogue: Catalogue::default(),
@@ -217,29 +224,6 @@ impl SaleEngine {
         (self.clock)()
     }
 
-    /// Buys, or finds out what became of the same request earlier. Refusals from memory come first: in a peak they are most.
-    pub async fn purchase(
-        &self,
-        segment: &Segment,
-        buyer: BuyerId,
-        request: RequestId,
-        quantity: u32,
-    ) -> Outcome {
-        if segment.sold_out.refuses(&buyer, &request) {
-            return Outcome::SoldOutFromMemory;
-        }
-        let order = OrderId::new(self.now_ms(), segment.tag, rand::random());
-        let fingerprint = fingerprint(&segment.id, quantity);
-        let purchase = Purchase {
-            order,
-            buyer,
-            request,
-            fingerprint,
-            quantity,
-        };
-        purchase::buy(segment, purchase, self.deadline).await
-    }
-
     /// Finds an order by its id.
     pub async fn order(&self, id: OrderId) -> Result<Option<FoundOrder>, EngineError> {
         let settled = |order| FoundOrder::Settled(Box::new(order));
@@ -300,12 +284,17 @@ impl SaleEngine {
 
     /// Whether every segment of a sale can have its tag.
     fn check_tags(&self, sale: &Sale) -> Result<(), EngineError> {
+        let mut own = HashMap::new();
         for spec in sale.segment_specs() {
-            let other = self.catalogue.segment_by_tag(spec.id.tag());
-            if let Some(other) = other.filter(|other| other.id != spec.id) {
+            let tag = spec.id.tag();
+            let others = self.catalogue.segment_by_tag(tag);
+            let others = others
+                .map(|other| other.id.clone())
+                .filter(|other| *other != spec.id);
+            if let Some(by) = others.or_else(|| own.insert(tag, spec.id.clone())) {
                 return Err(EngineError::TagTaken {
                     wanted: spec.id,
-                    by: other.id.clone(),
+                    by,
                 });
             }
         }
@@ -322,48 +311,63 @@ impl SaleEngine {
         Ok(moved)
     }
 
-    /// Adds units: first to the ledger, whose guard has the last word, then to the store. The same restock id adds them once.
-    pub async fn restock(
-        &self,
-        sale: &SaleId,
-        restock: &Restock,
-    ) -> Result<Restocked, EngineError> {
-        let outcome = self.ledger.restock(sale, restock, self.now_ms()).await?;
+    /// Adds units: first to the ledger, whose guard has the last word, then to the store, each segment its share. The same restock
+    /// id adds them once; a share that does not reach its segment is brought by the next refresh.
+    pub async fn restock(&self, sale: &Sale, restock: &Restock) -> Result<Restocked, EngineError> {
+        let outcome = self
+            .ledger
+            .restock(&sale.id, restock, self.now_ms())
+            .await?;
         if matches!(outcome, Restocked::Added | Restocked::Repeated) {
-            let segment = SegmentId::first(sale.clone(), restock.sku.clone());
-            let snapshot = self
-                .store
-                .restock(&segment, &restock.id, restock.units)
-                .await?;
-            if let Some(segment) = self.catalogue.segment_by_tag(segment.tag()) {
-                self.observe(&segment, &snapshot);
-            }
+            self.restock_segments(sale, restock).await?;
         }
         Ok(outcome)
     }
 
+    /// Gives each segment its share, once. A segment that does not answer does not keep the others from theirs.
+    async fn restock_segments(&self, sale: &Sale, restock: &Restock) -> Result<(), StockError> {
+        let shares = restock.shares(sale);
+        let shared = shares.iter().map(|(segment, units)| async move {
+            let snapshot = self.store.restock(segment, &restock.id, *units).await?;
+            self.observe(&snapshot);
+            Ok(())
+        });
+        join_all(shared).await.into_iter().collect()
+    }
+
     /// Tells the memory of "sold out" that a segment's units went back.
     pub async fn released(&self, segment: &SegmentId) {
-        let Some(segment) = self.catalogue.segment_by_tag(segment.tag()) else {
-            return;
-        };
-        match self.store.snapshot(&segment.id).await {
-            Ok(snapshot) => self.observe(&segment, &snapshot),
+        match self.store.snapshot(segment).await {
+            Ok(snapshot) => {
+                self.observe(&snapshot);
+                if let Some(stock) = self.catalogue.stock_of(segment) {
+                    balance(&stock);
+                }
+            }
             // The next refresh will see it.
             Err(error) => {
-                tracing::debug!(segment = %segment.id, %error, "counts were not read after a release")
+                tracing::debug!(%segment, %error, "counts were not read after a release")
             }
+        }
+    }
+
+    /// Learns from a snapshot and shows it.
+    fn observe(&self, snapshot: &Snapshot) {
+        if let Some(stock) = self.catalogue.stock_of(&snapshot.spec.id) {
+            stock.observe(snapshot, self.now_ms());
+            stock.show();
+            self.note_free(&stock);
         }
     }
 }
 
-/// What a request asks for, as a number that stays the same over versions and nodes: the first 8 bytes of SHA-256.
-fn fingerprint(segment: &SegmentId, quantity: u32) -> u64 {
-    let text = format!("{}:{}:{quantity}", segment.sale, segment.sku);
-    let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
-    u64::from_be_bytes(
-        digest.as_ref()[..8]
-            .try_into()
-            .expect("SHA-256 has 32 bytes"),
-    )
+/// Has an empty segment fed if another has units to spare.
+fn balance(stock: &Stock) {
+    let Some(readings) = stock.readings().filter(|_| stock.is_cut()) else {
+        return;
+    };
+    let available: Vec<_> = readings.iter().map(|one| Some(one.available)).collect();
+    if plan::balance(&available).is_some() {
+        stock.mover.balance();
+    }
 }

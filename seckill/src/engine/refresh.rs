@@ -1,49 +1,68 @@
-//! Keeping a node's catalogue true: opens what is new, applies what other nodes changed, reads counts.
+//! Keeping a node's catalogue true: opens what is new (`opening.rs`), applies what other nodes changed, reads counts, repairs what a
+//! crash left half done.
 //!
 //! Each segment stands alone here: one that the store cannot answer for is refused to its buyers (503) and tried again, while
 //! all others go on.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    collections::HashMap,
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
-use ahash::AHashMap;
+use futures_util::{
+    StreamExt,
+    future::join_all,
+    stream::{self, FuturesUnordered},
+};
+use tokio::time::{Interval, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{EngineError, SaleEngine};
+use super::{EngineError, SaleEngine, balance};
 use crate::{
-    catalogue::{OpenSale, Segment},
+    catalogue::OpenSale,
     ids::{SaleId, SegmentId, SkuId},
-    ledger::{LedgerError, Restock},
-    purchase,
-    sale::{Sale, SkuOnSale, Stage},
-    sold_out::SoldOut,
-    store::{Gate, SegmentSpec, Snapshot, StockError},
+    sale::{Sale, Stage},
+    stock::Stock,
+    store::{SegmentSpec, Snapshot, StockError},
 };
 
 /// How often a node re-reads sales and counts: bounds how long it may say "sold out" after another node returned a unit.
 const REFRESH_EVERY: Duration = Duration::from_millis(500);
-/// Accepted orders read from the store at once.
-const TAIL_PAGE: usize = 1000;
-/// The epoch of a segment whose counts could not be read yet; the store's answer to the first call corrects it.
-const FIRST_EPOCH: u64 = 1;
+/// How often transfers that nobody finishes are looked for.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
+/// Sales read at the same time.
+const SALES_AT_ONCE: usize = 16;
+/// A segment that takes longer is told of in the log, and does not hold up the others' next reading.
+const READ: Duration = Duration::from_secs(2);
+/// How long after its last order's time to pay a sale is still read: clocks differ, and a payment may be under way.
+const GRACE_MS: u64 = 60_000;
+
+/// Units that the ledger has added to skus.
+type Restocked = HashMap<(SaleId, SkuId), u64>;
 
 impl SaleEngine {
-    /// Refreshes until `shutdown`.
+    /// Refreshes and sweeps until `shutdown`.
     pub async fn run(self: Arc<Self>, shutdown: CancellationToken) {
-        let mut ticks = tokio::time::interval(REFRESH_EVERY);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                () = shutdown.cancelled() => return,
-                _ = ticks.tick() => {}
-            }
+        // The sweeper by itself: a segment that does not answer must not keep the counts from being read.
+        let sweeper = self.clone().keep_sweeping(shutdown.clone());
+        tokio::join!(self.keep_refreshing(shutdown), sweeper);
+    }
+
+    async fn keep_refreshing(self: Arc<Self>, shutdown: CancellationToken) {
+        let mut ticks = ticks(REFRESH_EVERY);
+        while is_next(&mut ticks, &shutdown).await {
             if let Err(error) = self.refresh().await {
                 tracing::warn!(%error, "sales were not refreshed");
+            }
+        }
+    }
+
+    async fn keep_sweeping(self: Arc<Self>, shutdown: CancellationToken) {
+        let mut ticks = ticks(SWEEP_EVERY);
+        while is_next(&mut ticks, &shutdown).await {
+            if let Err(error) = self.transfers.sweep().await {
+                tracing::warn!(%error, "open transfers were not looked for");
             }
         }
     }
@@ -55,23 +74,29 @@ impl SaleEngine {
         // The lists after the sales and before any sale is shown: whoever sees a sale finds its lists read.
         let read = async {
             let sales = self.ledger.sales().await?;
+            let restocked = self.ledger.restocked_units().await?;
             self.admission.refresh(&self.ledger).await?;
-            Ok::<_, LedgerError>(sales)
+            Ok((sales, restocked))
         };
-        let sales = match read.await {
-            Ok(sales) => sales,
+        let (sales, restocked) = match read.await {
+            Ok(read) => read,
             Err(error) => {
                 self.is_ready.store(false, Ordering::Relaxed);
-                return Err(error.into());
+                return Err(error);
             }
         };
+        let results: Vec<_> = stream::iter(sales)
+            .map(async |sale| (sale.id.clone(), self.apply(sale, &restocked).await))
+            .buffer_unordered(SALES_AT_ONCE)
+            .collect()
+            .await;
         let (mut answered, mut silent) = (0, 0);
-        for sale in sales {
-            match self.apply(&sale).await {
+        for (id, result) in results {
+            match result {
                 Ok(()) => answered += 1,
                 Err(error) => {
                     silent += 1;
-                    tracing::warn!(sale = %sale.id, %error, "a sale was not refreshed");
+                    tracing::warn!(sale = %id, %error, "a sale was not refreshed");
                 }
             }
         }
@@ -86,198 +111,232 @@ impl SaleEngine {
         let sale = self.ledger.sale(sale).await?;
         self.admission.refresh(&self.ledger).await?;
         match sale {
-            Some(sale) => self.apply(&sale).await,
+            Some(sale) => {
+                let restocked = self.ledger.restocked_units().await?;
+                self.apply(sale, &restocked).await
+            }
             None => Ok(()),
         }
     }
 
     /// Brings the catalogue up to a sale as the ledger has it. The sale is there afterwards even if a segment is in trouble; the
     /// first trouble is the error. A draft is the ledger's alone.
-    async fn apply(&self, sale: &Sale) -> Result<(), EngineError> {
+    async fn apply(&self, sale: Sale, restocked: &Restocked) -> Result<(), EngineError> {
+        let shown = sale.clone();
         let applied = match sale.rules.stage {
             Stage::Draft => Ok(()),
-            Stage::Published => self.apply_published(sale).await,
+            Stage::Published => self.apply_published(sale, restocked).await,
         };
-        self.show_sale(sale, applied.is_ok());
+        self.show_sale(&shown, applied.is_ok());
         applied
     }
 
-    async fn apply_published(&self, sale: &Sale) -> Result<(), EngineError> {
+    async fn apply_published(&self, sale: Sale, restocked: &Restocked) -> Result<(), EngineError> {
         let known = self.catalogue.sale(&sale.id);
-        let mut trouble = None;
-        if let Some(open) = known
-            .as_deref()
-            .filter(|open| open.sale == *sale && open.is_whole)
+        let is_same = known.as_deref().is_some_and(|open| open.sale == sale);
+        if known.as_deref().is_some_and(|open| open.is_over) {
+            if !is_same {
+                self.put_over(sale, known.as_deref());
+            }
+            return Ok(());
+        }
+        if self.now_ms() > sale.ends_at_ms + sale.pay_within_ms + GRACE_MS
+            && self.is_drained(&sale).await?
         {
-            let wanted: AHashMap<SegmentId, SegmentSpec> = sale
-                .segment_specs()
-                .into_iter()
-                .map(|spec| (spec.id.clone(), spec))
-                .collect();
-            for segment in open.segments() {
-                if let Err(error) = self.keep_up(sale, wanted.get(&segment.id), segment).await {
-                    trouble.get_or_insert(error);
-                }
-            }
-            return trouble.map_or(Ok(()), Err);
+            self.put_over(sale, known.as_deref());
+            return Ok(());
         }
-        let mut segments = Vec::with_capacity(sale.skus.len());
-        for (spec, sku) in sale.segment_specs().into_iter().zip(&sale.skus) {
-            let segment = match known.as_deref().and_then(|open| open.segment(&sku.sku)) {
-                Some(segment) => segment.clone(),
-                None => self.new_segment(&spec.id, sku),
-            };
-            match self.open_segment(sale, &spec).await {
-                Ok(snapshot) => {
-                    if let Err(error) = self.catch_up(&segment, &snapshot).await {
-                        trouble.get_or_insert(error);
-                    }
-                }
-                Err(error) => {
-                    trouble.get_or_insert(error);
-                }
-            }
-            segments.push(segment);
+        if let Some(open) = known.as_deref().filter(|open| is_same && open.is_whole) {
+            let specs = specs_of(&sale);
+            let read = open.stocks().map(|stock| {
+                let wanted = specs.get(&stock.sku).map(Vec::as_slice).unwrap_or_default();
+                self.read_stock(&open.sale, stock, wanted, restocked)
+            });
+            return first_trouble(join_all(read).await);
         }
-        self.catalogue
-            .put(OpenSale::new(sale.clone(), segments, trouble.is_none()));
-        let all = self
-            .catalogue
-            .segments()
+        let specs = specs_of(&sale);
+        let stocks: Vec<_> = sale
+            .skus
             .iter()
-            .map(|segment| segment.id.clone())
+            .map(|sku| self.stock(&sale, sku, known.as_deref()))
             .collect();
-        self.segments.send_replace(all);
-        trouble.map_or(Ok(()), Err)
-    }
-
-    /// Opens a segment in the store, once in its life. If the ledger remembers it as opened and the store does not know it, the
-    /// store has lost its data: opening it again would put the whole stock on sale a second time, so it stays closed (its
-    /// buyers get 503) until [`crate::recovery`] has rebuilt it.
-    async fn open_segment(&self, sale: &Sale, spec: &SegmentSpec) -> Result<Snapshot, EngineError> {
-        if self.ledger.is_opened(&spec.id).await? {
-            match self.store.snapshot(&spec.id).await {
-                Ok(_) => {}
-                Err(StockError::NotOpen(id)) => {
-                    tracing::error!(segment = %id, "the store has lost this segment; it sells nothing until it is rebuilt");
-                    return Err(StockError::NotOpen(id).into());
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
-        let mut snapshot = self.store.open(spec).await?;
-        self.ledger.mark_opened(&spec.id, self.now_ms()).await?;
-        // A frozen segment is thawed by whoever froze it, not by a node that starts.
-        if snapshot.gate != sale.gate && snapshot.gate != Gate::Frozen {
-            snapshot = self.store.set_gate(&spec.id, sale.gate).await?;
-        }
-        for restock in self
-            .missing_restocks(&sale.id, &spec.id.sku, &snapshot)
-            .await?
-        {
-            snapshot = self
-                .store
-                .restock(&spec.id, &restock.id, restock.units)
-                .await?;
-        }
-        Ok(snapshot)
-    }
-
-    /// Restocks that the ledger has booked and the store may have missed: a crash between the two leaves units unsold.
-    async fn missing_restocks(
-        &self,
-        sale: &SaleId,
-        sku: &SkuId,
-        snapshot: &Snapshot,
-    ) -> Result<Vec<Restock>, EngineError> {
-        let mut booked = self.ledger.restocks(sale).await?;
-        booked.retain(|restock| restock.sku == *sku);
-        let units: u64 = booked.iter().map(|restock| restock.units).sum();
-        Ok(if units == snapshot.restocked {
-            Vec::new()
-        } else {
-            booked
-        })
-    }
-
-    fn new_segment(&self, id: &SegmentId, sku: &SkuOnSale) -> Arc<Segment> {
-        let (lane, work) = purchase::lane();
-        let segment = Arc::new(Segment {
-            id: id.clone(),
-            tag: id.tag(),
-            price_minor: sku.price_minor,
-            epoch: AtomicU64::new(FIRST_EPOCH),
-            sold_out: SoldOut::default(),
-            lane,
+        // The catalogue shows them only when they are open, so that nobody reads counts that are still to come.
+        let opened = stocks.iter().map(async |stock| {
+            let specs = specs.get(&stock.sku).map(Vec::as_slice).unwrap_or_default();
+            let opened = specs
+                .iter()
+                .map(|spec| self.open_segment(&sale, spec, stock));
+            first_trouble(join_all(opened).await)?;
+            self.check_stock(&sale, stock, restocked).await
         });
-        let accepted = self.accepted.clone();
-        let ring = move || accepted.notify_waiters();
-        let lane = purchase::run_lane(work, Arc::downgrade(&segment), self.store.clone(), ring);
-        self.runtime.spawn(lane);
-        segment
+        let result = first_trouble(join_all(opened).await);
+        let carts = known.map(|open| open.carts.clone()).unwrap_or_default();
+        self.catalogue
+            .put(OpenSale::new(sale, stocks, carts, result.is_ok()));
+        self.tell_segments();
+        result
     }
 
-    /// Reads the counts of a segment that is open already. If the store goes by other rules than the ledger's (a node that read
-    /// the ledger earlier opened it later than the one that knew better), it gets the right ones.
-    async fn keep_up(
+    /// Keeps a sale for late reads only: nobody can buy or pay any more, and all its orders are in the ledger. Its counts are not
+    /// read again, its memory goes, its queues are left alone. A replay or a look at an old order still asks the store.
+    fn put_over(&self, sale: Sale, known: Option<&OpenSale>) {
+        let stocks: Vec<_> = sale
+            .skus
+            .iter()
+            .map(|sku| self.stock(&sale, sku, known))
+            .collect();
+        for segment in stocks.iter().flat_map(|stock| &stock.segments) {
+            segment.sold_out.forget();
+        }
+        let carts = known.map(|open| open.carts.clone()).unwrap_or_default();
+        self.catalogue.put(OpenSale::over(sale, stocks, carts));
+        self.tell_segments();
+    }
+
+    fn tell_segments(&self) {
+        let all = self.catalogue.segments();
+        let ids = all.iter().map(|segment| segment.id.clone()).collect();
+        self.segments
+            .send_if_modified(|known: &mut Vec<SegmentId>| {
+                let is_new = *known != ids;
+                *known = ids;
+                is_new
+            });
+    }
+
+    /// Whether all orders of a sale are in the ledger. A segment that the store does not have any more has none to give.
+    async fn is_drained(&self, sale: &Sale) -> Result<bool, EngineError> {
+        let specs = sale.segment_specs();
+        let depths =
+            specs.iter().map(
+                async |spec| match bounded(self.store.depth(&spec.id)).await {
+                    Ok(depth) => Ok(depth.entries == 0),
+                    Err(StockError::NotOpen(_)) => Ok(true),
+                    Err(error) => Err(error),
+                },
+            );
+        let drained: Result<Vec<bool>, StockError> = join_all(depths).await.into_iter().collect();
+        Ok(drained?.into_iter().all(|is_empty| is_empty))
+    }
+
+    /// Reads the counts of all segments of a sku, and what they say together. If the store goes by other rules than the ledger's
+    /// (a node that read the ledger earlier opened it later than the one that knew better), it gets the right ones.
+    async fn read_stock(
         &self,
         sale: &Sale,
-        wanted: Option<&SegmentSpec>,
-        segment: &Segment,
+        stock: &Stock,
+        wanted: &[SegmentSpec],
+        restocked: &Restocked,
     ) -> Result<(), EngineError> {
-        let mut snapshot = self.store.snapshot(&segment.id).await?;
-        if let Some(wanted) = wanted.filter(|wanted| has_other_rules(&snapshot.spec, wanted)) {
-            snapshot = self.open_segment(sale, wanted).await?;
-        }
-        self.catch_up(segment, &snapshot).await
+        let read: FuturesUnordered<_> = stock
+            .segments
+            .iter()
+            .map(async |segment| {
+                let snapshot = bounded(self.store.snapshot(&segment.id)).await?;
+                let wanted = wanted.iter().find(|spec| spec.id == segment.id);
+                match wanted.filter(|wanted| has_other_rules(&snapshot.spec, wanted)) {
+                    Some(wanted) => self.open_segment(sale, wanted, stock).await,
+                    None => self.learn(stock, &snapshot).await,
+                }
+            })
+            .collect();
+        let read = read.collect().await;
+        first_trouble(read)?;
+        self.check_stock(sale, stock, restocked).await
     }
 
-    /// Brings a segment's memory and gauges up to a snapshot.
-    async fn catch_up(&self, segment: &Segment, snapshot: &Snapshot) -> Result<(), EngineError> {
-        // A node that accepted everything itself knows everything; others read on from where they were.
-        while segment.sold_out.known() < snapshot.accepted {
-            let after = segment.sold_out.read_up_to();
-            let page = self
-                .store
-                .accepted_after(&segment.id, after, TAIL_PAGE)
-                .await?;
-            let Some((last, _)) = page.last() else { break };
-            for (_, order) in &page {
-                segment.sold_out.remember(&order.buyer, &order.request);
-            }
-            segment.sold_out.has_read_up_to(*last);
+    /// Looks at what was read of all segments of a sku together.
+    async fn check_stock(
+        &self,
+        sale: &Sale,
+        stock: &Stock,
+        restocked: &Restocked,
+    ) -> Result<(), EngineError> {
+        let Some(counts) = stock.counts() else {
+            return Ok(());
+        };
+        stock.show();
+        self.note_free(stock);
+        stock.sold_out.observe_moved(counts.moved);
+        balance(stock);
+        let first = sale.sku(&stock.sku).map_or(0, |sku| sku.stock);
+        let key = (stock.sale.clone(), stock.sku.clone());
+        let booked = first + restocked.get(&key).copied().unwrap_or(0);
+        if counts.capacity < booked {
+            self.repair_restocks(sale, stock).await?;
         }
-        self.observe(segment, snapshot);
         Ok(())
     }
 
-    /// Learns from a snapshot and shows it.
-    pub(super) fn observe(&self, segment: &Segment, snapshot: &Snapshot) {
-        let now_ms = self.now_ms();
-        let window = snapshot.spec.starts_at_ms..snapshot.spec.ends_at_ms;
-        let is_selling = snapshot.gate == Gate::Open && window.contains(&now_ms);
-        // "Sold out" is said only of a sale that is on: paused, frozen and ended ones have answers of their own.
-        if snapshot.available == 0 && is_selling {
-            segment
-                .sold_out
-                .observe_empty(snapshot.version, snapshot.accepted);
-        } else {
-            segment.sold_out.observe_stocked(snapshot.version);
+    /// The segments have fewer units than the ledger has booked: units are on their way between two of them, or a restock did not
+    /// reach all. Repeating restocks adds only what is missing.
+    async fn repair_restocks(&self, sale: &Sale, stock: &Stock) -> Result<(), EngineError> {
+        let mark = self.ledger.transfer_mark(&stock.sale, &stock.sku).await?;
+        if mark.open.is_some() {
+            return Ok(());
         }
-        segment.epoch.fetch_max(snapshot.epoch, Ordering::AcqRel);
-        self.note_free(snapshot);
-        // Sales and skus are bounded by what operators create, so they may be labels of gauges (and of nothing else).
-        let labels = [
-            ("sale", snapshot.spec.id.sale.to_string()),
-            ("sku", snapshot.spec.id.sku.to_string()),
-        ];
-        let initial = snapshot.spec.stock + snapshot.restocked;
-        // In this order: a reading in between must never show more taken than there is.
-        metrics::gauge!("penstock_stock_initial_units", &labels).set(initial as f64);
-        metrics::gauge!("penstock_stock_available_units", &labels).set(snapshot.available as f64);
-        metrics::gauge!("penstock_stock_reserved_units", &labels).set(snapshot.reserved as f64);
-        metrics::gauge!("penstock_stock_sold_units", &labels).set(snapshot.sold as f64);
+        let mut booked = self.ledger.restocks(&sale.id).await?;
+        booked.retain(|restock| restock.sku == stock.sku);
+        for restock in booked {
+            for (segment, units) in restock.shares(sale) {
+                let snapshot = bounded(self.store.restock(&segment, &restock.id, units)).await?;
+                self.learn(stock, &snapshot).await?;
+            }
+        }
+        stock.show();
+        Ok(())
     }
+
+    /// Brings a segment's memory up to a snapshot.
+    pub(super) async fn learn(
+        &self,
+        stock: &Stock,
+        snapshot: &Snapshot,
+    ) -> Result<(), EngineError> {
+        let id = &snapshot.spec.id;
+        if let Some(segment) = stock.segments.iter().find(|segment| segment.id == *id) {
+            let read_on = segment.sold_out.catch_up(id, &*self.store, snapshot);
+            read_on.await?;
+        }
+        stock.observe(snapshot, self.now_ms());
+        Ok(())
+    }
+}
+
+fn ticks(period: Duration) -> Interval {
+    let mut ticks = tokio::time::interval(period);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    ticks
+}
+
+/// Waits for the next tick; false when it is time to end.
+async fn is_next(ticks: &mut Interval, shutdown: &CancellationToken) -> bool {
+    tokio::select! {
+        () = shutdown.cancelled() => false,
+        _ = ticks.tick() => true,
+    }
+}
+
+/// A call of the store that gives up: the store may have done it, and all of these are repeated by the next refresh.
+pub(super) async fn bounded<T>(
+    call: impl Future<Output = Result<T, StockError>>,
+) -> Result<T, StockError> {
+    timeout(READ, call)
+        .await
+        .unwrap_or_else(|_| Err(StockError::Unknown("no answer in time".to_owned())))
+}
+
+fn first_trouble(results: Vec<Result<(), EngineError>>) -> Result<(), EngineError> {
+    results.into_iter().collect()
+}
+
+/// What the store has to have open, by sku.
+fn specs_of(sale: &Sale) -> HashMap<SkuId, Vec<SegmentSpec>> {
+    let mut specs: HashMap<SkuId, Vec<SegmentSpec>> = HashMap::new();
+    for spec in sale.segment_specs() {
+        specs.entry(spec.id.sku.clone()).or_default().push(spec);
+    }
+    specs
 }
 
 /// Whether two specs of a segment would decide a purchase differently. The stock is not a rule: restocks change it.

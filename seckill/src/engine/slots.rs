@@ -7,7 +7,7 @@ use super::{EngineError, SaleEngine};
 use crate::{
     ids::{OrderId, SaleId, SkuId},
     ledger::CheckIn,
-    store::Snapshot,
+    stock::Stock,
 };
 
 /// Crockford's base 32: no letter that is read as another or as a digit.
@@ -81,19 +81,16 @@ impl SaleEngine {
     }
 
     /// Notes what is free of a segment, in a sale of slots: each of these has one segment.
-    pub(super) fn note_free(&self, snapshot: &Snapshot) {
-        let id = &snapshot.spec.id;
-        let has_slots = |sale| {
-            let open = self.catalogue.sale(sale);
-            open.is_some_and(|open| open.sale.rules.slots.is_some())
-        };
-        if has_slots(&id.sale) {
+    pub(super) fn note_free(&self, stock: &Stock) {
+        let open = self.catalogue.sale(&stock.sale);
+        let has_slots = open.is_some_and(|open| open.sale.rules.slots.is_some());
+        if let Some(counts) = stock.counts().filter(|_| has_slots) {
             let mut free = self
                 .free
                 .lock()
                 .unwrap_or_else(|poisoned| poisoned.into_inner());
-            let of_sale = free.entry(id.sale.clone()).or_default();
-            of_sale.insert(id.sku.clone(), snapshot.available);
+            let of_sale = free.entry(stock.sale.clone()).or_default();
+            of_sale.insert(stock.sku.clone(), counts.available);
         }
     }
 }

@@ -30,6 +30,7 @@ mod segments;
 mod settle;
 mod standing;
 mod status;
+mod transfers;
 mod waiters;
 
 use std::{sync::Arc, time::Duration};
@@ -53,7 +54,7 @@ pub use self::{
     leases::RECOVERY,
     lists::{ListChange, ListChanged, ListCursor, ListName, ListPage, ListSize, MAX_LISTED},
     lottery::{Draw, Entered, Entry, Recorded},
-    orders::{Cancel, Expiry, OrderPage},
+    orders::{Cancel, CancelAll, Expiry, OrderPage},
     outbox::{EventKind, OutboxEvent},
     report::{BuyerOverLimit, LedgerAudit, LedgerReport, SkuReport},
     rows::LedgerOrder,
@@ -62,6 +63,7 @@ pub use self::{
     settle::Settled,
     standing::Standing,
     status::{OrderEvent, OrderStatus},
+    transfers::{Transfer, TransferMark, TransferState},
 };
 
 /// Why the ledger gave no answer.

@@ -30,6 +30,17 @@ pub enum Cancel {
     Unknown,
 }
 
+/// The answer to [`OrderLedger::cancel_all`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CancelAll {
+    /// All are released, now or before, or were refused and hold nothing; these orders as they stand.
+    Cancelled(Vec<LedgerOrder>),
+    /// This one is being paid or is paid, so nothing was changed.
+    NotCancellable(LedgerOrder),
+    /// The buyer has no such order in the ledger; nothing was changed.
+    Unknown(OrderId),
+}
+
 /// What one round of [`OrderLedger::expire_due`] did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Expiry {
@@ -60,6 +71,12 @@ const BY_REQUEST: &str = concat!(
     "SELECT ",
     order_columns!(),
     " FROM order_orders WHERE sale = $1 AND sku = $2 AND buyer = $3 AND request_id = $4"
+);
+/// Sku by sku, so that the unique key answers it.
+const ALL_BY_REQUEST: &str = concat!(
+    "SELECT ",
+    order_columns!(),
+    " FROM order_orders WHERE sale = $1 AND sku IN (SELECT sku FROM sale_skus WHERE sale = $1) AND buyer = $2 AND request_id = $3"
 );
 const PAGE: &str = concat!(
     "SELECT ",
@@ -98,6 +115,22 @@ impl OrderLedger {
             .fetch_optional(self.reads())
             .await?;
         row.as_ref().map(read_order).transpose()
+    }
+
+    /// The orders of a request in all skus of a sale, in no order.
+    pub async fn orders_by_request(
+        &self,
+        sale: &SaleId,
+        buyer: &BuyerId,
+        request: &RequestId,
+    ) -> Result<Vec<LedgerOrder>, LedgerError> {
+        let rows = sqlx::query(ALL_BY_REQUEST)
+            .bind(sale.as_str())
+            .bind(buyer.as_str())
+            .bind(request.as_str())
+            .fetch_all(self.reads())
+            .await?;
+        rows.iter().map(read_order).collect()
     }
 
     /// The orders of a sale after a cursor, in the order of their ids.
@@ -183,6 +216,54 @@ impl OrderLedger {
         self.shared.following.touch([order]);
         self.wake();
         Ok(Cancel::Cancelled(released))
+    }
+
+    /// Releases several orders of a buyer, all or none. What is released already stays so.
+    pub async fn cancel_all(
+        &self,
+        orders: &[OrderId],
+        buyer: &BuyerId,
+        now_ms: u64,
+    ) -> Result<CancelAll, LedgerError> {
+        // Sorted, so that two callers lock the rows in the same order.
+        let mut sorted = orders.to_vec();
+        sorted.sort_unstable();
+        let mut tx = self.pool.begin().await?;
+        let (mut all, mut released) = (Vec::with_capacity(sorted.len()), Vec::new());
+        for id in sorted {
+            let cancelled = sqlx::query(CANCEL)
+                .bind(id.to_string())
+                .bind(buyer.as_str())
+                .fetch_all(&mut *tx)
+                .await?;
+            if let Some(row) = cancelled.first() {
+                released.push(read_order(row)?);
+                continue;
+            }
+            match checkout::read(&mut tx, id).await? {
+                Some(known) if known.buyer == *buyer => match known.status {
+                    OrderStatus::Released | OrderStatus::Refused => all.push(known),
+                    OrderStatus::Reserved | OrderStatus::Paying | OrderStatus::Paid => {
+                        tx.rollback().await?;
+                        return Ok(CancelAll::NotCancellable(known));
+                    }
+                },
+                _ => {
+                    tx.rollback().await?;
+                    return Ok(CancelAll::Unknown(id));
+                }
+            }
+        }
+        if released.is_empty() {
+            tx.rollback().await?;
+            return Ok(CancelAll::Cancelled(all));
+        }
+        self.give_back(&mut tx, &released, now_ms).await?;
+        tx.commit().await?;
+        self.shared.cancelled.increment(released.len() as u64);
+        self.wake();
+        all.append(&mut released);
+        Ok(CancelAll::Cancelled(all))
     }
 
     /// Releases orders that were not paid in time, at most `limit` of them. An order is released by exactly one caller.

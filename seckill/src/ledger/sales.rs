@@ -1,5 +1,7 @@
 //! Sales in the ledger: created once, their gate, their restocks.
 
+use std::collections::HashMap;
+
 use serde::{Serialize, de::DeserializeOwned};
 use sqlx::{AnyConnection, Row, any::AnyRow};
 
@@ -9,8 +11,8 @@ use super::{
     sql,
 };
 use crate::{
-    ids::{SaleId, SkuId},
-    sale::{MAX_UNITS, Rules, Sale, SkuOnSale, Stage},
+    ids::{SaleId, SegmentId, SkuId},
+    sale::{MAX_UNITS, Rules, Sale, SkuOnSale, Stage, shares},
     store::{Durability, Gate},
 };
 
@@ -34,6 +36,17 @@ pub struct Restock {
     pub id: String,
     /// Units.
     pub units: u64,
+}
+
+impl Restock {
+    /// Its units cut over the sku's segments, without those that get none. Always the same cut: repeated after a crash, by
+    /// another node or by a rebuild, each segment gets its share under this restock's id once.
+    pub fn shares(&self, sale: &Sale) -> Vec<(SegmentId, u64)> {
+        let segments = sale.segments_of(&self.sku);
+        let units = shares(self.units, segments.len());
+        let cut = segments.into_iter().zip(units);
+        cut.filter(|(_, units)| *units > 0).collect()
+    }
 }
 
 /// The answer to [`OrderLedger::restock`].
@@ -218,6 +231,18 @@ impl OrderLedger {
         Ok(Restocked::Added)
     }
 
+    /// Units that were ever added to each sku, for those that had some: what all segments of a sku together have to account for
+    /// beside the first stock.
+    pub async fn restocked_units(&self) -> Result<HashMap<(SaleId, SkuId), u64>, LedgerError> {
+        let rows =
+            sqlx::query("SELECT sale, sku, total - stock FROM sale_skus WHERE total > stock")
+                .fetch_all(self.reads())
+                .await?;
+        rows.iter()
+            .map(|row| Ok(((parsed(row, 0)?, parsed(row, 1)?), count(row, 2)?)))
+            .collect()
+    }
+
     /// The restocks of a sale, for a store that may have missed one: repeating them there is harmless.
     pub async fn restocks(&self, sale: &SaleId) -> Result<Vec<Restock>, LedgerError> {
         let rows = sqlx::query("SELECT sku, restock_id, units FROM sale_restocks WHERE sale = $1 ORDER BY at_ms, restock_id")
@@ -289,7 +314,7 @@ pub(super) async fn read_sales(
             skus: Vec::new(),
         });
     }
-    let place: std::collections::HashMap<SaleId, usize> = sales
+    let place: HashMap<SaleId, usize> = sales
         .iter()
         .enumerate()
         .map(|(place, sale)| (sale.id.clone(), place))

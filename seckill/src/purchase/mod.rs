@@ -2,20 +2,20 @@
 //!
 //! Every segment has a *lane*: a bounded queue and one task that takes all purchases that wait and decides them in one
 //! [`StockStore::buy_many`] call. While a call is under way the next batch gathers, so batches grow with load and a lone
-//! request waits for nobody (`combiner.rs`). One slow segment delays no other.
+//! request waits for nobody (`combiner.rs`). One slow segment delays no other. Carts take several segments in one step and go by
+//! themselves (`carts.rs`).
 
+mod carts;
 mod combiner;
 
-use std::{
-    sync::{Arc, Mutex, atomic::Ordering},
-    time::Duration,
-};
+use std::sync::{Arc, Mutex, atomic::Ordering};
 
 use tokio::{
     sync::{mpsc, oneshot},
-    time::timeout,
+    time::{Instant, timeout_at},
 };
 
+pub use self::carts::{CartOutcome, CartRequest, Carts, Line, buy_cart};
 use self::combiner::Combiner;
 use crate::{
     catalogue::Segment,
@@ -94,7 +94,7 @@ pub enum Outcome {
 ///
 /// If the caller goes away, or its deadline passes, before the lane has taken the purchase up, it is never decided. After that it
 /// takes place and is found under its request id. Either way no unit is lost or leaked.
-pub async fn buy(segment: &Segment, purchase: Purchase, deadline: Duration) -> Outcome {
+pub async fn buy(segment: &Segment, purchase: Purchase, deadline: Instant) -> Outcome {
     let (answer, answered) = oneshot::channel();
     if segment
         .lane
@@ -104,7 +104,7 @@ pub async fn buy(segment: &Segment, purchase: Purchase, deadline: Duration) -> O
     {
         return Outcome::Unavailable;
     }
-    match timeout(deadline, answered).await {
+    match timeout_at(deadline, answered).await {
         Ok(Ok(Ok(verdict))) => Outcome::Decided(verdict),
         Ok(Ok(Err(
             StockError::Unavailable(_)
@@ -120,7 +120,9 @@ pub async fn buy(segment: &Segment, purchase: Purchase, deadline: Duration) -> O
     }
 }
 
-/// Works a lane until its segment is dropped. `on_accepted` is called once per batch that accepted something.
+/// Works a lane until its segment is dropped. One call at a time: a second one in flight makes the batches smaller and spares Redis
+/// nothing (`cargo run --release -p benches --bin combining` compares them).
+/// `on_accepted` is called once per batch that accepted something.
 pub async fn run_lane(
     mut work: LaneWork,
     segment: std::sync::Weak<Segment>,
@@ -145,15 +147,15 @@ pub async fn run_lane(
             .map(|waiting| waiting.purchase.clone())
             .collect();
         segment.lane.set_deciding(purchases.clone());
-        let verdicts = decide(&segment, &*store, &purchases).await;
+        let decided = decide(&segment, &*store, &purchases).await;
         segment.lane.set_deciding(Arc::default());
         let mut accepted = false;
-        match verdicts {
-            Ok(verdicts) => {
+        match decided {
+            Ok((epoch, verdicts)) => {
                 debug_assert_eq!(verdicts.len(), batch.len());
                 for (waiting, verdict) in batch.drain(..).zip(verdicts) {
                     accepted |= matches!(verdict, Verdict::Accepted { .. });
-                    learn(&segment, &waiting.purchase, &verdict);
+                    learn(&segment, epoch, &waiting.purchase, &verdict);
                     let _ = waiting.answer.send(Ok(verdict));
                 }
             }
@@ -170,55 +172,56 @@ pub async fn run_lane(
     }
 }
 
-/// Decides a batch; if the segment has moved to a new epoch, learns it and decides once more with the same ids.
+/// Decides a batch; if the segment has moved to a new epoch, learns it and decides once more with the same ids. Answers under
+/// which epoch.
 async fn decide(
     segment: &Segment,
     store: &dyn StockStore,
     purchases: &[Purchase],
-) -> Result<Vec<Verdict>, StockError> {
+) -> Result<(u64, Vec<Verdict>), StockError> {
+    let epoch = segment.epoch();
     let verdicts = store
-        .buy_many(&segment.id, segment.epoch(), purchases.to_vec())
+        .buy_many(&segment.id, epoch, purchases.to_vec())
         .await?;
     let newer = verdicts.iter().find_map(|verdict| match verdict {
         Verdict::StaleEpoch { current } => Some(*current),
         _ => None,
     });
     match newer {
-        None => Ok(verdicts),
+        None => Ok((epoch, verdicts)),
         Some(current) => {
             segment.epoch.store(current, Ordering::Release);
-            store
+            let verdicts = store
                 .buy_many(&segment.id, current, purchases.to_vec())
-                .await
+                .await?;
+            Ok((current, verdicts))
         }
     }
 }
 
-/// Keeps the memory of "sold out" true.
-fn learn(segment: &Segment, purchase: &Purchase, verdict: &Verdict) {
+/// Keeps the memory of "sold out" true. A verdict's version belongs to the epoch that its call carried: under another one the
+/// store would not have decided.
+fn learn(segment: &Segment, epoch: u64, purchase: &Purchase, verdict: &Verdict) {
+    let remember = || {
+        segment
+            .sold_out
+            .remember(epoch, &purchase.buyer, &purchase.request);
+    };
     match verdict {
         Verdict::Accepted {
             remaining, version, ..
         } => {
-            segment
-                .sold_out
-                .remember(&purchase.buyer, &purchase.request);
+            remember();
             if *remaining > 0 {
-                segment.sold_out.observe_stocked(*version);
+                segment.observe_stocked(epoch, *version);
             }
         }
-        Verdict::Replayed(_) | Verdict::KeyReused => {
-            segment
-                .sold_out
-                .remember(&purchase.buyer, &purchase.request);
-        }
+        Verdict::Replayed(_) | Verdict::KeyReused => remember(),
         Verdict::SoldOut {
             remaining: 0,
             version,
             accepted,
-        } => {
-            segment.sold_out.observe_empty(*version, *accepted);
-        }
+        } => segment.sold_out.observe_empty(epoch, *version, *accepted),
         _ => {}
     }
 }

@@ -1,11 +1,11 @@
 //! The lane against the embedded store: batching, cancelled callers, a full lane, the memory of "sold out".
 
-use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 use super::*;
 use crate::{
     ids::{BuyerId, OrderId, RequestId, SaleId, SegmentId, SkuId},
-    sold_out::SoldOut,
+    sold_out::SkuSoldOut,
     store::{
         Lookup, SegmentSpec,
         embedded::{EmbeddedStore, Method, Options, Sync, Tuning},
@@ -48,14 +48,7 @@ async fn shop_with(stock: u64, clock: crate::clock::WallClock) -> Shop {
     };
     store.open(&spec).await.unwrap();
     let (lane, work) = lane();
-    let segment = Segment {
-        id,
-        tag: 0,
-        price_minor: 100,
-        epoch: AtomicU64::new(1),
-        sold_out: SoldOut::default(),
-        lane,
-    };
+    let segment = Segment::new(id, Arc::new(SkuSoldOut::default()), lane);
     Shop {
         segment: Arc::new(segment),
         store,
@@ -86,7 +79,13 @@ fn purchase(n: u32) -> Purchase {
     }
 }
 
-const LONG: Duration = Duration::from_secs(10);
+fn long() -> Instant {
+    after(10_000)
+}
+
+fn after(ms: u64) -> Instant {
+    Instant::now() + Duration::from_millis(ms)
+}
 
 #[tokio::test]
 async fn what_waits_is_decided_together_and_in_order() {
@@ -94,7 +93,7 @@ async fn what_waits_is_decided_together_and_in_order() {
     let callers: Vec<_> = (0..5)
         .map(|n| {
             let segment = shop.segment.clone();
-            tokio::spawn(async move { buy(&segment, purchase(n), LONG).await })
+            tokio::spawn(async move { buy(&segment, purchase(n), long()).await })
         })
         .collect();
     tokio::task::yield_now().await;
@@ -118,12 +117,12 @@ async fn what_waits_is_decided_together_and_in_order() {
 async fn once_empty_new_requests_are_refused_from_memory_and_retries_still_replay() {
     let mut shop = shop(1).await;
     shop.work();
-    let outcome = buy(&shop.segment, purchase(0), LONG).await;
+    let outcome = buy(&shop.segment, purchase(0), long()).await;
     assert!(matches!(
         outcome,
         Outcome::Decided(Verdict::Accepted { .. })
     ));
-    let outcome = buy(&shop.segment, purchase(1), LONG).await;
+    let outcome = buy(&shop.segment, purchase(1), long()).await;
     assert!(matches!(outcome, Outcome::Decided(Verdict::SoldOut { .. })));
     let refuses = |n| {
         shop.segment
@@ -135,7 +134,7 @@ async fn once_empty_new_requests_are_refused_from_memory_and_retries_still_repla
         !refuses(0),
         "a retry of the accepted request must reach the store"
     );
-    let outcome = buy(&shop.segment, purchase(0), LONG).await;
+    let outcome = buy(&shop.segment, purchase(0), long()).await;
     assert!(matches!(outcome, Outcome::Decided(Verdict::Replayed(_))));
 }
 
@@ -143,16 +142,16 @@ async fn once_empty_new_requests_are_refused_from_memory_and_retries_still_repla
 async fn a_purchase_whose_caller_left_the_queue_is_never_decided() {
     let mut shop = shop(1).await;
     let segment = shop.segment.clone();
-    let caller = tokio::spawn(async move { buy(&segment, purchase(0), LONG).await });
+    let caller = tokio::spawn(async move { buy(&segment, purchase(0), long()).await });
     while shop.segment.lane.waiting.capacity() == LANE_DEPTH {
         tokio::task::yield_now().await;
     }
     caller.abort();
     assert!(caller.await.unwrap_err().is_cancelled());
-    let outcome = buy(&shop.segment, purchase(1), Duration::from_millis(1)).await;
+    let outcome = buy(&shop.segment, purchase(1), after(1)).await;
     assert!(matches!(outcome, Outcome::Unknown), "{outcome:?}");
     shop.work();
-    let outcome = buy(&shop.segment, purchase(2), LONG).await;
+    let outcome = buy(&shop.segment, purchase(2), long()).await;
     assert!(
         matches!(outcome, Outcome::Decided(Verdict::Accepted { .. })),
         "the unit was held for nobody: {outcome:?}"
@@ -177,7 +176,7 @@ async fn a_deadline_that_passes_during_the_decision_is_unknown_and_the_order_is_
     does_hang.store(true, Ordering::Relaxed);
     shop.work();
     let bought = purchase(0);
-    let outcome = buy(&shop.segment, bought.clone(), Duration::from_millis(20)).await;
+    let outcome = buy(&shop.segment, bought.clone(), after(20)).await;
     assert!(matches!(outcome, Outcome::Unknown), "{outcome:?}");
     assert!(
         shop.segment
@@ -212,14 +211,14 @@ async fn a_full_lane_refuses_at_once() {
     for n in 0..LANE_DEPTH as u32 {
         let segment = shop.segment.clone();
         callers.push(tokio::spawn(async move {
-            buy(&segment, purchase(n), LONG).await
+            buy(&segment, purchase(n), long()).await
         }));
     }
     while shop.segment.lane.waiting.capacity() > 0 {
         tokio::task::yield_now().await;
     }
     assert!(matches!(
-        buy(&shop.segment, purchase(u32::MAX - 1), LONG).await,
+        buy(&shop.segment, purchase(u32::MAX - 1), long()).await,
         Outcome::Unavailable
     ));
 }

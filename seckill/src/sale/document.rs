@@ -13,6 +13,8 @@ pub(super) const MAX_TIME_MS: i128 = (1 << 48) - 1;
 const MIN_PAY_WITHIN_MS: u64 = 1_000;
 /// Most parts of one sku's stock: more than any cluster has primaries to spread them over.
 const MAX_SEGMENTS: i128 = 64;
+/// Most segments of a whole sale: each has a lane and a settlement worker, and a short tag that no other may have.
+const MAX_SEGMENTS_OF_SALE: u64 = 4_096;
 /// 30 days.
 const MAX_PAY_WITHIN_MS: u64 = 30 * 24 * 3_600_000;
 
@@ -134,6 +136,16 @@ impl NewSale {
             None => problems.skus(&self.skus),
         };
         let segments = problems.number("segments", self.segments.or(Some(1)), 1, MAX_SEGMENTS);
+        if let Some(segments) = segments
+            && segments as u64 * skus.len() as u64 > MAX_SEGMENTS_OF_SALE
+        {
+            let most = MAX_SEGMENTS_OF_SALE / skus.len() as u64;
+            problems.add(
+                "segments",
+                segments,
+                format!("at most {most} for so many skus"),
+            );
+        }
         let carts = self.carts.unwrap_or(false);
         if carts && segments.is_some_and(|segments| segments > 1) {
             problems.add(

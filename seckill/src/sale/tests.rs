@@ -41,6 +41,28 @@ fn a_sale_in_segments_cuts_every_skus_stock() {
 }
 
 #[test]
+fn a_sale_has_a_bounded_number_of_segments() {
+    let mut sale = valid();
+    sale["segments"] = json!(64);
+    let skus = |count: usize| -> serde_json::Value {
+        (0..count)
+            .map(|n| json!({"sku": format!("s{n}"), "stock": 1, "price_minor": 1}))
+            .collect()
+    };
+    sale["skus"] = skus(64);
+    assert_eq!(check(sale.clone()).unwrap().segment_specs().len(), 4_096);
+    sale["skus"] = skus(65);
+    let problems = check(sale.clone()).unwrap_err();
+    assert_eq!(
+        (problems[0].field.as_str(), problems[0].allowed.as_str()),
+        ("segments", "at most 63 for so many skus")
+    );
+    sale["skus"] = skus(1);
+    sale["segments"] = json!(65);
+    assert_eq!(check(sale).unwrap_err()[0].field, "segments");
+}
+
+#[test]
 fn a_sale_with_carts_is_not_cut() {
     let mut sale = valid();
     sale["carts"] = json!(true);

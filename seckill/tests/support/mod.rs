@@ -5,6 +5,8 @@ pub mod bench;
 pub mod brokers;
 pub mod disk;
 pub mod embedded;
+pub mod faulty_store;
+pub mod floor;
 pub mod ledger;
 pub mod memory_store;
 pub mod node;

@@ -1,0 +1,90 @@
+//! A sale's segments on this node: their lanes and movers, and the one time in its life that a segment is opened in the store.
+
+use std::sync::Arc;
+
+use super::{EngineError, SaleEngine, refresh::bounded};
+use crate::{
+    catalogue::{OpenSale, Segment},
+    ids::SegmentId,
+    purchase,
+    sale::{Sale, SkuOnSale},
+    sold_out::SkuSoldOut,
+    stock::Stock,
+    store::{Gate, SegmentSpec, StockError},
+    transfer::{self, mover},
+};
+
+impl SaleEngine {
+    /// The stock of a sku as it was, or a new one.
+    pub(super) fn stock(
+        &self,
+        sale: &Sale,
+        sku: &SkuOnSale,
+        known: Option<&OpenSale>,
+    ) -> Arc<Stock> {
+        match known.and_then(|open| open.stock(&sku.sku)) {
+            Some(stock) => stock.clone(),
+            None => self.new_stock(sale, sku),
+        }
+    }
+
+    /// Opens a segment in the store, once in its life. If the ledger remembers it as opened and the store does not know it, the
+    /// store has lost its data: opening it again would put the whole stock on sale a second time, so it stays closed (its
+    /// buyers get 503) until [`crate::recovery`] has rebuilt it.
+    pub(super) async fn open_segment(
+        &self,
+        sale: &Sale,
+        spec: &SegmentSpec,
+        stock: &Stock,
+    ) -> Result<(), EngineError> {
+        if self.ledger.is_opened(&spec.id).await? {
+            match bounded(self.store.snapshot(&spec.id)).await {
+                Ok(_) => {}
+                Err(StockError::NotOpen(id)) => {
+                    tracing::error!(segment = %id, "the store has lost this segment; it sells nothing until it is rebuilt");
+                    return Err(StockError::NotOpen(id).into());
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let mut snapshot = bounded(self.store.open(spec)).await?;
+        self.ledger.mark_opened(&spec.id, self.now_ms()).await?;
+        // A frozen segment is thawed by whoever froze it, not by a node that starts.
+        if snapshot.gate != sale.gate && snapshot.gate != Gate::Frozen {
+            snapshot = bounded(self.store.set_gate(&spec.id, sale.gate)).await?;
+        }
+        self.learn(stock, &snapshot).await
+    }
+
+    fn new_stock(&self, sale: &Sale, sku: &SkuOnSale) -> Arc<Stock> {
+        let sold_out = Arc::new(SkuSoldOut::default());
+        let segments = sale.segments_of(&sku.sku).into_iter();
+        let segments = segments
+            .map(|id| self.new_segment(id, sold_out.clone()))
+            .collect();
+        let (mover, work) = mover();
+        let names = (sale.id.clone(), sku.sku.clone());
+        let stock = Arc::new(Stock::new(
+            names,
+            sku.price_minor,
+            segments,
+            sold_out,
+            mover,
+        ));
+        if stock.is_cut() {
+            let moves = transfer::run_mover(work, Arc::downgrade(&stock), self.transfers.clone());
+            self.runtime.spawn(moves);
+        }
+        stock
+    }
+
+    fn new_segment(&self, id: SegmentId, sku_sold_out: Arc<SkuSoldOut>) -> Arc<Segment> {
+        let (lane, work) = purchase::lane();
+        let segment = Arc::new(Segment::new(id, sku_sold_out, lane));
+        let accepted = self.accepted.clone();
+        let ring = move || accepted.notify_waiters();
+        let lane = purchase::run_lane(work, Arc::downgrade(&segment), self.store.clone(), ring);
+        self.runtime.spawn(lane);
+        segment
+    }
+}

@@ -1,0 +1,239 @@
+//! Units on their way from one segment of a sku to another, as rows that any node can finish ([`crate::transfer`]).
+//!
+//! `pending` (asked for) → `moving` (taken from the source) → `done`, or `pending` → `cancelled`. Each step is a compare-and-set, so
+//! of two nodes that work on one row, and of a mover and a rebuild, exactly one makes each step.
+
+use std::collections::HashMap;
+
+use sqlx::{Row, any::AnyRow};
+
+use super::{
+    LedgerError, OrderLedger,
+    rows::{count, parsed},
+    sql,
+};
+use crate::ids::{SaleId, SegmentId, SkuId};
+
+/// Where a transfer stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TransferState {
+    /// Asked for. Its units may or may not be taken from the source.
+    Pending,
+    /// Taken from the source. They may or may not have arrived.
+    Moving,
+    /// Arrived.
+    Done,
+    /// Nothing was moved, and nothing ever will be.
+    Cancelled,
+}
+
+impl TransferState {
+    /// The word in the ledger.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Moving => "moving",
+            Self::Done => "done",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// Whether something is left to do.
+    pub fn is_open(self) -> bool {
+        matches!(self, Self::Pending | Self::Moving)
+    }
+}
+
+/// Units on their way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transfer {
+    /// Its id: the withdrawal's id at the source and the restock's id at the destination. Never an operator's restock id, which
+    /// cannot hold a colon.
+    pub id: String,
+    /// The sale.
+    pub sale: SaleId,
+    /// The sku.
+    pub sku: SkuId,
+    /// Index of the segment that gives.
+    pub source: u16,
+    /// Index of the segment that takes.
+    pub destination: u16,
+    /// Units asked for while pending, units taken after that.
+    pub units: u64,
+    /// Where it stands.
+    pub state: TransferState,
+    /// When it began, by the clock of the node that began it.
+    pub created_at_ms: u64,
+}
+
+impl Transfer {
+    /// The segment that gives.
+    pub fn source_id(&self) -> SegmentId {
+        self.segment(self.source)
+    }
+
+    /// The segment that takes.
+    pub fn destination_id(&self) -> SegmentId {
+        self.segment(self.destination)
+    }
+
+    fn segment(&self, index: u16) -> SegmentId {
+        SegmentId {
+            sale: self.sale.clone(),
+            sku: self.sku.clone(),
+            index,
+        }
+    }
+}
+
+/// What the ledger knows of a sku's transfers at one instant. Two equal marks without an open transfer mean that no unit changed
+/// its segment in between.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TransferMark {
+    /// Transfers ever begun.
+    pub begun: u64,
+    /// The one that is not finished.
+    pub open: Option<Transfer>,
+}
+
+const BEGIN: &str = "INSERT INTO sale_transfers (transfer_id, sale, sku, source, destination, units, state, created_at_ms) \
+    VALUES ($1, $2, $3, $4, $5, $6, 'pending', $7) ON CONFLICT DO NOTHING";
+const TAKEN: &str = "UPDATE sale_transfers SET state = 'moving', units = $2 WHERE transfer_id = $1 AND state = 'pending'";
+const DONE: &str =
+    "UPDATE sale_transfers SET state = 'done' WHERE transfer_id = $1 AND state = 'moving'";
+const CANCEL: &str = "UPDATE sale_transfers SET state = 'cancelled', units = 0 WHERE transfer_id = $1 AND state = 'pending'";
+/// The columns that [`read`] expects.
+macro_rules! select {
+    ($rest:literal) => {
+        concat!(
+            "SELECT transfer_id, sale, sku, source, destination, units, state, created_at_ms FROM sale_transfers ",
+            $rest
+        )
+    };
+}
+const ONE: &str = select!("WHERE transfer_id = $1");
+/// As the partial index has it, so that finished transfers are not read.
+const OPEN: &str = select!("WHERE state IN ('pending', 'moving') ORDER BY created_at_ms");
+const OPEN_OF_SKU: &str =
+    select!("WHERE sale = $1 AND sku = $2 AND state IN ('pending', 'moving')");
+const BEGUN: &str = "SELECT COUNT(*) FROM sale_transfers WHERE sale = $1 AND sku = $2";
+const IN_TRANSIT: &str = "SELECT sku, CAST(SUM(units) AS BIGINT) FROM sale_transfers \
+    WHERE sale = $1 AND state = 'moving' GROUP BY sku";
+
+impl OrderLedger {
+    /// Writes down a new transfer; false if one of the sku is open already, whichever node began it.
+    pub async fn begin_transfer(&self, transfer: &Transfer) -> Result<bool, LedgerError> {
+        let begun = sqlx::query(BEGIN)
+            .bind(transfer.id.as_str())
+            .bind(transfer.sale.as_str())
+            .bind(transfer.sku.as_str())
+            .bind(i64::from(transfer.source))
+            .bind(i64::from(transfer.destination))
+            .bind(sql(transfer.units))
+            .bind(sql(transfer.created_at_ms))
+            .execute(&self.pool)
+            .await?;
+        Ok(begun.rows_affected() == 1)
+    }
+
+    /// Pending → moving, with the units that the source gave. False if it was not pending any more.
+    pub async fn transfer_taken(&self, id: &str, units: u64) -> Result<bool, LedgerError> {
+        let moved = sqlx::query(TAKEN)
+            .bind(id)
+            .bind(sql(units))
+            .execute(&self.pool)
+            .await?;
+        Ok(moved.rows_affected() == 1)
+    }
+
+    /// Moving → done. False if it was not moving any more.
+    pub async fn transfer_done(&self, id: &str) -> Result<bool, LedgerError> {
+        let done = sqlx::query(DONE).bind(id).execute(&self.pool).await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    /// Pending → cancelled. False if it was not pending any more.
+    pub async fn cancel_transfer(&self, id: &str) -> Result<bool, LedgerError> {
+        let cancelled = sqlx::query(CANCEL).bind(id).execute(&self.pool).await?;
+        Ok(cancelled.rows_affected() == 1)
+    }
+
+    /// One transfer.
+    pub async fn transfer(&self, id: &str) -> Result<Option<Transfer>, LedgerError> {
+        let row = sqlx::query(ONE)
+            .bind(id)
+            .fetch_optional(self.reads())
+            .await?;
+        row.as_ref().map(read).transpose()
+    }
+
+    /// All transfers that are not finished, oldest first; one a sku at most.
+    pub async fn open_transfers(&self) -> Result<Vec<Transfer>, LedgerError> {
+        let rows = sqlx::query(OPEN).fetch_all(self.reads()).await?;
+        rows.iter().map(read).collect()
+    }
+
+    /// What is known of a sku's transfers.
+    pub async fn transfer_mark(
+        &self,
+        sale: &SaleId,
+        sku: &SkuId,
+    ) -> Result<TransferMark, LedgerError> {
+        // In this order: a transfer that begins in between is seen as open, or is missing in this number and in the next one.
+        let begun = sqlx::query(BEGUN)
+            .bind(sale.as_str())
+            .bind(sku.as_str())
+            .fetch_one(self.reads())
+            .await?;
+        let open = sqlx::query(OPEN_OF_SKU)
+            .bind(sale.as_str())
+            .bind(sku.as_str())
+            .fetch_optional(self.reads())
+            .await?;
+        Ok(TransferMark {
+            begun: count(&begun, 0)?,
+            open: open.as_ref().map(read).transpose()?,
+        })
+    }
+
+    /// Units of a sale that left one segment and are not known to have reached the other, sku by sku.
+    pub async fn units_in_transfer(
+        &self,
+        sale: &SaleId,
+    ) -> Result<HashMap<SkuId, u64>, LedgerError> {
+        let rows = sqlx::query(IN_TRANSIT)
+            .bind(sale.as_str())
+            .fetch_all(self.reads())
+            .await?;
+        rows.iter()
+            .map(|row| Ok((parsed(row, 0)?, count(row, 1)?)))
+            .collect()
+    }
+}
+
+fn read(row: &AnyRow) -> Result<Transfer, LedgerError> {
+    let index = |column| -> Result<u16, LedgerError> {
+        let index = count(row, column)?;
+        index
+            .try_into()
+            .map_err(|_| LedgerError::Corrupt(format!("segment {index} above 2^16")))
+    };
+    let word: &str = row.try_get(6)?;
+    let all = [
+        TransferState::Pending,
+        TransferState::Moving,
+        TransferState::Done,
+        TransferState::Cancelled,
+    ];
+    let state = all.into_iter().find(|state| state.name() == word);
+    Ok(Transfer {
+        id: row.try_get(0)?,
+        sale: parsed(row, 1)?,
+        sku: parsed(row, 2)?,
+        source: index(3)?,
+        destination: index(4)?,
+        units: count(row, 5)?,
+        state: state.ok_or_else(|| LedgerError::Corrupt(format!("transfer state {word:?}")))?,
+        created_at_ms: count(row, 7)?,
+    })
+}

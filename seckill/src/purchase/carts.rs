@@ -1,0 +1,227 @@
+//! Carts: several skus of one sale, all or nothing, in one store call.
+//!
+//! A cart takes from several segments at once, so it waits in no segment's lane. Carts go to the store side by side, so many at
+//! a time and not more; a store serves what arrives together in one go (one frame of the journal, one pipeline to Redis).
+
+use std::sync::{Arc, Mutex, atomic::Ordering};
+
+use ahash::AHashSet;
+use tokio::{
+    sync::{Semaphore, oneshot},
+    time::{Instant, timeout_at},
+};
+
+use super::{LANE_DEPTH, learn};
+use crate::{
+    catalogue::Segment,
+    ids::{BuyerId, OrderId, RequestId},
+    stock::Stock,
+    store::{CartLine, CartVerdict, Purchase, StockError, StockStore, Verdict},
+};
+
+/// Carts of one sale that the store decides at the same time.
+const IN_FLIGHT: usize = 128;
+
+/// One line of a cart: units of a stock, and the id its order gets.
+#[derive(Clone)]
+pub struct Line {
+    /// What to buy.
+    pub stock: Arc<Stock>,
+    /// The id of the line's order, if the cart is accepted.
+    pub order: OrderId,
+    /// Units.
+    pub quantity: u32,
+}
+
+impl Line {
+    /// The sku's one segment: a sale with carts is not cut.
+    pub fn segment(&self) -> &Arc<Segment> {
+        &self.stock.segments[0]
+    }
+}
+
+/// A cart, its form already checked.
+#[derive(Clone)]
+pub struct CartRequest {
+    /// Who buys.
+    pub buyer: BuyerId,
+    /// The caller's idempotency key.
+    pub request: RequestId,
+    /// Hash of the whole cart.
+    pub fingerprint: u64,
+    /// What to buy, no sku twice.
+    pub lines: Vec<Line>,
+}
+
+/// What became of a cart, as seen by the caller that waited for it.
+#[derive(Debug)]
+pub enum CartOutcome {
+    /// The store has decided.
+    Decided(CartVerdict),
+    /// Refused from memory: of this line nothing is left, and the request is new.
+    SoldOutFromMemory {
+        /// Index of the line.
+        line: usize,
+    },
+    /// The deadline passed, or the store cannot say: the cart may have been bought. The caller polls with the same ids.
+    Unknown,
+    /// Certainly nothing happened; retry later.
+    Unavailable,
+}
+
+/// The carts of one sale that are under way.
+pub struct Carts {
+    /// Places in the store; a closed semaphore is never.
+    places: Semaphore,
+    /// Places in front of it: beyond these a cart is refused at once.
+    room: Arc<Semaphore>,
+    /// Requests that the store is deciding right now, [`IN_FLIGHT`] at most. A `std` lock: held for one lookup.
+    deciding: Mutex<AHashSet<(BuyerId, RequestId)>>,
+}
+
+impl Default for Carts {
+    fn default() -> Self {
+        Self {
+            places: Semaphore::new(IN_FLIGHT),
+            room: Arc::new(Semaphore::new(LANE_DEPTH)),
+            deciding: Mutex::default(),
+        }
+    }
+}
+
+impl Carts {
+    /// Whether this request is being decided right now: then "no such cart" would be said too early.
+    pub fn is_deciding(&self, buyer: &BuyerId, request: &RequestId) -> bool {
+        self.deciding().contains(&(buyer.clone(), request.clone()))
+    }
+
+    fn deciding(&self) -> std::sync::MutexGuard<'_, AHashSet<(BuyerId, RequestId)>> {
+        self.deciding
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+/// Decides a cart on `runtime` and waits for the verdict. `on_accepted` is called if it was accepted.
+///
+/// If the caller goes away, or its deadline passes, before the store was asked, the store never is. After that the cart takes
+/// place, whoever still waits, and is found under its request id. Either way no unit is lost or leaked.
+pub async fn buy_cart(
+    carts: &Arc<Carts>,
+    store: Arc<dyn StockStore>,
+    cart: CartRequest,
+    deadline: Instant,
+    runtime: &tokio::runtime::Handle,
+    on_accepted: impl FnOnce() + Send + 'static,
+) -> CartOutcome {
+    let Ok(room) = carts.room.clone().try_acquire_owned() else {
+        return CartOutcome::Unavailable;
+    };
+    let (mut answer, answered) = oneshot::channel();
+    let carts = carts.clone();
+    runtime.spawn(async move {
+        let _room = room;
+        let place = tokio::select! {
+            () = answer.closed() => return,
+            place = carts.places.acquire() => place,
+        };
+        // Nobody waits for it any more: buying for it would hold units that nobody knows of.
+        if place.is_err() || answer.is_closed() {
+            return;
+        }
+        let key = (cart.buyer.clone(), cart.request.clone());
+        carts.deciding().insert(key.clone());
+        let verdict = decide(&cart, &*store).await;
+        carts.deciding().remove(&key);
+        match &verdict {
+            Ok(CartVerdict::Accepted(_)) => on_accepted(),
+            Ok(_) => {}
+            Err(error) => tracing::warn!(buyer = %cart.buyer, %error, "a cart was not decided"),
+        }
+        let _ = answer.send(verdict);
+    });
+    match timeout_at(deadline, answered).await {
+        Ok(Ok(Ok(verdict))) => CartOutcome::Decided(verdict),
+        Ok(Ok(Err(
+            StockError::Unavailable(_)
+            | StockError::NotOpen(_)
+            | StockError::AwaitsRebuild(_)
+            | StockError::StaleEpoch { .. },
+        ))) => CartOutcome::Unavailable,
+        Ok(Ok(Err(StockError::Unknown(_) | StockError::Corrupt(_)))) | Ok(Err(_)) | Err(_) => {
+            CartOutcome::Unknown
+        }
+    }
+}
+
+/// Decides a cart; for every line whose segment has moved to a new epoch, learns it and decides again with the same ids.
+async fn decide(cart: &CartRequest, store: &dyn StockStore) -> Result<CartVerdict, StockError> {
+    let mut stale_lines = 0;
+    loop {
+        let epochs: Vec<u64> = cart
+            .lines
+            .iter()
+            .map(|line| line.segment().epoch())
+            .collect();
+        let purchases: Vec<Purchase> = cart.lines.iter().map(|line| purchase(cart, line)).collect();
+        let lines = cart.lines.iter().zip(&epochs).zip(&purchases);
+        let lines = lines
+            .map(|((line, epoch), purchase)| CartLine {
+                segment: line.segment().id.clone(),
+                epoch: *epoch,
+                purchase: purchase.clone(),
+            })
+            .collect();
+        let verdict = store.buy_cart(lines).await?;
+        if let CartVerdict::Refused {
+            line,
+            verdict: Verdict::StaleEpoch { current },
+        } = &verdict
+            && stale_lines < cart.lines.len()
+        {
+            stale_lines += 1;
+            cart.lines[*line]
+                .segment()
+                .epoch
+                .store(*current, Ordering::Release);
+            continue;
+        }
+        let learn_line = |line: usize, verdict: &Verdict| {
+            learn(
+                cart.lines[line].segment(),
+                epochs[line],
+                &purchases[line],
+                verdict,
+            );
+        };
+        match &verdict {
+            CartVerdict::Accepted(verdicts) => {
+                for (line, verdict) in verdicts.iter().enumerate() {
+                    learn_line(line, verdict);
+                }
+            }
+            CartVerdict::Replayed(orders) => {
+                for (line, order) in orders.iter().enumerate() {
+                    learn_line(line, &Verdict::Replayed(order.clone()));
+                }
+            }
+            // Half a cart may be known: the line that is named need not be the one that accepted the request.
+            CartVerdict::Refused {
+                verdict: Verdict::KeyReused,
+                ..
+            } => {}
+            CartVerdict::Refused { line, verdict } => learn_line(*line, verdict),
+        }
+        return Ok(verdict);
+    }
+}
+
+fn purchase(cart: &CartRequest, line: &Line) -> Purchase {
+    Purchase {
+        order: line.order,
+        buyer: cart.buyer.clone(),
+        request: cart.request.clone(),
+        fingerprint: cart.fingerprint,
+        quantity: line.quantity,
+    }
+}

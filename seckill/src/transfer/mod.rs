@@ -1,0 +1,190 @@
+//! Units move to the buyer: when a buyer's home segment is empty and another one is not, a chunk of units changes its segment, and
+//! the purchase is decided again at home, where the buyer's limit and request ids are.
+//!
+//! A transfer is a row of the ledger that goes through `pending → moving → done`, with one store call before each step, under one
+//! id. Every step can be repeated, by this node or another one, so a crash between any two leaves a row that
+//! [`Transfers::sweep`] finishes. Meanwhile the units are in no segment, which is why nobody says "sold out" while a row is open.
+//!
+//! [`plan`] is the arithmetic, [`Transfers`] the steps, [`Mover`] the one task a sku that decides who gets what.
+
+mod mover;
+pub mod plan;
+mod round;
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::future::join_all;
+use tokio::time::timeout;
+
+use crate::{
+    clock::WallClock,
+    ids::SegmentId,
+    ledger::{LedgerError, OrderLedger, Transfer, TransferState},
+    store::{Snapshot, StockError, StockStore},
+};
+
+pub use self::mover::{Found, Mover, MoverWork, mover, run_mover};
+
+/// An open row older than this has lost its node. Finishing one that has not is harmless, so clocks may differ.
+const STALE_AFTER_MS: u64 = 3_000;
+/// A store that does not answer a step within this is left to the sweeper, so that one dead segment holds up one transfer.
+const STEP: Duration = Duration::from_secs(2);
+
+/// Transfers that a sweep finishes at the same time.
+const AT_ONCE: usize = 16;
+
+/// Why a transfer stopped. Its row stays as it is, and the sweeper goes on from there.
+#[derive(Debug, thiserror::Error)]
+pub enum TransferError {
+    /// The ledger gave no answer.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// The store gave no answer.
+    #[error(transparent)]
+    Stock(#[from] StockError),
+}
+
+/// How a transfer ended.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Arrived {
+    /// Units that this call brought; 0 if the source had none. `None` if the transfer was called off, or another node has brought
+    /// them.
+    pub units: Option<u64>,
+    /// The destination after they did, if this call brought them.
+    pub destination: Option<Snapshot>,
+}
+
+/// Begins and finishes transfers.
+#[derive(Clone)]
+pub struct Transfers {
+    store: Arc<dyn StockStore>,
+    ledger: OrderLedger,
+    clock: WallClock,
+}
+
+impl Transfers {
+    /// Joins the parts.
+    pub fn new(store: Arc<dyn StockStore>, ledger: OrderLedger, clock: WallClock) -> Self {
+        Self {
+            store,
+            ledger,
+            clock,
+        }
+    }
+
+    /// Writes down a transfer of `units` to segment `destination`; `None` if one of the sku is open already, on any node.
+    pub async fn begin(
+        &self,
+        source: &SegmentId,
+        destination: u16,
+        units: u64,
+    ) -> Result<Option<Transfer>, TransferError> {
+        let transfer = Transfer {
+            id: format!("t:{:032x}", rand::random::<u128>()),
+            sale: source.sale.clone(),
+            sku: source.sku.clone(),
+            source: source.index,
+            destination,
+            units,
+            state: TransferState::Pending,
+            created_at_ms: (self.clock)(),
+        };
+        let begun = self.ledger.begin_transfer(&transfer).await?;
+        Ok(begun.then_some(transfer))
+    }
+
+    /// Takes a transfer to its end, from wherever it stands. Several nodes may do so at once.
+    pub async fn finish(&self, transfer: Transfer) -> Result<Arrived, TransferError> {
+        let moving = match transfer.state {
+            TransferState::Pending => self.take(transfer).await?,
+            TransferState::Moving => Some(transfer),
+            TransferState::Done | TransferState::Cancelled => None,
+        };
+        let Some(moving) = moving else {
+            return Ok(Arrived::default());
+        };
+        if moving.state == TransferState::Cancelled {
+            return Ok(Arrived {
+                units: Some(0),
+                destination: None,
+            });
+        }
+        let segment = moving.destination_id();
+        let arrives = self.store.restock(&segment, &moving.id, moving.units);
+        let destination = step(arrives).await?;
+        self.ledger.transfer_done(&moving.id).await?;
+        Ok(Arrived {
+            units: Some(moving.units),
+            destination: Some(destination),
+        })
+    }
+
+    /// Pending → moving: the units leave their segment; → cancelled, if there were none. `None` if somebody else has gone on, or
+    /// has called the transfer off: a rebuild of the source does that, and then it has counted the units as still there.
+    async fn take(&self, pending: Transfer) -> Result<Option<Transfer>, TransferError> {
+        let segment = pending.source_id();
+        let leaves = self.store.withdraw(&segment, &pending.id, pending.units);
+        let units = step(leaves).await?;
+        let (written, state) = match units {
+            0 => (
+                self.ledger.cancel_transfer(&pending.id).await?,
+                TransferState::Cancelled,
+            ),
+            _ => (
+                self.ledger.transfer_taken(&pending.id, units).await?,
+                TransferState::Moving,
+            ),
+        };
+        if written {
+            return Ok(Some(Transfer {
+                units,
+                state,
+                ..pending
+            }));
+        }
+        let now = self.ledger.transfer(&pending.id).await?;
+        Ok(now.filter(|transfer| transfer.state == TransferState::Moving))
+    }
+
+    /// Finishes what others have left; answers how many transfers. One whose store does not answer does not hold up the rest.
+    pub async fn sweep(&self) -> Result<usize, TransferError> {
+        let now_ms = (self.clock)();
+        let is_stale =
+            |open: &Transfer| now_ms.saturating_sub(open.created_at_ms) >= STALE_AFTER_MS;
+        let mut stale = self.ledger.open_transfers().await?;
+        stale.retain(is_stale);
+        let mut finished = 0;
+        for some in stale.chunks(AT_ONCE) {
+            let finishing = some
+                .iter()
+                .map(|transfer| self.finish_stale(transfer.clone()));
+            finished += join_all(finishing)
+                .await
+                .into_iter()
+                .filter(|done| *done)
+                .count();
+        }
+        Ok(finished)
+    }
+
+    async fn finish_stale(&self, transfer: Transfer) -> bool {
+        let id = transfer.id.clone();
+        match self.finish(transfer).await {
+            Ok(arrived) => {
+                tracing::info!(transfer = %id, units = ?arrived.units, "a transfer that was left open is finished");
+                true
+            }
+            Err(error) => {
+                tracing::warn!(transfer = %id, %error, "a transfer stays open");
+                false
+            }
+        }
+    }
+}
+
+/// One store call of a transfer, bounded.
+async fn step<T>(call: impl Future<Output = Result<T, StockError>>) -> Result<T, StockError> {
+    timeout(STEP, call)
+        .await
+        .unwrap_or_else(|_| Err(StockError::Unknown("no answer in time".to_owned())))
+}

@@ -1,0 +1,199 @@
+//! What a node does for a sku in segments without being asked: restocks that a crash left half done, segments that ran empty, units
+//! that came back on another node, a segment that was rebuilt, a sale that is over.
+
+use std::{sync::atomic::Ordering, time::Duration};
+
+use seckill::{
+    ids::RequestId,
+    ledger::{Restock, Restocked},
+    purchase::Outcome,
+    store::{Gate, StockMoves, StockStore, Verdict},
+};
+
+use crate::support::{
+    faulty_store::{Fault, Verb},
+    floor::{Cut, Floor, On, buyer_at, is_accepted, is_sold_out},
+    ledger::{Engine, eventually},
+};
+
+const FOUR: Cut = Cut {
+    segments: 4,
+    stock: 8,
+    buyer_limit: 3,
+    carts: false,
+};
+
+async fn floor(cut: Cut) -> Floor {
+    Floor::open(On::Embedded, Engine::Sqlite, cut).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restock_is_cut_over_the_segments_once() {
+    let floor = floor(FOUR).await;
+    let restock = Restock {
+        sku: floor.sku(),
+        id: "pallet-7".to_owned(),
+        units: 10,
+    };
+    for expected in [Restocked::Added, Restocked::Repeated] {
+        let restocked = floor.engine.restock(&floor.sale, &restock).await.unwrap();
+        assert_eq!(restocked, expected);
+        assert_eq!(floor.available().await, [5, 5, 4, 4]);
+    }
+    let single = Restock {
+        id: "pallet-8".to_owned(),
+        units: 1,
+        ..restock
+    };
+    floor.engine.restock(&floor.sale, &single).await.unwrap();
+    floor.holds(19).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restock_that_reached_half_of_the_segments_is_mended_by_any_node() {
+    let floor = floor(FOUR).await;
+    let restock = Restock {
+        sku: floor.sku(),
+        id: "pallet-7".to_owned(),
+        units: 8,
+    };
+    let (lost, refused) = (floor.segment(1), floor.segment(3));
+    floor.store.fail_next_of(Verb::Restock, Fault::After, &lost);
+    floor
+        .store
+        .fail_next_of(Verb::Restock, Fault::Before, &refused);
+    assert!(floor.engine.restock(&floor.sale, &restock).await.is_err());
+    assert_eq!(floor.available().await, [4, 4, 4, 2]);
+    let other = floor.another_node().await;
+    other.refresh().await.unwrap();
+    assert_eq!(floor.available().await, [4, 4, 4, 4]);
+    let restocks = floor.store.restocks.load(Ordering::SeqCst);
+    floor.engine.refresh().await.unwrap();
+    other.refresh().await.unwrap();
+    let again = floor.store.restocks.load(Ordering::SeqCst);
+    assert_eq!(restocks, again, "what is whole is not repaired");
+    floor.holds(16).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_empty_segment_is_fed_before_anybody_waits() {
+    let floor = floor(Cut {
+        segments: 2,
+        stock: 8,
+        ..FOUR
+    })
+    .await;
+    for n in 0..2 {
+        floor.take(&buyer_at(0, 2, n), "r", 2).await;
+    }
+    assert_eq!(floor.available().await, [0, 4]);
+    eventually("the empty segment is fed", async || {
+        floor.engine.refresh().await.unwrap();
+        floor.available().await == [2, 2]
+    })
+    .await;
+    floor.holds(8).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_node_hears_of_a_unit_that_came_back() {
+    let floor = floor(Cut {
+        segments: 2,
+        stock: 2,
+        ..FOUR
+    })
+    .await;
+    let order = floor.take(&buyer_at(0, 2, 0), "r", 1).await;
+    floor.take(&buyer_at(1, 2, 0), "r", 1).await;
+    let other = floor.another_node().await;
+    let stranger = buyer_at(1, 2, 5);
+    let refused = floor.buy_on(&other, &stranger, "r", 1).await;
+    assert!(is_sold_out(&refused), "{refused:?}");
+    let request = RequestId::try_new("r").unwrap();
+    assert!(floor.stock_on(&other).refuses(&stranger, &request));
+    // A retry of what the first node sold is known to the second.
+    let sold = buyer_at(0, 2, 0);
+    assert!(!floor.stock_on(&other).refuses(&sold, &request));
+    floor
+        .store
+        .release_many(&floor.segment(0), &[order.order])
+        .await
+        .unwrap();
+    other.refresh().await.unwrap();
+    let outcome = floor.buy_on(&other, &stranger, "r", 1).await;
+    assert!(is_accepted(&outcome), "{outcome:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sale_that_is_over_is_not_read_any_more() {
+    let floor = floor(FOUR).await;
+    let buyer = buyer_at(0, 4, 0);
+    let order = floor.take(&buyer, "r", 1).await;
+    floor.advance(2 * 600_000 + 60_000);
+    floor.engine.refresh().await.unwrap();
+    assert_eq!(
+        floor.engine.segments().borrow().len(),
+        4,
+        "an order is still on its way into the ledger"
+    );
+    let entries = floor
+        .store
+        .pull(&floor.segment(0), "c", 10, Duration::ZERO)
+        .await
+        .unwrap();
+    floor
+        .store
+        .ack(&floor.segment(0), &[entries[0].position])
+        .await
+        .unwrap();
+    floor.engine.refresh().await.unwrap();
+    assert!(floor.engine.segments().borrow().is_empty());
+    let read = floor.store.snapshots.load(Ordering::SeqCst);
+    floor.engine.refresh().await.unwrap();
+    assert_eq!(floor.store.snapshots.load(Ordering::SeqCst), read);
+    assert!(floor.engine.order(order.order).await.unwrap().is_some());
+    let again = floor.buy(&buyer, "r", 1).await;
+    assert!(
+        matches!(again, Outcome::Decided(Verdict::Replayed(_))),
+        "a late retry still finds its order: {again:?}"
+    );
+    let other = floor.another_node().await;
+    assert!(other.segments().borrow().is_empty());
+    assert!(other.order(order.order).await.unwrap().is_some());
+}
+
+// A memory without the epoch believed the new segment's first versions to be older than the old one's last.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rebuilt_segment_sells_what_the_rebuild_found() {
+    let floor = floor(Cut { stock: 4, ..FOUR }).await;
+    for home in 0..4 {
+        floor.take(&buyer_at(home, 4, 0), "r", 1).await;
+    }
+    let stranger = buyer_at(0, 4, 5);
+    assert!(is_sold_out(&floor.buy(&stranger, "r", 1).await));
+    // The store has lost the order of segment 2, and the ledger never had it: its unit is for sale again.
+    let lost = floor.segment(2);
+    let specs = floor.sale.segment_specs();
+    let spec = specs.iter().find(|spec| spec.id == lost).unwrap();
+    floor.store.freeze(&lost, 2).await.unwrap();
+    floor.engine.refresh().await.unwrap();
+    let outcome = floor.buy(&stranger, "r", 1).await;
+    assert!(
+        matches!(outcome, Outcome::Unavailable),
+        "a frozen segment is never counted as empty: {outcome:?}"
+    );
+    floor
+        .store
+        .rebuild_begin(spec, 2, &StockMoves::default())
+        .await
+        .unwrap();
+    floor
+        .store
+        .rebuild_finish(&lost, 2, Gate::Open)
+        .await
+        .unwrap();
+    floor.engine.refresh().await.unwrap();
+    floor.take(&stranger, "r", 1).await;
+    assert_eq!(floor.counts().await.reserved, 4);
+    floor.holds(4).await;
+}

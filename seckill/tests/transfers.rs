@@ -1,0 +1,189 @@
+//! Transfers step by step, on SQLite and PostgreSQL: a crash after any step leaves a row that any node finishes, and no unit is lost
+//! or made.
+
+use futures_util::future::join_all;
+use seckill::{
+    ledger::{OrderLedger, TransferState},
+    store::StockStore,
+};
+
+use crate::support::{
+    faulty_store::{Fault, Verb},
+    floor::{Cut, Floor, On, buyer_at},
+    ledger::{Engine, on_both_engines},
+};
+
+on_both_engines! {
+    a_transfer_moves_its_units_once,
+    a_crash_after_any_step_is_finished_by_another_node,
+    a_young_transfer_is_left_to_its_node,
+    a_transfer_of_nothing_is_cancelled,
+    a_transfer_that_a_rebuild_called_off_moves_nothing,
+    nodes_that_finish_together_move_once,
+    one_transfer_of_a_sku_at_a_time_over_all_nodes,
+    a_mark_tells_of_every_transfer,
+}
+
+const THREE: Cut = Cut {
+    segments: 3,
+    stock: 30,
+    buyer_limit: 3,
+    carts: false,
+};
+
+async fn floor(engine: Engine) -> Floor {
+    Floor::open(On::Embedded, engine, THREE).await
+}
+
+async fn state(ledger: &OrderLedger, id: &str) -> TransferState {
+    ledger.transfer(id).await.unwrap().unwrap().state
+}
+
+async fn a_transfer_moves_its_units_once(engine: Engine) {
+    let floor = floor(engine).await;
+    let transfers = floor.transfers();
+    let begun = transfers.begin(&floor.segment(0), 2, 4).await;
+    let transfer = begun.unwrap().unwrap();
+    for expected in [Some(4), Some(4)] {
+        // The second node has read the row before the first was done.
+        let arrived = transfers.finish(transfer.clone()).await.unwrap();
+        if floor.ledger.open_transfers().await.unwrap().is_empty() && arrived.units.is_none() {
+            continue;
+        }
+        assert_eq!(arrived.units, expected);
+    }
+    assert_eq!(floor.available().await, [6, 10, 14]);
+    assert_eq!(
+        state(&floor.ledger, &transfer.id).await,
+        TransferState::Done
+    );
+    floor.holds(30).await;
+}
+
+async fn a_crash_after_any_step_is_finished_by_another_node(engine: Engine) {
+    let floor = floor(engine).await;
+    let crashes = [
+        // After the row was written.
+        (Verb::Withdraw, Fault::Before, TransferState::Pending),
+        // After the units were taken, before the ledger knows.
+        (Verb::Withdraw, Fault::After, TransferState::Pending),
+        // After the ledger knows that they were taken.
+        (Verb::Restock, Fault::Before, TransferState::Moving),
+        // After they arrived, before the ledger knows.
+        (Verb::Restock, Fault::After, TransferState::Moving),
+    ];
+    for (step, (verb, fault, left)) in (1_u64..).zip(crashes) {
+        let first = floor.transfers();
+        let transfer = first.begin(&floor.segment(0), 1, 2).await.unwrap().unwrap();
+        floor.store.fail_next(verb, fault);
+        assert!(first.finish(transfer.clone()).await.is_err());
+        assert_eq!(state(&floor.ledger, &transfer.id).await, left);
+        let second = floor.transfers();
+        floor.advance(5_000);
+        assert_eq!(second.sweep().await.unwrap(), 1, "{verb:?} {fault:?}");
+        assert_eq!(second.sweep().await.unwrap(), 0);
+        assert_eq!(
+            state(&floor.ledger, &transfer.id).await,
+            TransferState::Done
+        );
+        assert_eq!(floor.available().await, [10 - 2 * step, 10 + 2 * step, 10]);
+        floor.holds(30).await;
+        // The first node wakes up again and goes on from where it stood.
+        first.finish(transfer).await.unwrap();
+        floor.holds(30).await;
+    }
+}
+
+async fn a_young_transfer_is_left_to_its_node(engine: Engine) {
+    let floor = floor(engine).await;
+    let transfers = floor.transfers();
+    let begun = transfers.begin(&floor.segment(0), 1, 2).await.unwrap();
+    assert_eq!(transfers.sweep().await.unwrap(), 0);
+    assert_eq!(
+        state(&floor.ledger, &begun.unwrap().id).await,
+        TransferState::Pending
+    );
+}
+
+async fn a_transfer_of_nothing_is_cancelled(engine: Engine) {
+    let floor = floor(engine).await;
+    let transfers = floor.transfers();
+    for n in 0..5 {
+        floor.take(&buyer_at(0, 3, n), "r", 2).await;
+    }
+    let begun = transfers.begin(&floor.segment(0), 1, 2).await;
+    let transfer = begun.unwrap().unwrap();
+    let arrived = transfers.finish(transfer.clone()).await.unwrap();
+    assert_eq!((arrived.units, arrived.destination), (Some(0), None));
+    assert_eq!(
+        state(&floor.ledger, &transfer.id).await,
+        TransferState::Cancelled
+    );
+    // The next one may begin.
+    let next = transfers.begin(&floor.segment(1), 0, 2).await.unwrap();
+    transfers.finish(next.unwrap()).await.unwrap();
+    floor.holds(30).await;
+}
+
+async fn a_transfer_that_a_rebuild_called_off_moves_nothing(engine: Engine) {
+    let floor = floor(engine).await;
+    let transfers = floor.transfers();
+    let begun = transfers.begin(&floor.segment(0), 1, 2).await;
+    let transfer = begun.unwrap().unwrap();
+    assert!(floor.ledger.cancel_transfer(&transfer.id).await.unwrap());
+    // What the source gave is in nobody's books any more: the rebuild that called it off has counted it as never taken.
+    let arrived = transfers.finish(transfer.clone()).await.unwrap();
+    assert_eq!(arrived.units, None);
+    assert_eq!(
+        floor
+            .store
+            .snapshot(&floor.segment(1))
+            .await
+            .unwrap()
+            .available,
+        10
+    );
+    assert!(!floor.ledger.transfer_taken(&transfer.id, 2).await.unwrap());
+}
+
+async fn nodes_that_finish_together_move_once(engine: Engine) {
+    let floor = floor(engine).await;
+    let begun = floor.transfers().begin(&floor.segment(0), 1, 5).await;
+    let transfer = begun.unwrap().unwrap();
+    let nodes = (0..8).map(|_| {
+        let (transfers, transfer) = (floor.transfers(), transfer.clone());
+        async move { transfers.finish(transfer).await.unwrap() }
+    });
+    join_all(nodes).await;
+    assert_eq!(floor.available().await, [5, 15, 10]);
+    floor.holds(30).await;
+}
+
+// The single flight of a node is a convenience; this is what makes it safe.
+async fn one_transfer_of_a_sku_at_a_time_over_all_nodes(engine: Engine) {
+    let floor = floor(engine).await;
+    let nodes = (0..8).map(|n| {
+        let (transfers, source) = (floor.transfers(), floor.segment(n % 3));
+        async move { transfers.begin(&source, (n + 1) % 3, 1).await.unwrap() }
+    });
+    let begun: Vec<_> = join_all(nodes).await.into_iter().flatten().collect();
+    assert_eq!(begun.len(), 1);
+    let open = floor.ledger.open_transfers().await.unwrap();
+    assert_eq!(open, begun);
+}
+
+async fn a_mark_tells_of_every_transfer(engine: Engine) {
+    let floor = floor(engine).await;
+    let (sale, sku) = (floor.sale.id.clone(), floor.sku());
+    let mark = async || floor.ledger.transfer_mark(&sale, &sku).await.unwrap();
+    let before = mark().await;
+    assert_eq!((before.begun, before.open.clone()), (0, None));
+    let transfers = floor.transfers();
+    let begun = transfers.begin(&floor.segment(0), 1, 5).await;
+    let transfer = begun.unwrap().unwrap();
+    assert_eq!(mark().await.open, Some(transfer.clone()));
+    transfers.finish(transfer).await.unwrap();
+    let after = mark().await;
+    assert_eq!((after.begun, after.open.clone()), (1, None));
+    assert_ne!(before, after);
+}
