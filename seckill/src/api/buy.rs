@@ -1,6 +1,6 @@
 //! `POST /v1/sales/{sale}/orders`: the one request that matters at T0.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     body::Body,
@@ -10,7 +10,7 @@ use axum::{
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::Deserialize;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::{
     Api, extract,
@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     catalogue::{OpenSale, Segment},
+    engine::FoundOrder,
     ids::{BuyerId, RequestId},
     ledger::Standing,
     metrics::PurchaseResult,
@@ -30,6 +31,8 @@ use crate::{
 
 /// Above any sensible buyer limit; a larger number is a mistake, not a wish.
 const QUANTITY_MAX: i128 = 1_000_000;
+/// How long a retry waits for the ledger to say where its order stands; then it is told to poll.
+const LEDGER_WAIT: Duration = Duration::from_secs(2);
 /// When a refusal that passes by itself is worth another try.
 const RETRY_SOON_MS: u64 = 1_000;
 
@@ -82,7 +85,7 @@ pub(super) async fn buy(
                 .await;
             (
                 PurchaseResult::from(&outcome),
-                answer(&api, &sale, &segment, &request, quantity, outcome),
+                answer(&api, &sale, &segment, &request, quantity, outcome).await,
             )
         }
     };
@@ -132,7 +135,7 @@ fn refused(problem: &Problem) -> PurchaseResult {
     }
 }
 
-fn answer(
+async fn answer(
     api: &Api,
     sale: &OpenSale,
     segment: &Segment,
@@ -157,15 +160,7 @@ fn answer(
             let standing = Standing::in_store(order.state);
             return found(StatusCode::CREATED, sale, segment, &order, standing);
         }
-        Verdict::Replayed(order) => {
-            // The store lags behind the ledger, which is not asked here: what this node has told of the order is.
-            let standing = api.waiting.tell_stored(&order);
-            let mut response = found(StatusCode::OK, sale, segment, &order, standing);
-            response
-                .headers_mut()
-                .insert("idempotent-replayed", HeaderValue::from_static("true"));
-            return response;
-        }
+        Verdict::Replayed(order) => return replayed(api, sale, segment, request, &order).await,
         Verdict::SoldOut { remaining: 0, .. } => return problem::sold_out(),
         Verdict::SoldOut { remaining, .. } => {
             Problem::new(Code::SoldOut, format!("only {remaining} units are left"))
@@ -202,6 +197,31 @@ fn answer(
         }
     };
     problem.into_response()
+}
+
+/// The order of a request that is sent again, and where it stands now. The ledger is asked: the store hears of a cancellation
+/// or a payment after it, and another node may have told the buyer of it (INV-ORDER-5).
+async fn replayed(
+    api: &Api,
+    sale: &OpenSale,
+    segment: &Segment,
+    request: &RequestId,
+    order: &StoredOrder,
+) -> Response {
+    let settled = timeout(LEDGER_WAIT, api.engine.ledger().order(order.order)).await;
+    let standing = match settled {
+        Ok(Ok(Some(settled))) => api.waiting.tell(&FoundOrder::Settled(Box::new(settled))),
+        // On its way into the ledger: nobody but the store has done anything to it yet.
+        Ok(Ok(None)) => api.waiting.tell_stored(order),
+        // It exists, but nobody can say how it stands.
+        Ok(Err(_)) | Err(_) => return unknown(segment, request),
+    };
+    let mut response = found(StatusCode::OK, sale, segment, order, standing);
+    let replayed = HeaderValue::from_static("true");
+    response
+        .headers_mut()
+        .insert("idempotent-replayed", replayed);
+    response
 }
 
 fn found(
