@@ -7,7 +7,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help test test-rust test-kafka test-grafana test-rules test-scripts deps lint demo bench bench-programs bench-sale bench-scale peers peers-install
+.PHONY: help test test-rust test-kafka test-grafana test-rules test-scripts deps chaos lint demo bench bench-programs bench-sale bench-scale peers peers-install
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ test-grafana: deps ## dashboard and rules against the /metrics of a gateway that
 	$(CARGO) test --workspace --no-run
 	$(PYTHON) grafana/capture.py $(TARGET)/debug/penstock $(TARGET)/metrics.txt
 	$(PYTHON) grafana/check.py --metrics $(TARGET)/metrics.txt
+
+chaos: deps ## seeded faults against real processes, judged from the clients' history; CHAOS_RUNS=200, CHAOS_SEED=1
+	CHAOS_RUNS=$${CHAOS_RUNS:-200} $(CARGO) test -p gateway --test chaos -- --nocapture every_promise
 
 lint: ## formatting, clippy, documentation and its links, warnings denied
 	$(CARGO) fmt --all -- --check

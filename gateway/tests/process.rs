@@ -52,12 +52,26 @@ impl Process {
 
     /// Starts it once more, with the same arguments.
     pub async fn start_again(&mut self) {
+        if let Err(why) = self.try_start_again().await {
+            panic!("{why}");
+        }
+    }
+
+    /// The same; says what happened if it ends, or does not become ready.
+    pub async fn try_start_again(&mut self) -> Result<(), String> {
         let log = File::options()
             .create(true)
             .append(true)
             .open(&self.log)
             .unwrap();
-        let child = Command::new(&self.command)
+        // The kernel ends our own program when this one ends, however it ends. (A server by its name is started as it is: then
+        // the error of a missing one is its own.)
+        let mut command = Command::new(&self.command);
+        if self.command.is_absolute() {
+            command = Command::new("setpriv");
+            command.args(["--pdeathsig", "KILL"]).arg(&self.command);
+        }
+        let child = command
             .args(&self.arguments)
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
@@ -77,22 +91,34 @@ impl Process {
                     .as_mut()
                     .and_then(|child| child.try_wait().unwrap())
                 {
-                    panic!(
+                    self.child = None;
+                    return Err(format!(
                         "{} ended with {status}:\n{}",
                         self.command.display(),
                         self.log_text()
-                    );
+                    ));
                 }
                 sleep(Duration::from_millis(20)).await;
             }
+            Ok(())
         });
-        if waited.await.is_err() {
-            panic!(
+        match waited.await {
+            Ok(ended) => ended,
+            Err(_) => Err(format!(
                 "{} was not ready:\n{}",
                 self.command.display(),
                 self.log_text()
-            );
+            )),
         }
+    }
+
+    /// Its process id, while it runs.
+    #[allow(
+        dead_code,
+        reason = "the chaos runs send it signals, the other tests do not"
+    )]
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
     }
 
     /// `kill -9`: no drain, no flush, no goodbye.
@@ -128,8 +154,14 @@ pub struct Penstock {
 }
 
 impl Penstock {
-    /// Starts it over these stores, in this folder. The routes are those of `config/penstock.toml`.
+    /// Starts it over these stores, in this folder, to do everything. The routes are those of `config/penstock.toml`.
+    #[allow(dead_code, reason = "the chaos runs give their nodes roles")]
     pub async fn start(folder: &Path, seckill: &str) -> Self {
+        Self::start_as(folder, seckill, "all").await
+    }
+
+    /// The same, in one role.
+    pub async fn start_as(folder: &Path, seckill: &str, role: &str) -> Self {
         let http = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let admin = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let text = format!(
@@ -153,9 +185,13 @@ impl Penstock {
             "serve".into(),
             "--config".into(),
             config.display().to_string(),
+            "--role".into(),
+            role.into(),
         ];
         let log = folder.join("penstock.log");
-        let process = Process::start(env!("CARGO_BIN_EXE_penstock"), arguments, log, http).await;
+        // A worker has no listener but its admin's.
+        let ready = if role == "worker" { admin } else { http };
+        let process = Process::start(env!("CARGO_BIN_EXE_penstock"), arguments, log, ready).await;
         Self {
             process,
             http,
@@ -168,6 +204,10 @@ impl Penstock {
 pub const API_KEY: &str = "sk_test_0123456789abcdef0123456789abcdef";
 
 /// Waits until `fact` holds; panics with `what` after half a minute.
+#[allow(
+    dead_code,
+    reason = "the chaos runs have their own, which does not panic"
+)]
 pub async fn eventually<F: Future<Output = bool>>(what: &str, mut fact: impl FnMut() -> F) {
     let deadline = Instant::now() + Duration::from_secs(30);
     while !fact().await {

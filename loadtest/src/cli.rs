@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
+use crate::history::Level;
 use crate::live::Live;
+use crate::oracle::{self, Allow};
 use crate::report::{Exit, render};
-use crate::scenario::{Problems, Scenario};
+use crate::scenario::{Problems, Scenario, parse_duration};
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -16,6 +18,7 @@ Examples:
   loadtest run config/scenarios/flash-sale.toml
   loadtest run config/scenarios/constant.toml --target https://shop.example:8443 --json report.json
   loadtest run config/scenarios/ramp.toml --html report.html --plain
+  loadtest run config/scenarios/flash-sale.toml --history run.jsonl && loadtest verify run.jsonl
   loadtest completions bash > /etc/bash_completion.d/loadtest
 
 Exit codes:
@@ -29,6 +32,18 @@ Exit codes:
 
 Environment:
   NO_COLOR  no colours";
+
+const VERIFY_HELP: &str = "\
+Examples:
+  loadtest verify run.jsonl
+  loadtest verify run.jsonl --json verdict.json
+  loadtest verify run.jsonl --level fast            # acknowledgements just before a fault may be lost
+  loadtest verify run.jsonl --skew 0ms --sold-out-lag 0ms
+
+Exit codes:
+  0  every rule held
+  1  a rule is broken; the lines of the history that show it are named
+  2  the file cannot be judged (not a history, not whole), or the command line is wrong";
 
 /// Open-loop load generator and checker for flash sales.
 #[derive(Debug, Parser)]
@@ -56,9 +71,33 @@ pub enum Command {
         /// Write the report as one HTML page
         #[arg(long, value_name = "FILE")]
         html: Option<PathBuf>,
+        /// Write every request and answer to this file, for `loadtest verify`
+        #[arg(long, value_name = "FILE")]
+        history: Option<PathBuf>,
         /// No colours, no drawing in place
         #[arg(long)]
         plain: bool,
+    },
+    /// Judge a history: every promise, at every instant of it
+    #[command(after_help = VERIFY_HELP)]
+    Verify {
+        /// History file
+        file: PathBuf,
+        /// Write the verdict as JSON
+        #[arg(long, value_name = "OUT")]
+        json: Option<PathBuf>,
+        /// What an acknowledged order is worth, if not what the file says
+        #[arg(long)]
+        level: Option<Level>,
+        /// How far the clocks of clients and server may differ
+        #[arg(long, value_name = "TIME", value_parser = milliseconds)]
+        skew: Option<u64>,
+        /// How long "sold out" may be said from memory after units came back
+        #[arg(long, value_name = "TIME", value_parser = milliseconds)]
+        sold_out_lag: Option<u64>,
+        /// How long units may take from a release, or an order's deadline, to being on sale again
+        #[arg(long, value_name = "TIME", value_parser = milliseconds)]
+        return_lag: Option<u64>,
     },
     /// Read a scenario and print every problem at once
     Validate {
@@ -96,8 +135,33 @@ pub async fn execute(cli: Cli) -> u8 {
             target,
             json,
             html,
+            history,
             plain,
-        } => run(file, target, json, html, plain).await,
+        } => {
+            let outputs = Outputs {
+                json,
+                html,
+                history,
+            };
+            run(file, target, outputs, plain).await
+        }
+        Command::Verify {
+            file,
+            json,
+            level,
+            skew,
+            sold_out_lag,
+            return_lag,
+        } => {
+            let allow = |in_file: Level| {
+                let mut allow = Allow::at(level.unwrap_or(in_file));
+                allow.skew_ms = skew.unwrap_or(allow.skew_ms);
+                allow.sold_out_lag_ms = sold_out_lag.unwrap_or(allow.sold_out_lag_ms);
+                allow.return_lag_ms = return_lag.unwrap_or(allow.return_lag_ms);
+                allow
+            };
+            return verify(&file, json.as_deref(), allow);
+        }
     };
     done.unwrap_or_else(|error| {
         eprintln!("loadtest: {error:#}");
@@ -109,11 +173,17 @@ pub async fn execute(cli: Cli) -> u8 {
     })
 }
 
+/// Where the results of a run go.
+struct Outputs {
+    json: Option<PathBuf>,
+    html: Option<PathBuf>,
+    history: Option<PathBuf>,
+}
+
 async fn run(
     file: PathBuf,
     target: Option<String>,
-    json: Option<PathBuf>,
-    html: Option<PathBuf>,
+    outputs: Outputs,
     plain: bool,
 ) -> anyhow::Result<u8> {
     let mut scenario = match load(&file) {
@@ -130,12 +200,13 @@ async fn run(
             std::future::pending::<()>().await;
         }
     };
+    scenario.history_file = outputs.history;
     let report = crate::run_and_check(&scenario, |progress| live.show(progress), stop).await?;
     live.end();
-    if let Some(path) = json {
+    if let Some(path) = outputs.json {
         std::fs::write(&path, render::json(&report))?;
     }
-    if let Some(path) = html {
+    if let Some(path) = outputs.html {
         std::fs::write(&path, render::html(&report))?;
     }
     print!("{}", render::text(&report, colored(plain)));
@@ -148,6 +219,48 @@ fn load(file: &Path) -> Result<Scenario, u8> {
         eprintln!("loadtest: {}: {error:#}", file.display());
         Exit::BadScenario.code()
     })
+}
+
+/// Judges a history; the exit code is the verdict.
+fn verify(file: &Path, json: Option<&Path>, allow: impl FnOnce(Level) -> Allow) -> u8 {
+    const HELD: u8 = 0;
+    const BROKEN: u8 = 1;
+    const BAD_INPUT: u8 = 2;
+    let bad = |what: &dyn std::fmt::Display| {
+        eprintln!("loadtest: {what}");
+        BAD_INPUT
+    };
+    let mut told = false;
+    let progress = |bytes: u64, all: u64| {
+        told = true;
+        eprint!("\rreading {} of {} MB", bytes >> 20, all >> 20);
+    };
+    let judged = oracle::verify_file(file, allow, progress);
+    if told {
+        eprintln!();
+    }
+    let (verdict, read) = match judged {
+        Ok(judged) => judged,
+        Err(error) => return bad(&format!("{}: {error}", file.display())),
+    };
+    if let Some(path) = json {
+        let written = serde_json::to_vec_pretty(&verdict)
+            .map_err(std::io::Error::from)
+            .and_then(|text| std::fs::write(path, text));
+        if let Err(error) = written {
+            return bad(&format!("--json {}: {error}", path.display()));
+        }
+    }
+    print!(
+        "{}",
+        oracle::render(&verdict, &file.display().to_string(), read)
+    );
+    if verdict.held { HELD } else { BROKEN }
+}
+
+fn milliseconds(text: &str) -> Result<u64, String> {
+    let time = parse_duration(text).ok_or("must be a time such as 250ms or 5s")?;
+    Ok(time.as_millis() as u64)
 }
 
 /// Whether standard output may have colours.

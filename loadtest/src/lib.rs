@@ -38,8 +38,9 @@
 
 pub mod cli;
 mod engine;
-mod history;
+pub mod history;
 pub mod live;
+pub mod oracle;
 mod outcome;
 pub mod plan;
 pub mod reconcile;
@@ -68,12 +69,20 @@ pub async fn run_and_check(
     let RunOutput {
         mut report,
         history,
+        recording,
     } = run(scenario, progress, stop).await?;
     if scenario.admin.is_some() && scenario.sale.is_some() && !report.interrupted {
         match reconcile(scenario, &history).await {
             Ok(found) => report.reconciliation = Some(found),
             Err(error) => report.notes.push(format!("not reconciled: {error:#}")),
         }
+    }
+    if let Some(recording) = recording
+        && let Err(error) = recording.finish(scenario, &report).await
+    {
+        report
+            .notes
+            .push(format!("the history is not whole: {error:#}"));
     }
     report.conclude(scenario);
     Ok(report)

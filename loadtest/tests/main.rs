@@ -4,6 +4,7 @@
 
 mod cli;
 mod engine;
+mod oracle;
 mod plan;
 mod reconcile;
 mod scenarios;

@@ -264,7 +264,7 @@ impl Shop {
             (&Method::POST, "/v1/sales/drop/orders") => self.buy(request).await,
             (&Method::GET, "/v1/sales/drop/orders") => self.poll(&request),
             (&Method::POST, "/v1/payment_intents") => self.pay(request).await,
-            (&Method::GET, "/admin/v1/sales/drop") => reply(200, &json!({ "buyer_limit": 2 })),
+            (&Method::GET, "/admin/v1/sales/drop") => reply(200, &self.document()),
             (&Method::GET, "/admin/v1/sales/drop/report") => self.report(),
             (&Method::GET, "/admin/v1/sales/drop/orders") => self.rows(&request),
             (&Method::GET, "/" | "/shoes") => {
@@ -359,9 +359,17 @@ impl Shop {
         reply(200, &json!({ "status": "succeeded" }))
     }
 
+    fn document(&self) -> Value {
+        json!({
+            "id": "drop", "buyer_limit": 2, "starts_at_ms": 0, "ends_at_ms": u64::MAX >> 16,
+            "skus": [{ "sku": "shoe", "stock": self.stock, "price_minor": 4900 }],
+        })
+    }
+
     fn report(&self) -> Response<Full<Bytes>> {
         let books = self.books.lock().unwrap();
         let made = books.orders.len() as u64;
+        let recorded = books.orders.iter().filter(|o| o.in_ledger).count();
         let paid = books.orders.iter().filter(|o| o.status == "paid").count() as u64;
         reply(
             200,
@@ -369,7 +377,7 @@ impl Shop {
                 "sale": "drop", "state": "open",
                 "skus": [{
                     "sku": "shoe", "stock": self.stock, "restocked": 0, "available": self.stock.saturating_sub(made),
-                    "reserved": made.min(self.stock) - paid.min(self.stock), "sold": paid, "ledger_sold": paid,
+                    "reserved": made.min(self.stock) - paid.min(self.stock), "sold": paid, "ledger_sold": recorded,
                 }],
                 "accepted": made, "settled": made, "paid": paid, "returned": 0, "refused": 0,
                 "dead_letters": 0, "queue_depth": 0, "outbox_pending": 0,

@@ -5,6 +5,7 @@ use serde::Deserialize;
 
 use crate::outcome::Outcome;
 use crate::plan::Kind;
+use crate::reconcile::OrderStatus;
 
 /// What an answer says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,6 +15,18 @@ pub(super) struct Answer {
     pub order: Option<Box<str>>,
     /// A payment that may succeed a little later (the order is not settled yet, or a limit said no).
     pub try_later: bool,
+    /// HTTP status; 0 without an answer.
+    pub status: u16,
+    /// The `code` of a problem document.
+    pub code: Box<str>,
+    /// Where the order stands.
+    pub state: Option<OrderStatus>,
+    /// Until when it must be paid.
+    pub pay_by_ms: Option<u64>,
+    /// The payment.
+    pub intent: Option<Box<str>>,
+    /// An earlier copy of the request broke off, so a refusal of this one is no proof that nothing happened.
+    pub is_second_copy: bool,
 }
 
 impl Answer {
@@ -22,6 +35,12 @@ impl Answer {
             outcome,
             order: None,
             try_later: false,
+            status: 0,
+            code: Box::default(),
+            state: None,
+            pay_by_ms: None,
+            intent: None,
+            is_second_copy: false,
         }
     }
 }
@@ -29,10 +48,13 @@ impl Answer {
 #[derive(Deserialize)]
 struct Order {
     id: Option<Box<str>>,
+    status: Option<OrderStatus>,
+    pay_by_ms: Option<u64>,
 }
 
 #[derive(Deserialize)]
 struct Intent {
+    id: Option<Box<str>>,
     status: Option<Box<str>>,
 }
 
@@ -43,10 +65,14 @@ struct ProblemDocument {
 
 /// Reads an answer.
 pub(super) fn read(kind: Kind, status: StatusCode, body: &[u8]) -> Answer {
-    match kind {
+    let answer = match kind {
         Kind::Page => Answer::of(page(status)),
         Kind::Buy | Kind::BuyAgain | Kind::Poll => purchase(status, body),
         Kind::Pay => payment(status, body),
+    };
+    Answer {
+        status: status.as_u16(),
+        ..answer
     }
 }
 
@@ -60,31 +86,29 @@ fn page(status: StatusCode) -> Outcome {
 }
 
 fn purchase(status: StatusCode, body: &[u8]) -> Answer {
-    let code = || {
-        serde_json::from_slice::<ProblemDocument>(body)
-            .ok()
-            .and_then(|problem| problem.code)
-            .unwrap_or_default()
-    };
+    if let 200 | 201 = status.as_u16() {
+        let order = serde_json::from_slice::<Order>(body).ok();
+        let id = order.as_ref().and_then(|order| order.id.clone());
+        // A success that names no order cannot be checked, so it is none.
+        let outcome = match (&id, status) {
+            (None, _) => Outcome::ServerError,
+            (_, StatusCode::CREATED) => Outcome::Accepted,
+            _ => Outcome::Replayed,
+        };
+        return Answer {
+            order: id,
+            state: order.as_ref().and_then(|order| order.status),
+            pay_by_ms: order.and_then(|order| order.pay_by_ms),
+            ..Answer::of(outcome)
+        };
+    }
+    let code = serde_json::from_slice::<ProblemDocument>(body)
+        .ok()
+        .and_then(|problem| problem.code)
+        .unwrap_or_default();
     let outcome = match status.as_u16() {
-        200 | 201 => {
-            let order = serde_json::from_slice::<Order>(body)
-                .ok()
-                .and_then(|order| order.id);
-            // A success that names no order cannot be checked, so it is none.
-            let outcome = match (&order, status) {
-                (None, _) => Outcome::ServerError,
-                (_, StatusCode::CREATED) => Outcome::Accepted,
-                _ => Outcome::Replayed,
-            };
-            return Answer {
-                outcome,
-                order,
-                try_later: false,
-            };
-        }
         202 => Outcome::Unknown,
-        409 => match &*code() {
+        409 => match &*code {
             "sold_out" => Outcome::SoldOut,
             "buyer_limit" => Outcome::BuyerLimit,
             "not_started" => Outcome::NotStarted,
@@ -93,23 +117,26 @@ fn purchase(status: StatusCode, body: &[u8]) -> Answer {
         },
         410 => Outcome::Ended,
         429 => Outcome::Limited,
-        503 => match &*code() {
+        503 => match &*code {
             "frozen" | "paused" => Outcome::Frozen,
             _ => Outcome::ServerError,
         },
         400..=499 => Outcome::ClientError,
         _ => Outcome::ServerError,
     };
-    Answer::of(outcome)
+    Answer {
+        code,
+        ..Answer::of(outcome)
+    }
 }
 
 fn payment(status: StatusCode, body: &[u8]) -> Answer {
+    let mut intent = None;
     let outcome = match status.as_u16() {
         200 | 201 => {
-            let state = serde_json::from_slice::<Intent>(body)
-                .ok()
-                .and_then(|intent| intent.status)
-                .unwrap_or_default();
+            let read = serde_json::from_slice::<Intent>(body).ok();
+            intent = read.as_ref().and_then(|read| read.id.clone());
+            let state = read.and_then(|read| read.status).unwrap_or_default();
             match &*state {
                 "succeeded" => Outcome::Paid,
                 "processing" => Outcome::Unknown,
@@ -124,9 +151,9 @@ fn payment(status: StatusCode, body: &[u8]) -> Answer {
         _ => Outcome::ServerError,
     };
     Answer {
-        outcome,
-        order: None,
         try_later: matches!(status.as_u16(), 404 | 409 | 425 | 429 | 503),
+        intent,
+        ..Answer::of(outcome)
     }
 }
 

@@ -4,6 +4,7 @@
 mod answer;
 mod cpu;
 mod line;
+mod recording;
 mod request;
 mod stream;
 mod target;
@@ -18,9 +19,10 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 
 pub use cpu::ThreadCpu;
+pub use recording::Recording;
 
 use self::target::Target;
-use self::thread::{Assignment, Measured, Message};
+use self::thread::{Assignment, Measured, Message, Start};
 use crate::history::History;
 use crate::outcome::Outcome;
 use crate::plan::Plan;
@@ -69,6 +71,8 @@ pub struct RunOutput {
     pub report: Report,
     /// What was answered, for [`crate::reconcile()`].
     pub history: History,
+    /// The history file, if the scenario asks for one; it wants its end.
+    pub recording: Option<Recording>,
 }
 
 /// Runs a scenario. `progress` is called about twice a second; when `stop` completes, nothing new is sent, what is on the
@@ -114,7 +118,11 @@ pub async fn run(
     }
     let (started_unix_ms, start_at) = gathered.start_instant(scenario, &plan);
     gathered.start = Some(start_at);
-    let _ = start_all.send(Some(start_at));
+    let recording = Recording::begin(scenario, started_unix_ms, start_at)?;
+    let _ = start_all.send(Some(Start {
+        at: start_at,
+        tape: recording.as_ref().map(Recording::tape),
+    }));
 
     let tick = Duration::from_millis(INTERVAL_MS);
     // A little after the threads tell their intervals, so that these are in.
@@ -135,7 +143,12 @@ pub async fn run(
         }
     }
     progress(&gathered.progress());
-    gathered.finish(started_unix_ms, interrupted)
+    let (report, history) = gathered.finish(started_unix_ms, interrupted)?;
+    Ok(RunOutput {
+        report,
+        history,
+        recording,
+    })
 }
 
 fn spawn_thread(assignment: Assignment) -> anyhow::Result<()> {
@@ -292,7 +305,7 @@ impl<'a> Gathered<'a> {
         }
     }
 
-    fn finish(self, started_unix_ms: i64, interrupted: bool) -> anyhow::Result<RunOutput> {
+    fn finish(self, started_unix_ms: i64, interrupted: bool) -> anyhow::Result<(Report, History)> {
         if self.finished_threads < self.scenario.generator.threads {
             bail!("a generator thread ended without a result");
         }
@@ -315,9 +328,6 @@ impl<'a> Gathered<'a> {
                 notes: self.notes,
             },
         );
-        Ok(RunOutput {
-            report,
-            history: self.history,
-        })
+        Ok((report, self.history))
     }
 }

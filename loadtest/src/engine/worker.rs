@@ -53,7 +53,9 @@ pub(super) async fn work(local: Rc<Local>, id: usize, mut line: Line) {
         .await;
         let sent_ns = local.now_ns();
         let job = handed.job;
-        let answer = if local.begin(&handed, sent_ns) {
+        let begun = local.begin(&handed, sent_ns);
+        let op = begun.then(|| local.write_down(&job, id, sent_ns)).flatten();
+        let answer = if begun {
             alarm.as_mut().reset(Instant::now() + local.timeout);
             match in_time(alarm.as_mut(), send(&local, &mut line, &job)).await {
                 Some(answer) => answer,
@@ -66,24 +68,31 @@ pub(super) async fn work(local: Rc<Local>, id: usize, mut line: Line) {
             Answer::of(Outcome::Shed)
         };
         let done_ns = local.now_ns();
-        local.finish(job, sent_ns, done_ns, answer);
+        local.finish(job, op, sent_ns, done_ns, answer);
         local.pump(done_ns);
     }
 }
 
 /// Sends the request; again, under the same key, if its connection closes under it.
 async fn send(local: &Local, line: &mut Line, job: &Job) -> Answer {
+    let mut is_second_copy = false;
     for attempt in 0..MAX_SENDS {
         let request = local.request(job, attempt > 0);
         let keep = job.kind != Kind::Page;
         match line.exchange(&local.wires, request, keep).await {
-            Ok(reply) => return answer::read(job.kind, reply.status, &reply.body),
+            Ok(reply) => {
+                return Answer {
+                    is_second_copy,
+                    ..answer::read(job.kind, reply.status, &reply.body)
+                };
+            }
             Err(Broken::NoConnection(_)) => {
                 local.note_unsent();
                 break;
             }
             Err(Broken::Closed { sent }) => {
                 if sent {
+                    is_second_copy = true;
                     local.note_broken(job);
                 }
             }

@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use tokio::net::TcpStream;
 
 use super::{LedgerRow, SaleReport};
+use crate::history::event::SaleFacts;
 use crate::scenario::Admin;
 
 /// An admin listener that needs longer than this is not well.
@@ -72,6 +73,11 @@ impl AdminClient {
     pub async fn buyer_limit(&self, sale: &str) -> anyhow::Result<Option<u64>> {
         let rules: SaleRules = self.get(&format!("/admin/v1/sales/{sale}")).await?;
         Ok(rules.buyer_limit.filter(|limit| *limit > 0))
+    }
+
+    /// The sale's document, as far as the rules of [`crate::oracle`] go.
+    pub async fn sale(&self, sale: &str) -> anyhow::Result<SaleFacts> {
+        self.get(&format!("/admin/v1/sales/{sale}")).await
     }
 
     /// Every order the ledger holds for the sale.

@@ -1,9 +1,9 @@
 //! What the admin API says about a sale: its own account, and the rows of the order ledger.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// One row of the order ledger.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LedgerRow {
     /// Order id.
     pub id: String,
@@ -17,10 +17,16 @@ pub struct LedgerRow {
     pub status: OrderStatus,
     /// The request that made it.
     pub request_id: Option<String>,
+    /// When the store accepted it, by the store's clock, unix milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created_at_ms: Option<u64>,
+    /// When it is returned unless it is paid, unix milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pay_by_ms: Option<u64>,
 }
 
 /// Where an order stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OrderStatus {
     /// Holds units, not paid.
@@ -40,10 +46,26 @@ impl OrderStatus {
     pub fn is_live(self) -> bool {
         !matches!(self, OrderStatus::Released | OrderStatus::Refused)
     }
+
+    /// Whether nothing leaves this status.
+    pub fn is_final(self) -> bool {
+        !matches!(self, OrderStatus::Reserved | OrderStatus::Paying)
+    }
+
+    /// The word on the wire.
+    pub fn name(self) -> &'static str {
+        match self {
+            OrderStatus::Reserved => "reserved",
+            OrderStatus::Paying => "paying",
+            OrderStatus::Paid => "paid",
+            OrderStatus::Released => "released",
+            OrderStatus::Refused => "refused",
+        }
+    }
 }
 
 /// The sale's own account (`/admin/v1/sales/{sale}/report`).
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SaleReport {
     /// Per sku.
     pub skus: Vec<SkuReport>,
@@ -67,7 +89,7 @@ pub struct SaleReport {
 }
 
 /// One sku of the account, in units.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SkuReport {
     /// Which.
     pub sku: String,
@@ -82,6 +104,9 @@ pub struct SkuReport {
     pub reserved: u64,
     /// Held by paid orders.
     pub sold: u64,
+    /// Held by live orders, as the ledger's own counter has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ledger_sold: Option<u64>,
 }
 
 impl SaleReport {

@@ -49,6 +49,8 @@ pub struct Scenario {
     pub thresholds: Thresholds,
     /// How long the check after the run may wait.
     pub reconcile: ReconcileWait,
+    /// Where every request and answer is written down, for [`crate::oracle`]. Not part of a scenario file: the command line's.
+    pub history_file: Option<PathBuf>,
 }
 
 /// The server under test.
@@ -285,6 +287,7 @@ impl Scenario {
             pay: None,
             thresholds: Thresholds::default(),
             reconcile: ReconcileWait::default(),
+            history_file: None,
         }
     }
 

@@ -28,6 +28,7 @@ pub(super) fn scenario(text: &str, env: Env<'_>) -> Result<Scenario, Problems> {
     let problems = root.problems();
 
     let scenario = Scenario {
+        history_file: None,
         seed: root.integer("seed").unwrap_or(1),
         target: target(root.required_table("target")),
         generator: section(&mut root, "generator", generator),

@@ -1,6 +1,6 @@
 //! `POST /v1/sales/{sale}/orders`: the one request that matters at T0.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     body::{Body, Bytes},
@@ -10,7 +10,7 @@ use axum::{
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::Deserialize;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::{
     Api, admit, extract,
@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     catalogue::OpenSale,
+    engine::FoundOrder,
     ids::{BuyerId, RequestId, SegmentId},
     ledger::Standing,
     metrics::PurchaseResult,
@@ -32,6 +33,8 @@ use crate::{
 
 /// Above any sensible buyer limit; a larger number is a mistake, not a wish.
 pub(super) const QUANTITY_MAX: i128 = 1_000_000;
+/// How long a retry waits for the ledger to say where its order stands; then it is told to poll.
+const LEDGER_WAIT: Duration = Duration::from_secs(2);
 /// When a refusal that passes by itself is worth another try.
 pub(super) const RETRY_SOON_MS: u64 = 1_000;
 
@@ -107,7 +110,7 @@ async fn decide(api: &Api, checked: Checked) -> (PurchaseResult, Response) {
         request: &request,
         quantity,
     };
-    (result, asked.answer(outcome))
+    (result, asked.answer(outcome).await)
 }
 
 async fn check(api: &Api, sale: &str, headers: &HeaderMap, body: Body) -> Result<Checked, Problem> {
@@ -181,7 +184,7 @@ struct Asked<'a> {
 }
 
 impl Asked<'_> {
-    fn answer(&self, outcome: Outcome) -> Response {
+    async fn answer(&self, outcome: Outcome) -> Response {
         let verdict = match outcome {
             Outcome::Decided(verdict) => verdict,
             Outcome::SoldOutFromMemory => return problem::sold_out(),
@@ -193,14 +196,25 @@ impl Asked<'_> {
                 let standing = Standing::in_store(order.state);
                 self.found(StatusCode::CREATED, &order, standing)
             }
-            Verdict::Replayed(order) => {
-                // The store lags behind the ledger, which is not asked here: what this node has told of the order is.
-                let standing = self.api.waiting.tell_stored(&order);
-                replayed(self.found(StatusCode::OK, &order, standing))
-            }
+            Verdict::Replayed(order) => self.again(&order).await,
             Verdict::SoldOut { remaining: 0, .. } => problem::sold_out(),
             refused => refusal(&self.sale.sale, refused, self.quantity).into_response(),
         }
+    }
+
+    /// The order of a request that is sent again, and where it stands now. The ledger is asked: the store hears of a cancellation
+    /// or a payment after it, and another node may have told the buyer of it (INV-ORDER-5).
+    async fn again(&self, order: &StoredOrder) -> Response {
+        let api = self.api;
+        let settled = timeout(LEDGER_WAIT, api.engine.ledger().order(order.order)).await;
+        let standing = match settled {
+            Ok(Ok(Some(settled))) => api.waiting.tell(&FoundOrder::Settled(Box::new(settled))),
+            // On its way into the ledger: nobody but the store has done anything to it yet.
+            Ok(Ok(None)) => api.waiting.tell_stored(order),
+            // It exists, but nobody can say how it stands.
+            Ok(Err(_)) | Err(_) => return unknown(self.home, self.request),
+        };
+        replayed(self.found(StatusCode::OK, order, standing))
     }
 
     fn found(&self, status: StatusCode, order: &StoredOrder, standing: Standing) -> Response {

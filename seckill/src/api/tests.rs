@@ -509,3 +509,22 @@ async fn a_purchase_sent_again_never_tells_less_than_was_told() {
     );
     assert_eq!(replayed.headers()["etag"], response.headers()["etag"]);
 }
+
+/// A chaos run found the retry of a cancelled purchase answered "reserved", by another node, until the store had heard of it.
+#[tokio::test]
+async fn a_retry_is_told_where_the_ledger_has_its_order() {
+    let shop = shop().await;
+    let (_, order) = shop.buy("ann", "k1", 1).await;
+    shop.settle().await;
+    // Another node has cancelled it: this one has told nobody, and nothing tells the store here.
+    let ledger = shop.parts.engine.ledger();
+    let id = order["id"].as_str().unwrap().parse().unwrap();
+    ledger
+        .cancel(id, &"ann".parse().unwrap(), START)
+        .await
+        .unwrap();
+    assert_eq!(shop.parts.available().await, 2);
+    let (status, replay) = shop.buy("ann", "k1", 1).await;
+    assert_eq!((status, &replay["id"]), (StatusCode::OK, &order["id"]));
+    assert_eq!(replay["status"], "released");
+}

@@ -15,7 +15,18 @@ const MAX_PAY_TRIES: u8 = 5;
 
 impl Local {
     /// A job ended: measures it, remembers it, and plans what follows from it.
-    pub(in crate::engine) fn finish(&self, job: Job, sent_ns: u64, done_ns: u64, answer: Answer) {
+    /// `op` names it in the history file, if there is one and it was sent.
+    pub(in crate::engine) fn finish(
+        &self,
+        job: Job,
+        op: Option<u64>,
+        sent_ns: u64,
+        done_ns: u64,
+        answer: Answer,
+    ) {
+        if let (Some(scribe), Some(op)) = (self.scribe.get(), op) {
+            scribe.done(op, job.kind, done_ns, &answer);
+        }
         if job.kind != Kind::Poll {
             self.recorder
                 .borrow_mut()

@@ -4,8 +4,9 @@
 //! every worker calls it between two requests, so a busy thread needs no timer at all. A job is never handed out early.
 
 mod follow;
+mod scribe;
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -15,12 +16,13 @@ use http::Request;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 
+use self::scribe::Scribe;
 use super::line::{H2Shared, Wires};
 use super::request::{Body, Parts};
 use super::target::Target;
 use super::timer::Timer;
 use super::worker;
-use crate::history::History;
+use crate::history::{History, Tape};
 use crate::outcome::Outcome;
 use crate::plan::{Identities, Job, Kind, Plan, Schedule};
 use crate::record::{INTERVAL_MS, Interval, Recorder};
@@ -56,12 +58,21 @@ pub(super) struct Measured {
     pub cpu: Option<super::cpu::ThreadCpu>,
 }
 
+/// The start of the run.
+#[derive(Clone)]
+pub(super) struct Start {
+    /// When.
+    pub at: Instant,
+    /// Where every request and answer is written down, if anywhere.
+    pub tape: Option<Tape>,
+}
+
 /// What a thread is given.
 pub(super) struct Assignment {
     pub scenario: Scenario,
     pub target: Target,
     pub thread: usize,
-    pub start: watch::Receiver<Option<Instant>>,
+    pub start: watch::Receiver<Option<Start>>,
     pub stop: watch::Receiver<bool>,
     pub tell: mpsc::UnboundedSender<Message>,
 }
@@ -74,6 +85,7 @@ pub(super) struct Local {
     parts: Parts,
     ids: Identities,
     start: Cell<Option<Instant>>,
+    scribe: OnceCell<Scribe>,
     end_ns: u64,
     schedule: RefCell<Schedule>,
     next_due: Cell<u64>,
@@ -109,10 +121,20 @@ pub(super) async fn live(mut assignment: Assignment) -> anyhow::Result<()> {
     let opened = connections.iter().filter(|(_, e)| e.is_none()).count();
     // Whoever does not listen any more has dropped the whole run.
     let _ = tell.send(Message::Ready { opened, error });
-    let Ok(start) = assignment.start.wait_for(Option::is_some).await.map(|s| *s) else {
+    let Ok(start) = assignment
+        .start
+        .wait_for(Option::is_some)
+        .await
+        .map(|s| s.clone())
+    else {
         return Ok(());
     };
-    local.start.set(start);
+    if let Some(Start { at, tape }) = start {
+        local.start.set(Some(at));
+        if let Some(tape) = tape {
+            local.scribe.get_or_init(|| Scribe::new(tape, &assignment));
+        }
+    }
     for (line, _) in connections {
         local.spawn_worker(line);
     }
@@ -169,6 +191,7 @@ impl Local {
             parts: Parts::new(s)?,
             ids: Identities::new(s),
             start: Cell::new(None),
+            scribe: OnceCell::new(),
             end_ns: plan.t0_ns + plan.length_ns,
             next_due: Cell::new(schedule.next_due_ns().unwrap_or(u64::MAX)),
             schedule: RefCell::new(schedule),
@@ -312,6 +335,18 @@ impl Local {
             recorder.counts.sent_in_time += 1;
         }
         true
+    }
+
+    /// Writes a request down in the history file, if there is one, and gives its number there.
+    pub(super) fn write_down(&self, job: &Job, worker: usize, now_ns: u64) -> Option<u64> {
+        let scribe = self.scribe.get()?;
+        let history = self.history.borrow();
+        let order = match job.kind {
+            Kind::Page => return None,
+            Kind::Pay => history.orders_of(job.number).first().map(|id| &**id),
+            Kind::Buy | Kind::BuyAgain | Kind::Poll => None,
+        };
+        Some(scribe.invoke(&self.ids, job, worker, order, now_ns))
     }
 
     /// The request of a job, counted as sent. `again` if its connection closed under the copy before.

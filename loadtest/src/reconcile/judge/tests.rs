@@ -67,6 +67,8 @@ impl Case {
             quantity: 1,
             status,
             request_id: Some(self.ids.request_id(purchase)),
+            created_at_ms: None,
+            pay_by_ms: None,
         });
     }
 

@@ -1,4 +1,4 @@
-//! The client's own memory of a run: for every purchase what was sent and what was answered.
+//! The compact memory of a run: for every purchase what was sent and what was answered.
 //!
 //! Two bytes a purchase, plus the order ids of those that were answered with one. It is the witness that
 //! `reconcile` sets against the order ledger, so it records only what the client saw, never what it concludes.

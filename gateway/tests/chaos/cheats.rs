@@ -1,0 +1,118 @@
+//! The negative control: runs in which something cheats behind the gateway's back. A bench that lets one of them pass proves
+//! nothing by its other verdicts.
+
+use std::{sync::Arc, time::Duration};
+
+use loadtest::oracle::Rule;
+use tokio::time::{Instant, sleep};
+
+use crate::{
+    bench::{Bench, Postgres},
+    market::{SALE, SKU},
+    plan::{Plan, Topology},
+    run,
+};
+
+/// How often a cheat is repeated while clients buy.
+const AGAIN: Duration = Duration::from_millis(25);
+
+/// Calls everything that is free reserved. The sum must stay right, or the functions themselves refuse to go on.
+const HIDE: &str = "\
+    local free = redis.call('HGET', KEYS[1], 'available')
+    redis.call('HINCRBY', KEYS[1], 'reserved', free)
+    return redis.call('HSET', KEYS[1], 'available', 0)";
+/// Calls everything that is reserved free.
+const INVENT: &str = "\
+    local held = redis.call('HGET', KEYS[1], 'reserved')
+    redis.call('HINCRBY', KEYS[1], 'available', held)
+    return redis.call('HSET', KEYS[1], 'reserved', 0)";
+
+/// What is done behind the gateway's back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cheat {
+    /// Redis forgets which requests it knows.
+    ForgetsRequests,
+    /// Redis forgets what each buyer holds.
+    ForgetsBuyers,
+    /// Redis says that nothing is left.
+    HidesStock,
+    /// Redis says that there is more than there is.
+    InventsStock,
+    /// An order vanishes from the ledger.
+    LosesARow,
+    /// A released order stands in the ledger as reserved.
+    TurnsBack,
+}
+
+impl Cheat {
+    /// Cheats while clients buy, again and again until then.
+    pub async fn during_the_load(self, bench: &Bench, until: Instant) {
+        let key = |part: &str| format!("penstock:{{{SALE}:{SKU}:0}}:{part}");
+        while Instant::now() < until {
+            match self {
+                Cheat::ForgetsRequests => bench.redis_cli(&["DEL", &key("requests")]),
+                Cheat::ForgetsBuyers => bench.redis_cli(&["DEL", &key("buyers")]),
+                Cheat::HidesStock => bench.redis_cli(&["EVAL", HIDE, "1", &key("meta")]),
+                Cheat::InventsStock => bench.redis_cli(&["EVAL", INVENT, "1", &key("meta")]),
+                Cheat::LosesARow | Cheat::TurnsBack => return,
+            }
+            sleep(AGAIN).await;
+        }
+    }
+
+    /// Cheats when everything has settled.
+    pub async fn at_the_end(self, bench: &Bench) {
+        let statement = match self {
+            Cheat::LosesARow => {
+                "DELETE FROM order_orders WHERE order_id IN (SELECT MIN(order_id) FROM order_orders)"
+            }
+            Cheat::TurnsBack => {
+                "UPDATE order_orders SET status = 'reserved' WHERE status = 'released'"
+            }
+            _ => return,
+        };
+        bench.sql(statement).await;
+    }
+}
+
+/// Runs without a fault, but with a cheat, and answers which rules the oracle found broken.
+async fn caught(cheat: Cheat, stock: u64, server: &Arc<Postgres>) -> Vec<Rule> {
+    let plan = Plan {
+        topology: Topology::Redis,
+        stock,
+        clients: 10,
+        load: Duration::from_millis(1_200),
+        pay_within: Duration::from_secs(600),
+        opens_after: Duration::ZERO,
+        faults: Vec::new(),
+        // Apart from the seeds of the runs: it names the database and the history.
+        ..Plan::from_seed(1_000_000 + cheat as u64)
+    };
+    let ended = run::run_with(&plan, server, Some(cheat)).await;
+    println!("{cheat:?}: {:?}", ended.broken());
+    ended.broken()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_cheats_behind_the_gateway_is_caught() {
+    let _alone = crate::ALONE.lock().await;
+    let server = Postgres::start().await;
+    for (cheat, stock, by) in [
+        (
+            Cheat::ForgetsRequests,
+            400,
+            vec![Rule::TwoOrders, Rule::Resurrected, Rule::Lost],
+        ),
+        (Cheat::ForgetsBuyers, 400, vec![Rule::BuyerLimit]),
+        (Cheat::HidesStock, 400, vec![Rule::FalseSoldOut]),
+        (Cheat::InventsStock, 3, vec![Rule::Oversold, Rule::Lost]),
+        (Cheat::LosesARow, 40, vec![Rule::Lost]),
+        (Cheat::TurnsBack, 40, vec![Rule::StatusBackwards]),
+    ] {
+        let found = caught(cheat, stock, &server).await;
+        assert!(
+            by.iter().any(|rule| found.contains(rule)),
+            "{cheat:?}: {found:?}"
+        );
+    }
+}

@@ -1,0 +1,348 @@
+//! One run from first to last: start, sell while things break, mend, wait until all is quiet, ask for every unknown, sell what is
+//! left, and let the oracle judge.
+
+use std::{path::PathBuf, sync::Arc};
+
+use loadtest::{
+    history::{Action, write_end_facts},
+    oracle::{self, Allow, Rule},
+    reconcile::{AdminClient, SaleReport},
+    scenario::Admin,
+};
+use serde_json::json;
+use tokio::{
+    sync::Mutex,
+    time::{Duration, Instant, sleep},
+};
+
+use crate::{
+    bench::{Bench, Postgres},
+    cheats::Cheat,
+    clients, faults,
+    market::{Market, PRICE_MINOR, SALE, SKU, Seen, Wish},
+    plan::{LIMIT, Plan},
+    scribe::{Scribe, wall_ms},
+    wire::{Ask, send},
+};
+
+/// After the last fault everything must have settled within this long: the longest backoff is five seconds.
+const QUIET_WITHIN: Duration = Duration::from_secs(20);
+/// A run with a cheat in it may never settle, and nobody is surprised.
+const CHEATED_WITHIN: Duration = Duration::from_secs(1);
+/// Connections of the pools back off up to five seconds after a fault, and so does what waits for them.
+const RETURN_LAG_MS: u64 = 8_000;
+/// Fresh buyers after the faults, at most: more than any stock that is below the demand.
+const LATE_BUYERS: u64 = 200;
+/// A node learns twice a second what others sold.
+const MEMORY: Duration = Duration::from_millis(700);
+
+/// A finished run.
+pub struct Ended {
+    problems: Vec<String>,
+    broken: Vec<Rule>,
+    history: PathBuf,
+    text: String,
+}
+
+impl Ended {
+    pub fn verdict(&self) -> &'static str {
+        match self.problems.is_empty() {
+            true => "held",
+            false => "broken",
+        }
+    }
+
+    /// The rules that the oracle found broken.
+    pub fn broken(&self) -> Vec<Rule> {
+        self.broken.clone()
+    }
+
+    /// What is wrong, and where to look.
+    pub fn why(&self) -> Option<String> {
+        (!self.problems.is_empty()).then(|| {
+            format!(
+                "{}\n{}history and logs: {}",
+                self.problems.join("\n"),
+                self.text,
+                self.history.with_extension("*").display()
+            )
+        })
+    }
+}
+
+/// Runs a plan.
+pub async fn run(plan: &Plan, server: &Arc<Postgres>) -> Ended {
+    run_with(plan, server, None).await
+}
+
+/// Runs a plan while something cheats.
+pub async fn run_with(plan: &Plan, server: &Arc<Postgres>, cheat: Option<Cheat>) -> Ended {
+    let history =
+        PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("chaos-{}.jsonl", plan.seed));
+    let bench = Bench::start(plan.topology, plan.seed, server).await;
+    let admins: Vec<_> = bench.nodes.iter().map(|node| node.admin).collect();
+    create_sale(plan, admins[0]).await;
+    let market = Arc::new(Market {
+        fronts: bench.fronts(),
+        admins,
+        scribe: Scribe::create(&history, plan.seed),
+        unknown: Mutex::default(),
+    });
+    let mut problems = Vec::new();
+    knows_the_sale(&market).await;
+    load(plan, &bench, &market, cheat).await;
+
+    let admin = |at: &std::net::SocketAddr| {
+        let url = format!("http://{at}");
+        let token_file = None;
+        AdminClient::new(&Admin { url, token_file }).unwrap()
+    };
+    let admins: Vec<AdminClient> = market.admins.iter().map(admin).collect();
+    let patience = match cheat {
+        None => QUIET_WITHIN,
+        Some(_) => CHEATED_WITHIN,
+    };
+    // A pause whose answer was lost must not outlive the run.
+    let resumed = eventually(patience, async || {
+        market.operate(99, 0, Action::Resume, None).await != Seen::Unknown
+    });
+    if !resumed.await {
+        problems.push("the admin API did not come back".to_owned());
+    }
+    if !settled(&admins, plan, patience).await {
+        problems.push(format!(
+            "nothing settled within {patience:?} after the last fault"
+        ));
+    }
+    market.scribe.quiet();
+    ask_for_unknowns(&market, patience, &mut problems).await;
+    let drained = cheat.is_none() && drain(plan, &market, &mut problems).await;
+    if !settled(&admins, plan, patience).await {
+        problems.push("what was sold after the faults did not settle".to_owned());
+    }
+    if let Some(cheat) = cheat {
+        cheat.at_the_end(&bench).await;
+    }
+    if let Err(error) = write_end_facts(market.scribe.tape(), &admins[0], SALE).await {
+        problems.push(format!("no facts at the end: {error:#}"));
+    }
+    problems.extend(reconciled(&market, patience).await);
+    let Ok(market) = Arc::try_unwrap(market).map_err(drop) else {
+        panic!("every client has ended");
+    };
+    let drained = drained && plan.keeps_orders();
+    tokio::task::block_in_place(|| market.scribe.finish(drained));
+    let ended = judge(&bench, history, problems);
+    bench.end().await;
+    ended
+}
+
+fn judge(bench: &Bench, history: PathBuf, mut problems: Vec<String>) -> Ended {
+    let allow = |level| Allow {
+        return_lag_ms: RETURN_LAG_MS,
+        ..Allow::at(level)
+    };
+    let mut broken = Vec::new();
+    let text = match oracle::verify_file(&history, allow, |_, _| {}) {
+        Ok((verdict, read)) => {
+            if !verdict.held {
+                problems.push("the oracle found rules broken".to_owned());
+            }
+            if verdict.tally.acknowledged == 0 {
+                problems.push("nothing was sold: the run is of no use".to_owned());
+            }
+            broken.extend(verdict.violations.iter().map(|found| found.rule));
+            oracle::render(&verdict, &history.display().to_string(), read)
+        }
+        Err(error) => {
+            problems.push(format!("the history cannot be judged: {error}"));
+            String::new()
+        }
+    };
+    if problems.is_empty() {
+        let _ = std::fs::remove_file(&history);
+    } else {
+        bench.keep_logs(&history);
+    }
+    Ended {
+        problems,
+        broken,
+        history,
+        text,
+    }
+}
+
+async fn create_sale(plan: &Plan, admin: std::net::SocketAddr) {
+    let now = wall_ms();
+    let starts_at_ms = match plan.opens_after.is_zero() {
+        true => now - 1_000,
+        false => now + plan.opens_after.as_millis() as u64,
+    };
+    let sale = json!({
+        "id": SALE, "starts_at_ms": starts_at_ms, "ends_at_ms": now + 3_600_000,
+        "pay_within": format!("{}s", plan.pay_within.as_secs()), "buyer_limit": LIMIT, "currency": "usd",
+        "skus": [{"sku": SKU, "stock": plan.stock, "price_minor": PRICE_MINOR}],
+    });
+    let reply = send(Ask {
+        to: admin,
+        method: http::Method::POST,
+        path: "/admin/v1/sales".to_owned(),
+        headers: vec![("content-type", "application/json")],
+        body: sale.to_string(),
+    });
+    let reply = reply.await.unwrap();
+    assert_eq!(reply.status, 201, "{}", reply.body);
+}
+
+/// Another node hears of a new sale within half a second.
+async fn knows_the_sale(market: &Market) {
+    for front in &market.fronts {
+        let known = eventually(QUIET_WITHIN, async || {
+            let reply = send(Ask {
+                to: *front,
+                method: http::Method::GET,
+                path: format!("/v1/sales/{SALE}"),
+                headers: Vec::new(),
+                body: String::new(),
+            });
+            reply.await.is_ok_and(|reply| reply.status == 200)
+        });
+        assert!(known.await, "a node never heard of the sale");
+    }
+}
+
+async fn load(plan: &Plan, bench: &Bench, market: &Arc<Market>, cheat: Option<Cheat>) {
+    let until = Instant::now() + plan.load;
+    let mut tasks = tokio::task::JoinSet::new();
+    let early = !plan.opens_after.is_zero();
+    for client in 0..plan.clients as u32 {
+        tasks.spawn(clients::buyer(
+            Arc::clone(market),
+            client,
+            plan.seed,
+            until,
+            early,
+        ));
+    }
+    let operator = plan.clients as u32;
+    tasks.spawn(clients::operator(
+        Arc::clone(market),
+        operator,
+        plan.seed,
+        until,
+    ));
+    faults::run(plan, bench, &market.scribe).await;
+    if let Some(cheat) = cheat {
+        cheat.during_the_load(bench, until).await;
+    }
+    while let Some(ended) = tasks.join_next().await {
+        ended.unwrap();
+    }
+}
+
+/// Waits until, by every node, every accepted order is in the ledger and the store has been told what the ledger decided.
+async fn settled(admins: &[AdminClient], plan: &Plan, patience: Duration) -> bool {
+    let is_settled = |report: &SaleReport| {
+        let units = report.skus.iter().all(|sku| {
+            let live = sku.reserved + sku.sold;
+            sku.ledger_sold == Some(live) && sku.available + live == sku.stock + sku.restocked
+        });
+        let returned = plan.keeps_orders() || report.skus.iter().all(|sku| sku.reserved == 0);
+        units && returned && report.queue_depth == 0 && report.unsettled() == 0
+    };
+    eventually(patience, async || {
+        for admin in admins {
+            if !admin
+                .report(SALE)
+                .await
+                .is_ok_and(|report| is_settled(&report))
+            {
+                return false;
+            }
+        }
+        true
+    })
+    .await
+}
+
+/// Every purchase whose end nobody knew is asked for until it has one.
+async fn ask_for_unknowns(market: &Market, patience: Duration, problems: &mut Vec<String>) {
+    let unknown = std::mem::take(&mut *market.unknown.lock().await);
+    for (at, wish) in unknown.iter().enumerate() {
+        let told = eventually(patience, async || {
+            market.poll(98, at, wish).await != Seen::Unknown
+        });
+        if !told.await {
+            problems.push(format!("{wish:?} is still unknown"));
+        }
+    }
+}
+
+/// New buyers come until "sold out" is the answer of every node.
+async fn drain(plan: &Plan, market: &Market, problems: &mut Vec<String>) -> bool {
+    // What was said from memory before the last return is over now.
+    sleep(MEMORY).await;
+    for number in 0..LATE_BUYERS {
+        let wish = Wish {
+            buyer: format!("late-{number}"),
+            request: "late".to_owned(),
+            units: 1,
+        };
+        let mut seen = Seen::Unknown;
+        for front in 0..market.fronts.len() {
+            seen = market.buy(97, front + number as usize, &wish).await;
+            if seen != Seen::No("sold_out".to_owned()) {
+                break;
+            }
+        }
+        if seen == Seen::No("sold_out".to_owned()) {
+            return true;
+        }
+    }
+    // A stock above the demand is left over, and that is right.
+    if plan.stock < LATE_BUYERS {
+        problems.push(format!(
+            "{LATE_BUYERS} buyers after the faults, and never sold out"
+        ));
+    }
+    false
+}
+
+/// The server's own opinion, which must be the oracle's.
+async fn reconciled(market: &Market, patience: Duration) -> Option<String> {
+    let mut last = String::new();
+    let held = eventually(patience, async || {
+        let reply = send(Ask {
+            to: market.admins[0],
+            method: http::Method::GET,
+            path: format!("/admin/v1/sales/{SALE}/reconcile"),
+            headers: Vec::new(),
+            body: String::new(),
+        });
+        match reply.await {
+            Ok(reply) => {
+                last = reply.body.to_string();
+                reply.body["ok"] == true
+            }
+            Err(why) => {
+                last = why.to_owned();
+                false
+            }
+        }
+    });
+    (!held.await).then(|| format!("penstock reconcile: {last}"))
+}
+
+/// Whether a fact comes true in time.
+async fn eventually(limit: Duration, mut fact: impl AsyncFnMut() -> bool) -> bool {
+    let deadline = Instant::now() + limit;
+    loop {
+        if fact().await {
+            return true;
+        }
+        if Instant::now() > deadline {
+            return false;
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+}

@@ -1,0 +1,132 @@
+//! Writes a thread's requests and answers down in the history file: what the outcome of a request proves, and what it leaves open.
+
+use std::cell::Cell;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::Assignment;
+use crate::engine::answer::Answer;
+use crate::history::event::{Done, Invoke};
+use crate::history::{Action, Event, Tape};
+use crate::outcome::Outcome;
+use crate::plan::{Identities, Job, Kind};
+
+/// One thread's hand in the history file.
+pub(super) struct Scribe {
+    tape: Tape,
+    sale: String,
+    skus: Vec<String>,
+    quantity: u64,
+    thread: u64,
+    threads: u64,
+    next: Cell<u64>,
+}
+
+impl Scribe {
+    pub(super) fn new(tape: Tape, assignment: &Assignment) -> Scribe {
+        let sale = assignment.scenario.sale.clone();
+        let (sale, skus, quantity) =
+            sale.map_or_else(Default::default, |s| (s.id, s.skus, s.quantity.into()));
+        Scribe {
+            tape,
+            sale,
+            skus,
+            quantity,
+            thread: assignment.thread as u64,
+            threads: assignment.scenario.generator.threads as u64,
+            next: Cell::new(0),
+        }
+    }
+
+    /// A request goes out; answers its number.
+    pub(super) fn invoke(
+        &self,
+        ids: &Identities,
+        job: &Job,
+        worker: usize,
+        order: Option<&str>,
+        now_ns: u64,
+    ) -> u64 {
+        let number = self.next.replace(self.next.get() + 1);
+        // Threads take turns, so no two give the same number.
+        let op = number * self.threads + self.thread;
+        let f = match job.kind {
+            Kind::Poll => Action::Poll,
+            Kind::Pay => Action::Pay,
+            Kind::Buy | Kind::BuyAgain | Kind::Page => Action::Buy,
+        };
+        let mut invoke = Invoke {
+            t_us: now_ns / 1000,
+            wall_ms: wall_ms(),
+            op,
+            client: (worker as u64 * self.threads + self.thread) as u32,
+            buyer: format!("buyer-{:016x}", ids.buyer_name(ids.buyer_of(job.number))),
+            order: order.unwrap_or_default().to_owned(),
+            ..Invoke::new(f, self.sale.clone())
+        };
+        if f != Action::Pay {
+            invoke.request = ids.request_id(job.number);
+            invoke.lines = vec![(self.skus[ids.sku_of(job.number)].clone(), self.quantity)];
+        }
+        self.tape.record(Event::Invoke(invoke));
+        op
+    }
+
+    /// It was answered, or will never be.
+    pub(super) fn done(&self, op: u64, kind: Kind, now_ns: u64, answer: &Answer) {
+        let code = match &*answer.code {
+            "" if answer.order.is_none() && answer.intent.is_none() => answer.outcome.name(),
+            code => code,
+        };
+        let done = Done {
+            t_us: now_ns.div_ceil(1000),
+            wall_ms: wall_ms(),
+            op,
+            status: answer.status,
+            code: code.to_owned(),
+            order: answer.order.as_deref().unwrap_or_default().to_owned(),
+            state: answer.state,
+            pay_by_ms: answer.pay_by_ms,
+            intent: answer.intent.as_deref().unwrap_or_default().to_owned(),
+        };
+        self.tape.record(match proves(kind, answer) {
+            Proof::Done => Event::Ok(done),
+            Proof::NotDone => Event::Fail(done),
+            Proof::Nothing => Event::Info(done),
+        });
+    }
+}
+
+enum Proof {
+    Done,
+    NotDone,
+    Nothing,
+}
+
+fn proves(kind: Kind, answer: &Answer) -> Proof {
+    match answer.outcome {
+        Outcome::Accepted | Outcome::Replayed | Outcome::Paid => Proof::Done,
+        Outcome::Unknown
+        | Outcome::InFlight
+        | Outcome::ServerError
+        | Outcome::Timeout
+        | Outcome::ConnectError
+        | Outcome::Shed
+        | Outcome::PageOk => Proof::Nothing,
+        // The copy before it may have done what this one was refused.
+        _ if answer.is_second_copy && kind != Kind::Poll => Proof::Nothing,
+        Outcome::SoldOut
+        | Outcome::BuyerLimit
+        | Outcome::NotStarted
+        | Outcome::Ended
+        | Outcome::Limited
+        | Outcome::Frozen
+        | Outcome::ClientError
+        | Outcome::Declined => Proof::NotDone,
+    }
+}
+
+fn wall_ms() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_millis() as u64)
+}

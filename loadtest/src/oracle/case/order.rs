@@ -1,0 +1,316 @@
+//! Requests and orders, gathered from operations and rows; and of each order, when it may and when it must have held its units.
+
+use std::collections::HashMap;
+
+use super::{Case, Lines, Name, Op, SkuAt};
+use crate::history::event::Action;
+use crate::reconcile::OrderStatus;
+
+/// A request: what one idempotency key of one buyer was used for.
+#[derive(Debug, Default)]
+pub struct Key {
+    /// Purchases sent under it.
+    pub purchases: Vec<u32>,
+    /// Questions asked about it.
+    pub polls: Vec<u32>,
+    /// Orders it was answered with or that the ledger has under it.
+    pub orders: Vec<u32>,
+}
+
+/// A row of the ledger.
+#[derive(Clone, Debug)]
+pub struct Row {
+    /// Its line.
+    pub line: u32,
+    /// Of which sale.
+    pub sale: Name,
+    /// What was bought.
+    pub sku: SkuAt,
+    /// The order.
+    pub order: Name,
+    /// Who bought.
+    pub buyer: Name,
+    /// Under which request id.
+    pub request: Name,
+    /// Units.
+    pub quantity: u64,
+    /// Where it stands.
+    pub status: OrderStatus,
+    /// When the store accepted it.
+    pub created_at_ms: Option<u64>,
+    /// Its deadline.
+    pub pay_by_ms: Option<u64>,
+}
+
+/// An order that a client was told of, or that the ledger has.
+#[derive(Debug)]
+pub struct Order {
+    /// Its id.
+    pub name: Name,
+    /// Of which sale.
+    pub sale: Name,
+    /// Whose.
+    pub buyer: Name,
+    /// The request it was first answered to, or that its row names; `None` for orders of other clients.
+    pub key: Option<u32>,
+    /// What it holds.
+    pub lines: Lines,
+    /// Answers to purchases, and to questions about a request, that named it; earliest first.
+    pub acks: Vec<u32>,
+    /// Attempts to cancel it.
+    pub cancels: Vec<u32>,
+    /// Attempts to pay it.
+    pub pays: Vec<u32>,
+    /// Other questions about it.
+    pub polls: Vec<u32>,
+    /// Its rows.
+    pub rows: Vec<u32>,
+    /// Its deadline.
+    pub pay_by_ms: Option<u64>,
+    /// No instant before this one can have taken its units.
+    pub takes_from: u64,
+    /// The same on the wall.
+    pub takes_from_ms: u64,
+    /// From here on they are surely taken; the end of time if nobody was told.
+    pub takes_by: u64,
+    /// The same on the wall.
+    pub takes_by_ms: u64,
+    /// No instant before this one can have given them back; the end of time if they never were.
+    pub returns_from: u64,
+    /// That instant is the order's deadline, told by the server's clock.
+    pub returns_at_deadline: bool,
+    /// From here on they surely are.
+    pub returns_by: u64,
+}
+
+impl Order {
+    /// A client was told of it.
+    pub fn is_acknowledged(&self) -> bool {
+        !self.acks.is_empty()
+    }
+
+    /// Where the ledger says it stands; of a cart, its first row.
+    pub fn ledger_status(&self, case: &Case) -> Option<OrderStatus> {
+        self.rows.first().map(|row| case.rows[*row as usize].status)
+    }
+
+    /// The line of the first answer that named it, or of its row.
+    pub fn line(&self, case: &Case) -> u32 {
+        let ack = self.acks.first().map(|op| case.ops[*op as usize].done_line);
+        let row = self.rows.first().map(|row| case.rows[*row as usize].line);
+        ack.or(row).unwrap_or(0)
+    }
+
+    /// Units of one sku.
+    pub fn units_of(&self, sku: SkuAt) -> u64 {
+        let line = self.lines.iter().find(|(of, _)| *of == sku);
+        line.map_or(0, |(_, units)| *units)
+    }
+}
+
+/// What names a request: sale, buyer, id and the set of skus.
+type KeyName = (Name, Name, Name, Vec<SkuAt>);
+
+#[derive(Default)]
+struct Gather {
+    keys: Vec<Key>,
+    key_at: HashMap<KeyName, u32>,
+    orders: Vec<Order>,
+    order_at: HashMap<Name, u32>,
+}
+
+/// Finds the requests and orders of a case.
+pub(super) fn gather(case: &mut Case) -> (Vec<Key>, Vec<Order>) {
+    let mut gather = Gather::default();
+    for (at, op) in case.ops.iter().enumerate() {
+        gather.take_op(at as u32, op);
+    }
+    for (at, row) in case.rows.iter().enumerate() {
+        gather.take_row(at as u32, row);
+    }
+    let Gather {
+        keys, mut orders, ..
+    } = gather;
+    for order in &mut orders {
+        order.acks.sort_by_key(|op| case.ops[*op as usize].end);
+        complete(order, case, &keys);
+    }
+    (keys, orders)
+}
+
+impl Gather {
+    fn key(&mut self, name: KeyName) -> u32 {
+        *self.key_at.entry(name).or_insert_with(|| {
+            self.keys.push(Key::default());
+            self.keys.len() as u32 - 1
+        })
+    }
+
+    fn order(&mut self, name: Name, sale: Name, buyer: Name) -> &mut Order {
+        let at = *self.order_at.entry(name).or_insert_with(|| {
+            self.orders.push(Order {
+                name,
+                sale,
+                buyer,
+                key: None,
+                lines: Lines::default(),
+                acks: Vec::new(),
+                cancels: Vec::new(),
+                pays: Vec::new(),
+                polls: Vec::new(),
+                rows: Vec::new(),
+                pay_by_ms: None,
+                takes_from: u64::MAX,
+                takes_from_ms: u64::MAX,
+                takes_by: u64::MAX,
+                takes_by_ms: u64::MAX,
+                returns_from: u64::MAX,
+                returns_at_deadline: false,
+                returns_by: u64::MAX,
+            });
+            self.orders.len() as u32 - 1
+        });
+        &mut self.orders[at as usize]
+    }
+
+    fn take_op(&mut self, at: u32, op: &Op) {
+        let asks_by_request = op.f == Action::Poll && op.request != 0;
+        if !op.is_purchase() && !asks_by_request {
+            if op.order != 0 {
+                let order = self.order(op.order, op.sale, op.buyer);
+                match op.f {
+                    Action::Cancel => order.cancels.push(at),
+                    Action::Pay => order.pays.push(at),
+                    _ => order.polls.push(at),
+                }
+                order.pay_by_ms = order.pay_by_ms.or(op.pay_by_ms);
+            }
+            return;
+        }
+        let skus = op.lines.iter().map(|(sku, _)| *sku).collect();
+        let key = self.key((op.sale, op.buyer, op.request, skus));
+        match op.is_purchase() {
+            true => self.keys[key as usize].purchases.push(at),
+            false => self.keys[key as usize].polls.push(at),
+        }
+        if !op.is_ok() || op.order == 0 {
+            return;
+        }
+        let order = self.order(op.order, op.sale, op.buyer);
+        if order.acks.is_empty() {
+            order.buyer = op.buyer;
+        }
+        order.acks.push(at);
+        order.key.get_or_insert(key);
+        order.pay_by_ms = order.pay_by_ms.or(op.pay_by_ms);
+        // A question names the skus of its request, not what was bought under it in the end.
+        if op.is_purchase() && order.lines.is_empty() {
+            order.lines.clone_from(&op.lines);
+        }
+        let order_at = self.order_at[&op.order];
+        let key = &mut self.keys[key as usize];
+        if !key.orders.contains(&order_at) {
+            key.orders.push(order_at);
+        }
+    }
+
+    fn take_row(&mut self, at: u32, row: &Row) {
+        let order = self.order(row.order, row.sale, row.buyer);
+        order.rows.push(at);
+        order.pay_by_ms = order.pay_by_ms.or(row.pay_by_ms);
+        if order.key.is_some() {
+            let key = order.key;
+            self.join(key, row.order);
+            return;
+        }
+        order.buyer = row.buyer;
+        if !order.lines.iter().any(|(sku, _)| *sku == row.sku) {
+            let mut lines = order.lines.to_vec();
+            lines.push((row.sku, row.quantity));
+            lines.sort_unstable();
+            order.lines = lines.into();
+        }
+        // A cart's key is known once all its rows are: the last of them finds it.
+        let skus = order.lines.iter().map(|(sku, _)| *sku).collect();
+        let name = (row.sale, row.buyer, row.request, skus);
+        if let Some(key) = self.key_at.get(&name).copied() {
+            self.order(row.order, row.sale, row.buyer).key = Some(key);
+            self.join(Some(key), row.order);
+        }
+    }
+
+    fn join(&mut self, key: Option<u32>, order: Name) {
+        let order = self.order_at[&order];
+        if let Some(key) = key {
+            let orders = &mut self.keys[key as usize].orders;
+            if !orders.contains(&order) {
+                orders.push(order);
+            }
+        }
+    }
+}
+
+/// What an order holds that no purchase was answered with: what its rows say, or else what may have been sent.
+fn content(order: &Order, case: &Case, sent: &[u32]) -> Lines {
+    let rows = order.rows.iter().map(|row| &case.rows[*row as usize]);
+    let mut lines: Vec<(SkuAt, u64)> = rows.map(|row| (row.sku, row.quantity)).collect();
+    lines.sort_unstable();
+    if !lines.is_empty() {
+        return lines.into();
+    }
+    let mut ops = sent
+        .iter()
+        .chain(&order.acks)
+        .map(|at| &case.ops[*at as usize]);
+    ops.find(|op| op.may_have_happened())
+        .map_or_else(Lines::default, |op| op.lines.clone())
+}
+
+/// Works out when the order may and must have held its units.
+fn complete(order: &mut Order, case: &Case, keys: &[Key]) {
+    let op = |at: &u32| &case.ops[*at as usize];
+    let sent: &[u32] = order.key.map_or(&[], |key| &keys[key as usize].purchases);
+    if order.lines.is_empty() {
+        order.lines = content(order, case, sent);
+    }
+    // A purchase that was refused did nothing, so it did not take them.
+    let first = sent
+        .iter()
+        .map(op)
+        .filter(|op| op.may_have_happened())
+        .min_by_key(|op| op.start);
+    (order.takes_from, order.takes_from_ms) = first.map_or((0, 0), |op| (op.start, op.start_ms));
+    if let Some(ack) = order.acks.first().map(op) {
+        (order.takes_by, order.takes_by_ms) = (ack.end, ack.end_ms);
+    }
+
+    let status = order.ledger_status(case);
+    let asked = order
+        .cancels
+        .iter()
+        .map(op)
+        .filter(|op| op.may_have_happened());
+    let asked = asked.map(|op| op.start).min();
+    let cancelled = order.cancels.iter().map(op).filter(|op| op.is_ok());
+    let cancelled = cancelled.map(|op| op.end).min();
+    let told = order.acks.iter().chain(&order.polls).chain(&order.pays);
+    let seen = told
+        .map(op)
+        .filter(|op| op.is_ok() && op.state == Some(OrderStatus::Released));
+    let seen = seen.map(|op| op.end).min();
+    order.returns_by = cancelled.into_iter().chain(seen).min().unwrap_or(u64::MAX);
+
+    let expires = order.pay_by_ms.map(|ms| case.us_of(ms));
+    let earliest = asked.into_iter().chain(expires).min();
+    let was_paid = order.pays.iter().map(op).any(|op| op.is_ok());
+    order.returns_from = match (cancelled.is_some() || seen.is_some(), status) {
+        // A release that nothing explains may lie anywhere.
+        (true, _) | (false, Some(OrderStatus::Released)) => earliest.unwrap_or(order.takes_from),
+        // What the ledger refused never held units there; that it was promised is another rule's business.
+        (false, Some(OrderStatus::Refused)) => order.takes_from,
+        (false, Some(_)) => u64::MAX,
+        (false, None) if was_paid || case.has_books(order.sale) => asked.unwrap_or(u64::MAX),
+        (false, None) => earliest.unwrap_or(u64::MAX),
+    };
+    order.returns_at_deadline = Some(order.returns_from) == expires;
+}
