@@ -6,8 +6,10 @@ mod support;
 
 mod redis_cluster;
 mod redis_connect;
+mod redis_durability;
 mod redis_errors;
 mod redis_faults;
+mod redis_mutations;
 mod redis_recovery;
 mod stores;
 

@@ -43,12 +43,7 @@ async fn a_slot_that_moved_is_followed() {
     let store = connect(&cluster.url()).await;
     let spec = spec(5, 5);
     let meta = format!("penstock:{{{}}}:meta", spec.id);
-    let slot = cluster.nodes[0].cli(&["cluster", "keyslot", &meta]);
-    let (from, to) = match slot.parse::<u32>().unwrap() {
-        0..=5460 => (0, 1),
-        5461..=10922 => (1, 2),
-        _ => (2, 0),
-    };
+    let (slot, from, to) = place_of(&cluster, &meta);
     // The slot is empty, so it moves by word alone. The client still believes in its old place.
     let new_owner = cluster.nodes[to].cli(&["cluster", "myid"]);
     for node in [to, from, 3 - from - to] {
@@ -161,6 +156,72 @@ async fn a_promoted_replica_is_found_and_sells_after_its_rebuild() {
             "{verdicts:?}"
         );
     }
+}
+
+/// The slot of a key, its primary, and another.
+fn place_of(cluster: &Cluster, key: &str) -> (String, usize, usize) {
+    let slot = cluster.nodes[0].cli(&["cluster", "keyslot", key]);
+    let (from, to) = match slot.parse::<u32>().unwrap() {
+        0..=5460 => (0, 1),
+        5461..=10922 => (1, 2),
+        _ => (2, 0),
+    };
+    (slot, from, to)
+}
+
+/// While its keys are in two places no call is executed; where they arrive they are another server's, so the segment waits for its
+/// rebuild.
+#[tokio::test]
+async fn a_slot_that_moves_with_its_segment_executes_nothing_and_freezes_it() {
+    let cluster = Cluster::start();
+    let store = connect(&cluster.url()).await;
+    let spec = spec(5, 5);
+    let epoch = store.open(&spec).await.unwrap().epoch;
+    let buy = async |buyer, epoch| {
+        let wish = purchase(&spec.id, buyer, "r1");
+        store.buy_many(&spec.id, epoch, vec![wish]).await
+    };
+    buy("ann", epoch).await.unwrap();
+    let key = |part| format!("penstock:{{{}}}:{part}", spec.id);
+    let (slot, from, to) = place_of(&cluster, &key("meta"));
+    let ids = [from, to].map(|node| cluster.nodes[node].cli(&["cluster", "myid"]));
+    let (old, new) = (&cluster.nodes[from], &cluster.nodes[to]);
+    new.cli(&["cluster", "setslot", &slot, "importing", &ids[0]]);
+    old.cli(&["cluster", "setslot", &slot, "migrating", &ids[1]]);
+    let port = new.port.to_string();
+    for (moved, part) in ["meta", "buyers", "requests", "orders", "stream"]
+        .into_iter()
+        .enumerate()
+    {
+        let refused = buy("bob", epoch).await;
+        let Err(StockError::Unavailable(why)) = &refused else {
+            panic!("{moved} keys moved: {refused:?}")
+        };
+        assert!(
+            why.starts_with("TRYAGAIN") || why.starts_with("ASK"),
+            "{why}"
+        );
+        old.cli(&["migrate", "127.0.0.1", &port, &key(part), "0", "5000"]);
+    }
+    let refused = buy("bob", epoch).await;
+    assert!(
+        matches!(&refused, Err(StockError::Unavailable(why)) if why.starts_with("ASK")),
+        "{refused:?}"
+    );
+    for node in [to, from, 3 - from - to] {
+        cluster.nodes[node].cli(&["cluster", "setslot", &slot, "node", &ids[1]]);
+    }
+    assert_eq!(
+        insist(async || buy("bob", epoch).await).await,
+        [Verdict::Frozen]
+    );
+    let counts = store.snapshot(&spec.id).await.unwrap();
+    assert_eq!((counts.accepted, counts.needs_rebuild), (1, true));
+    rebuild(&store, &spec, epoch + 1, &mut Vec::new())
+        .await
+        .unwrap();
+    let bought = buy("bob", epoch + 1).await.unwrap();
+    assert!(matches!(bought[0], Verdict::Accepted { .. }), "{bought:?}");
 }
 
 fn has_key(node: &Server, key: &str) -> bool {

@@ -17,7 +17,7 @@ use tokio::{sync::watch, time::Instant};
 
 use crate::support::{
     recovery::rebuild,
-    redis::{Server, connect, insist, purchase, shared, spec},
+    redis::{Server, connect, insist, purchase, shared, spec, try_cli},
 };
 
 #[tokio::test]
@@ -134,6 +134,33 @@ async fn a_server_that_stops_answering_leaves_the_outcome_unknown_and_the_ids_se
         1,
         "INV-ORDER-1"
     );
+}
+
+/// A script that hangs holds everybody up. Redis then refuses calls; what it refuses was not executed.
+#[tokio::test]
+async fn a_server_that_is_busy_with_a_script_executes_nothing() {
+    let server = Server::start(&["busy-reply-threshold", "50"]);
+    let store = connect(&server.url()).await;
+    let spec = spec(5, 5);
+    let epoch = store.open(&spec).await.unwrap().epoch;
+    let port = server.port;
+    let hog = std::thread::spawn(move || try_cli(port, &["eval", "while true do end", "0"]));
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let mut buyers = 0;
+    let why = loop {
+        // Another buyer each time: who was answered before the script began has bought.
+        let wish = purchase(&spec.id, "ann", &format!("r{buyers}"));
+        match store.buy_many(&spec.id, epoch, vec![wish]).await {
+            Ok(_) if Instant::now() < deadline => buyers += 1,
+            Err(StockError::Unavailable(why)) => break why,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!(why.starts_with("BUSY"), "{why}");
+    server.cli(&["script", "kill"]);
+    hog.join().unwrap();
+    let counts = insist(async || store.snapshot(&spec.id).await).await;
+    assert_eq!(counts.accepted, buyers.min(5));
 }
 
 #[tokio::test]

@@ -394,7 +394,8 @@ fn signal(pid: u32, name: &str) {
         .status();
 }
 
-fn try_cli(port: u16, words: &[&str]) -> Option<String> {
+/// Runs `redis-cli` against a server that may not answer.
+pub fn try_cli(port: u16, words: &[&str]) -> Option<String> {
     let output = Command::new(installed("redis-cli"))
         .args(["-p", &port.to_string()])
         .args(words)
