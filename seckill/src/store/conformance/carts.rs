@@ -78,7 +78,7 @@ pub async fn a_cart_takes_all_its_lines(subject: &Subject) {
                 .into_iter()
                 .map(|(_, order)| order)
                 .collect::<Vec<_>>(),
-            [order.clone()]
+            std::slice::from_ref(order)
         );
     }
 }

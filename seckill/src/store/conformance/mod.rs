@@ -10,6 +10,8 @@
 //! Cases share the store they are given: each opens a sale of its own. No case sleeps; windows are set around the store's
 //! clock with minutes to spare, so a clock that differs from the tests' by seconds does no harm.
 
+#![allow(clippy::unwrap_used, reason = "the cases are tests")]
+
 mod carts;
 mod model;
 mod orders;
