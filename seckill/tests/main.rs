@@ -11,6 +11,7 @@ mod redis_errors;
 mod redis_faults;
 mod redis_mutations;
 mod redis_recovery;
+mod redis_retention;
 mod stores;
 
 mod dead_events;

@@ -12,7 +12,7 @@ use seckill::{
 
 use crate::support::{
     recovery::{rebuild, unsettled},
-    redis::{Server, catch_up, connect, eventually_is, insist, now_ms, purchase, spec},
+    redis::{Server, catch_up, connect, eventually_is, insist, purchase, spec},
 };
 
 async fn buy(store: &RedisStore, spec: &SegmentSpec, epoch: u64, wish: &Purchase) -> Verdict {
@@ -361,69 +361,6 @@ async fn a_segment_with_broken_counters_is_rebuilt() {
             .unwrap();
         assert_eq!((counts.available, counts.reserved), (4, 1));
     }
-}
-
-/// Request ids find their orders for a week after the last moment to pay; then the memory goes back and the counts stay.
-#[tokio::test]
-async fn a_sale_that_is_long_over_and_settled_gives_its_memory_back() {
-    let server = Server::start(&[]);
-    let store = connect(&server.url()).await;
-    let spec = spec(5, 5);
-    let epoch = store.open(&spec).await.unwrap().epoch;
-    let sold = take(&store, &spec, epoch, "ann").await;
-    let id = &spec.id;
-    let keys = async || {
-        let pulled = store.pull(id, "c1", 10, Duration::ZERO).await.unwrap();
-        assert_eq!(pulled, []);
-        server.cli(&["dbsize"])
-    };
-    let ended_before = async |ms: u64| {
-        let ends_at_ms = now_ms() - ms - spec.pay_within_ms;
-        let over = SegmentSpec {
-            ends_at_ms,
-            starts_at_ms: ends_at_ms - 1,
-            ..spec.clone()
-        };
-        store.open(&over).await.unwrap();
-    };
-    const WEEK_MS: u64 = 7 * 24 * 3_600_000;
-    ended_before(WEEK_MS + 60_000).await;
-    // On the queue, then with a consumer, then unpaid: never before all is settled.
-    let pulled = store
-        .pull(id, "c1", 10, Duration::from_secs(60))
-        .await
-        .unwrap();
-    let idle = store.pull(id, "c1", 10, Duration::from_secs(60)).await;
-    assert_eq!(idle.unwrap(), []);
-    assert_eq!(server.cli(&["dbsize"]), "5");
-    store.ack(id, &[pulled[0].position]).await.unwrap();
-    assert_eq!(keys().await, "5");
-    store.confirm_many(id, &[sold.order]).await.unwrap();
-    // Not a minute too early either.
-    ended_before(WEEK_MS - 60_000).await;
-    assert_eq!(keys().await, "5");
-    ended_before(WEEK_MS + 60_000).await;
-    assert_eq!(keys().await, "1", "the counters are left");
-
-    let counts = store.snapshot(id).await.unwrap();
-    assert_eq!((counts.available, counts.sold, counts.accepted), (4, 1, 1));
-    assert!(!counts.needs_rebuild);
-    // It never sells again, whatever its rules become: nobody remembers who bought.
-    let reopened = store.open(&spec).await.unwrap();
-    assert!(reopened.spec.ends_at_ms < now_ms());
-    store.set_gate(id, Gate::Open).await.unwrap();
-    let again = purchase(id, "ann", "r1");
-    assert_eq!(buy(&store, &spec, epoch, &again).await, Verdict::Ended);
-    // What workers and nodes ask of any segment is answered, not an error.
-    assert_eq!(store.depth(id).await.unwrap().entries, 0);
-    assert_eq!(keys().await, "1");
-    store.ack(id, &[pulled[0].position]).await.unwrap();
-    let start = Position::default();
-    assert_eq!(store.accepted_after(id, start, 9).await.unwrap(), []);
-    assert_eq!(unsettled(&store, &spec).await.unwrap(), []);
-    store.restock(id, "pallet", 1).await.unwrap();
-    let counts = store.restock(id, "pallet", 1).await.unwrap();
-    assert_eq!(counts.available, 5);
 }
 
 fn key(segment: &SegmentId, part: &str) -> String {

@@ -1,6 +1,6 @@
 //! The list of mutations, the only one: add a line for each rule that the library gets.
 
-use super::{Mutation, Proof, proofs};
+use super::{Mutation, Proof, proofs, rebuilds};
 use seckill::store::conformance;
 
 /// A case of the conformance suite.
@@ -13,12 +13,12 @@ macro_rules! case {
     };
 }
 
-/// One of `proofs.rs`.
+/// One of `proofs.rs` or `rebuilds.rs`.
 macro_rules! own {
-    ($name:ident) => {
+    ($file:ident::$name:ident) => {
         (
-            concat!("proofs::", stringify!($name)),
-            (|bed| Box::pin(proofs::$name(bed))) as Proof,
+            concat!(stringify!($file), "::", stringify!($name)),
+            (|bed| Box::pin($file::$name(bed))) as Proof,
         )
     };
 }
@@ -130,13 +130,13 @@ pub(super) const MUTATIONS: &[Mutation] = &[
         rule: "buy: order id check",
         from: "elseif taken[i] or fresh_records[id] then",
         to: "elseif false then",
-        proof: own!(an_order_id_is_given_once),
+        proof: own!(proofs::an_order_id_is_given_once),
     },
     Mutation {
         rule: "buy: dirty marker",
         from: "    set_dirty(keys)\n    -- Requests last",
         to: "    -- Requests last",
-        proof: own!(a_purchase_that_dies_half_way_stops_the_segment),
+        proof: own!(proofs::a_purchase_that_dies_half_way_stops_the_segment),
     },
     Mutation {
         rule: "buy: order on the queue",
@@ -148,7 +148,7 @@ pub(super) const MUTATIONS: &[Mutation] = &[
         rule: "buy: queue before requests",
         from: "    -- Requests last: were the server to stop half way, whatever can be replayed is on the queue, and a rebuild finds it there.\n    for _, id in ipairs(accepted) do\n      redis.call('XADD', keys[STREAM], '*', 'o', id)\n    end\n",
         to: "    redis.call('HSET', keys[REQUESTS], unpack(new_requests))\n    redis.call('HSET', keys[ORDERS], unpack(new_orders))\n    if redis.call('EXISTS', 'die') == 1 then error('half way') end\n    for _, id in ipairs(accepted) do\n      redis.call('XADD', keys[STREAM], '*', 'o', id)\n    end\n",
-        proof: own!(a_purchase_that_dies_half_way_stops_the_segment),
+        proof: own!(proofs::a_purchase_that_dies_half_way_stops_the_segment),
     },
     Mutation {
         rule: "buy: version",
@@ -172,7 +172,7 @@ pub(super) const MUTATIONS: &[Mutation] = &[
         rule: "cart: half a cart is a conflict",
         from: "    elseif not own.known then\n      return refused(known, 'K')",
         to: "    elseif not own.known then\n      return nil",
-        proof: own!(a_line_bought_alone_with_the_same_content_blocks_its_cart),
+        proof: own!(proofs::a_line_bought_alone_with_the_same_content_blocks_its_cart),
     },
     Mutation {
         rule: "cart: all or nothing",
@@ -202,13 +202,13 @@ pub(super) const MUTATIONS: &[Mutation] = &[
         rule: "cart: dirty marker",
         from: "    set_dirty(own.keys)\n",
         to: "",
-        proof: own!(a_cart_that_dies_half_way_stops_its_segments),
+        proof: own!(proofs::a_cart_that_dies_half_way_stops_its_segments),
     },
     Mutation {
         rule: "cart: requests remembered",
         from: "    redis.call('HSET', own.keys[REQUESTS], request, own.id)\n",
         to: "",
-        proof: own!(a_cart_sells_and_is_replayed),
+        proof: own!(proofs::a_cart_sells_and_is_replayed),
     },
     Mutation {
         rule: "cart: order on the queue",
@@ -250,7 +250,7 @@ pub(super) const MUTATIONS: &[Mutation] = &[
         rule: "release: dirty marker",
         from: "    set_dirty(keys)\n    redis.call('HSET', keys[ORDERS], unpack(writes))",
         to: "    redis.call('HSET', keys[ORDERS], unpack(writes))",
-        proof: own!(a_release_that_dies_half_way_stops_the_segment),
+        proof: own!(proofs::a_release_that_dies_half_way_stops_the_segment),
     },
     Mutation {
         rule: "confirm: units become sold",
@@ -268,7 +268,7 @@ pub(super) const MUTATIONS: &[Mutation] = &[
         rule: "incarnation check",
         from: "(meta.state ~= 'W' or meta.server ~= this_server())",
         to: "meta.state ~= 'W'",
-        proof: own!(a_segment_of_another_server_life_is_held),
+        proof: own!(proofs::a_segment_of_another_server_life_is_held),
     },
     Mutation {
         rule: "state check",
@@ -280,19 +280,19 @@ pub(super) const MUTATIONS: &[Mutation] = &[
         rule: "counters add up",
         from: "  if meta.state == 'W' and meta.available + meta.reserved",
         to: "  if false and meta.available + meta.reserved",
-        proof: own!(counters_that_do_not_add_up_sell_nothing),
+        proof: own!(proofs::counters_that_do_not_add_up_sell_nothing),
     },
     Mutation {
         rule: "numbers are exact",
         from: "  return string.format('%.0f', number)",
         to: "  return tostring(number)",
-        proof: own!(large_counts_are_exact),
+        proof: own!(proofs::large_counts_are_exact),
     },
     Mutation {
         rule: "restock: the bound of 2^53",
         from: "    if units > EXACT - meta.stock - meta.restocked then\n      return redis.error_reply('TOOBIG stock and restocks would pass 2^53 units')\n    end\n    meta.available",
         to: "    meta.available",
-        proof: own!(large_counts_are_exact),
+        proof: own!(proofs::large_counts_are_exact),
     },
     Mutation {
         rule: "restock: once",
@@ -334,7 +334,7 @@ pub(super) const MUTATIONS: &[Mutation] = &[
         rule: "open: lost meta",
         from: "keys[MOVES], keys[STREAM]) > 0 then",
         to: "keys[MOVES], keys[STREAM]) > 9 then",
-        proof: own!(orders_without_their_meta_are_never_opened_anew),
+        proof: own!(proofs::orders_without_their_meta_are_never_opened_anew),
     },
     Mutation {
         rule: "open: the queue from its beginning",
@@ -370,49 +370,49 @@ pub(super) const MUTATIONS: &[Mutation] = &[
         rule: "unsettled: not what is settled",
         from: "      from = group['last-delivered-id']\n",
         to: "",
-        proof: own!(what_is_settled_is_not_read_again),
+        proof: own!(proofs::what_is_settled_is_not_read_again),
     },
     Mutation {
         rule: "forget: nothing that is reserved",
         from: "  if meta.reserved > 0 or now_ms()",
         to: "  if now_ms()",
-        proof: own!(a_sale_with_reserved_units_keeps_its_orders),
+        proof: own!(proofs::a_sale_with_reserved_units_keeps_its_orders),
     },
     Mutation {
         rule: "forget: not too early",
         from: " or now_ms() < meta.ends + meta.pay_within + KEPT_MS then",
         to: " then",
-        proof: own!(only_a_settled_sale_forgets_its_orders_and_never_sells_again),
+        proof: own!(proofs::only_a_settled_sale_forgets_its_orders_and_never_sells_again),
     },
     Mutation {
         rule: "forget: nothing that is on the queue",
         from: "  if redis.call('XPENDING', keys[STREAM], GROUP)[1] == 0 then",
         to: "  if true then",
-        proof: own!(only_a_settled_sale_forgets_its_orders_and_never_sells_again),
+        proof: own!(proofs::only_a_settled_sale_forgets_its_orders_and_never_sells_again),
     },
     Mutation {
         rule: "forget: in the end",
         from: "    redis.call('UNLINK', keys[BUYERS], keys[REQUESTS], keys[ORDERS], keys[STREAM])\n",
         to: "",
-        proof: own!(only_a_settled_sale_forgets_its_orders_and_never_sells_again),
+        proof: own!(proofs::only_a_settled_sale_forgets_its_orders_and_never_sells_again),
     },
     Mutation {
         rule: "forget: never sells again",
         from: "  if meta.state == 'G' then\n    return 'E'",
         to: "  if false then\n    return 'E'",
-        proof: own!(only_a_settled_sale_forgets_its_orders_and_never_sells_again),
+        proof: own!(proofs::only_a_settled_sale_forgets_its_orders_and_never_sells_again),
     },
     Mutation {
         rule: "forget: keeps its rules",
         from: "  elseif not is_held(meta) and meta.state == 'W' then\n    -- A held",
         to: "  elseif not is_held(meta) then\n    -- A held",
-        proof: own!(only_a_settled_sale_forgets_its_orders_and_never_sells_again),
+        proof: own!(proofs::only_a_settled_sale_forgets_its_orders_and_never_sells_again),
     },
     Mutation {
         rule: "open: a held segment keeps its rules",
         from: "  elseif not is_held(meta) and meta.state == 'W' then\n    -- A held",
         to: "  elseif true then\n    -- A held",
-        proof: own!(a_segment_of_another_server_life_is_held),
+        proof: own!(proofs::a_segment_of_another_server_life_is_held),
     },
     Mutation {
         rule: "rebuild: older epochs",
@@ -424,25 +424,25 @@ pub(super) const MUTATIONS: &[Mutation] = &[
         rule: "rebuild: steps after its end",
         from: "  if epoch < current or epoch == current and state and not STOPPED[state] then",
         to: "  if epoch < current then",
-        proof: own!(a_step_that_comes_after_the_end_of_its_rebuild_is_refused),
+        proof: own!(rebuilds::a_step_that_comes_after_the_end_of_its_rebuild_is_refused),
     },
     Mutation {
         rule: "rebuild: freeze first",
         from: "  elseif state and not STOPPED[state] then\n    return redis.error_reply('NOTFROZEN",
         to: "  elseif false then\n    return redis.error_reply('NOTFROZEN",
-        proof: own!(a_segment_that_was_not_frozen_is_not_wiped),
+        proof: own!(rebuilds::a_segment_that_was_not_frozen_is_not_wiped),
     },
     Mutation {
         rule: "rebuild: begin before the end",
         from: "  elseif state ~= 'B' or epoch ~= current then",
         to: "  elseif epoch ~= current then",
-        proof: own!(a_rebuild_cannot_end_before_it_has_begun),
+        proof: own!(rebuilds::a_rebuild_cannot_end_before_it_has_begun),
     },
     Mutation {
         rule: "rebuild: on one server",
         from: "  if not fault and meta.server ~= this_server() then",
         to: "  if false then",
-        proof: own!(a_rebuild_of_another_server_life_is_not_continued),
+        proof: own!(rebuilds::a_rebuild_of_another_server_life_is_not_continued),
     },
     Mutation {
         rule: "rebuild: freeze stops the sale",
@@ -460,13 +460,13 @@ pub(super) const MUTATIONS: &[Mutation] = &[
         rule: "rebuild: positions go on",
         from: "  if last then\n    redis.call('XSETID'",
         to: "  if false then\n    redis.call('XSETID'",
-        proof: own!(positions_grow_over_a_rebuild),
+        proof: own!(rebuilds::positions_grow_over_a_rebuild),
     },
     Mutation {
         rule: "rebuild: versions go on",
         from: "math.max(version + 1, epoch * VERSIONS_OF_EPOCH)",
         to: "version + 1",
-        proof: own!(versions_grow_over_a_rebuild_of_an_older_copy),
+        proof: own!(rebuilds::versions_grow_over_a_rebuild_of_an_older_copy),
     },
     Mutation {
         rule: "rebuild: restocks are remembered",
@@ -478,7 +478,7 @@ pub(super) const MUTATIONS: &[Mutation] = &[
         rule: "rebuild: withdrawals fit",
         from: "    if sum > meta.available then",
         to: "    if false then",
-        proof: own!(more_withdrawn_than_there_was_is_corrupt),
+        proof: own!(rebuilds::more_withdrawn_than_there_was_is_corrupt),
     },
     Mutation {
         rule: "load: orders fit",
@@ -496,7 +496,7 @@ pub(super) const MUTATIONS: &[Mutation] = &[
         rule: "load: one order a request",
         from: "      if taken[i] or fresh_requests[request] then",
         to: "      if false then",
-        proof: own!(two_orders_of_one_request_are_not_loaded),
+        proof: own!(rebuilds::two_orders_of_one_request_are_not_loaded),
     },
     Mutation {
         rule: "load: live units count for their buyer",
@@ -520,6 +520,6 @@ pub(super) const MUTATIONS: &[Mutation] = &[
         rule: "load: dirty marker",
         from: "  redis.call('HSET', keys[META], 'state', 'H')\n  local last\n",
         to: "  local last\n",
-        proof: own!(a_load_that_dies_half_way_is_not_continued),
+        proof: own!(rebuilds::a_load_that_dies_half_way_is_not_continued),
     },
 ];

@@ -1,10 +1,11 @@
 //! Breaks the function library on purpose, one rule at a time, and sees that a test notices.
 //!
 //! `list.rs` is the list of mutations: what is broken, which text becomes which, and the proof that must fail then: a case of the
-//! conformance suite, or one of `proofs.rs`, which also run on the library as it is. A mutation that no proof notices fails.
+//! conformance suite, or one of `proofs.rs` and `rebuilds.rs`, which also run on the library as it is. A mutation that no proof notices fails.
 
 mod list;
 mod proofs;
+mod rebuilds;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 

@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use seckill::store::{
-    CartLine, CartVerdict, Gate, Position, SegmentSpec, StockError, StockMoves, StockStore,
-    StoredOrder, Verdict,
+    CartLine, CartVerdict, Gate, Position, SegmentSpec, StockError, StockStore, StoredOrder,
+    Verdict,
 };
 
 use super::Bed;
@@ -14,13 +14,13 @@ use crate::support::{
 };
 
 impl Bed {
-    async fn open(&self, stock: u64, limit: u32) -> (SegmentSpec, u64) {
+    pub(super) async fn open(&self, stock: u64, limit: u32) -> (SegmentSpec, u64) {
         let spec = spec(stock, limit);
         let epoch = self.store.open(&spec).await.unwrap().epoch;
         (spec, epoch)
     }
 
-    async fn take(&self, spec: &SegmentSpec, epoch: u64, buyer: &str) -> StoredOrder {
+    pub(super) async fn take(&self, spec: &SegmentSpec, epoch: u64, buyer: &str) -> StoredOrder {
         let wish = purchase(&spec.id, buyer, "r1");
         let mut verdicts = self
             .store
@@ -33,12 +33,12 @@ impl Bed {
         }
     }
 
-    fn set(&self, spec: &SegmentSpec, field: &str, value: &str) {
+    pub(super) fn set(&self, spec: &SegmentSpec, field: &str, value: &str) {
         let meta = key(spec, "meta");
         self.server.cli(&["hset", &meta, field, value]);
     }
 
-    async fn is_held(&self, spec: &SegmentSpec) -> bool {
+    pub(super) async fn is_held(&self, spec: &SegmentSpec) -> bool {
         let counts = self.store.snapshot(&spec.id).await.unwrap();
         let wish = purchase(&spec.id, "zoe", "held");
         let bought = self
@@ -49,7 +49,7 @@ impl Bed {
     }
 }
 
-fn key(spec: &SegmentSpec, part: &str) -> String {
+pub(super) fn key(spec: &SegmentSpec, part: &str) -> String {
     match spec.id.is_of_cart() {
         true => format!("penstock:{{{}}}:{}:{part}", spec.id.sale, spec.id.sku),
         false => format!("penstock:{{{}}}:{part}", spec.id),
@@ -57,12 +57,8 @@ fn key(spec: &SegmentSpec, part: &str) -> String {
 }
 
 /// Before the last write of a function that changes counters.
-const LAST_WRITE: &str = "local function write_counters(keys, meta)\n";
-const DIES: &str = "local function write_counters(keys, meta)\n  if redis.call('EXISTS', 'die') == 1 then error('half way') end\n";
-
-fn is_stale<T>(answer: Result<T, StockError>, epoch: u64) -> bool {
-    matches!(answer, Err(StockError::StaleEpoch { current, .. }) if current == epoch)
-}
+pub(super) const LAST_WRITE: &str = "local function write_counters(keys, meta)\n";
+pub(super) const DIES: &str = "local function write_counters(keys, meta)\n  if redis.call('EXISTS', 'die') == 1 then error('half way') end\n";
 
 /// INV-ORDER-2: units without their counters are never sold on.
 pub async fn a_purchase_that_dies_half_way_stops_the_segment(bed: Arc<Bed>) {
@@ -162,30 +158,6 @@ pub async fn what_is_settled_is_not_read_again(bed: Arc<Bed>) {
     assert_eq!(unsettled(store, &spec).await.unwrap(), [order]);
 }
 
-/// A page of orders that died is not the half of a page.
-pub async fn a_load_that_dies_half_way_is_not_continued(bed: Arc<Bed>) {
-    let (spec, epoch) = bed.open(5, 5).await;
-    let order = bed.take(&spec, epoch, "ann").await;
-    let (store, id, epoch) = (bed.store.as_ref(), &spec.id, epoch + 1);
-    store.freeze(id, epoch).await.unwrap();
-    let moves = StockMoves::default();
-    store.rebuild_begin(&spec, epoch, &moves).await.unwrap();
-    bed.patch(LAST_WRITE, DIES);
-    bed.server.cli(&["set", "die", "1"]);
-    let died = store
-        .rebuild_load(id, epoch, std::slice::from_ref(&order))
-        .await;
-    assert!(died.is_err());
-    bed.server.cli(&["del", "die"]);
-    let ended = store.rebuild_finish(id, epoch, Gate::Open).await;
-    assert!(
-        matches!(ended, Err(StockError::AwaitsRebuild(_))),
-        "{ended:?}"
-    );
-    let counts = rebuild(store, &spec, epoch, &mut vec![order]).await;
-    assert_eq!(counts.unwrap().available, 4);
-}
-
 /// INV-EPOCH-1: what another server life has sold is not known here.
 pub async fn a_segment_of_another_server_life_is_held(bed: Arc<Bed>) {
     let (spec, _) = bed.open(5, 5).await;
@@ -199,113 +171,6 @@ pub async fn a_segment_of_another_server_life_is_held(bed: Arc<Bed>) {
     let opened = bed.store.open(&other).await.unwrap();
     assert!(opened.needs_rebuild);
     assert_eq!(opened.spec, spec);
-}
-
-/// Neither is what another server life has loaded.
-pub async fn a_rebuild_of_another_server_life_is_not_continued(bed: Arc<Bed>) {
-    let (spec, epoch) = bed.open(5, 5).await;
-    let (store, epoch) = (bed.store.as_ref(), epoch + 1);
-    store.freeze(&spec.id, epoch).await.unwrap();
-    let moves = StockMoves::default();
-    store.rebuild_begin(&spec, epoch, &moves).await.unwrap();
-    bed.set(&spec, "server", "somebody:-1:0");
-    let loaded = store.rebuild_load(&spec.id, epoch, &[]).await;
-    let ended = store
-        .rebuild_finish(&spec.id, epoch, Gate::Open)
-        .await
-        .map(drop);
-    for answer in [loaded, ended] {
-        assert!(
-            matches!(answer, Err(StockError::AwaitsRebuild(_))),
-            "{answer:?}"
-        );
-    }
-}
-
-/// A step that was long on its way finds the segment selling again.
-pub async fn a_step_that_comes_after_the_end_of_its_rebuild_is_refused(bed: Arc<Bed>) {
-    let (spec, epoch) = bed.open(5, 5).await;
-    let (store, epoch) = (bed.store.as_ref(), epoch + 1);
-    rebuild(store, &spec, epoch, &mut Vec::new()).await.unwrap();
-    bed.take(&spec, epoch, "ann").await;
-    let moves = StockMoves::default();
-    assert!(is_stale(store.freeze(&spec.id, epoch).await, epoch));
-    assert!(is_stale(
-        store.rebuild_begin(&spec, epoch, &moves).await,
-        epoch
-    ));
-    assert!(is_stale(
-        store.rebuild_load(&spec.id, epoch, &[]).await,
-        epoch
-    ));
-    // The last step is told what it was told before, and does nothing.
-    store.set_gate(&spec.id, Gate::Paused).await.unwrap();
-    let ended = store
-        .rebuild_finish(&spec.id, epoch, Gate::Open)
-        .await
-        .unwrap();
-    assert_eq!((ended.gate, ended.accepted), (Gate::Paused, 1));
-}
-
-/// Its queue was not read into the ledger yet.
-pub async fn a_segment_that_was_not_frozen_is_not_wiped(bed: Arc<Bed>) {
-    let (spec, epoch) = bed.open(5, 5).await;
-    bed.take(&spec, epoch, "ann").await;
-    let begun = bed
-        .store
-        .rebuild_begin(&spec, epoch + 1, &StockMoves::default())
-        .await;
-    assert!(
-        matches!(begun, Err(StockError::Unavailable(_))),
-        "{begun:?}"
-    );
-    assert_eq!(bed.store.snapshot(&spec.id).await.unwrap().accepted, 1);
-}
-
-/// A frozen segment still has its old orders: it is not opened without being built anew.
-pub async fn a_rebuild_cannot_end_before_it_has_begun(bed: Arc<Bed>) {
-    let (spec, epoch) = bed.open(5, 5).await;
-    let (store, epoch) = (bed.store.as_ref(), epoch + 1);
-    store.freeze(&spec.id, epoch).await.unwrap();
-    let ended = store.rebuild_finish(&spec.id, epoch, Gate::Open).await;
-    assert!(
-        matches!(ended, Err(StockError::AwaitsRebuild(_))),
-        "{ended:?}"
-    );
-    assert!(bed.is_held(&spec).await);
-}
-
-/// Even where the clock went back: acknowledgements and readers that hold old positions meet no new entry.
-pub async fn positions_grow_over_a_rebuild(bed: Arc<Bed>) {
-    let (spec, epoch) = bed.open(5, 5).await;
-    let far = format!("{}-7", now_ms() + 3_600_000);
-    bed.server.cli(&["xsetid", &key(&spec, "stream"), &far]);
-    bed.take(&spec, epoch, "ann").await;
-    let (store, id) = (bed.store.as_ref(), &spec.id);
-    let old = store.pull(id, "c1", 9, Duration::ZERO).await.unwrap()[0].position;
-    rebuild(store, &spec, epoch + 1, &mut Vec::new())
-        .await
-        .unwrap();
-    let order = bed.take(&spec, epoch + 1, "bob").await;
-    store.ack(id, &[old]).await.unwrap();
-    assert_eq!(
-        unsettled(store, &spec).await.unwrap(),
-        std::slice::from_ref(&order)
-    );
-    let after = store.accepted_after(id, old, 9).await.unwrap();
-    assert_eq!(after.last().unwrap().1, order);
-}
-
-/// A replica that was behind has a lower version than the nodes have seen.
-pub async fn versions_grow_over_a_rebuild_of_an_older_copy(bed: Arc<Bed>) {
-    let (spec, epoch) = bed.open(50, 50).await;
-    for buyer in 0..9 {
-        bed.take(&spec, epoch, &format!("b{buyer}")).await;
-    }
-    let seen = bed.store.snapshot(&spec.id).await.unwrap().version;
-    bed.set(&spec, "version", "1");
-    let counts = rebuild(bed.store.as_ref(), &spec, epoch + 1, &mut Vec::new()).await;
-    assert!(counts.unwrap().version > seen + 1_000);
 }
 
 /// A segment whose meta was lost is not a new one.
@@ -351,36 +216,6 @@ pub async fn an_order_id_is_given_once(bed: Arc<Bed>) {
         matches!(bought, Err(StockError::Unavailable(_))),
         "{bought:?}"
     );
-}
-
-/// The ledger says that one request has one order.
-pub async fn two_orders_of_one_request_are_not_loaded(bed: Arc<Bed>) {
-    let (spec, epoch) = bed.open(5, 5).await;
-    let order = bed.take(&spec, epoch, "ann").await;
-    let other = StoredOrder {
-        order: purchase(&spec.id, "ann", "r1").order,
-        ..order.clone()
-    };
-    let loaded = rebuild(
-        bed.store.as_ref(),
-        &spec,
-        epoch + 1,
-        &mut vec![order, other],
-    )
-    .await;
-    assert!(matches!(loaded, Err(StockError::Corrupt(_))), "{loaded:?}");
-}
-
-/// What is gone cannot have been more than there was.
-pub async fn more_withdrawn_than_there_was_is_corrupt(bed: Arc<Bed>) {
-    let (spec, epoch) = bed.open(5, 5).await;
-    bed.store.freeze(&spec.id, epoch + 1).await.unwrap();
-    let moves = StockMoves {
-        restocks: Vec::new(),
-        withdrawals: vec![("t1".to_owned(), 6)],
-    };
-    let begun = bed.store.rebuild_begin(&spec, epoch + 1, &moves).await;
-    assert!(matches!(begun, Err(StockError::Corrupt(_))), "{begun:?}");
 }
 
 /// The tombstones of a sale go when nobody may ask for them any more and nothing of it is open, and not before.

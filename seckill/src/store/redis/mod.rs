@@ -1,12 +1,14 @@
 //! The stock store for many nodes: Redis ≥ 7, Redis Cluster or Valkey, one Lua function library.
 //!
 //! Every method is one `FCALL` of a function in `library/`, which decides and writes in one atomic step; this side only puts
-//! arguments into words (`codec.rs`), sends them to the primary of the segment's slot (`keys.rs`, `nodes.rs`, `node.rs`, `call.rs`),
+//! arguments into words (`ask.rs`, `codec.rs`), sends them to the primary of the segment's slot (`keys.rs`, `nodes.rs`, `node.rs`, `call.rs`),
 //! waits for the durability of the sale (`durability.rs`) and reads the answer. A connection that was lost comes back by itself;
 //! until then, and while the server that answers has settings which break the store's promises, calls are answered with
 //! [`StockError::Unavailable`] at once. A segment that another server life has sold from waits for its rebuild (`library/rebuild.lua`).
 
+mod ask;
 mod call;
+mod cart;
 mod codec;
 mod connect;
 mod durability;
@@ -17,22 +19,21 @@ mod node;
 mod nodes;
 pub(crate) mod quorum;
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use async_trait::async_trait;
-use fred::types::Value;
 
 use self::{
     call::Caller,
     failure::executed,
     function::{Function, MAX_BATCH},
-    keys::{KeyCache, Level, SegmentKeys},
+    keys::KeyCache,
     nodes::Nodes,
 };
 use super::{
-    CartLine, CartVerdict, Confirm, Durability, Gate, Lookup, MAX_CART_LINES, Position, Purchase,
-    QueueDepth, QueueEntry, Release, SegmentSpec, Snapshot, StockError, StockMoves, StockStore,
-    StoredOrder, Verdict,
+    CartLine, CartVerdict, Confirm, Durability, Gate, Lookup, Position, Purchase, QueueDepth,
+    QueueEntry, Release, SegmentSpec, Snapshot, StockError, StockMoves, StockStore, StoredOrder,
+    Verdict,
 };
 use crate::ids::{OrderId, SegmentId};
 
@@ -84,120 +85,6 @@ impl RedisStore {
             durability,
         })
     }
-
-    /// What the writes of a segment wait for, by its rules; reads them where this process has not seen them yet.
-    async fn level(&self, keys: &Arc<SegmentKeys>) -> Result<Durability, StockError> {
-        if keys.level() == Level::Unknown {
-            self.snapshot(&keys.segment).await?;
-        }
-        Ok(match keys.level() {
-            Level::Own(durability) => durability,
-            Level::OfStore | Level::Unknown => self.durability,
-        })
-    }
-
-    /// The same for rules that are at hand.
-    fn learn(&self, keys: &SegmentKeys, spec: &SegmentSpec) -> Durability {
-        keys.learn(spec.durability);
-        spec.durability.unwrap_or(self.durability)
-    }
-
-    /// Calls a function that only reads.
-    async fn ask(
-        &self,
-        function: Function,
-        segment: &SegmentId,
-        args: impl Fn() -> Vec<Value>,
-    ) -> Result<String, StockError> {
-        let keys = [self.keys.of(segment)];
-        self.caller
-            .call(function, &keys, Durability::Fast, |_| args())
-            .await
-    }
-
-    /// Calls a function that writes to a segment which is open. The arguments may depend on whether its answer is waited for.
-    async fn write(
-        &self,
-        function: Function,
-        segment: &SegmentId,
-        args: impl Fn(bool) -> Vec<Value>,
-    ) -> Result<String, StockError> {
-        let keys = [self.keys.of(segment)];
-        let level = self.level(&keys[0]).await?;
-        self.caller.call(function, &keys, level, args).await
-    }
-
-    /// Calls a step of a rebuild; it may come from a process that has never seen the segment's rules.
-    async fn step(
-        &self,
-        function: Function,
-        segment: &SegmentId,
-        args: &[Value],
-    ) -> Result<String, StockError> {
-        let keys = [self.keys.of(segment)];
-        let level = match keys[0].level() {
-            Level::Own(durability) => durability,
-            Level::OfStore | Level::Unknown => self.durability,
-        };
-        self.caller
-            .call(function, &keys, level, |_| args.to_vec())
-            .await
-    }
-
-    /// Reads a snapshot, and learns the durability from it.
-    fn read_snapshot(&self, answer: &str, segment: &SegmentId) -> Result<Snapshot, StockError> {
-        let counts = codec::read_snapshot(answer, segment)?;
-        self.keys.of(segment).learn(counts.spec.durability);
-        Ok(counts)
-    }
-
-    /// Calls `function` for each piece of `items` that fits into one call.
-    async fn call_in_batches<I: Sync, O: Send>(
-        &self,
-        function: Function,
-        segment: &SegmentId,
-        items: &[I],
-        encode: impl Fn(&[I], bool) -> Vec<Value> + Send + Sync,
-        decode: impl Fn(&str, &[I]) -> Result<Vec<O>, StockError> + Send + Sync,
-    ) -> Result<Vec<O>, StockError> {
-        let mut answers = Vec::with_capacity(items.len());
-        for batch in items.chunks(MAX_BATCH) {
-            match self
-                .write(function, segment, |waits| encode(batch, waits))
-                .await
-            {
-                Ok(answer) => answers.extend(executed(decode(&answer, batch))?),
-                // Earlier pieces were executed, so "nothing was executed" would be a lie about the whole.
-                Err(error) if !answers.is_empty() => {
-                    return Err(StockError::Unknown(error.to_string()));
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(answers)
-    }
-
-    /// Up to `max` orders of the queue after a position. A page of the server may hold fewer orders than entries.
-    async fn page(
-        &self,
-        function: Function,
-        segment: &SegmentId,
-        mut after: Position,
-        max: usize,
-    ) -> Result<Vec<(Position, StoredOrder)>, StockError> {
-        let mut orders = Vec::new();
-        while orders.len() < max {
-            let room = (max - orders.len()).min(MAX_BATCH);
-            let args = || vec![after.to_string().into(), room.to_string().into()];
-            let page = codec::read_page(&self.ask(function, segment, args).await?)?;
-            orders.extend(page.orders);
-            match page.next {
-                Some(next) => after = next,
-                None => break,
-            }
-        }
-        Ok(orders)
-    }
 }
 
 #[async_trait]
@@ -231,7 +118,7 @@ impl StockStore for RedisStore {
     }
 
     async fn buy_cart(&self, lines: Vec<CartLine>) -> Result<CartVerdict, StockError> {
-        check_cart(&lines)?;
+        cart::check(&lines)?;
         let keys: Vec<_> = lines
             .iter()
             .map(|line| self.keys.of(&line.segment))
@@ -443,40 +330,4 @@ impl StockStore for RedisStore {
         let answer = self.step(Function::REBUILD_FINISH, segment, &args).await?;
         executed(self.read_snapshot(&answer, segment))
     }
-}
-
-/// A cart that no function could decide in one step is the caller's mistake; nothing is executed.
-fn check_cart(lines: &[CartLine]) -> Result<(), StockError> {
-    let bad = |why: String| {
-        Err(StockError::Unavailable(format!(
-            "not a cart: {why}; nothing was bought"
-        )))
-    };
-    let Some(first) = lines.first().filter(|_| lines.len() <= MAX_CART_LINES) else {
-        return bad(format!(
-            "{} lines, allowed are 1 to {MAX_CART_LINES}",
-            lines.len()
-        ));
-    };
-    for (place, line) in lines.iter().enumerate() {
-        let (one, other) = (&first.purchase, &line.purchase);
-        if (&one.buyer, &one.request, one.fingerprint)
-            != (&other.buyer, &other.request, other.fingerprint)
-        {
-            return bad(format!(
-                "line {place} has another buyer, request or fingerprint"
-            ));
-        }
-        if !line.segment.is_of_cart() || line.segment.sale != first.segment.sale {
-            return bad(format!(
-                "{} does not live together with {}",
-                line.segment, first.segment
-            ));
-        }
-        let mut before = lines[..place].iter();
-        if before.any(|other| other.segment == line.segment) {
-            return bad(format!("{} stands in two lines", line.segment));
-        }
-    }
-    Ok(())
 }
