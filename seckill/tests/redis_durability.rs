@@ -117,6 +117,40 @@ async fn the_level_of_a_sale_is_kept_by_a_store_that_has_not_opened_it() {
     promises_nothing(strict.open(&spec(5, 5)).await.map(drop));
 }
 
+/// The first answer was lost for want of a replica; another connection, which has written nothing, must not vouch for it.
+#[tokio::test]
+async fn a_replay_is_as_durable_as_the_first_answer() {
+    let primary = Server::start(&["repl-diskless-sync-delay", "0"]);
+    let replica = Server::start(&[]);
+    replica.cli(&["replicaof", "127.0.0.1", &primary.port.to_string()]);
+    let options = || RedisOptions {
+        timeout: Duration::from_millis(400),
+        ..RedisOptions::default()
+    };
+    let one = RedisStore::connect(&primary.url(), options())
+        .await
+        .unwrap();
+    let two = RedisStore::connect(&primary.url(), options())
+        .await
+        .unwrap();
+    let spec = sale(Durability::Replicated);
+    let epoch = insist(async || one.open(&spec).await).await.epoch;
+    two.snapshot(&spec.id).await.unwrap();
+    replica.pause();
+    let wish = purchase(&spec.id, "ann", "r1");
+    for store in [&one, &two] {
+        let bought = store.buy_many(&spec.id, epoch, vec![wish.clone()]).await;
+        assert!(matches!(bought, Err(StockError::Unknown(_))), "{bought:?}");
+    }
+    replica.resume();
+    let again = async || two.buy_many(&spec.id, epoch, vec![wish.clone()]).await;
+    let replayed = insist(again).await;
+    assert!(
+        matches!(&replayed[0], Verdict::Replayed(order) if order.order == wish.order),
+        "{replayed:?}"
+    );
+}
+
 /// Stands before a Redis 7.0 and plays one that has `WAITAOF`: it names a later version and answers that command itself.
 struct Later {
     address: String,

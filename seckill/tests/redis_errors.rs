@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use seckill::{
     ids::SegmentId,
-    store::{Gate, Position, SegmentSpec, StockError, StockStore, Verdict},
+    store::{CartLine, Gate, Position, SegmentSpec, StockError, StockStore, Verdict},
 };
 
 use crate::support::{
@@ -196,6 +196,27 @@ async fn an_unreadable_answer_leaves_unknown_what_was_executed() {
     // Nothing was changed by a look, so here an operator is all that is missing.
     let read = store.snapshot(id).await;
     assert!(matches!(read, Err(StockError::Corrupt(_))), "{read:?}");
+}
+
+#[tokio::test]
+async fn a_cart_names_the_line_whose_segment_is_lost() {
+    let store = connect(&shared().url()).await;
+    let spec = spec(5, 5);
+    let lines: Vec<_> = ["shoe", "lace"]
+        .map(|sku| SegmentId::of_cart(spec.id.sale.clone(), sku.parse().unwrap()))
+        .map(|segment| CartLine {
+            purchase: purchase(&segment, "ann", "r1"),
+            segment,
+            epoch: 1,
+        })
+        .into();
+    let id = lines[0].segment.clone();
+    store.open(&SegmentSpec { id, ..spec }).await.unwrap();
+    let refused = store.buy_cart(lines.clone()).await;
+    assert!(
+        matches!(&refused, Err(StockError::NotOpen(lost)) if *lost == lines[1].segment),
+        "{refused:?}"
+    );
 }
 
 #[tokio::test]

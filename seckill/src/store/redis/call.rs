@@ -23,7 +23,10 @@ use super::{
     node::Node,
     nodes::Nodes,
 };
-use crate::store::{Durability, StockError};
+use crate::{
+    ids::SegmentId,
+    store::{Durability, StockError},
+};
 
 /// Calls stock functions.
 pub(super) struct Caller {
@@ -77,7 +80,7 @@ impl Caller {
             _ => {}
         }
         answer.map_err(|failure| match failure {
-            Failure::Answer(error, _) => classify(&error, segment),
+            Failure::Answer(error, _) => classify(&error, named_segment(&error, segments)),
             Failure::Unreachable => StockError::Unavailable(format!(
                 "no connection to the primary of segment {segment}"
             )),
@@ -163,6 +166,14 @@ impl Caller {
             ))),
         }
     }
+}
+
+/// Which of a call's segments an error is about: it may end with its place.
+fn named_segment<'a>(error: &Error, segments: &'a [Arc<SegmentKeys>]) -> &'a SegmentId {
+    let place = error.details().rsplit_once(" @");
+    let place = place.and_then(|(_, place)| place.parse::<usize>().ok());
+    let named = place.and_then(|place| segments.get(place));
+    &named.unwrap_or(&segments[0]).segment
 }
 
 /// The options of every command.

@@ -60,7 +60,8 @@ local function buy_cart(keys, args)
     local own_keys = keys_of(keys, line)
     local meta, fault = read_open_meta(own_keys)
     if fault then
-      return fault
+      -- call.rs names the segment by it.
+      return redis.error_reply(fault.err .. ' @' .. int(line - 1))
     end
     local at = 2 + 3 * line
     local own = { keys = own_keys, meta = meta, epoch = tonumber(args[at]), id = args[at + 1], quantity = tonumber(args[at + 2]) }
