@@ -42,16 +42,16 @@ impl RedisStore {
     ) -> Result<String, StockError> {
         let keys = [self.keys.of(segment)];
         self.caller
-            .call(function, &keys, Durability::Fast, |_| args())
+            .call(function, &keys, Durability::Fast, args)
             .await
     }
 
-    /// Calls a function that writes to a segment which is open. The arguments may depend on whether its answer is waited for.
+    /// Calls a function that writes to a segment which is open.
     pub(super) async fn write(
         &self,
         function: Function,
         segment: &SegmentId,
-        args: impl Fn(bool) -> Vec<Value>,
+        args: impl Fn() -> Vec<Value>,
     ) -> Result<String, StockError> {
         let keys = [self.keys.of(segment)];
         let level = self.level(&keys[0]).await?;
@@ -71,7 +71,7 @@ impl RedisStore {
             Level::OfStore | Level::Unknown => self.durability,
         };
         self.caller
-            .call(function, &keys, level, |_| args.to_vec())
+            .call(function, &keys, level, || args.to_vec())
             .await
     }
 
@@ -92,15 +92,12 @@ impl RedisStore {
         function: Function,
         segment: &SegmentId,
         items: &[I],
-        encode: impl Fn(&[I], bool) -> Vec<Value> + Send + Sync,
+        encode: impl Fn(&[I]) -> Vec<Value> + Send + Sync,
         decode: impl Fn(&str, &[I]) -> Result<Vec<O>, StockError> + Send + Sync,
     ) -> Result<Vec<O>, StockError> {
         let mut answers = Vec::with_capacity(items.len());
         for batch in items.chunks(MAX_BATCH) {
-            match self
-                .write(function, segment, |waits| encode(batch, waits))
-                .await
-            {
+            match self.write(function, segment, || encode(batch)).await {
                 Ok(answer) => answers.extend(executed(decode(&answer, batch))?),
                 // Earlier pieces were executed, so "nothing was executed" would be a lie about the whole.
                 Err(error) if !answers.is_empty() => {

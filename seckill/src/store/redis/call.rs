@@ -35,14 +35,14 @@ pub(super) struct Caller {
 }
 
 impl Caller {
-    /// Calls `function` for segments of one slot and returns its answer. A function that writes waits for `level`. `args` is told
-    /// whether a wait follows, and asked again in the rare case of a second sending.
+    /// Calls `function` for segments of one slot and returns its answer. A function that writes waits for `level`. `args` is asked
+    /// again in the rare case of a second sending.
     pub(super) async fn call(
         &self,
         function: Function,
         segments: &[Arc<SegmentKeys>],
         level: Durability,
-        args: impl Fn(bool) -> Vec<Value>,
+        args: impl Fn() -> Vec<Value>,
     ) -> Result<String, StockError> {
         let (slot, segment) = (segments[0].slot, &segments[0].segment);
         let level = if function.writes {
@@ -50,8 +50,8 @@ impl Caller {
         } else {
             Durability::Fast
         };
-        let words = |waits| {
-            let args = args(waits);
+        let words = || {
+            let args = args();
             let keys = SegmentKeys::COUNT * segments.len();
             let mut words = Vec::with_capacity(2 + keys + args.len());
             words.push(Value::from_static_str(function.name));
@@ -94,7 +94,7 @@ impl Caller {
         function: Function,
         slot: u16,
         level: Durability,
-        words: &impl Fn(bool) -> Vec<Value>,
+        words: &impl Fn() -> Vec<Value>,
     ) -> Result<String, Failure> {
         let node = self
             .nodes
@@ -115,11 +115,8 @@ impl Caller {
         let fcall = CustomCommand::new_static("FCALL", ClusterHash::FirstKey, false);
         let wait = Wait::of(level, fit.on_disk).filter(|_| function.writes);
         let result = match wait {
-            None => client
-                .custom(fcall, words(false))
-                .await
-                .map_err(Refusal::Answer),
-            Some(wait) => self.send_and_wait(client, fcall, words(true), wait).await,
+            None => client.custom(fcall, words()).await.map_err(Refusal::Answer),
+            Some(wait) => self.send_and_wait(client, fcall, words(), wait).await,
         };
         match result {
             // The client has connected again in between: perhaps that server, not checked yet, has executed the call.
@@ -137,7 +134,8 @@ impl Caller {
         }
     }
 
-    /// `WAIT` and `WAITAOF` look at the last write of their own connection: the pipeline keeps both on the same one.
+    /// `WAIT` and `WAITAOF` wait for all that the server had written when the last command of their own connection had run, a
+    /// replay's first answer included: the pipeline keeps both on the same one.
     async fn send_and_wait(
         &self,
         client: WithOptions<Client>,

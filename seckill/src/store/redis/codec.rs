@@ -58,7 +58,7 @@ pub(super) fn units_args(id: &str, units: u64) -> Result<Vec<Value>, StockError>
     Ok(vec![id.into(), number(units, "units")?])
 }
 
-pub(super) fn buy_args(epoch: u64, touch: bool, purchases: &[Purchase]) -> Vec<Value> {
+pub(super) fn buy_args(epoch: u64, purchases: &[Purchase]) -> Vec<Value> {
     // One buffer for the whole batch; each argument is a piece of it.
     let mut text = String::with_capacity(TYPICAL_PURCHASE * purchases.len());
     let mut ends = Vec::with_capacity(ARGS_OF_PURCHASE * purchases.len());
@@ -76,9 +76,8 @@ pub(super) fn buy_args(epoch: u64, touch: bool, purchases: &[Purchase]) -> Vec<V
         }
     }
     let text = Bytes::from(text);
-    let mut args = Vec::with_capacity(2 + ends.len());
+    let mut args = Vec::with_capacity(1 + ends.len());
     args.push(epoch.to_string().into());
-    args.push(Value::from_static_str(if touch { "1" } else { "0" }));
     let mut start = 0;
     for end in ends {
         args.push(text.slice(start..end).into());

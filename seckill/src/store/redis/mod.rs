@@ -95,7 +95,7 @@ impl StockStore for RedisStore {
         let level = self.learn(&keys[0], spec);
         let answer = self
             .caller
-            .call(Function::OPEN, &keys, level, |_| args.clone())
+            .call(Function::OPEN, &keys, level, || args.clone())
             .await?;
         executed(self.read_snapshot(&answer, &spec.id))
     }
@@ -106,7 +106,7 @@ impl StockStore for RedisStore {
         epoch: u64,
         purchases: Vec<Purchase>,
     ) -> Result<Vec<Verdict>, StockError> {
-        let encode = |batch: &[Purchase], waits| codec::buy_args(epoch, waits, batch);
+        let encode = |batch: &[Purchase]| codec::buy_args(epoch, batch);
         self.call_in_batches(
             Function::BUY,
             segment,
@@ -125,7 +125,7 @@ impl StockStore for RedisStore {
             .collect();
         // All lines are of one sale.
         let level = self.level(&keys[0]).await?;
-        let encode = |waits| codec::cart_args(waits, &lines);
+        let encode = || codec::cart_args(&lines);
         let answer = self
             .caller
             .call(Function::BUY_CART, &keys, level, encode)
@@ -142,7 +142,7 @@ impl StockStore for RedisStore {
             Function::RELEASE,
             segment,
             orders,
-            |batch, _| codec::order_args(batch),
+            codec::order_args,
             codec::read_releases,
         )
         .await
@@ -157,14 +157,14 @@ impl StockStore for RedisStore {
             Function::CONFIRM,
             segment,
             orders,
-            |batch, _| codec::order_args(batch),
+            codec::order_args,
             codec::read_confirms,
         )
         .await
     }
 
     async fn set_gate(&self, segment: &SegmentId, gate: Gate) -> Result<Snapshot, StockError> {
-        let args = |_| vec![codec::gate_arg(gate).into()];
+        let args = || vec![codec::gate_arg(gate).into()];
         let answer = self.write(Function::SET_GATE, segment, args).await?;
         executed(self.read_snapshot(&answer, segment))
     }
@@ -177,7 +177,7 @@ impl StockStore for RedisStore {
     ) -> Result<Snapshot, StockError> {
         let args = codec::units_args(restock_id, units)?;
         let answer = self
-            .write(Function::RESTOCK, segment, |_| args.clone())
+            .write(Function::RESTOCK, segment, || args.clone())
             .await?;
         executed(self.read_snapshot(&answer, segment))
     }
@@ -190,7 +190,7 @@ impl StockStore for RedisStore {
     ) -> Result<u64, StockError> {
         let args = codec::units_args(withdrawal_id, units)?;
         let answer = self
-            .write(Function::WITHDRAW, segment, |_| args.clone())
+            .write(Function::WITHDRAW, segment, || args.clone())
             .await?;
         executed(codec::read_units(&answer))
     }

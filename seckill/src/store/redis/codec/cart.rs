@@ -8,11 +8,10 @@ use super::{
 };
 use crate::store::{CartLine, CartVerdict, StockError};
 
-/// `touch buyer request fingerprint {epoch order quantity}…`
-pub(crate) fn cart_args(touch: bool, lines: &[CartLine]) -> Vec<Value> {
+/// `buyer request fingerprint {epoch order quantity}…`
+pub(crate) fn cart_args(lines: &[CartLine]) -> Vec<Value> {
     let first = &lines[0].purchase;
     let mut args: Vec<Value> = vec![
-        Value::from_static_str(if touch { "1" } else { "0" }),
         first.buyer.as_str().into(),
         first.request.as_str().into(),
         format!("{:016x}", first.fingerprint).into(),

@@ -62,13 +62,13 @@ fn a_batch_is_written_into_one_buffer() {
         quantity: 12,
     };
     let purchases = [purchase(1), purchase(2)];
-    let args = buy_args(7, true, &purchases);
+    let args = buy_args(7, &purchases);
     let words: Vec<_> = args.iter().map(|arg| arg.as_string().unwrap()).collect();
     let ids = purchases.map(|purchase| purchase.order.to_string());
     let of = |id: &str| [id, "ann", "r-1", "00000000000000ab", "12"].map(str::to_owned);
-    assert_eq!(words[..2], ["7", "1"]);
-    assert_eq!(words[2..], [of(&ids[0]), of(&ids[1])].concat());
-    let pieces: Vec<&Bytes> = args[2..]
+    assert_eq!(words[0], "7");
+    assert_eq!(words[1..], [of(&ids[0]), of(&ids[1])].concat());
+    let pieces: Vec<&Bytes> = args[1..]
         .iter()
         .map(|arg| match arg {
             Value::Bytes(piece) => piece,

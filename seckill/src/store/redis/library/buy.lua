@@ -42,15 +42,9 @@ local function times_of(meta, now)
   return int(now) .. ' ' .. int(now + meta.pay_within)
 end
 
--- A replayed answer must be as durable as the first one. Replicas acknowledge positions of their log, so one write here makes the
--- WAIT that follows cover everything before it.
-local function touch(keys, now)
-  redis.call('HSET', keys[META], 'touched', now)
-end
-
--- args: epoch touch {order buyer request fingerprint quantity}…
+-- args: epoch {order buyer request fingerprint quantity}…
 local function buy(keys, args)
-  local count = (#args - 2) / 5
+  local count = (#args - 1) / 5
   if count < 1 or count > MAX_BATCH or count % 1 ~= 0 then
     return redis.error_reply('ERR penstock: a batch has 1 to 1024 purchases of 5 arguments')
   end
@@ -65,7 +59,7 @@ local function buy(keys, args)
   -- One read for the whole batch each. Together with XLEN they raise WRONGTYPE before anything is written.
   local ids, buyers, requests = {}, {}, {}
   for i = 1, count do
-    local at = i * 5 - 2
+    local at = i * 5 - 3
     ids[i], buyers[i], requests[i] = args[at], args[at + 1], args[at + 1] .. ' ' .. args[at + 2]
   end
   local known = redis.call('HMGET', keys[REQUESTS], unpack(requests))
@@ -76,11 +70,10 @@ local function buy(keys, args)
   local answers, accepted = {}, {}
   local fresh_ids, fresh_records, held = {}, {}, {}
   local new_requests, new_orders = {}, {}
-  local replayed = false
 
   for i = 1, count do
-    local id, buyer, request, fingerprint = ids[i], buyers[i], requests[i], args[i * 5 + 1]
-    local quantity = tonumber(args[i * 5 + 2])
+    local id, buyer, request, fingerprint = ids[i], buyers[i], requests[i], args[i * 5]
+    local quantity = tonumber(args[i * 5 + 1])
     -- The same request may stand in one batch twice: its second place replays its first.
     local first_id = fresh_ids[request] or known[i]
 
@@ -93,7 +86,6 @@ local function buy(keys, args)
       end
       local _, _, first_fingerprint = parse(record)
       answers[i] = first_fingerprint == fingerprint and 'R ' .. first_id .. ' ' .. record or 'K'
-      replayed = true
     elseif refusal then
       answers[i] = refusal
     else
@@ -132,8 +124,6 @@ local function buy(keys, args)
     redis.call('HSET', keys[BUYERS], unpack(new_buyers))
     redis.call('HSET', keys[REQUESTS], unpack(new_requests))
     write_counters(keys, meta)
-  elseif replayed and args[2] == '1' then
-    touch(keys, now)
   end
   return table.concat(answers, '\n')
 end

@@ -43,15 +43,15 @@ local function replay_of(lines, fingerprint)
   return table.concat(answers, '\n')
 end
 
--- keys: six a line. args: touch buyer request fingerprint {epoch order quantity}… Answers one line a line of the cart (A or R), or
+-- keys: six a line. args: buyer request fingerprint {epoch order quantity}… Answers one line a line of the cart (A or R), or
 -- "X line verdict".
 local function buy_cart(keys, args)
   local count = #keys / KEYS_OF_SEGMENT
-  if count < 1 or count % 1 ~= 0 or #args ~= 4 + 3 * count then
+  if count < 1 or count % 1 ~= 0 or #args ~= 3 + 3 * count then
     return redis.error_reply('ERR penstock: a cart has 6 keys and 3 arguments a line')
   end
-  local buyer, fingerprint = args[2], args[4]
-  local request = buyer .. ' ' .. args[3]
+  local buyer, fingerprint = args[1], args[3]
+  local request = buyer .. ' ' .. args[2]
   local now = now_ms()
 
   -- Everything is read before anything is written; what has the wrong type raises an error here.
@@ -63,7 +63,7 @@ local function buy_cart(keys, args)
       -- call.rs names the segment by it.
       return redis.error_reply(fault.err .. ' @' .. int(line - 1))
     end
-    local at = 2 + 3 * line
+    local at = 1 + 3 * line
     local own = { keys = own_keys, meta = meta, epoch = tonumber(args[at]), id = args[at + 1], quantity = tonumber(args[at + 2]) }
     own.holds = tonumber(redis.call('HGET', own_keys[BUYERS], buyer) or 0)
     own.known = redis.call('HGET', own_keys[REQUESTS], request)
@@ -82,9 +82,6 @@ local function buy_cart(keys, args)
 
   local replay = replay_of(lines, fingerprint)
   if replay then
-    if args[1] == '1' then
-      touch(lines[1].keys, now)
-    end
     return replay
   end
   for line, own in ipairs(lines) do
