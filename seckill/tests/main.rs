@@ -14,6 +14,7 @@ mod redis_recovery;
 mod redis_retention;
 mod stores;
 
+mod backup;
 mod dead_events;
 mod dead_letters;
 mod downstream;
