@@ -70,7 +70,7 @@ impl Node {
             .map(|entry| entry.order.clone().unwrap())
             .collect();
         self.ledger
-            .settle(segment, &orders, now_ms())
+            .settle(segment, 1, &orders, now_ms())
             .await
             .unwrap();
         let positions: Vec<_> = pulled.iter().map(|entry| entry.position).collect();
