@@ -12,7 +12,6 @@ use std::{
     path::Path,
     process::Command,
     sync::{Arc, Mutex},
-    time::Duration,
 };
 
 use benches::purchases::block_on;
@@ -42,9 +41,9 @@ fn main() {
         ["read", folder] => read(Path::new(folder)),
         ref sizes => {
             println!(
-                "| orders | memory, bytes an order | after a restart | snapshot, bytes an order | start, s | buy_many of {BATCH}: p50 ms | p99 ms | max ms | longest pause for a snapshot, ms |"
+                "| orders | memory, bytes an order | after a restart | snapshot, bytes an order | start, s (CPU s) | buy_many of {BATCH}: p50 ms | p99 ms | max ms | a snapshot's references, ms | with the new journal file, ms |"
             );
-            println!("|---|---|---|---|---|---|---|---|---|");
+            println!("|---|---|---|---|---|---|---|---|---|---|");
             let sizes = sizes.iter().filter_map(|size| size.parse().ok());
             let mut sizes: Vec<u64> = sizes.collect();
             if sizes.is_empty() {
@@ -61,25 +60,18 @@ fn row(orders: u64) {
     let path = folder.path().display().to_string();
     let filled = child(&["fill", &path, &orders.to_string()]);
     let read = child(&["read", &path]);
-    let newest = std::fs::read_dir(folder.path())
-        .expect("it was made above")
-        .filter_map(|entry| entry.ok())
-        .filter(|entry| entry.file_name().to_string_lossy().starts_with("snapshot-"))
-        .max_by_key(|entry| entry.file_name())
-        .and_then(|entry| entry.metadata().ok())
-        .map_or(0, |file| file.len());
-    let [memory, p50, p99, max, pause] = filled[..] else {
+    let [memory, snapshot, p50, p99, max, references, pause] = filled[..] else {
         panic!("{filled:?}")
     };
-    let [again, start] = read[..] else {
+    let [again, start, cpu] = read[..] else {
         panic!("{read:?}")
     };
     let each = |bytes: f64| bytes / orders as f64;
     println!(
-        "| {orders} | {:.0} | {:.0} | {:.0} | {start:.3} | {p50:.3} | {p99:.3} | {max:.3} | {pause:.3} |",
+        "| {orders} | {:.0} | {:.0} | {:.0} | {start:.2} ({cpu:.2}) | {p50:.3} | {p99:.3} | {max:.3} | {references:.3} | {pause:.3} |",
         each(memory),
         each(again),
-        each(newest as f64)
+        each(snapshot)
     );
 }
 
@@ -195,10 +187,16 @@ fn fill(folder: &Path, orders: u64) {
     let mut late = times.split_off(times.len() / 2);
     late.sort_by(f64::total_cmp);
     let at = |share: f64| late[((late.len() - 1) as f64 * share) as usize];
-    std::thread::sleep(Duration::from_millis(200));
+    let memory = resident() - before;
+    let (snapshot, references) = block_on(async {
+        let started = Instant::now();
+        let image = store.image().await.expect("the store is up");
+        let taken = started.elapsed().as_secs_f64() * 1_000.0;
+        let bytes = image.write(std::io::sink(), |_| Ok(()));
+        (bytes.expect("a sink takes everything"), taken)
+    });
     println!(
-        "{} {} {} {} {}",
-        resident() - before,
+        "{memory} {snapshot} {} {} {} {references} {}",
         at(0.5),
         at(0.99),
         at(1.0),
@@ -211,10 +209,20 @@ fn read(folder: &Path) {
     let started = Instant::now();
     let _store = open(folder, 256 << 20);
     println!(
-        "{} {}",
+        "{} {} {}",
         resident() - before,
-        started.elapsed().as_secs_f64()
+        started.elapsed().as_secs_f64(),
+        cpu_seconds()
     );
+}
+
+/// What this process has used of the processors: says more than the wall on a machine that does other things too.
+fn cpu_seconds() -> f64 {
+    let text = std::fs::read_to_string("/proc/self/stat").expect("Linux has it");
+    let (_, fields) = text.rsplit_once(')').expect("the name stands in brackets");
+    let ticks = |field: usize| fields.split_whitespace().nth(field)?.parse::<f64>().ok();
+    // User and system time, in hundredths of a second.
+    (ticks(11).zip(ticks(12))).map_or(0.0, |(user, system)| (user + system) / 100.0)
 }
 
 /// Keeps what `penstock_snapshot_pause_seconds` is told.

@@ -46,7 +46,7 @@ impl TestShop {
         let clock: WallClock = Arc::new(move || reader.load(Ordering::Relaxed));
         let options = Options {
             folder: folder.path().join("journal"),
-            sync: Sync::Fast,
+            sync: Sync::Durable,
             method: Method::Plain,
         };
         let tuning = Tuning {

@@ -35,7 +35,8 @@ fn files(folder: &Path, prefix: &str) -> Vec<PathBuf> {
         .map(|entry| entry.unwrap().path())
         .filter(|path| {
             let name = path.file_name().unwrap().to_str().unwrap();
-            name.starts_with(prefix) && !name.ends_with(".lock")
+            // A snapshot that was being written at the end has no name yet.
+            name.starts_with(prefix) && !name.ends_with(".lock") && !name.ends_with(".tmp")
         })
         .collect();
     found.sort();

@@ -14,6 +14,7 @@ mod redis_recovery;
 mod redis_retention;
 mod stores;
 
+mod backup;
 mod carts;
 mod conservation;
 mod dead_events;

@@ -62,14 +62,9 @@ pub async fn take(
         return Err(BackupError::Exists(to.to_owned()));
     }
     std::fs::create_dir_all(to).map_err(at(to))?;
-    let ledger_bytes = std::fs::metadata(&source).map_or(0, |file| file.len());
-    progress.expect(2 * ledger_bytes);
-
     let image = copy_both(store, &source, &to.join(LEDGER)).await?;
     let (folder, progress) = (to.to_owned(), progress.clone());
-    let rest = tokio::task::spawn_blocking(move || {
-        finish(&folder, &image, ledger_bytes, now_ms, &progress)
-    });
+    let rest = tokio::task::spawn_blocking(move || finish(&folder, &image, now_ms, &progress));
     rest.await
         .map_err(|error| BackupError::Ledger(error.to_string()))?
 }
@@ -121,10 +116,13 @@ async fn copy_both(
 fn finish(
     folder: &Path,
     image: &Image,
-    ledger_bytes: u64,
     now_ms: u64,
     progress: &Progress,
 ) -> Result<Manifest, BackupError> {
+    // Written already, and still to be read for its checksum.
+    let ledger = folder.join(LEDGER);
+    let ledger_bytes = std::fs::metadata(&ledger).map_err(at(&ledger))?.len();
+    progress.expect(2 * ledger_bytes);
     progress.add(ledger_bytes);
     let path = folder.join(STORE);
     let file = File::create_new(&path).map_err(at(&path))?;
@@ -137,7 +135,6 @@ fn finish(
     });
     written.map_err(at(&path))?;
     file.sync_all().map_err(at(&path))?;
-    let ledger = folder.join(LEDGER);
     File::open(&ledger)
         .and_then(|file| file.sync_all())
         .map_err(at(&ledger))?;

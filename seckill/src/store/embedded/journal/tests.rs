@@ -255,6 +255,10 @@ fn after_a_failed_sync_the_frames_go_into_a_new_file_once() {
         assert!(journal.mend().is_err(), "there is no room for a new file");
         // A restart now would read what is there; a repetition writes it for good.
         disk.failing.lock().unwrap().clear();
+        assert!(
+            journal.sync().is_err() && journal.is_broken(),
+            "a sync that succeeds now proves nothing"
+        );
         journal.mend().unwrap();
         journal.append(b"next", 0, true).unwrap();
         assert_eq!(journal.generation(), 2);

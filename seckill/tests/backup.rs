@@ -1,0 +1,234 @@
+//! Backups while a sale runs and settles as fast as it can: whatever the moment, the two copies fit together.
+
+use std::{collections::HashSet, path::Path, sync::Arc, time::Duration};
+
+use seckill::{
+    backup::{BackupError, Progress, restore, take},
+    ids::OrderId,
+    ledger::{OrderLedger, connect},
+    sale::{NewSale, Sale},
+    store::{
+        Position, Purchase, StockStore, StoredOrder, Verdict,
+        embedded::{EmbeddedStore, Method},
+    },
+};
+use serde_json::json;
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout},
+};
+
+use crate::support::{
+    embedded::{close, open, purchase},
+    redis::{now_ms, wall_clock},
+};
+
+fn sale() -> Sale {
+    let now_ms = now_ms();
+    let sale = json!({
+        "id": "spring", "starts_at_ms": now_ms - 1000, "ends_at_ms": now_ms + 3_600_000, "pay_within": "1h", "buyer_limit": 9,
+        "currency": "usd", "skus": [{"sku": "shoe", "stock": 1_000_000, "price_minor": 500}]
+    });
+    let sale = serde_json::from_value::<NewSale>(sale).unwrap();
+    sale.check().unwrap()
+}
+
+struct Node {
+    store: EmbeddedStore,
+    ledger: OrderLedger,
+    url: String,
+}
+
+impl Node {
+    async fn start(folder: &Path) -> Self {
+        let url = format!("sqlite:{}", folder.join("penstock.db").display());
+        let ledger = OrderLedger::new(connect(&url).await.unwrap());
+        let store = open(&folder.join("store"), Method::Auto);
+        Self { store, ledger, url }
+    }
+
+    async fn with_sale(folder: &Path) -> Self {
+        let node = Self::start(folder).await;
+        node.ledger.create_sale(&sale(), now_ms()).await.unwrap();
+        for spec in sale().segment_specs() {
+            node.store.open(&spec).await.unwrap();
+            node.ledger.mark_opened(&spec.id, now_ms()).await.unwrap();
+        }
+        node
+    }
+
+    /// Moves what waits into the ledger.
+    async fn settle(&self) {
+        let segment = &sale().segment_specs()[0].id;
+        let pulled = self
+            .store
+            .pull(segment, "c", 64, Duration::from_secs(60))
+            .await
+            .unwrap();
+        let orders: Vec<_> = pulled
+            .iter()
+            .map(|entry| entry.order.clone().unwrap())
+            .collect();
+        self.ledger
+            .settle(segment, 1, &orders, now_ms())
+            .await
+            .unwrap();
+        let positions: Vec<_> = pulled.iter().map(|entry| entry.position).collect();
+        self.store.ack(segment, &positions).await.unwrap();
+    }
+}
+
+async fn all(store: &EmbeddedStore) -> (Vec<StoredOrder>, HashSet<OrderId>) {
+    let segment = &sale().segment_specs()[0].id;
+    let start = Position::default();
+    let orders = store.accepted_after(segment, start, usize::MAX).await;
+    let waiting = store.unsettled(segment, start, usize::MAX).await;
+    let ids = waiting.unwrap().into_iter().map(|(_, order)| order.order);
+    let orders = orders.unwrap().into_iter().map(|(_, order)| order);
+    (orders.collect(), ids.collect())
+}
+
+async fn in_ledger(ledger: &OrderLedger) -> HashSet<OrderId> {
+    let (mut after, mut ids) = (None, HashSet::new());
+    loop {
+        let page = ledger.orders_page(&sale(), after, 10_000).await.unwrap();
+        ids.extend(page.orders.iter().map(|order| order.order));
+        after = page.next;
+        if after.is_none() {
+            return ids;
+        }
+    }
+}
+
+/// INV-STOCK-1 and INV-ORDER-3 over a backup: which copy is taken first, and what waits between them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn both_copies_are_of_one_instant_whatever_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = Arc::new(Node::with_sale(folder.path()).await);
+    let (stop, stopped) = watch::channel(false);
+    let mut churn = tokio::task::JoinSet::new();
+    for buyer in 0..4u32 {
+        let (node, stopped) = (node.clone(), stopped.clone());
+        churn.spawn(async move {
+            let segment = sale().segment_specs()[0].id.clone();
+            let mut number = buyer * 1_000_000;
+            while !*stopped.borrow() {
+                let timed = |n| Purchase {
+                    order: OrderId::new(now_ms(), segment.tag(), u64::from(n)),
+                    ..purchase(n)
+                };
+                let purchases = (number..number + 3).map(timed).collect();
+                let verdicts = node.store.buy_many(&segment, 1, purchases).await.unwrap();
+                assert!(matches!(verdicts[0], Verdict::Accepted { .. }));
+                number += 3;
+            }
+        });
+    }
+    let (settler, settling) = (node.clone(), stopped.clone());
+    churn.spawn(async move {
+        while !*settling.borrow() {
+            settler.settle().await;
+        }
+    });
+
+    for round in 0..12 {
+        let copy = folder.path().join(format!("copy-{round}"));
+        let began = Instant::now();
+        let manifest = take(
+            &node.store,
+            &node.url,
+            &copy,
+            now_ms(),
+            &Progress::default(),
+        )
+        .await
+        .unwrap();
+        assert!(manifest.accepted > 0 || round == 0, "{manifest:?}");
+        assert!(began.elapsed() < Duration::from_secs(60));
+        let target = folder.path().join(format!("target-{round}"));
+        let ledger = target.join("penstock.db");
+        let restored = restore(&copy, &target.join("store"), &ledger, wall_clock())
+            .await
+            .unwrap();
+        assert_eq!(restored.sales[0].1, [], "round {round}");
+        let again = Node::start(&target).await;
+        let (orders, waiting) = all(&again.store).await;
+        let in_ledger = in_ledger(&again.ledger).await;
+        assert!(in_ledger.len() > 10 || round == 0, "the run is of no use");
+        let in_store: HashSet<OrderId> = orders.iter().map(|order| order.order).collect();
+        assert!(
+            in_ledger.is_subset(&in_store),
+            "round {round}: the store would sell {} units again",
+            in_ledger.difference(&in_store).count()
+        );
+        let lost = in_store
+            .iter()
+            .filter(|id| !waiting.contains(id) && !in_ledger.contains(id));
+        assert_eq!(
+            lost.count(),
+            0,
+            "round {round}: acknowledged, and in no ledger"
+        );
+        // Every epoch is above what the backup's node had.
+        let segment = &sale().segment_specs()[0].id;
+        assert_eq!(again.store.snapshot(segment).await.unwrap().epoch, 2);
+        close(again.store, &target.join("store")).await;
+    }
+    stop.send(true).unwrap();
+    while let Some(done) = churn.join_next().await {
+        done.unwrap();
+    }
+}
+
+/// What the ledger causes waits while a backup takes its instants; buyers do not.
+#[tokio::test]
+async fn a_backup_holds_up_the_ledgers_calls_and_no_purchase() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = Node::with_sale(folder.path()).await;
+    let segment = &sale().segment_specs()[0].id;
+    let held = node.store.hold_ledger_calls().await;
+    let bought = node.store.buy_many(segment, 1, vec![purchase(0)]).await;
+    assert!(matches!(bought.unwrap()[0], Verdict::Accepted { .. }));
+    let short = Duration::from_millis(100);
+    let order = [purchase(0).order];
+    assert!(timeout(short, node.store.ack(segment, &[])).await.is_err());
+    let released = timeout(short, node.store.release_many(segment, &order)).await;
+    assert!(released.is_err());
+    let confirmed = timeout(short, node.store.confirm_many(segment, &order)).await;
+    assert!(confirmed.is_err());
+    let restocked = timeout(short, node.store.restock(segment, "more", 1)).await;
+    assert!(restocked.is_err());
+    drop(held);
+    node.store.restock(segment, "more", 1).await.unwrap();
+    node.store.release_many(segment, &order).await.unwrap();
+}
+
+#[tokio::test]
+async fn nothing_is_overwritten_and_nothing_is_copied_that_is_not_here() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = Node::with_sale(folder.path()).await;
+    let progress = Progress::default();
+    let copy = folder.path().join("copy");
+    take(&node.store, &node.url, &copy, 0, &progress)
+        .await
+        .unwrap();
+    let (done, total) = progress.bytes();
+    assert!(done > 0 && done == total, "{done} of {total}");
+    let twice = take(&node.store, &node.url, &copy, 0, &progress).await;
+    assert!(matches!(twice, Err(BackupError::Exists(_))), "{twice:?}");
+    let elsewhere = folder.path().join("elsewhere");
+    for url in ["postgres://h/d", "sqlite::memory:"] {
+        let refused = take(&node.store, url, &elsewhere, 0, &progress).await;
+        assert!(
+            matches!(refused, Err(BackupError::NotHere(_))),
+            "{refused:?}"
+        );
+    }
+    let ledger = folder.path().join("penstock.db");
+    let over = restore(&copy, &folder.path().join("new"), &ledger, wall_clock()).await;
+    assert!(matches!(over, Err(BackupError::Exists(_))), "{over:?}");
+    let other = folder.path().join("other.db");
+    let over = restore(&copy, &folder.path().join("store"), &other, wall_clock()).await;
+    assert!(matches!(over, Err(BackupError::Exists(_))), "{over:?}");
+    assert!(!other.exists(), "nothing was written");
+}
