@@ -9,6 +9,7 @@ mod redis_connect;
 mod redis_durability;
 mod redis_errors;
 mod redis_faults;
+mod redis_losses;
 mod redis_mutations;
 mod redis_recovery;
 mod redis_retention;

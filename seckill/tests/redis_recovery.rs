@@ -12,7 +12,7 @@ use seckill::{
 
 use crate::support::{
     recovery::{rebuild, unsettled},
-    redis::{Server, catch_up, connect, eventually_is, insist, purchase, spec},
+    redis::{Server, catch_up, connect, insist, purchase, spec, wait_for_link},
 };
 
 async fn buy(store: &RedisStore, spec: &SegmentSpec, epoch: u64, wish: &Purchase) -> Verdict {
@@ -67,14 +67,6 @@ fn replica_of(primary: &Server) -> Server {
     replica.cli(&["replicaof", "127.0.0.1", &primary.port.to_string()]);
     wait_for_link(&replica);
     replica
-}
-
-fn wait_for_link(replica: &Server) {
-    let is_linked = || {
-        let info = replica.cli(&["info", "replication"]);
-        info.contains("master_link_status:up")
-    };
-    assert!(eventually_is(is_linked), "the replica never caught up");
 }
 
 fn primary() -> Server {

@@ -202,19 +202,12 @@ impl Asked<'_> {
         }
     }
 
-    /// The order of a request that is sent again, and where it stands now. The ledger is asked: the store hears of a cancellation
-    /// or a payment after it, and another node may have told the buyer of it (INV-ORDER-5).
+    /// The order of a request that is sent again, and where it stands now.
     async fn again(&self, order: &StoredOrder) -> Response {
-        let api = self.api;
-        let settled = timeout(LEDGER_WAIT, api.engine.ledger().order(order.order)).await;
-        let standing = match settled {
-            Ok(Ok(Some(settled))) => api.waiting.tell(&FoundOrder::Settled(Box::new(settled))),
-            // On its way into the ledger: nobody but the store has done anything to it yet.
-            Ok(Ok(None)) => api.waiting.tell_stored(order),
-            // It exists, but nobody can say how it stands.
-            Ok(Err(_)) | Err(_) => return unknown(self.home, self.request),
-        };
-        replayed(self.found(StatusCode::OK, order, standing))
+        match standing_now(self.api, order).await {
+            Some(standing) => replayed(self.found(StatusCode::OK, order, standing)),
+            None => unknown(self.home, self.request),
+        }
     }
 
     fn found(&self, status: StatusCode, order: &StoredOrder, standing: Standing) -> Response {
@@ -230,6 +223,17 @@ impl Asked<'_> {
             headers.insert(header::LOCATION, location);
         }
         response
+    }
+}
+
+/// Where an order of the store stands. The ledger is asked: the store hears of a cancellation or a payment after it, and another
+/// node may have told the buyer of it (INV-ORDER-5). `None`: it exists, but nobody can say how it stands.
+pub(super) async fn standing_now(api: &Api, order: &StoredOrder) -> Option<Standing> {
+    match timeout(LEDGER_WAIT, api.engine.ledger().order(order.order)).await {
+        Ok(Ok(Some(settled))) => Some(api.waiting.tell(&FoundOrder::Settled(Box::new(settled)))),
+        // On its way into the ledger: nobody but the store has done anything to it yet.
+        Ok(Ok(None)) => Some(api.waiting.tell_stored(order)),
+        Ok(Err(_)) | Err(_) => None,
     }
 }
 

@@ -21,7 +21,10 @@ use tokio::time::Instant;
 
 use super::{
     Api, admit,
-    buy::{self, QUANTITY_MAX, in_query, not_known_yet, refusal, refused, unavailable},
+    buy::{
+        self, QUANTITY_MAX, in_query, not_known_yet, refusal, refused, replayed, standing_now,
+        unavailable,
+    },
     extract,
     orders::{RETRY_MS, SETTLE_WAIT, order_document, stored_document},
     problem::{Code, Problem},
@@ -85,7 +88,10 @@ pub(super) async fn buy(
                 .engine
                 .buy_cart(&cart.sale, lines, cart.buyer.clone(), request)
                 .await;
-            (PurchaseResult::from(&outcome), answer(&api, &cart, outcome))
+            (
+                PurchaseResult::from(&outcome),
+                answer(&api, &cart, outcome).await,
+            )
         }
     };
     api.engine
@@ -176,7 +182,7 @@ fn in_range(index: usize, stock: &Stock, quantity: i128) -> Result<(), Problem> 
     Err(Problem::new(Code::InvalidQuantity, detail).with_sku(&stock.sku))
 }
 
-fn answer(api: &Api, cart: &Checked, outcome: CartOutcome) -> Response {
+async fn answer(api: &Api, cart: &Checked, outcome: CartOutcome) -> Response {
     let verdict = match outcome {
         CartOutcome::Decided(verdict) => verdict,
         CartOutcome::SoldOutFromMemory { line } => {
@@ -195,13 +201,14 @@ fn answer(api: &Api, cart: &Checked, outcome: CartOutcome) -> Response {
             bought(StatusCode::CREATED, cart, orders)
         }
         CartVerdict::Replayed(orders) => {
-            // What this node has told of an order is never taken back.
-            let told = |order| (api.waiting.tell_stored(&order), order);
-            let mut response = bought(StatusCode::OK, cart, orders.into_iter().map(told));
-            response
-                .headers_mut()
-                .insert("idempotent-replayed", HeaderValue::from_static("true"));
-            response
+            let mut standing = Vec::with_capacity(orders.len());
+            for order in orders {
+                match standing_now(api, &order).await {
+                    Some(now) => standing.push((now, order)),
+                    None => return unknown(&cart.sale, &cart.request),
+                }
+            }
+            replayed(bought(StatusCode::OK, cart, standing))
         }
         CartVerdict::Refused { line, verdict } => {
             let (stock, quantity) = &cart.lines[line];

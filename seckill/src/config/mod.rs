@@ -315,7 +315,7 @@ impl RawConfig {
             }
         }
         // Of two servers neither may be lost, and an even number bears no more losses than one less.
-        if !locks.is_empty() && (locks.len() < 3 || locks.len() % 2 == 0) {
+        if !locks.is_empty() && (locks.len() < 3 || locks.len().is_multiple_of(2)) {
             let count = locks.len().to_string();
             reader.bad(
                 "recovery_locks",

@@ -248,6 +248,15 @@ pub fn catch_up(replica: &Server, primary: &Server) {
     );
 }
 
+/// Waits until a replica follows its primary.
+pub fn wait_for_link(replica: &Server) {
+    let is_linked = || {
+        let info = replica.cli(&["info", "replication"]);
+        info.contains("master_link_status:up")
+    };
+    assert!(eventually_is(is_linked), "the replica never caught up");
+}
+
 /// The server that tests share which do it no harm.
 pub fn shared() -> &'static Server {
     static SERVER: OnceLock<Server> = OnceLock::new();

@@ -1,5 +1,5 @@
 //! Redlock as the lease: a key with an end, held on more than half of several independent Redis servers
-//! (https://redis.io/docs/latest/develop/clients/patterns/distributed-locks/). What Redlock cannot promise (its clocks are not monotonic, a
+//! (<https://redis.io/docs/latest/develop/clients/patterns/distributed-locks/>). What Redlock cannot promise (its clocks are not monotonic, a
 //! holder may sleep) the token makes harmless.
 
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Independent Redis servers that vote on one key: the hands of Redlock (https://redis.io/docs/latest/develop/clients/patterns/distributed-locks/),
+//! Independent Redis servers that vote on one key: the hands of Redlock (<https://redis.io/docs/latest/develop/clients/patterns/distributed-locks/>),
 //! whose rule is in [`crate::recovery::lease`].
 
 use std::time::Duration;
