@@ -112,15 +112,6 @@ impl Process {
         }
     }
 
-    /// Its process id, while it runs.
-    #[allow(
-        dead_code,
-        reason = "the chaos runs send it signals, the other tests do not"
-    )]
-    pub fn pid(&self) -> Option<u32> {
-        self.child.as_ref().map(Child::id)
-    }
-
     /// `kill -9`: no drain, no flush, no goodbye.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {

@@ -98,7 +98,7 @@ async fn restart(process: &mut Process) {
 
 /// Signals a process and its children (a PostgreSQL is many), children first; answers whom.
 fn signal_all(process: &Process, name: &str) -> Vec<u32> {
-    let pid = process.pid().unwrap();
+    let pid = process.id();
     let mut all = children(pid);
     all.push(pid);
     for pid in &all {

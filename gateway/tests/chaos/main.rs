@@ -25,8 +25,6 @@ mod market;
 
 mod plan;
 
-// Shared with the other test binary, which uses the rest of it.
-#[allow(dead_code)]
 #[path = "../process.rs"]
 mod process;
 

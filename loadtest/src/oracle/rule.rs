@@ -65,7 +65,7 @@ rules! {
     /// "Key reused" is said only if the key was sent with other content.
     FalseConflict = "false_conflict", "INV-ORDER-1";
     /// An entitlement buys one order, for one buyer.
-    TokenReused = "token_reused", "INV-ORDER-1";
+    TokenReused = "token_reused", "INV-TOKEN-1";
     /// No order of a request that was refused, or never sent.
     Phantom = "phantom", "INV-ORDER-2";
     /// A cart is in the ledger with all its lines in one status, or not at all.
