@@ -232,3 +232,27 @@ async fn nothing_is_overwritten_and_nothing_is_copied_that_is_not_here() {
     assert!(matches!(over, Err(BackupError::Exists(_))), "{over:?}");
     assert!(!other.exists(), "nothing was written");
 }
+
+#[tokio::test]
+async fn a_damaged_copy_is_refused_before_anything_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = Node::with_sale(folder.path()).await;
+    let (copy, target) = (folder.path().join("copy"), folder.path().join("target"));
+    take(&node.store, &node.url, &copy, 0, &Progress::default())
+        .await
+        .unwrap();
+    for name in ["ledger.db", "store.snapshot"] {
+        let file = copy.join(name);
+        let whole = std::fs::read(&file).unwrap();
+        let mut damaged = whole.clone();
+        *damaged.last_mut().unwrap() ^= 1;
+        std::fs::write(&file, damaged).unwrap();
+        let refused = restore(&copy, &target, &target.join("l.db"), wall_clock()).await;
+        assert!(
+            matches!(&refused, Err(BackupError::Damaged { path, .. }) if *path == file),
+            "{refused:?}"
+        );
+        assert!(!target.exists(), "nothing was written");
+        std::fs::write(&file, whole).unwrap();
+    }
+}
