@@ -69,7 +69,7 @@ pub async fn take(
         .map_err(|error| BackupError::Ledger(error.to_string()))?
 }
 
-/// The ledger's instant first, the store's second, and nothing that the ledger causes in the store between them.
+/// Copies the ledger with SQLite's own words, and takes the store's image at the same instant.
 async fn copy_both(
     store: &EmbeddedStore,
     source: &Path,
@@ -82,17 +82,26 @@ async fn copy_both(
         "VACUUM INTO '{}'",
         copy.display().to_string().replace('\'', "''")
     );
-    let held = store.hold_ledger_calls().await;
-    let mut copying = tokio::spawn(async move {
+    let copying = async move {
         let copied = connection.execute(sqlx::AssertSqlSafe(statement)).await;
-        copied.map(drop)
-    });
-    // SQLite takes its instant before it writes the first byte of the copy; from then on the ledger may go on.
+        copied.map(drop).map_err(failed)
+    };
+    // SQLite takes its instant before it writes the first byte of the copy.
+    let has_begun = || std::fs::metadata(copy).is_ok_and(|file| file.len() > 0);
+    at_one_instant(store, copying, has_begun).await
+}
+
+/// The ledger's instant first, the store's second, and nothing that the ledger causes in the store between them. `has_begun` says
+/// when the ledger's instant has passed; from then on the ledger may go on while its copy is written.
+async fn at_one_instant(
+    store: &EmbeddedStore,
+    copying: impl Future<Output = Result<(), BackupError>> + Send + 'static,
+    has_begun: impl Fn() -> bool,
+) -> Result<Image, BackupError> {
+    let held = store.hold_ledger_calls().await;
+    let mut copying = tokio::spawn(copying);
     let mut copied = None;
-    loop {
-        if std::fs::metadata(copy).is_ok_and(|file| file.len() > 0) {
-            break;
-        }
+    while !has_begun() {
         tokio::select! {
             done = &mut copying => {
                 copied = Some(done);
@@ -107,9 +116,7 @@ async fn copy_both(
         Some(done) => done,
         None => copying.await,
     };
-    copied
-        .map_err(|error| BackupError::Ledger(error.to_string()))?
-        .map_err(failed)?;
+    copied.map_err(|error| BackupError::Ledger(error.to_string()))??;
     Ok(image?)
 }
 
@@ -166,4 +173,53 @@ fn sync_names(folder: &Path) -> Result<(), BackupError> {
     File::open(folder)
         .and_then(|folder| folder.sync_all())
         .map_err(at(folder))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        ids::{OrderId, SaleId, SegmentId, SkuId},
+        store::{
+            Purchase, SegmentSpec, StockStore,
+            embedded::{Method, Options, Sync},
+        },
+    };
+
+    /// INV-STOCK-1: whatever reaches the ledger before its copy begins is in the store's copy.
+    #[tokio::test]
+    async fn the_stores_instant_is_never_before_the_ledgers() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = Options {
+            folder: folder.path().to_owned(),
+            sync: Sync::Durable,
+            method: Method::Plain,
+        };
+        let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_millis() as u64;
+        let store = EmbeddedStore::open(&options, Arc::new(move || now)).unwrap();
+        let spec = SegmentSpec {
+            id: SegmentId::first(SaleId::try_new("s").unwrap(), SkuId::try_new("k").unwrap()),
+            stock: 5,
+            starts_at_ms: 0,
+            ends_at_ms: u64::MAX >> 16,
+            buyer_limit: 1,
+            pay_within_ms: 1_000,
+            durability: None,
+        };
+        store.open(&spec).await.unwrap();
+        let (buyer, id) = (store.clone(), spec.id.clone());
+        let copying = async move {
+            let purchase = Purchase {
+                order: OrderId::from_u128(1),
+                buyer: "b".parse().unwrap(),
+                request: "r".parse().unwrap(),
+                fingerprint: 1,
+                quantity: 1,
+            };
+            let bought = buyer.buy_many(&id, 1, vec![purchase]).await;
+            bought.map(drop).map_err(BackupError::Store)
+        };
+        let image = at_one_instant(&store, copying, || false).await.unwrap();
+        assert_eq!(image.orders(), (1, 1));
+    }
 }
