@@ -94,9 +94,9 @@ impl Running {
     }
 }
 
-/// What the tests wait for: a fact about the ledger or a broker, at most a minute.
+/// What the tests wait for: a fact about the ledger or a broker, at most three minutes: a broker starts slowly on a busy machine.
 pub async fn soon(what: &str, mut is_true: impl AsyncFnMut() -> bool) {
-    for _ in 0..3000 {
+    for _ in 0..9000 {
         if is_true().await {
             return;
         }
