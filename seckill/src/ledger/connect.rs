@@ -85,6 +85,7 @@ pub async fn connect_with(url: &str, options: &ConnectOptions) -> Result<AnyPool
             // The one connection is the database's writer: closing it for its age would only cost its caches.
             .max_lifetime(None)
             .idle_timeout(None)
+            .before_acquire(|connection, _| Box::pin(is_outside_transaction(connection)))
             .after_connect(|connection, _| Box::pin(prepare_sqlite(connection)))
             .connect(&format!("sqlite:{path}{separator}mode=rwc"))
             .await
@@ -144,6 +145,29 @@ async fn prepare_sqlite(connection: &mut AnyConnection) -> Result<(), sqlx::Erro
         connection.execute(pragma).await?;
     }
     Ok(())
+}
+
+/// Whether a connection may be used again. A commit that failed for want of room can leave its transaction open behind the driver's
+/// back; whatever is "committed" after that would only be a savepoint in it, seen by nobody and gone with the process. Such a
+/// connection is closed, which undoes what its callers were told had failed.
+async fn is_outside_transaction(connection: &mut AnyConnection) -> Result<bool, sqlx::Error> {
+    match connection.execute("ROLLBACK").await {
+        Err(sqlx::Error::Database(error))
+            if error.message().contains("no transaction is active") =>
+        {
+            Ok(true)
+        }
+        Ok(_) => {
+            tracing::error!(
+                "a transaction was left open on the ledger's connection; it is closed and opened anew"
+            );
+            Ok(false)
+        }
+        Err(error) => {
+            tracing::error!(%error, "the ledger's connection cannot be used; it is closed and opened anew");
+            Ok(false)
+        }
+    }
 }
 
 /// Bounds what a lost caller can hold.
