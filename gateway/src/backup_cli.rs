@@ -13,7 +13,7 @@ use seckill::{backup, clock::WallClock};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use crate::sale_cli::{self, Admin};
+use crate::admin_client::{self, Admin};
 
 /// How often the node is asked how far it is.
 const ASK_EVERY: Duration = Duration::from_millis(200);
@@ -44,12 +44,12 @@ pub struct RestoreArgs {
 pub async fn backup(admin: &Admin, args: &BackupArgs) -> anyhow::Result<()> {
     let to =
         std::path::absolute(&args.to).with_context(|| format!("--to {}", args.to.display()))?;
-    sale_cli::call(admin, Method::POST, "/admin/v1/backup", json!({"to": to})).await?;
+    admin_client::call(admin, Method::POST, "/admin/v1/backup", json!({"to": to})).await?;
     let mut told = 0;
     loop {
-        let state = sale_cli::call(admin, Method::GET, "/admin/v1/backup", Value::Null).await?;
+        let state = admin_client::call(admin, Method::GET, "/admin/v1/backup", Value::Null).await?;
         match state["state"].as_str() {
-            Some("done") => return sale_cli::print(&state["manifest"]),
+            Some("done") => return admin_client::print(&state["manifest"]),
             Some("running") => {
                 let bytes = |key: &str| state[key].as_u64().unwrap_or_default();
                 let (done, total) = (bytes("bytes_done"), bytes("bytes_total").max(1));
@@ -93,7 +93,7 @@ pub async fn restore(args: &RestoreArgs) -> anyhow::Result<bool> {
         .sales
         .iter()
         .all(|(_, findings)| findings.is_empty());
-    sale_cli::print(&json!({
+    admin_client::print(&json!({
         "ok": is_well,
         "store": shown(&args.to),
         "ledger": shown(&ledger),

@@ -6,12 +6,14 @@ use clap::{Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::{
+    admin_client::Admin,
     backup_cli::{BackupArgs, RestoreArgs},
     config::Role,
     dead_letters_cli::DeadLettersCommand,
     demo::DemoArgs,
     lottery_cli::LotteryCommand,
-    sale_cli::{Admin, SaleCommand, TokenCommand},
+    sale_cli::SaleCommand,
+    token_cli::TokenCommand,
 };
 
 /// Where the configuration is when nothing else is said.

@@ -5,7 +5,7 @@ use clap::{Args, Subcommand};
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::sale_cli::{Admin, call, print};
+use crate::admin_client::{Admin, call, print};
 
 /// What to do with dead letters.
 #[derive(Debug, Clone, Subcommand)]

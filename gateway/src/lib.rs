@@ -8,8 +8,8 @@
 //! [`headers`] and [`body`] between the two sides, or to a handler. Refusals are [`problem`] documents.
 //! Beside the path: [`metrics`], [`access_log`], [`admin`].
 //!
-//! [`services`] starts sales and payments, [`checkout`] joins them, [`demo`] shows all of it, [`sale_cli`] and [`lottery_cli`] are
-//! the admin API's clients, [`backup_cli`] takes and restores backups.
+//! [`services`] starts sales and payments, [`checkout`] joins them, [`demo`] shows all of it, [`sale_cli`], [`token_cli`], [`lottery_cli`] and
+//! [`dead_letters_cli`] speak to the admin API through [`admin_client`], [`backup_cli`] takes and restores backups.
 
 pub mod cli;
 
@@ -57,8 +57,10 @@ pub mod checkout;
 
 pub mod demo;
 
+pub mod admin_client;
 pub mod lottery_cli;
 pub mod sale_cli;
+pub mod token_cli;
 
 pub mod backup_cli;
 pub mod dead_letters_cli;

@@ -8,7 +8,10 @@ use http::{Method, Uri};
 use seckill::lottery::{Published, Seed, entry_of, verify};
 use serde_json::{Value, json};
 
-use crate::sale_cli::{Admin, call, get, print, read_json};
+use crate::{
+    admin_client::{Admin, call, get, print},
+    sale_cli::read_json,
+};
 
 /// Entries of one page of a published draw.
 const PAGE: usize = 10_000;

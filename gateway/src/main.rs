@@ -7,7 +7,7 @@ use gateway::{
     backup_cli,
     cli::{Cli, Command},
     config::Config,
-    dead_letters_cli, demo, logging, lottery_cli, sale_cli, services, signals,
+    dead_letters_cli, demo, logging, lottery_cli, sale_cli, services, signals, token_cli,
 };
 use tokio::runtime::{Builder, Runtime};
 use tracing::{error, info};
@@ -44,8 +44,8 @@ fn main() -> ExitCode {
             control().and_then(|runtime| runtime.block_on(dead_letters_cli::run(&admin, &command))),
         ),
         Command::Token { admin, command } => {
-            let done = control()
-                .and_then(|runtime| runtime.block_on(sale_cli::run_token(&admin, &command)));
+            let done =
+                control().and_then(|runtime| runtime.block_on(token_cli::run(&admin, &command)));
             finish(done.map(|()| true))
         }
         Command::Lottery { command } => {

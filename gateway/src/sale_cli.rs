@@ -5,25 +5,13 @@ use std::{
     time::SystemTime,
 };
 
-use anyhow::{Context, bail};
-use bytes::Bytes;
+use anyhow::Context;
 use clap::{Args, Subcommand};
-use http::{Method, Request, StatusCode, Uri, header};
-use http_body_util::{BodyExt, Full};
-use hyper_util::rt::TokioIo;
+use http::Method;
 use seckill::sale::parse_duration_ms;
 use serde_json::{Value, json};
 
-/// Where the admin API is.
-#[derive(Debug, Clone, Args)]
-pub struct Admin {
-    /// Address of the admin API
-    #[arg(long, global = true, default_value = "http://127.0.0.1:9900")]
-    admin: Uri,
-    /// File that holds the admin API's bearer token
-    #[arg(long, global = true)]
-    token_file: Option<PathBuf>,
-}
+use crate::admin_client::{Admin, call, call_on, print};
 
 /// What to do with sales.
 #[derive(Debug, Clone, Subcommand)]
@@ -111,48 +99,6 @@ pub enum SaleCommand {
         #[arg(long)]
         id: String,
     },
-}
-
-/// What to do with entitlement tokens.
-#[derive(Debug, Clone, Subcommand)]
-pub enum TokenCommand {
-    /// Mint tokens that let these buyers buy once
-    #[command(
-        after_help = "Example:\n  penstock token issue --sale vip --buyer ann --buyer bob --max-quantity 1 --expires-in 15m"
-    )]
-    Issue {
-        /// Id of the sale
-        #[arg(long)]
-        sale: String,
-        /// Buyers, one token each
-        #[arg(long = "buyer", required = true)]
-        buyers: Vec<String>,
-        /// Sku; needed if the sale has several
-        #[arg(long)]
-        sku: Option<String>,
-        /// Most units of the one order
-        #[arg(long)]
-        max_quantity: Option<u32>,
-        /// How long the token is good; until the sale ends if left out
-        #[arg(long)]
-        expires_in: Option<String>,
-    },
-}
-
-/// Runs a token command and prints the answer as JSON.
-pub async fn run_token(admin: &Admin, command: &TokenCommand) -> anyhow::Result<()> {
-    let TokenCommand::Issue {
-        sale,
-        buyers,
-        sku,
-        max_quantity,
-        expires_in,
-    } = command;
-    let wanted = json!({
-        "buyers": buyers, "sku": sku, "max_quantity": max_quantity, "expires_in": expires_in,
-    });
-    let path = format!("/admin/v1/sales/{sale}/tokens");
-    print(&call(admin, Method::POST, &path, wanted).await?)
 }
 
 /// A new sale with one sku; sales with several skus are created with `--file`.
@@ -395,96 +341,6 @@ fn new_sale(args: &CreateArgs) -> anyhow::Result<Value> {
         sale["durability"] = json!(durability);
     }
     Ok(sale)
-}
-
-/// Prints an answer for people and programs.
-pub(crate) fn print(value: &Value) -> anyhow::Result<()> {
-    use std::io::Write;
-    writeln!(std::io::stdout(), "{value:#}").context("standard output")
-}
-
-/// One call of the admin API. A problem document becomes the error's text.
-pub(crate) async fn call(
-    admin: &Admin,
-    method: Method,
-    path: &str,
-    body: Value,
-) -> anyhow::Result<Value> {
-    call_on(admin, method, path, body, None).await
-}
-
-/// Reads a public document.
-pub(crate) async fn get(server: &Uri, path: &str) -> anyhow::Result<Value> {
-    let admin = Admin {
-        admin: server.clone(),
-        token_file: None,
-    };
-    call(&admin, Method::GET, path, Value::Null).await
-}
-
-/// [`call`], made from a version of what the path names.
-async fn call_on(
-    admin: &Admin,
-    method: Method,
-    path: &str,
-    body: Value,
-    version: Option<u64>,
-) -> anyhow::Result<Value> {
-    let authority = admin
-        .admin
-        .authority()
-        .context("the address must be http://HOST:PORT")?;
-    if admin.admin.scheme_str() != Some("http") {
-        bail!("{}: the address must be http://HOST:PORT", admin.admin);
-    }
-    let address = (authority.host(), authority.port_u16().unwrap_or(80));
-    let stream = tokio::net::TcpStream::connect(address)
-        .await
-        .with_context(|| {
-            format!("nobody answers at {authority}: is `penstock serve` running there?")
-        })?;
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    tokio::spawn(connection);
-    let mut request = Request::builder()
-        .method(method)
-        .uri(path)
-        .header(header::HOST, authority.as_str())
-        .header(header::CONTENT_TYPE, "application/json");
-    if let Some(version) = version {
-        request = request.header(header::IF_MATCH, format!("\"{version}\""));
-    }
-    if let Some(file) = &admin.token_file {
-        let token = std::fs::read_to_string(file)
-            .with_context(|| format!("--token-file {}", file.display()))?;
-        request = request.header(header::AUTHORIZATION, format!("Bearer {}", token.trim()));
-    }
-    let body = if body.is_null() {
-        Bytes::new()
-    } else {
-        body.to_string().into()
-    };
-    let response = sender
-        .send_request(
-            request
-                .body(Full::new(body))
-                .context("the sale's id cannot stand in a path")?,
-        )
-        .await?;
-    let status = response.status();
-    let bytes = response.into_body().collect().await?.to_bytes();
-    let document: Value = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
-    match status {
-        StatusCode::OK | StatusCode::CREATED | StatusCode::ACCEPTED => Ok(document),
-        _ => bail!(
-            "{} ({}): {}",
-            document["title"]
-                .as_str()
-                .unwrap_or("the request was refused"),
-            document["code"].as_str().unwrap_or(status.as_str()),
-            document["detail"].as_str().unwrap_or_default(),
-        ),
-    }
 }
 
 #[cfg(test)]

@@ -3,14 +3,12 @@
 use std::{
     path::Path,
     process::{Command, Output},
-    time::Duration,
 };
 
 use serde_json::Value;
-use tokio::time::sleep;
 
 use crate::{
-    crash::{STOCK, create_sale, judge, load, scenario},
+    crash::{STOCK, create_sale, judge, load, scenario, until_accepted},
     process::{Penstock, eventually},
 };
 
@@ -70,7 +68,7 @@ async fn a_backup_taken_in_mid_sale_is_restored_elsewhere_and_sells_exactly_the_
     };
     let first_load = scenario(&old);
     let (output, taken) = tokio::join!(load(&first_load), async {
-        sleep(Duration::from_millis(1_000)).await;
+        until_accepted(old.admin, STOCK / 8).await;
         backup(&copy).await
     });
     let manifest = json(&taken);

@@ -114,6 +114,21 @@ pub async fn judge(penstock: &Penstock, scenario: &Scenario, output: RunOutput) 
     );
 }
 
+/// Waits until a sale has accepted so many orders.
+pub async fn until_accepted(admin: SocketAddr, least: u64) {
+    let url = format!("http://{admin}");
+    let admin = AdminClient::new(&Admin {
+        url,
+        token_file: None,
+    });
+    let admin = admin.unwrap();
+    eventually("so many orders are accepted", || async {
+        let report = admin.report("crash").await;
+        report.is_ok_and(|report| report.accepted >= least)
+    })
+    .await;
+}
+
 pub async fn load(scenario: &Scenario) -> RunOutput {
     loadtest::run(scenario, |_| {}, std::future::pending())
         .await
@@ -131,8 +146,8 @@ async fn a_gateway_killed_in_mid_sale_keeps_every_promise() {
     create_sale(penstock.admin);
     let scenario = scenario(&penstock);
     let (output, ()) = tokio::join!(load(&scenario), async {
-        for _ in 0..2 {
-            sleep(Duration::from_millis(700)).await;
+        for least in [STOCK / 8, STOCK / 4] {
+            until_accepted(penstock.admin, least).await;
             penstock.process.kill();
             penstock.process.start_again().await;
         }
@@ -171,8 +186,9 @@ async fn a_redis_killed_in_mid_sale_keeps_every_promise() {
     create_sale(penstock.admin);
     let scenario = scenario(&penstock);
     let (output, ()) = tokio::join!(load(&scenario), async {
-        sleep(Duration::from_millis(800)).await;
+        until_accepted(penstock.admin, STOCK / 4).await;
         redis.kill();
+        // Long enough that buyers meet the outage.
         sleep(Duration::from_millis(300)).await;
         redis.start_again().await;
     });

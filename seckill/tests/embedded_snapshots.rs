@@ -298,6 +298,14 @@ async fn a_missing_journal_file_is_refused() {
     assert!(refused.to_string().contains("is missing"), "{refused}");
 }
 
+async fn until_dropped(store: &EmbeddedStore, sale: &SegmentSpec) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !orders(store, &sale.id).await.is_empty() {
+        assert!(Instant::now() < deadline, "never dropped");
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
 /// An ended sale whose orders are all settled leaves memory, snapshot and start; a late buyer hears "ended".
 #[tokio::test]
 async fn a_sale_that_is_long_over_is_dropped() {
@@ -313,7 +321,20 @@ async fn a_sale_that_is_long_over_is_dropped() {
         pay_within_ms: 1,
         ..spec("s", 1_000)
     };
+    // The same without anything open: when this one is dropped, the store has looked at the other as well.
+    let quiet = SegmentSpec {
+        id: spec("quiet", 0).id,
+        ..sale.clone()
+    };
+    store.open(&quiet).await.unwrap();
     store.open(&sale).await.unwrap();
+    buy(&store, &quiet.id, 200..201).await;
+    let settled = store.pull(&quiet.id, "c", 9, Duration::ZERO).await.unwrap();
+    store
+        .confirm_many(&quiet.id, &[purchase(200).order])
+        .await
+        .unwrap();
+    store.ack(&quiet.id, &[settled[0].position]).await.unwrap();
     buy(&store, &sale.id, 0..100).await;
     let ids: Vec<_> = (0..100).map(|n| purchase(n).order).collect();
     store.release_many(&sale.id, &ids[..50]).await.unwrap();
@@ -321,7 +342,7 @@ async fn a_sale_that_is_long_over_is_dropped() {
     let pulled = store.pull(&sale.id, "c", 99, Duration::ZERO).await.unwrap();
     let positions: Vec<_> = pulled.iter().map(|entry| entry.position).collect();
     store.ack(&sale.id, &positions).await.unwrap();
-    sleep(Duration::from_millis(3_200)).await;
+    until_dropped(&store, &quiet).await;
     assert_eq!(
         orders(&store, &sale.id).await.len(),
         100,
@@ -330,11 +351,7 @@ async fn a_sale_that_is_long_over_is_dropped() {
     let last = store.pull(&sale.id, "c", 99, Duration::ZERO).await.unwrap();
     store.ack(&sale.id, &[last[0].position]).await.unwrap();
     let counts = store.snapshot(&sale.id).await.unwrap();
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while !orders(&store, &sale.id).await.is_empty() {
-        assert!(Instant::now() < deadline, "never dropped");
-        sleep(Duration::from_millis(20)).await;
-    }
+    until_dropped(&store, &sale).await;
     close(store, folder.path()).await;
     let store = open_tuned(folder.path(), tuning, wall_clock());
     assert_eq!(orders(&store, &sale.id).await, []);

@@ -1,6 +1,6 @@
 //! A sku in segments as its buyers see it: homes, units that come to them, "sold out", a segment that hangs.
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use futures_util::future::join_all;
 use seckill::{
@@ -260,7 +260,10 @@ async fn a_cancelled_purchase_leaves_the_units_that_came_for_it_on_sale() {
         let gone = gone.clone();
         async move { engine.purchase(&stock, gone, request, 1).await }
     });
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    eventually("the look hangs", async || {
+        floor.store.stalls.load(Ordering::SeqCst) > 0
+    })
+    .await;
     caller.abort();
     assert!(caller.await.unwrap_err().is_cancelled());
     floor.store.resume();

@@ -167,11 +167,7 @@ impl KafkaSink {
 #[async_trait]
 impl Sink for KafkaSink {
     fn shape(&self) -> Shape {
-        Shape {
-            calls: NonZeroUsize::MIN,
-            batch: const { NonZeroUsize::new(BROKER_BATCH).unwrap() },
-            patience: self.timeout + CLIENT_GRACE,
-        }
+        Shape::of_broker(self.timeout + CLIENT_GRACE)
     }
 
     fn admit(&self, now: Instant) -> Result<(), Instant> {

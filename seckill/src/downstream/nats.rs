@@ -3,7 +3,6 @@
 
 use std::{
     io,
-    num::NonZeroUsize,
     sync::{Mutex, MutexGuard},
     time::Duration,
 };
@@ -199,12 +198,8 @@ impl NatsSink {
 #[async_trait]
 impl Sink for NatsSink {
     fn shape(&self) -> Shape {
-        Shape {
-            calls: NonZeroUsize::MIN,
-            batch: const { NonZeroUsize::new(BROKER_BATCH).unwrap() },
-            // Connecting and publishing.
-            patience: 2 * self.timeout,
-        }
+        // Connecting and publishing.
+        Shape::of_broker(2 * self.timeout)
     }
 
     fn admit(&self, now: Instant) -> Result<(), Instant> {

@@ -61,6 +61,19 @@ pub struct Shape {
     pub patience: Duration,
 }
 
+#[cfg(any(feature = "amqp", feature = "nats", feature = "kafka"))]
+impl Shape {
+    /// That of a broker: one call at a time, so that its confirms are of one batch and the order of publishing is the order of the
+    /// queue.
+    pub(super) fn of_broker(patience: Duration) -> Self {
+        Self {
+            calls: NonZeroUsize::MIN,
+            batch: NonZeroUsize::new(super::BROKER_BATCH).expect("a batch holds something"),
+            patience,
+        }
+    }
+}
+
 /// A place that takes events. The same event may come again and is recognised by its id.
 #[async_trait]
 pub trait Sink: Send + Sync + 'static {

@@ -3,11 +3,13 @@
 //! An epoch is raised here before anything else happens to the segment. From then on the ledger takes no order that was pulled
 //! under an older one ([`OrderLedger::settle`]), so what a rebuild reads is all there will ever be of the past (INV-EPOCH-1).
 
+use std::collections::HashMap;
+
 use sqlx::AnyConnection;
 
 use super::{
     LedgerError, LedgerOrder, OrderLedger, OrderStatus,
-    rows::{count, order_columns, read_order},
+    rows::{count, order_columns, read_order, read_segment},
     sql,
 };
 use crate::{
@@ -48,17 +50,14 @@ const PAGE: &str = concat!(
 );
 
 impl OrderLedger {
-    /// The epoch of a segment; `None` if it was never opened.
-    pub async fn epoch(&self, segment: &SegmentId) -> Result<Option<u64>, LedgerError> {
-        let row = sqlx::query(
-            "SELECT epoch FROM sale_segments WHERE sale = $1 AND sku = $2 AND segment = $3",
-        )
-        .bind(segment.sale.as_str())
-        .bind(segment.sku.as_str())
-        .bind(i64::from(segment.index))
-        .fetch_optional(self.reads())
-        .await?;
-        row.as_ref().map(|row| count(row, 0)).transpose()
+    /// The epochs of all segments that were ever opened, in one reading.
+    pub async fn epochs(&self) -> Result<HashMap<SegmentId, u64>, LedgerError> {
+        let rows = sqlx::query("SELECT sale, sku, segment, epoch FROM sale_segments")
+            .fetch_all(self.reads())
+            .await?;
+        rows.iter()
+            .map(|row| Ok((read_segment(row, 0)?, count(row, 3)?)))
+            .collect()
     }
 
     /// Raises the epoch of a segment above its own and above `above`, for the holder of the lease with this token. Transfers out

@@ -122,12 +122,17 @@ impl Recovery {
             return Ok(0);
         };
         self.seen.retain(|segment, _| segments.contains(segment));
+        let epochs = self.ledger.epochs().await?;
         let (mut rebuilt, mut waiting) = (0, 0);
         for segment in segments {
-            let cause = match self.diagnose(segment).await {
+            // A segment that was never opened has nothing to recover; the engine opens it.
+            let Some(epoch) = epochs.get(segment) else {
+                continue;
+            };
+            let cause = match self.diagnose(segment, *epoch).await {
                 Ok(Some(cause)) => cause,
                 Ok(None) => continue,
-                // The store or the ledger is away: nothing can be rebuilt from it, and buyers are refused already.
+                // The store is away: nothing can be rebuilt in it, and buyers are refused already.
                 Err(error) => {
                     tracing::debug!(%segment, %error, "segment was not looked at");
                     continue;
@@ -153,11 +158,11 @@ impl Recovery {
         Ok(rebuilt)
     }
 
-    async fn diagnose(&mut self, segment: &SegmentId) -> Result<Option<Cause>, RecoveryError> {
-        // A segment that was never opened has nothing to recover; the engine opens it.
-        let Some(epoch) = self.ledger.epoch(segment).await? else {
-            return Ok(None);
-        };
+    async fn diagnose(
+        &mut self,
+        segment: &SegmentId,
+        epoch: u64,
+    ) -> Result<Option<Cause>, RecoveryError> {
         let counts = match self.store.snapshot(segment).await {
             Ok(counts) => Some(counts),
             Err(StockError::NotOpen(_)) => None,

@@ -33,7 +33,8 @@ pub enum Durability {
     Fast,
     /// One replica has it too (Redis `WAIT 1`). A failover to another replica can still lose it.
     Replicated,
-    /// It is on the disk: the embedded journal is synced, Redis runs with `appendfsync always` (checked when connecting).
+    /// It is on the disk: the embedded journal is synced, Redis runs with `appendfsync always`, or is asked to wait for its
+    /// disk (checked when a sale is opened, and over each new connection).
     #[default]
     Durable,
 }

@@ -1,4 +1,5 @@
-//! The list of mutations, the only one: add a line for each rule that the library gets.
+//! The list of mutations, the only one: add a line for each rule that the library gets. One table, so it may grow past what a file
+//! of code should have.
 
 use super::{Mutation, Proof, proofs, rebuilds};
 use seckill::store::conformance;

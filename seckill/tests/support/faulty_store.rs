@@ -42,6 +42,8 @@ pub struct FaultyStore {
     faults: Mutex<Vec<(Verb, Fault, Option<SegmentId>)>>,
     stalled: Mutex<HashSet<SegmentId>>,
     resumed: Notify,
+    /// Calls that met a stalled segment.
+    pub stalls: AtomicUsize,
     /// Restocks that reached the store.
     pub restocks: AtomicUsize,
     /// Snapshots that were asked for.
@@ -55,6 +57,7 @@ impl FaultyStore {
             faults: Mutex::default(),
             stalled: Mutex::default(),
             resumed: Notify::new(),
+            stalls: AtomicUsize::new(0),
             restocks: AtomicUsize::new(0),
             snapshots: AtomicUsize::new(0),
         })
@@ -87,6 +90,7 @@ impl FaultyStore {
             if !self.stalled.lock().unwrap().contains(segment) {
                 return;
             }
+            self.stalls.fetch_add(1, Ordering::SeqCst);
             resumed.await;
         }
     }

@@ -5,7 +5,6 @@ mod link;
 mod wire;
 
 use std::{
-    num::NonZeroUsize,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -16,8 +15,7 @@ use tracing::{info, warn};
 
 use self::link::Link;
 use super::{
-    AmqpOptions, BROKER_BATCH, Delivery, DeliveryError, RECONNECT, Shape, Sink, SinkError,
-    pause::Pause,
+    AmqpOptions, Delivery, DeliveryError, RECONNECT, Shape, Sink, SinkError, pause::Pause,
 };
 use crate::ledger::OutboxEvent;
 
@@ -81,13 +79,8 @@ impl AmqpSink {
 #[async_trait]
 impl Sink for AmqpSink {
     fn shape(&self) -> Shape {
-        Shape {
-            // One channel, so that its confirms are of one batch and the order of publishing is the order of the queue.
-            calls: NonZeroUsize::MIN,
-            batch: const { NonZeroUsize::new(BROKER_BATCH).unwrap() },
-            // Connecting and publishing.
-            patience: 2 * self.timeout,
-        }
+        // Connecting and publishing.
+        Shape::of_broker(2 * self.timeout)
     }
 
     fn admit(&self, now: Instant) -> Result<(), Instant> {

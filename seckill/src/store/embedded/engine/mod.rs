@@ -1,6 +1,8 @@
 //! All segments of the store, and what the running batch has changed of them. Each verb decides, writes the event into the frame
 //! being built, and applies it. Runs on the sequencer only.
 
+mod rebuild;
+
 use std::{mem, time::Duration};
 
 use ahash::AHashMap;
@@ -8,15 +10,14 @@ use ahash::AHashMap;
 use super::{
     image::Image,
     record::{self, Event, Record},
-    segment::{Head, Segment, check_moves, orders::Frozen},
+    segment::{Head, Segment, orders::Frozen},
     snapshot::Capture,
 };
 use crate::{
     ids::{OrderId, SegmentId},
     store::{
         CartLine, CartVerdict, Confirm, Durability, Gate, MAX_CART_LINES, Position, Purchase,
-        QueueDepth, QueueEntry, Release, SegmentSpec, Snapshot, StockError, StockMoves,
-        StoredOrder, Verdict,
+        QueueDepth, QueueEntry, Release, SegmentSpec, Snapshot, StockError, Verdict,
     },
 };
 
@@ -439,84 +440,5 @@ impl Engine {
 
     pub(super) fn depth(&self, id: &SegmentId) -> Result<QueueDepth, StockError> {
         Ok(self.segment(id)?.depth(self.now_ms))
-    }
-
-    pub(super) fn freeze(
-        &mut self,
-        id: &SegmentId,
-        epoch: u64,
-    ) -> Result<Option<Snapshot>, StockError> {
-        let Ok(number) = self.number(id) else {
-            return Ok(None);
-        };
-        if let Some(event) = self.segments[number as usize].decide_freeze(epoch)? {
-            self.can_write()?;
-            self.commit(number, &event);
-        }
-        Ok(Some(self.segments[number as usize].snapshot()))
-    }
-
-    pub(super) fn unsettled(
-        &self,
-        id: &SegmentId,
-        after: Position,
-        max: usize,
-    ) -> Vec<(Position, StoredOrder)> {
-        self.segment(id)
-            .map_or_else(|_| Vec::new(), |segment| segment.unsettled(after, max))
-    }
-
-    pub(super) fn rebuild_begin(
-        &mut self,
-        spec: &SegmentSpec,
-        epoch: u64,
-        moves: &StockMoves,
-    ) -> Result<(), StockError> {
-        if let Ok(number) = self.number(&spec.id) {
-            let event = self.segments[number as usize].decide_begin(spec, epoch, moves)?;
-            self.can_write()?;
-            self.commit(number, &event);
-            return Ok(());
-        }
-        let (restocks, withdrawals) = check_moves(spec, moves)?;
-        self.can_write()?;
-        let event = Event::RebuildBegan {
-            spec: spec.clone(),
-            epoch,
-            restocks: restocks.clone(),
-            withdrawals: withdrawals.clone(),
-        };
-        self.effect = Effect::Firm;
-        record::encode_begun(&mut self.body, &event);
-        self.insert(Segment::begun(spec, epoch, (restocks, withdrawals)));
-        Ok(())
-    }
-
-    pub(super) fn rebuild_load(
-        &mut self,
-        id: &SegmentId,
-        epoch: u64,
-        orders: &[StoredOrder],
-    ) -> Result<(), StockError> {
-        let number = self.number(id)?;
-        let events = self.segments[number as usize].decide_load(epoch, orders)?;
-        self.can_write()?;
-        for event in events {
-            self.commit(number, &event);
-        }
-        Ok(())
-    }
-
-    pub(super) fn rebuild_finish(
-        &mut self,
-        id: &SegmentId,
-        epoch: u64,
-        gate: Gate,
-    ) -> Result<Snapshot, StockError> {
-        let number = self.number(id)?;
-        let event = self.segments[number as usize].decide_finish(epoch, gate)?;
-        self.can_write()?;
-        self.commit(number, &event);
-        Ok(self.segments[number as usize].snapshot())
     }
 }

@@ -1,0 +1,112 @@
+//! The admin API as the commands see it: where it is, one call, and how an answer is printed.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, bail};
+use bytes::Bytes;
+use clap::Args;
+use http::{Method, Request, StatusCode, Uri, header};
+use http_body_util::{BodyExt, Full};
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+
+/// Where the admin API is.
+#[derive(Debug, Clone, Args)]
+pub struct Admin {
+    /// Address of the admin API
+    #[arg(long, global = true, default_value = "http://127.0.0.1:9900")]
+    admin: Uri,
+    /// File that holds the admin API's bearer token
+    #[arg(long, global = true)]
+    token_file: Option<PathBuf>,
+}
+
+/// Prints an answer for people and programs.
+pub(crate) fn print(value: &Value) -> anyhow::Result<()> {
+    use std::io::Write;
+    writeln!(std::io::stdout(), "{value:#}").context("standard output")
+}
+
+/// One call of the admin API. A problem document becomes the error's text.
+pub(crate) async fn call(
+    admin: &Admin,
+    method: Method,
+    path: &str,
+    body: Value,
+) -> anyhow::Result<Value> {
+    call_on(admin, method, path, body, None).await
+}
+
+/// Reads a public document.
+pub(crate) async fn get(server: &Uri, path: &str) -> anyhow::Result<Value> {
+    let admin = Admin {
+        admin: server.clone(),
+        token_file: None,
+    };
+    call(&admin, Method::GET, path, Value::Null).await
+}
+
+/// [`call`], made from a version of what the path names.
+pub(crate) async fn call_on(
+    admin: &Admin,
+    method: Method,
+    path: &str,
+    body: Value,
+    version: Option<u64>,
+) -> anyhow::Result<Value> {
+    let authority = admin
+        .admin
+        .authority()
+        .context("the address must be http://HOST:PORT")?;
+    if admin.admin.scheme_str() != Some("http") {
+        bail!("{}: the address must be http://HOST:PORT", admin.admin);
+    }
+    let address = (authority.host(), authority.port_u16().unwrap_or(80));
+    let stream = tokio::net::TcpStream::connect(address)
+        .await
+        .with_context(|| {
+            format!("nobody answers at {authority}: is `penstock serve` running there?")
+        })?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    tokio::spawn(connection);
+    let mut request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header(header::HOST, authority.as_str())
+        .header(header::CONTENT_TYPE, "application/json");
+    if let Some(version) = version {
+        request = request.header(header::IF_MATCH, format!("\"{version}\""));
+    }
+    if let Some(file) = &admin.token_file {
+        let token = std::fs::read_to_string(file)
+            .with_context(|| format!("--token-file {}", file.display()))?;
+        request = request.header(header::AUTHORIZATION, format!("Bearer {}", token.trim()));
+    }
+    let body = if body.is_null() {
+        Bytes::new()
+    } else {
+        body.to_string().into()
+    };
+    let response = sender
+        .send_request(
+            request
+                .body(Full::new(body))
+                .context("the sale's id cannot stand in a path")?,
+        )
+        .await?;
+    let status = response.status();
+    let bytes = response.into_body().collect().await?.to_bytes();
+    let document: Value = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+    match status {
+        StatusCode::OK | StatusCode::CREATED | StatusCode::ACCEPTED => Ok(document),
+        _ => bail!(
+            "{} ({}): {}",
+            document["title"]
+                .as_str()
+                .unwrap_or("the request was refused"),
+            document["code"].as_str().unwrap_or(status.as_str()),
+            document["detail"].as_str().unwrap_or_default(),
+        ),
+    }
+}

@@ -1,0 +1,49 @@
+//! `penstock token …`: entitlements to buy, minted over the admin API.
+
+use clap::Subcommand;
+use http::Method;
+use serde_json::json;
+
+use crate::admin_client::{Admin, call, print};
+
+/// What to do with entitlement tokens.
+#[derive(Debug, Clone, Subcommand)]
+pub enum TokenCommand {
+    /// Mint tokens that let these buyers buy once
+    #[command(
+        after_help = "Example:\n  penstock token issue --sale vip --buyer ann --buyer bob --max-quantity 1 --expires-in 15m"
+    )]
+    Issue {
+        /// Id of the sale
+        #[arg(long)]
+        sale: String,
+        /// Buyers, one token each
+        #[arg(long = "buyer", required = true)]
+        buyers: Vec<String>,
+        /// Sku; needed if the sale has several
+        #[arg(long)]
+        sku: Option<String>,
+        /// Most units of the one order
+        #[arg(long)]
+        max_quantity: Option<u32>,
+        /// How long the token is good; until the sale ends if left out
+        #[arg(long)]
+        expires_in: Option<String>,
+    },
+}
+
+/// Runs a token command and prints the answer as JSON.
+pub async fn run(admin: &Admin, command: &TokenCommand) -> anyhow::Result<()> {
+    let TokenCommand::Issue {
+        sale,
+        buyers,
+        sku,
+        max_quantity,
+        expires_in,
+    } = command;
+    let wanted = json!({
+        "buyers": buyers, "sku": sku, "max_quantity": max_quantity, "expires_in": expires_in,
+    });
+    let path = format!("/admin/v1/sales/{sale}/tokens");
+    print(&call(admin, Method::POST, &path, wanted).await?)
+}
