@@ -15,7 +15,7 @@ use axum::{
 use http::{HeaderMap, HeaderValue, header};
 use serde_json::{Map, Value, json};
 
-use super::{Engine, Payable, checked, document, invalid};
+use super::{Engine, Payable, document, invalid, sales::checked};
 use crate::{
     api::{
         extract,

@@ -2,6 +2,7 @@
 
 use axum::body::Body;
 use http::Request;
+use serde_json::{Value, json};
 
 use super::*;
 use crate::{

@@ -1,0 +1,169 @@
+//! What an operator reads of a sale: its account, its orders, and whether store and ledger agree.
+
+use axum::{
+    Json,
+    extract::{
+        Path, Query, State,
+        rejection::{PathRejection, QueryRejection},
+    },
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{Engine, PAGE_DEFAULT, PAGE_MAX, page_limit, sale_of};
+use crate::{
+    api::{
+        extract,
+        problem::{Code, Problem},
+    },
+    engine::{EngineError, SaleEngine},
+    ids::SaleId,
+    reconcile::{ReconcileError, Reconciler},
+    sale::Sale,
+    stock::StockCounts,
+    store::{QueueDepth, Snapshot},
+};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Page {
+    #[serde(default)]
+    after: String,
+    limit: Option<u32>,
+}
+
+/// Counts of all segments of a sale.
+async fn counts(
+    engine: &SaleEngine,
+    sale: &Sale,
+) -> Result<(Vec<Snapshot>, Vec<QueueDepth>), EngineError> {
+    let (mut snapshots, mut depths) = (Vec::new(), Vec::new());
+    for sku in &sale.skus {
+        for segment in sale.segments_of(&sku.sku) {
+            snapshots.push(engine.store().snapshot(&segment).await?);
+            depths.push(engine.store().depth(&segment).await?);
+        }
+    }
+    Ok((snapshots, depths))
+}
+
+pub(super) async fn report(
+    State(engine): Engine,
+    sale: Result<Path<String>, PathRejection>,
+) -> Result<Json<Value>, Problem> {
+    let (id, sale) = sale_of(&engine, &extract::path(sale)?)?;
+    let (snapshots, depths) = counts(&engine, &sale).await?;
+    let ledger = engine
+        .ledger()
+        .report(&id)
+        .await
+        .map_err(EngineError::from)?;
+    let ledger = ledger
+        .ok_or_else(|| Problem::new(Code::NoSuchSale, format!("the ledger has no sale {id}")))?;
+    let moving = engine
+        .ledger()
+        .units_in_transfer(&id)
+        .await
+        .map_err(EngineError::from)?;
+    let skus: Vec<Value> = sale
+        .skus
+        .iter()
+        .map(|sku| {
+            let segments = snapshots.iter().filter(|s| s.spec.id.sku == sku.sku);
+            let sum = StockCounts::sum(segments.clone());
+            let moving = moving.get(&sku.sku).copied().unwrap_or(0);
+            let in_ledger = ledger.skus.iter().find(|line| line.sku == sku.sku);
+            json!({
+                "sku": sku.sku, "stock": sku.stock, "restocked": (sum.capacity + moving).saturating_sub(sku.stock),
+                "segments": segments.count(), "in_transfer": moving, "available": sum.available,
+                "reserved": sum.reserved, "sold": sum.sold, "ledger_sold": in_ledger.map(|line| line.sold),
+            })
+        })
+        .collect();
+    Ok(Json(json!({
+        "sale": id,
+        "state": sale.gate,
+        "skus": skus,
+        "accepted": snapshots.iter().map(|s| s.accepted).sum::<u64>(),
+        "settled": ledger.settled,
+        "paid": ledger.paid,
+        "returned": ledger.returned,
+        "refused": ledger.refused,
+        "dead_letters": ledger.dead_letters,
+        "queue_depth": depths.iter().map(|d| d.entries).sum::<u64>(),
+        "outbox_pending": ledger.outbox_pending,
+    })))
+}
+
+pub(super) async fn orders(
+    State(engine): Engine,
+    sale: Result<Path<String>, PathRejection>,
+    query: Result<Query<Page>, QueryRejection>,
+) -> Result<Json<Value>, Problem> {
+    let Query(page) =
+        query.map_err(|error| Problem::new(Code::InvalidRequest, error.body_text()))?;
+    let (_, sale) = sale_of(&engine, &extract::path(sale)?)?;
+    let limit = page_limit(page.limit, PAGE_DEFAULT, PAGE_MAX)?;
+    let after = match page.after.as_str() {
+        "" => None,
+        text => Some(
+            text.parse()
+                .map_err(|_| Problem::new(Code::InvalidRequest, "after: must be an order id"))?,
+        ),
+    };
+    let found = engine
+        .ledger()
+        .orders_page(&sale, after, limit)
+        .await
+        .map_err(EngineError::from)?;
+    let rows: Vec<Value> = found
+        .orders
+        .iter()
+        .map(|order| {
+            let mut row = json!(order);
+            row["request_id"] = json!(order.request);
+            row["reason"] = json!(order.reason);
+            row
+        })
+        .collect();
+    Ok(Json(json!({"orders": rows, "next": found.next})))
+}
+
+/// Looks, and changes nothing.
+pub(super) async fn compare_sale(
+    State(engine): Engine,
+    State(reconciler): State<Reconciler>,
+    sale: Result<Path<String>, PathRejection>,
+) -> Result<Json<Value>, Problem> {
+    let (id, sale) = sale_of(&engine, &extract::path(sale)?)?;
+    let findings = reconciler
+        .run(&sale)
+        .await
+        .map_err(|error| not_reconciled(&id, &error))?;
+    Ok(Json(
+        json!({"sale": id, "ok": findings.is_empty(), "findings": findings}),
+    ))
+}
+
+/// Mends what can be mended, then looks.
+pub(super) async fn reconcile_sale(
+    State(engine): Engine,
+    State(reconciler): State<Reconciler>,
+    sale: Result<Path<String>, PathRejection>,
+) -> Result<Json<Value>, Problem> {
+    let (id, sale) = sale_of(&engine, &extract::path(sale)?)?;
+    let failed = |error| not_reconciled(&id, &error);
+    let repairs = reconciler
+        .repair(&sale, engine.now_ms())
+        .await
+        .map_err(failed)?;
+    let findings = reconciler.run(&sale).await.map_err(failed)?;
+    Ok(Json(
+        json!({"sale": id, "ok": findings.is_empty(), "findings": findings, "repairs": repairs}),
+    ))
+}
+
+fn not_reconciled(sale: &SaleId, error: &ReconcileError) -> Problem {
+    tracing::warn!(%sale, %error, "a sale was not reconciled");
+    Problem::new(Code::Unavailable, error.to_string()).retry_after_ms(1_000)
+}

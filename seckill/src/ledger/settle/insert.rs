@@ -1,0 +1,208 @@
+//! The statements that put a batch of orders into the ledger, with their events and effects, and tell which were new.
+
+use std::{collections::HashSet, sync::LazyLock};
+
+use sqlx::{Any, AnyConnection, Transaction};
+
+use crate::{
+    ids::{OrderId, SegmentId},
+    ledger::{LedgerError, OrderLedger, OrderStatus, sql},
+    store::StoredOrder,
+};
+
+const POSTGRES: &str = include_str!("../sql/settle.postgres.sql");
+/// The same for a batch in which all orders are new, as almost all batches are: PostgreSQL then need not look into each unique
+/// index before it writes there. An order that is not new fails the whole statement.
+static POSTGRES_ALL_NEW: LazyLock<String> =
+    LazyLock::new(|| POSTGRES.replacen("ON CONFLICT DO NOTHING", "", 1));
+const SQLITE_ORDERS: &str = include_str!("../sql/settle_orders.sqlite.sql");
+const SQLITE_EVENTS: &str = include_str!("../sql/settle_events.sqlite.sql");
+const SQLITE_EFFECTS: &str = include_str!("../sql/settle_effects.sqlite.sql");
+const KNOWN_POSTGRES: &str =
+    "SELECT order_id FROM order_orders WHERE order_id = ANY(string_to_array($1, E'\\n'))";
+const KNOWN_SQLITE: &str =
+    "SELECT order_id FROM order_orders WHERE order_id IN (SELECT value FROM json_each($1))";
+
+impl OrderLedger {
+    /// A transaction in which what is new of the batch is inserted, and which that is.
+    pub(super) async fn begin_with_orders(
+        &self,
+        segment: &SegmentId,
+        epoch: u64,
+        batch: &[(&StoredOrder, OrderStatus)],
+        now_ms: u64,
+    ) -> Result<(Transaction<'static, Any>, HashSet<OrderId>), LedgerError> {
+        if !self.is_sqlite {
+            let mut tx = self.begin_under(segment, epoch, now_ms).await?;
+            match self
+                .insert_postgres(&mut tx, &POSTGRES_ALL_NEW, segment, batch, now_ms)
+                .await
+            {
+                // A redelivered batch: begin again, and skip what is known.
+                Err(LedgerError::Invalid(sqlx::Error::Database(error)))
+                    if error.is_unique_violation() =>
+                {
+                    tx.rollback().await?;
+                }
+                inserted => return Ok((tx, inserted?)),
+            }
+        }
+        let mut tx = self.begin_under(segment, epoch, now_ms).await?;
+        let fresh = self.insert_orders(&mut tx, segment, batch, now_ms).await?;
+        Ok((tx, fresh))
+    }
+
+    /// Inserts what is new, with its events and effects; answers which were.
+    pub(super) async fn insert_orders(
+        &self,
+        connection: &mut AnyConnection,
+        segment: &SegmentId,
+        batch: &[(&StoredOrder, OrderStatus)],
+        now_ms: u64,
+    ) -> Result<HashSet<OrderId>, LedgerError> {
+        if self.is_sqlite {
+            return self
+                .insert_orders_sqlite(connection, segment, batch, now_ms)
+                .await;
+        }
+        self.insert_postgres(connection, POSTGRES, segment, batch, now_ms)
+            .await
+    }
+
+    async fn insert_postgres(
+        &self,
+        connection: &mut AnyConnection,
+        statement: &'static str,
+        segment: &SegmentId,
+        batch: &[(&StoredOrder, OrderStatus)],
+        now_ms: u64,
+    ) -> Result<HashSet<OrderId>, LedgerError> {
+        let new: Vec<String> = sqlx::query_scalar(statement)
+            .bind(segment.sale.as_str())
+            .bind(segment.sku.as_str())
+            .bind(i64::from(segment.index))
+            .bind(sql(now_ms))
+            .bind(self.list(batch.iter().map(|(order, _)| order.order)))
+            .bind(self.list(batch.iter().map(|(order, _)| order.buyer.as_str())))
+            .bind(self.list(batch.iter().map(|(order, _)| order.request.as_str())))
+            .bind(self.list(batch.iter().map(|(order, _)| order.quantity)))
+            .bind(self.list(batch.iter().map(|(order, _)| sql(order.created_at_ms))))
+            .bind(self.list(batch.iter().map(|(order, _)| sql(order.pay_by_ms))))
+            .bind(self.list(batch.iter().map(|(_, status)| status.as_str())))
+            .bind(i64::from(self.has_outbox))
+            .bind(
+                self.list(
+                    batch
+                        .iter()
+                        .map(|(order, _)| order.fingerprint.cast_signed()),
+                ),
+            )
+            .fetch_all(connection)
+            .await?;
+        new.iter()
+            .flat_map(|lines| lines.lines())
+            .map(read_id)
+            .collect()
+    }
+
+    async fn insert_orders_sqlite(
+        &self,
+        connection: &mut AnyConnection,
+        segment: &SegmentId,
+        batch: &[(&StoredOrder, OrderStatus)],
+        now_ms: u64,
+    ) -> Result<HashSet<OrderId>, LedgerError> {
+        let row = |(order, status): &(&StoredOrder, OrderStatus)| {
+            let (id, times) = (
+                order.order.to_string(),
+                (sql(order.created_at_ms), sql(order.pay_by_ms)),
+            );
+            serde_json::json!([
+                id,
+                order.buyer,
+                order.request,
+                order.quantity,
+                times.0,
+                times.1,
+                status.as_str(),
+                order.fingerprint.cast_signed(),
+            ])
+        };
+        let rows = serde_json::Value::Array(batch.iter().map(row).collect());
+        let new: Vec<String> = sqlx::query_scalar(SQLITE_ORDERS)
+            .bind(segment.sale.as_str())
+            .bind(segment.sku.as_str())
+            .bind(i64::from(segment.index))
+            .bind(sql(now_ms))
+            .bind(rows.to_string())
+            .fetch_all(&mut *connection)
+            .await?;
+        let ids = self.list(&new);
+        if self.has_outbox && !new.is_empty() {
+            sqlx::query(SQLITE_EVENTS)
+                .bind(sql(now_ms))
+                .bind(ids.as_str())
+                .execute(&mut *connection)
+                .await?;
+        }
+        if batch
+            .iter()
+            .any(|(_, status)| *status == OrderStatus::Refused)
+        {
+            sqlx::query(SQLITE_EFFECTS)
+                .bind(sql(now_ms))
+                .bind(ids.as_str())
+                .execute(&mut *connection)
+                .await?;
+        }
+        new.iter().map(|id| read_id(id)).collect()
+    }
+
+    /// Which of these orders the ledger has.
+    pub(super) async fn known_orders(
+        &self,
+        connection: &mut AnyConnection,
+        orders: impl Iterator<Item = OrderId>,
+    ) -> Result<HashSet<OrderId>, LedgerError> {
+        let statement = if self.is_sqlite {
+            KNOWN_SQLITE
+        } else {
+            KNOWN_POSTGRES
+        };
+        let known: Vec<String> = sqlx::query_scalar(statement)
+            .bind(self.list(orders))
+            .fetch_all(connection)
+            .await?;
+        known.iter().map(|id| read_id(id)).collect()
+    }
+
+    /// Whether the ledger has this order.
+    pub(in crate::ledger) async fn is_known(
+        &self,
+        connection: &mut AnyConnection,
+        order: &StoredOrder,
+    ) -> Result<bool, LedgerError> {
+        let known = self
+            .known_orders(connection, std::iter::once(order.order))
+            .await?;
+        Ok(!known.is_empty())
+    }
+}
+
+fn read_id(text: &str) -> Result<OrderId, LedgerError> {
+    text.parse()
+        .map_err(|_| LedgerError::Corrupt(format!("order id {text:?}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_orders_are_inserted_without_looking_for_conflicts() {
+        let conflicts = |statement: &str| statement.matches("ON CONFLICT DO NOTHING").count();
+        assert_eq!(conflicts(&POSTGRES_ALL_NEW), conflicts(POSTGRES) - 1);
+        let orders = POSTGRES_ALL_NEW.split("RETURNING").next();
+        assert_eq!(orders.map(conflicts), Some(0));
+    }
+}
