@@ -41,6 +41,7 @@ mod ledger_lists;
 mod ledger_schedule;
 mod ledger_settle;
 mod lottery;
+mod over;
 mod reconcile_repair;
 mod recovery;
 mod segments;

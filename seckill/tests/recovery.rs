@@ -9,29 +9,8 @@ use seckill::{
 
 use crate::support::{
     ledger::{sale_id, segment},
-    world::{Kind, World},
+    world::{Kind, World, on_both_stores},
 };
-
-macro_rules! on_both_stores {
-    ($($case:ident,)*) => {
-        mod on_the_embedded_store {
-            $(
-                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                async fn $case() {
-                    super::$case(super::Kind::Embedded).await;
-                }
-            )*
-        }
-        mod on_redis {
-            $(
-                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                async fn $case() {
-                    super::$case(super::Kind::Redis).await;
-                }
-            )*
-        }
-    };
-}
 
 on_both_stores! {
     a_healthy_segment_is_left_alone,

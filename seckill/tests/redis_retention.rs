@@ -1,14 +1,24 @@
 //! How long Redis keeps the orders of a sale that is over.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use seckill::{
     engine::SaleEngine,
-    store::{Gate, Position, SegmentSpec, StockStore, Verdict},
+    sale::Sale,
+    store::{Gate, KEPT, OrderState, Position, SegmentSpec, StockStore, Verdict},
 };
 
+/// The store's own number is in its library; `KEPT` must say the same.
+const WEEK_MS: u64 = KEPT.as_millis() as u64;
+
 use crate::support::{
-    ledger::{Engine, TestLedger, segment},
+    ledger::{Engine, TestLedger, sale, segment},
     recovery::unsettled,
     redis::{Server, connect, now_ms, purchase, spec},
 };
@@ -36,7 +46,6 @@ async fn a_sale_that_is_long_over_and_settled_gives_its_memory_back() {
         };
         store.open(&over).await.unwrap();
     };
-    const WEEK_MS: u64 = 7 * 24 * 3_600_000;
     ended_before(WEEK_MS + 60_000).await;
     // On the queue, then with a consumer, then unpaid: never before all is settled.
     let pulled = store
@@ -121,4 +130,68 @@ async fn a_node_that_starts_after_a_sale_was_forgotten_is_ready() {
     engine.refresh().await.unwrap();
     assert!(engine.is_ready());
     assert_eq!(store.snapshot(&segment()).await.unwrap().available, 5);
+}
+
+/// Nobody works on the queues of a sale that is over; its memory goes back all the same.
+#[tokio::test]
+async fn a_sale_that_nobody_works_on_any_more_gives_its_memory_back() {
+    let server = Server::start(&[]);
+    let store = Arc::new(connect(&server.url()).await);
+    let test = TestLedger::new(Engine::Sqlite).await;
+    let sale = Sale {
+        starts_at_ms: now_ms() - 1_000,
+        ends_at_ms: now_ms() + 600_000,
+        ..sale(5)
+    };
+    test.ledger.create_sale(&sale, now_ms()).await.unwrap();
+    let ahead = Arc::new(AtomicU64::new(0));
+    let clock = {
+        let ahead = ahead.clone();
+        Arc::new(move || now_ms() + ahead.load(Ordering::SeqCst))
+    };
+    let patience = Duration::from_secs(5);
+    let engine = SaleEngine::start(
+        store.clone(),
+        test.ledger.clone(),
+        clock,
+        patience,
+        Arc::default(),
+    );
+    let engine = engine.await.unwrap();
+    let spec = sale.segment_specs().swap_remove(0);
+    let sold = take(&*store, &spec, 1).await;
+    let pulled = store
+        .pull(&spec.id, "c1", 10, Duration::ZERO)
+        .await
+        .unwrap();
+    let mut settled = sold.clone();
+    settled.state = OrderState::Released;
+    test.ledger
+        .settle(&spec.id, 1, &[settled], now_ms())
+        .await
+        .unwrap();
+    store.ack(&spec.id, &[pulled[0].position]).await.unwrap();
+    store.release_many(&spec.id, &[sold.order]).await.unwrap();
+    // The server's clock cannot be moved; the window can.
+    for spec in sale.segment_specs() {
+        let ends_at_ms = now_ms() - WEEK_MS - 60_000 - spec.pay_within_ms;
+        let over = SegmentSpec {
+            starts_at_ms: ends_at_ms - 1,
+            ends_at_ms,
+            ..spec
+        };
+        store.open(&over).await.unwrap();
+    }
+    ahead.store(WEEK_MS + 2_000_000, Ordering::SeqCst);
+    engine.refresh().await.unwrap();
+    assert!(engine.segments().borrow().is_empty());
+    assert_eq!(
+        server.cli(&["dbsize"]),
+        "6",
+        "4 of the sku that sold, 2 of the other"
+    );
+    engine.review().await;
+    assert_eq!(server.cli(&["dbsize"]), "2", "the counters are left");
+    engine.review().await;
+    assert!(engine.segments().borrow().is_empty());
 }

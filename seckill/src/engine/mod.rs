@@ -6,6 +6,7 @@
 mod buying;
 mod lottery;
 mod opening;
+mod over;
 mod refresh;
 mod schedule;
 mod slots;

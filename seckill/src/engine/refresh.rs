@@ -32,21 +32,20 @@ const REFRESH_EVERY: Duration = Duration::from_millis(500);
 /// How often transfers that nobody finishes are looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// Sales read at the same time.
-const SALES_AT_ONCE: usize = 16;
+pub(super) const SALES_AT_ONCE: usize = 16;
 /// A segment that takes longer is told of in the log, and does not hold up the others' next reading.
 const READ: Duration = Duration::from_secs(2);
-/// How long after its last order's time to pay a sale is still read: clocks differ, and a payment may be under way.
-const GRACE_MS: u64 = 60_000;
 
 /// Units that the ledger has added to skus.
 type Restocked = HashMap<(SaleId, SkuId), u64>;
 
 impl SaleEngine {
-    /// Refreshes and sweeps until `shutdown`.
+    /// Refreshes, sweeps and reviews until `shutdown`.
     pub async fn run(self: Arc<Self>, shutdown: CancellationToken) {
-        // The sweeper by itself: a segment that does not answer must not keep the counts from being read.
+        // Each by itself: a segment that does not answer, or many sales that are over, must not keep the counts from being read.
         let sweeper = self.clone().keep_sweeping(shutdown.clone());
-        tokio::join!(self.keep_refreshing(shutdown), sweeper);
+        let reviewer = self.keep_reviewing(shutdown.clone());
+        tokio::join!(self.clone().keep_refreshing(shutdown), sweeper, reviewer);
     }
 
     async fn keep_refreshing(self: Arc<Self>, shutdown: CancellationToken) {
@@ -140,9 +139,7 @@ impl SaleEngine {
             }
             return Ok(());
         }
-        if self.now_ms() > sale.ends_at_ms + sale.pay_within_ms + GRACE_MS
-            && self.is_drained(&sale).await?
-        {
+        if self.is_over(&sale).await? {
             self.put_over(sale, known.as_deref());
             return Ok(());
         }
@@ -177,23 +174,7 @@ impl SaleEngine {
         result
     }
 
-    /// Keeps a sale for late reads only: nobody can buy or pay any more, and all its orders are in the ledger. Its counts are not
-    /// read again, its memory goes, its queues are left alone. A replay or a look at an old order still asks the store.
-    fn put_over(&self, sale: Sale, known: Option<&OpenSale>) {
-        let stocks: Vec<_> = sale
-            .skus
-            .iter()
-            .map(|sku| self.stock(&sale, sku, known))
-            .collect();
-        for segment in stocks.iter().flat_map(|stock| &stock.segments) {
-            segment.sold_out.forget();
-        }
-        let carts = known.map(|open| open.carts.clone()).unwrap_or_default();
-        self.catalogue.put(OpenSale::over(sale, stocks, carts));
-        self.tell_segments();
-    }
-
-    fn tell_segments(&self) {
+    pub(super) fn tell_segments(&self) {
         let all = self.catalogue.segments();
         let ids = all.iter().map(|segment| segment.id.clone()).collect();
         self.segments
@@ -202,21 +183,6 @@ impl SaleEngine {
                 *known = ids;
                 is_new
             });
-    }
-
-    /// Whether all orders of a sale are in the ledger. A segment that the store does not have any more has none to give.
-    async fn is_drained(&self, sale: &Sale) -> Result<bool, EngineError> {
-        let specs = sale.segment_specs();
-        let depths =
-            specs.iter().map(
-                async |spec| match bounded(self.store.depth(&spec.id)).await {
-                    Ok(depth) => Ok(depth.entries == 0),
-                    Err(StockError::NotOpen(_)) => Ok(true),
-                    Err(error) => Err(error),
-                },
-            );
-        let drained: Result<Vec<bool>, StockError> = join_all(depths).await.into_iter().collect();
-        Ok(drained?.into_iter().all(|is_empty| is_empty))
     }
 
     /// Reads the counts of all segments of a sku, and what they say together. If the store goes by other rules than the ledger's
@@ -303,14 +269,14 @@ impl SaleEngine {
     }
 }
 
-fn ticks(period: Duration) -> Interval {
+pub(super) fn ticks(period: Duration) -> Interval {
     let mut ticks = tokio::time::interval(period);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     ticks
 }
 
 /// Waits for the next tick; false when it is time to end.
-async fn is_next(ticks: &mut Interval, shutdown: &CancellationToken) -> bool {
+pub(super) async fn is_next(ticks: &mut Interval, shutdown: &CancellationToken) -> bool {
     tokio::select! {
         () = shutdown.cancelled() => false,
         _ = ticks.tick() => true,

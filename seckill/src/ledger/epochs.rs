@@ -13,7 +13,7 @@ use super::{
     sql,
 };
 use crate::{
-    ids::{OrderId, SegmentId},
+    ids::{OrderId, SaleId, SegmentId},
     sale::{Sale, shares},
     store::{OrderState, StockMoves, StoredOrder},
 };
@@ -55,6 +55,18 @@ impl OrderLedger {
         let rows = sqlx::query("SELECT sale, sku, segment, epoch FROM sale_segments")
             .fetch_all(self.reads())
             .await?;
+        rows.iter()
+            .map(|row| Ok((read_segment(row, 0)?, count(row, 3)?)))
+            .collect()
+    }
+
+    /// The epochs of a sale's segments that were ever opened.
+    pub async fn epochs_of(&self, sale: &SaleId) -> Result<HashMap<SegmentId, u64>, LedgerError> {
+        let rows =
+            sqlx::query("SELECT sale, sku, segment, epoch FROM sale_segments WHERE sale = $1")
+                .bind(sale.as_str())
+                .fetch_all(self.reads())
+                .await?;
         rows.iter()
             .map(|row| Ok((read_segment(row, 0)?, count(row, 3)?)))
             .collect()

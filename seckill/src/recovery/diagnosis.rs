@@ -73,6 +73,11 @@ pub(super) fn diagnose(epoch: u64, counts: Option<&Snapshot>, seen: Seen) -> Opt
     }
 }
 
+/// Whether a segment that the ledger has at `epoch` needs a rebuild, as far as one look can tell.
+pub(crate) fn doubts(epoch: u64, counts: &Snapshot) -> bool {
+    diagnose(epoch, Some(counts), Seen::default()).is_some()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

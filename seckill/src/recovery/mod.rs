@@ -29,6 +29,7 @@ use crate::{
     store::{StockError, StockStore},
 };
 
+pub(crate) use self::diagnosis::doubts;
 pub use self::{diagnosis::Cause, rebuild::Rebuilt};
 
 /// How often segments are looked at: bounds how long a segment stays frozen before its rebuild begins.

@@ -3,10 +3,14 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use futures_util::future::BoxFuture;
 use seckill::{
     clock::WallClock,
+    effects::{Effects, EffectsError},
+    engine::SaleEngine,
     ids::OrderId,
     ledger::{LedgerReport, OrderLedger, RECOVERY},
+    reconcile::Violations,
     recovery::{
         Recovery,
         lease::{Lease, LeaseError},
@@ -156,6 +160,30 @@ impl World {
         self.ledger().report(&self.sale.id).await.unwrap().unwrap()
     }
 
+    /// A node's engine over this store and ledger, with a clock of its own.
+    pub async fn engine(&self, clock: WallClock) -> Arc<SaleEngine> {
+        let (store, ledger) = (self.store.clone(), self.ledger().clone());
+        let patience = Duration::from_secs(5);
+        let engine = SaleEngine::start(store, ledger, clock, patience, Arc::default());
+        engine.await.unwrap()
+    }
+
+    /// What the ledger has decided reaches the store, as far as the store lets it.
+    pub async fn apply_effects(&self) -> Result<usize, EffectsError> {
+        let nobody = |_| -> BoxFuture<'static, ()> { Box::pin(async {}) };
+        let (store, ledger) = (self.store.clone(), self.ledger().clone());
+        let effects = Effects::new(store, ledger, Violations::new(), Arc::new(nobody));
+        effects.apply_pending().await
+    }
+
+    /// The payment side has the money of an order.
+    pub async fn pay(&self, order: OrderId) {
+        let mut tx = self.ledger().pool().begin().await.unwrap();
+        let paid = self.ledger().mark_paid(&mut tx, order, "pi_1", 1);
+        paid.await.unwrap();
+        tx.commit().await.unwrap();
+    }
+
     /// A watch of its own, that may rebuild as long as its lease says so.
     pub async fn recovery(&self, holds: usize) -> Recovery {
         let token = self.ledger().next_token(RECOVERY, "tests").await.unwrap();
@@ -233,3 +261,26 @@ impl Lease for Granted {
         Ok(())
     }
 }
+
+/// Makes one test of each case for each store.
+macro_rules! on_both_stores {
+    ($($case:ident,)*) => {
+        mod on_the_embedded_store {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $case() {
+                    super::$case(crate::support::world::Kind::Embedded).await;
+                }
+            )*
+        }
+        mod on_redis {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $case() {
+                    super::$case(crate::support::world::Kind::Redis).await;
+                }
+            )*
+        }
+    };
+}
+pub(crate) use on_both_stores;

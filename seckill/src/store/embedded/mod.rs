@@ -36,8 +36,9 @@ use crate::{
     clock::WallClock,
     ids::{OrderId, SegmentId},
     store::{
-        CartLine, CartVerdict, Confirm, Gate, Lookup, Position, Purchase, QueueDepth, QueueEntry,
-        Release, SegmentSpec, Snapshot, StockError, StockMoves, StockStore, StoredOrder, Verdict,
+        CartLine, CartVerdict, Confirm, Gate, KEPT, Lookup, Position, Purchase, QueueDepth,
+        QueueEntry, Release, SegmentSpec, Snapshot, StockError, StockMoves, StockStore,
+        StoredOrder, Verdict,
     },
 };
 
@@ -58,9 +59,6 @@ pub struct Options {
 /// Large enough that a sale of a million orders is written out once or twice, small enough that a start replays a few seconds of
 /// journal.
 const SNAPSHOT_EVERY: u64 = 256 << 20;
-/// A week: longer than any client retries, and long enough that an operator still sees a sale of last weekend in the store.
-const RETAIN_ENDED: Duration = Duration::from_secs(7 * 24 * 3600);
-
 /// How the store keeps house; the defaults are those of the configuration.
 #[derive(Clone)]
 pub struct Tuning {
@@ -78,7 +76,7 @@ impl Default for Tuning {
     fn default() -> Self {
         Self {
             snapshot_every: SNAPSHOT_EVERY,
-            retain_ended: RETAIN_ENDED,
+            retain_ended: KEPT,
             guards_clock: true,
             faults: None,
         }
