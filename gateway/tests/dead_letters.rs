@@ -34,6 +34,7 @@ async fn letters_are_listed_and_replayed_from_the_command_line() {
         order,
         reason: "why".to_owned(),
         raw: "raw".to_owned(),
+        held: None,
     };
     ledger
         .await_order(order, std::time::Duration::from_secs(10))

@@ -60,6 +60,7 @@ impl Desk {
             order: order.map(|order| order.order),
             reason: "the test says so".to_owned(),
             raw: "raw".to_owned(),
+            held: order.cloned(),
         };
         let ledger = &self.bench.test.ledger;
         ledger

@@ -44,6 +44,7 @@ mod lottery;
 mod over;
 mod reconcile_repair;
 mod recovery;
+mod recovery_letters;
 mod segments;
 mod segments_books;
 mod segments_upkeep;

@@ -155,6 +155,7 @@ mod tests {
             order,
             reason: "why".to_owned(),
             raw: "raw".to_owned(),
+            held: None,
         };
         let letters = [letter("1-0", Some(order.order)), letter("2-0", None)];
         engine.ledger().set_aside(&letters, 7).await.unwrap();

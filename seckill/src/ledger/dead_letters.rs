@@ -1,13 +1,12 @@
 //! Queue entries that could not become an order: kept for an operator, so that nothing acknowledged is absent everywhere, and
 //! taken up again when the operator says so.
 
-use std::{fmt, str::FromStr};
-
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 use sqlx::{AnyConnection, Row, any::AnyRow};
 
 use super::{
-    LedgerError, OrderLedger, Settled,
+    LedgerError, LetterId, OrderLedger, Settled,
+    held_letters::{read_held, write_held},
     rows::{count, parsed, read_segment},
     settle::units_left,
     sql,
@@ -33,17 +32,8 @@ pub struct DeadLetter {
     pub reason: String,
     /// What was found.
     pub raw: String,
-}
-
-/// Which letter of a sale: sku, segment and position, as in `shoe:0:1700000000000-3`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LetterId {
-    /// The sku.
-    pub sku: SkuId,
-    /// The part of its stock.
-    pub segment: u16,
-    /// The place in the queue.
-    pub position: String,
+    /// Its order, where the store holds units for it until an operator has decided.
+    pub held: Option<StoredOrder>,
 }
 
 /// A letter as it lies there.
@@ -67,6 +57,9 @@ pub struct LetterOnFile {
     pub replays: u64,
     /// How it ended; `None` while it waits for an operator.
     pub outcome: Option<String>,
+    /// Its order as the store had it, if units were held for it.
+    #[serde(skip)]
+    pub held: Option<StoredOrder>,
 }
 
 /// Letters of a sale, by id.
@@ -100,12 +93,12 @@ pub enum Replayed {
     Unknown,
 }
 
-const INSERT: &str = "INSERT INTO order_dead_letters (sale, sku, segment, position, reason, raw, at_ms, order_id) \
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING";
+const INSERT: &str = "INSERT INTO order_dead_letters (sale, sku, segment, position, reason, raw, at_ms, order_id, held) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING";
 /// The columns that [`read_letter`] expects.
 macro_rules! letter_columns {
     () => {
-        "sale, sku, segment, position, reason, raw, at_ms, order_id, replays, outcome"
+        "sale, sku, segment, position, reason, raw, at_ms, order_id, replays, outcome, held"
     };
 }
 const PAGE: &str = concat!(
@@ -174,7 +167,8 @@ impl OrderLedger {
 
     /// Takes up the order of a letter, as the store has it under this epoch, in one transaction with the letter: closed exactly once. With
     /// `or_refuse` an order that no unit is left for is recorded as refused, which is final, tells the buyer and gives the
-    /// store's units back; without it the letter stays.
+    /// store's units back; without it the letter stays. Call it only of a segment that is whole: during a rebuild nobody knows
+    /// what the store will hold.
     pub async fn replay(
         &self,
         sale: &SaleId,
@@ -205,20 +199,11 @@ impl OrderLedger {
         or_refuse: bool,
         now_ms: u64,
     ) -> Result<Replayed, LedgerError> {
-        let segment = SegmentId {
-            sale: sale.clone(),
-            sku: id.sku.clone(),
-            index: id.segment,
-        };
+        let segment = id.segment_of(sale);
         let mut tx = self.begin_under(&segment, epoch, now_ms).await?;
-        if of(CLAIM, sale, id).fetch_all(&mut *tx).await?.is_empty() {
-            let known = of(ONE, sale, id).fetch_all(&mut *tx).await?;
+        if let Some(done) = claim(&mut tx, sale, id).await? {
             tx.rollback().await?;
-            let known = known.first().map(read_letter).transpose()?;
-            return Ok(match known.and_then(|letter| letter.outcome) {
-                Some(outcome) => Replayed::Before(outcome),
-                None => Replayed::Unknown,
-            });
+            return Ok(done);
         }
         if order.state != OrderState::Released
             && !or_refuse
@@ -255,6 +240,29 @@ impl OrderLedger {
         Ok(replayed)
     }
 
+    /// Closes a letter whose order the store has lost, so that no unit is held for it: recorded as refused, whatever is left.
+    pub async fn refuse_lost(
+        &self,
+        sale: &SaleId,
+        id: &LetterId,
+        (epoch, order): (u64, &StoredOrder),
+        now_ms: u64,
+    ) -> Result<Replayed, LedgerError> {
+        let segment = id.segment_of(sale);
+        let mut tx = self.begin_under(&segment, epoch, now_ms).await?;
+        if let Some(done) = claim(&mut tx, sale, id).await? {
+            tx.rollback().await?;
+            return Ok(done);
+        }
+        let refused = self.refuse_within(&mut tx, &segment, order, now_ms);
+        let refused = refused.await?;
+        let close = of(CLOSE, sale, id).bind(refused.as_str());
+        close.execute(&mut *tx).await?;
+        tx.commit().await?;
+        self.announce(&segment, std::slice::from_ref(order));
+        Ok(Replayed::Closed(refused))
+    }
+
     /// Counts a replay that failed, and says why. A letter that was closed meanwhile is left alone.
     pub async fn count_failed_replay(
         &self,
@@ -284,36 +292,22 @@ impl Settled {
     }
 }
 
-impl fmt::Display for LetterId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}:{}", self.sku, self.segment, self.position)
+/// Claims a letter for one replay. `Some`: there is nothing to claim.
+async fn claim(
+    connection: &mut AnyConnection,
+    sale: &SaleId,
+    id: &LetterId,
+) -> Result<Option<Replayed>, LedgerError> {
+    let claimed = of(CLAIM, sale, id).fetch_all(&mut *connection).await?;
+    if !claimed.is_empty() {
+        return Ok(None);
     }
-}
-
-impl FromStr for LetterId {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let mut parts = text.splitn(3, ':');
-        let mut next = || parts.next().unwrap_or_default();
-        let (sku, segment, position) = (next().parse(), next().parse(), next());
-        match (sku, segment) {
-            (Ok(sku), Ok(segment)) if !position.is_empty() => Ok(Self {
-                sku,
-                segment,
-                position: position.to_owned(),
-            }),
-            _ => Err(format!(
-                "dead letter {text:?}: must be SKU:SEGMENT:POSITION, as in shoe:0:17-0"
-            )),
-        }
-    }
-}
-
-impl Serialize for LetterId {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
+    let known = of(ONE, sale, id).fetch_all(connection).await?;
+    let known = known.first().map(read_letter).transpose()?;
+    Ok(Some(match known.and_then(|letter| letter.outcome) {
+        Some(outcome) => Replayed::Before(outcome),
+        None => Replayed::Unknown,
+    }))
 }
 
 /// Sets one entry aside inside a transaction.
@@ -332,6 +326,7 @@ pub(super) async fn insert(
         .bind(clean(&letter.raw))
         .bind(sql(now_ms))
         .bind(order.unwrap_or_default())
+        .bind(write_held(letter.held.as_ref()))
         .execute(connection)
         .await?;
     Ok(())
@@ -375,28 +370,6 @@ fn read_letter(row: &AnyRow) -> Result<LetterOnFile, LedgerError> {
         at_ms: count(row, 6)?,
         replays: count(row, 8)?,
         outcome: some(row.try_get(9)?),
+        held: read_held(row.try_get(10)?)?,
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_id_of_a_letter_survives_its_text_form() {
-        for text in ["shoe:0:17-0", "a.b-c:65535:ord_x:y"] {
-            assert_eq!(text.parse::<LetterId>().unwrap().to_string(), text);
-        }
-        for bad in [
-            "",
-            "shoe",
-            "shoe:0",
-            "shoe:0:",
-            "shoe:x:1",
-            "shoe:65536:1",
-            ":0:1",
-        ] {
-            assert!(bad.parse::<LetterId>().is_err(), "{bad:?}");
-        }
-    }
 }

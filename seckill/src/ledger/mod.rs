@@ -15,7 +15,9 @@ mod dead_letters;
 mod effects;
 mod epochs;
 mod following;
+mod held_letters;
 mod leases;
+mod letter_id;
 mod lists;
 mod lottery;
 mod news;
@@ -47,11 +49,12 @@ pub use self::{
     checkout::{Dropped, Hold, NotPayable, Payment},
     connect::{ConnectOptions, connect, connect_with},
     dead_events::{DeadDelivery, DeadDeliveryPage, EventId, Revived},
-    dead_letters::{DeadLetter, LetterId, LetterOnFile, LetterPage, Replayed},
+    dead_letters::{DeadLetter, LetterOnFile, LetterPage, Replayed},
     effects::{Action, Effect},
     epochs::Raised,
     following::{Followed, Follower, RequestKey},
     leases::RECOVERY,
+    letter_id::LetterId,
     lists::{ListChange, ListChanged, ListCursor, ListName, ListPage, ListSize, MAX_LISTED},
     lottery::{Draw, Entered, Entry, Recorded},
     orders::{Cancel, CancelAll, Expiry, OrderPage},

@@ -16,8 +16,9 @@ const STATUSES_POSTGRES: &str =
     "SELECT order_id, status FROM order_orders WHERE order_id = ANY(string_to_array($1, E'\\n'))";
 const STATUSES_SQLITE: &str =
     "SELECT order_id, status FROM order_orders WHERE order_id IN (SELECT value FROM json_each($1))";
-const SET_ASIDE: &str =
-    "SELECT position FROM order_dead_letters WHERE sale = $1 AND sku = $2 AND segment = $3";
+/// By both: a rebuilt store has the order at another position.
+const SET_ASIDE: &str = "SELECT position, order_id FROM order_dead_letters \
+    WHERE sale = $1 AND sku = $2 AND segment = $3 AND outcome = ''";
 const PENDING: &str =
     "SELECT order_id FROM order_effects WHERE sale = $1 AND sku = $2 AND segment = $3";
 
@@ -52,7 +53,7 @@ impl OrderLedger {
             .collect()
     }
 
-    /// The entries of a segment's queue that were set aside: their positions, or the ids of their orders.
+    /// The entries of a segment's queue that are set aside: their positions, and the ids of their orders.
     pub async fn set_aside_in(&self, segment: &SegmentId) -> Result<HashSet<String>, LedgerError> {
         let rows = sqlx::query(SET_ASIDE)
             .bind(segment.sale.as_str())
@@ -60,7 +61,12 @@ impl OrderLedger {
             .bind(i64::from(segment.index))
             .fetch_all(self.reads())
             .await?;
-        rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+        let mut names = HashSet::with_capacity(rows.len() * 2);
+        for row in &rows {
+            names.insert(row.try_get(0)?);
+            names.insert(row.try_get(1)?);
+        }
+        Ok(names)
     }
 
     /// The orders of a segment that the store must still be told something about.

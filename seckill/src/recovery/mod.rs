@@ -143,7 +143,7 @@ impl Recovery {
             match self.rebuild(segment, cause, token).await {
                 Ok(done) => {
                     rebuilt += 1;
-                    info!(%segment, epoch = done.epoch, orders = done.orders, rescued = done.rescued, "segment rebuilt");
+                    info!(%segment, epoch = done.epoch, orders = done.orders, held = done.held, rescued = done.rescued, "segment rebuilt");
                 }
                 Err(RecoveryError::LeaseLost) => {
                     warn!(%segment, "lease lost in the middle of a rebuild");

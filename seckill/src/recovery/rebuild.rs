@@ -4,17 +4,22 @@
 //! 2. *Rescue.* What the store's queue still has and the ledger does not is settled into the ledger. From here on the ledger has
 //!    everything that can be known, so nothing is lost if this process dies at any later step.
 //! 3. *Begin anew, load.* The store forgets the segment and takes the ledger's orders: live ones with their units, returned ones
-//!    as tombstones, so that replays, limits and late retries find what they found before.
+//!    as tombstones, so that replays, limits and late retries find what they found before. Orders that wait as dead letters are
+//!    loaded after them, as held: otherwise their units were sold again before an operator could decide.
 //! 4. *Open*, with the gate that the operator wants now.
 //!
 //! Orders may change in the ledger while they are loaded (paid, returned). Their effects wait: the store does none until step 4.
+
+use std::collections::HashSet;
+
+use tracing::warn;
 
 use crate::{
     clock::WallClock,
     ids::SegmentId,
     ledger::{DeadLetter, LedgerError, OrderLedger, Raised, Settled},
     sale::Sale,
-    store::{Position, StockError, StockStore, StoredOrder},
+    store::{OrderState, Position, StockError, StockStore, StoredOrder},
 };
 
 use super::{RecoveryError, lease::Lease};
@@ -31,6 +36,8 @@ pub struct Rebuilt {
     pub epoch: u64,
     /// Orders loaded from the ledger.
     pub orders: u64,
+    /// Orders that are dead letters and go on holding their units.
+    pub held: u64,
     /// Orders that only the store had, settled on the way.
     pub rescued: u64,
 }
@@ -52,6 +59,7 @@ impl Rebuild<'_> {
         let rescued = self.rescue(epoch).await?;
         self.begin(epoch).await?;
         let orders = self.load(epoch).await?;
+        let held = self.hold_letters(epoch).await?;
         // The operator may have moved the gate meanwhile; one that is moved after this is set by the next refresh.
         let gate = match self.ledger.sale(&self.sale.id).await? {
             Some(sale) => sale.gate,
@@ -61,6 +69,7 @@ impl Rebuild<'_> {
         Ok(Rebuilt {
             epoch,
             orders,
+            held,
             rescued,
         })
     }
@@ -130,13 +139,12 @@ impl Rebuild<'_> {
             match self.ledger.settle(self.segment, epoch, one, now_ms).await {
                 Ok(settled) => outcomes.extend(settled),
                 Err(error) if is_about_one_order(&error) => {
-                    let letter = DeadLetter {
-                        segment: self.segment.clone(),
-                        position: position.to_string(),
-                        order: Some(order.order),
-                        reason: error.to_string(),
-                        raw: format!("{order:?}"),
-                    };
+                    let letter = DeadLetter::of_order(
+                        self.segment.clone(),
+                        position.to_string(),
+                        order,
+                        error.to_string(),
+                    );
                     self.ledger.set_aside(&[letter], now_ms).await?;
                 }
                 Err(error) => return Err(error.into()),
@@ -170,6 +178,49 @@ impl Rebuild<'_> {
             after = Some(last.order);
             loaded += page.len() as u64;
             let orders: Vec<StoredOrder> = page.iter().map(|order| order.as_stored()).collect();
+            self.store
+                .rebuild_load(self.segment, epoch, &orders)
+                .await?;
+        }
+    }
+
+    /// Goes on holding the units of orders that wait as dead letters, as far as the ledger's orders have left any. What is not
+    /// held cannot be settled later; its replay says so.
+    async fn hold_letters(&mut self, epoch: u64) -> Result<u64, RecoveryError> {
+        let (mut after, mut held) = (None, 0);
+        let mut left = self.store.snapshot(self.segment).await?.available;
+        // A request has one order, here as in the ledger. Bounded by the letters of the segment.
+        let mut requests = HashSet::new();
+        loop {
+            self.keep_lease().await?;
+            let page = self.ledger.held_letters(self.segment, after, PAGE).await?;
+            let Some(last) = page.last() else {
+                return Ok(held);
+            };
+            after = Some(last.order);
+            let mut orders = Vec::with_capacity(page.len());
+            for order in page {
+                let (sale, sku) = (&self.segment.sale, &self.segment.sku);
+                let taken = self
+                    .ledger
+                    .order_by_request(sale, sku, &order.buyer, &order.request);
+                let needs = match order.state {
+                    OrderState::Released => 0,
+                    OrderState::Reserved | OrderState::Sold => u64::from(order.quantity),
+                };
+                if taken.await?.is_some()
+                    || !requests.insert((order.buyer.clone(), order.request.clone()))
+                {
+                    continue;
+                }
+                if needs > left {
+                    warn!(segment = %self.segment, order = %order.order, needs, left, "no units are left for the order of a dead letter");
+                    continue;
+                }
+                left -= needs;
+                orders.push(order);
+            }
+            held += orders.len() as u64;
             self.store
                 .rebuild_load(self.segment, epoch, &orders)
                 .await?;

@@ -12,9 +12,9 @@ use tracing::info;
 use crate::{
     clock::WallClock,
     engine::EngineError,
-    ids::{SaleId, SegmentId},
+    ids::{OrderId, SaleId, SegmentId},
     ledger::{LetterId, OrderLedger, Replayed, Settled},
-    store::{Lookup, StockError, StockStore},
+    store::{Gate, Lookup, StockError, StockStore, StoredOrder},
 };
 
 /// How one replay ended.
@@ -37,11 +37,14 @@ pub enum Outcome {
     Failed,
     /// The entry could not be read: there is no order to take up.
     Unreadable,
-    /// The store no longer knows the order, so that nobody holds units for it.
+    /// The store no longer knows the order, so that nobody holds units for it: it was lost, and a rebuild found none left.
     Lost,
     /// There is no such letter.
     Unknown,
 }
+
+const LOST: &str =
+    "the store holds nothing for the order any more; replay with or_refuse to tell its buyer";
 
 const OUTCOMES: [(Outcome, &str); 10] = [
     (Outcome::Settled, "settled"),
@@ -163,31 +166,21 @@ impl Replayer {
                 .stays(sale, id, Outcome::Unreadable, &letter.reason)
                 .await;
         };
-        let segment = SegmentId {
-            sale: sale.clone(),
-            sku: id.sku.clone(),
-            index: id.segment,
-        };
-        // The epoch first: if the segment is rebuilt after this, the ledger refuses what the store said before.
-        let found = async {
-            let epoch = self.store.snapshot(&segment).await?.epoch;
-            let stored = self.store.find(&segment, &Lookup::Order(order)).await?;
-            Ok(stored.map(|stored| (epoch, stored)))
-        };
-        let stored = match found.await {
-            Ok(stored) => stored,
-            Err(StockError::NotOpen(_)) => None,
-            Err(error) => return Err(error.into()),
-        };
-        let Some((epoch, stored)) = stored else {
-            let detail = "the store does not know the order any more";
-            return self.stays(sale, id, Outcome::Lost, detail).await;
-        };
+        let segment = id.segment_of(sale);
         let now_ms = (self.clock)();
-        let replayed = self
-            .ledger
-            .replay(sale, id, (epoch, &stored), or_refuse, now_ms)
-            .await?;
+        let (epoch, stored) = self.in_store(&segment, order).await?;
+        let replayed = match (epoch, stored, letter.held.filter(|_| or_refuse)) {
+            (Some(epoch), Some(stored), _) => {
+                let found = (epoch, &stored);
+                let replayed = self.ledger.replay(sale, id, found, or_refuse, now_ms);
+                replayed.await?
+            }
+            (Some(epoch), None, Some(held)) => {
+                let lost = (epoch, &held);
+                self.ledger.refuse_lost(sale, id, lost, now_ms).await?
+            }
+            _ => return self.stays(sale, id, Outcome::Lost, LOST).await,
+        };
         Ok(match replayed {
             Replayed::Closed(Settled::Settled) => {
                 (Outcome::Settled, format!("order {order} is in the ledger"))
@@ -215,6 +208,29 @@ impl Replayer {
             Replayed::Before(outcome) => before(&outcome),
             Replayed::Unknown => (Outcome::Unknown, "the letter is gone".to_owned()),
         })
+    }
+
+    /// The epoch of a segment and what its store holds of an order.
+    async fn in_store(
+        &self,
+        segment: &SegmentId,
+        order: OrderId,
+    ) -> Result<(Option<u64>, Option<StoredOrder>), EngineError> {
+        // The epoch first: if the segment is rebuilt after this, the ledger refuses what the store said before.
+        let counts = match self.store.snapshot(segment).await {
+            Ok(counts) => counts,
+            Err(StockError::NotOpen(_)) => {
+                let epochs = self.ledger.epochs_of(&segment.sale).await?;
+                return Ok((epochs.get(segment).copied(), None));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        // During a rebuild the store holds what was read so far: the ledger would get an order that the rebuild has passed.
+        if counts.gate == Gate::Frozen || counts.needs_rebuild {
+            return Err(StockError::AwaitsRebuild(segment.clone()).into());
+        }
+        let stored = self.store.find(segment, &Lookup::Order(order)).await?;
+        Ok((Some(counts.epoch), stored))
     }
 
     /// Counts a replay that the ledger was not even asked about.

@@ -9,7 +9,7 @@ use tracing::{error, info, warn};
 
 use super::{Parts, SettlementMetrics};
 use crate::{
-    ids::{OrderId, SegmentId},
+    ids::SegmentId,
     ledger::{DeadLetter, LedgerError, Settled},
     reconcile::Invariant,
     store::{Position, QueueEntry, StockError, StoredOrder},
@@ -125,7 +125,14 @@ impl Worker {
                     order,
                 }),
                 Err(raw) => {
-                    letters.push(self.letter(position, None, "the entry cannot be read", raw));
+                    letters.push(DeadLetter {
+                        segment: self.segment.clone(),
+                        position: position.to_string(),
+                        order: None,
+                        reason: "the entry cannot be read".to_owned(),
+                        raw,
+                        held: None,
+                    });
                     done.push(position);
                 }
             }
@@ -212,12 +219,11 @@ impl Worker {
                             warn!(segment = %self.segment, order = %order.order, deliveries = entry.deliveries, %error, "order refused by the ledger");
                         }
                         Err(error) => {
-                            let raw = format!("{order:?}");
-                            new_letters.push(self.letter(
-                                entry.position,
-                                Some(order.order),
-                                &error.to_string(),
-                                raw,
+                            new_letters.push(DeadLetter::of_order(
+                                self.segment.clone(),
+                                entry.position.to_string(),
+                                order,
+                                error.to_string(),
                             ));
                             new_done.push(entry.position);
                         }
@@ -242,22 +248,6 @@ impl Worker {
             }
         }
         Ok(())
-    }
-
-    fn letter(
-        &self,
-        position: Position,
-        order: Option<OrderId>,
-        reason: &str,
-        raw: String,
-    ) -> DeadLetter {
-        DeadLetter {
-            segment: self.segment.clone(),
-            position: position.to_string(),
-            order,
-            reason: reason.to_owned(),
-            raw,
-        }
     }
 
     async fn back_off(&mut self) {

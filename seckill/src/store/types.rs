@@ -99,7 +99,7 @@ pub enum OrderState {
 }
 
 /// An order as the store remembers it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredOrder {
     /// Its id.
     pub order: OrderId,

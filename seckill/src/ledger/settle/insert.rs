@@ -53,7 +53,7 @@ impl OrderLedger {
     }
 
     /// Inserts what is new, with its events and effects; answers which were.
-    pub(super) async fn insert_orders(
+    pub(in crate::ledger) async fn insert_orders(
         &self,
         connection: &mut AnyConnection,
         segment: &SegmentId,

@@ -209,7 +209,7 @@ impl OrderLedger {
 
     /// A store that lost the record of a request accepted it again under another order id. The first order stands
     /// (INV-ORDER-1); this one is set aside and its units go back.
-    async fn refuse_second_order(
+    pub(super) async fn refuse_second_order(
         &self,
         connection: &mut AnyConnection,
         segment: &SegmentId,
@@ -232,6 +232,7 @@ impl OrderLedger {
             order: Some(order.order),
             reason: "the request id has another order".to_owned(),
             raw: format!("{order:?}"),
+            held: None,
         };
         super::dead_letters::insert(connection, &letter, now_ms).await?;
         super::effects::insert(

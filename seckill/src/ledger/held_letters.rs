@@ -1,0 +1,98 @@
+//! Orders of dead letters while an operator has not decided: their buyers were told that they have them, so their units stay held,
+//! over rebuilds too. [`crate::recovery`] loads them into the rebuilt store beside the ledger's orders.
+
+use sqlx::{AnyConnection, Row};
+
+use super::{DeadLetter, LedgerError, OrderLedger, OrderStatus, Settled};
+use crate::{
+    ids::{OrderId, SegmentId},
+    store::StoredOrder,
+};
+
+const HELD: &str = "SELECT held FROM order_dead_letters \
+    WHERE sale = $1 AND sku = $2 AND segment = $3 AND outcome = '' AND held <> '' AND order_id > $4 \
+    ORDER BY order_id LIMIT $5";
+
+impl DeadLetter {
+    /// The letter of an order that the ledger refused for its own sake.
+    pub fn of_order(
+        segment: SegmentId,
+        position: String,
+        order: &StoredOrder,
+        reason: String,
+    ) -> Self {
+        Self {
+            segment,
+            position,
+            order: Some(order.order),
+            reason,
+            raw: format!("{order:?}"),
+            held: Some(order.clone()),
+        }
+    }
+}
+
+impl OrderLedger {
+    /// Orders of open letters of a segment that units may be held for, after an id, in the order of their ids. The same order is
+    /// in two pages never, in one page twice if it has two letters.
+    pub async fn held_letters(
+        &self,
+        segment: &SegmentId,
+        after: Option<OrderId>,
+        limit: usize,
+    ) -> Result<Vec<StoredOrder>, LedgerError> {
+        let after = after.unwrap_or(OrderId::from_u128(0)).to_string();
+        let rows = sqlx::query(HELD)
+            .bind(segment.sale.as_str())
+            .bind(segment.sku.as_str())
+            .bind(i64::from(segment.index))
+            .bind(after)
+            .bind(limit as i64)
+            .fetch_all(self.reads())
+            .await?;
+        let mut held = Vec::with_capacity(rows.len());
+        for row in &rows {
+            held.extend(read_held(row.try_get(0)?)?);
+        }
+        Ok(held)
+    }
+
+    /// Records an order as refused for which the store holds nothing, whatever is left of the sku: what is left is somebody else's.
+    pub(super) async fn refuse_within(
+        &self,
+        connection: &mut AnyConnection,
+        segment: &SegmentId,
+        order: &StoredOrder,
+        now_ms: u64,
+    ) -> Result<Settled, LedgerError> {
+        if self.is_known(connection, order).await? {
+            return Ok(Settled::Duplicate);
+        }
+        let refused = [(order, OrderStatus::Refused)];
+        let fresh = self
+            .insert_orders(connection, segment, &refused, now_ms)
+            .await?;
+        if fresh.is_empty() {
+            self.refuse_second_order(connection, segment, order, now_ms)
+                .await?;
+            return Ok(Settled::SecondOrder);
+        }
+        Ok(Settled::Refused)
+    }
+}
+
+/// The column `held`: '' where nothing is.
+pub(super) fn read_held(text: &str) -> Result<Option<StoredOrder>, LedgerError> {
+    match text {
+        "" => Ok(None),
+        json => serde_json::from_str(json)
+            .map(Some)
+            .map_err(|error| LedgerError::Corrupt(format!("order of a dead letter: {error}"))),
+    }
+}
+
+pub(super) fn write_held(held: Option<&StoredOrder>) -> String {
+    held.map_or_else(String::new, |order| {
+        serde_json::to_string(order).expect("ids and numbers are valid JSON")
+    })
+}
