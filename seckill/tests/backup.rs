@@ -3,13 +3,13 @@
 use std::{collections::HashSet, path::Path, sync::Arc, time::Duration};
 
 use seckill::{
-    backup::{BackupError, Progress, restore, take},
+    backup::{BackupError, Progress, restore, restore_on, take},
     ids::OrderId,
-    ledger::{OrderLedger, connect},
+    ledger::{LedgerError, OrderLedger, connect},
     sale::{NewSale, Sale},
     store::{
         Position, Purchase, StockStore, StoredOrder, Verdict,
-        embedded::{EmbeddedStore, Method},
+        embedded::{EmbeddedStore, Method, Point, holds_a_store},
     },
 };
 use serde_json::json;
@@ -19,6 +19,7 @@ use tokio::{
 };
 
 use crate::support::{
+    disk::{Disk, EIO},
     embedded::{close, open, purchase},
     redis::{now_ms, wall_clock},
 };
@@ -254,5 +255,84 @@ async fn a_damaged_copy_is_refused_before_anything_is_written() {
         );
         assert!(!target.exists(), "nothing was written");
         std::fs::write(&file, whole).unwrap();
+    }
+}
+
+/// Every step of a restore, in their order.
+const STEPS: [Point; 10] = [
+    Point::MarkRestore,
+    Point::CopyLedger,
+    Point::RenameLedger,
+    Point::CreateJournal,
+    Point::WriteSnapshot,
+    Point::SyncSnapshot,
+    Point::RenameSnapshot,
+    Point::SyncSnapshotName,
+    Point::OpenRestored,
+    Point::UnmarkRestore,
+];
+
+// Half a restore used to look like a node whose store was lost: it was rebuilt from the ledger alone, without what was accepted and
+// not settled, and sold those units again.
+#[tokio::test]
+async fn a_restore_that_dies_at_any_step_leaves_nothing_a_node_would_open() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = Node::with_sale(folder.path()).await;
+    let segment = sale().segment_specs()[0].id.clone();
+    let wishes = vec![purchase(1), purchase(3)];
+    node.store.buy_many(&segment, 1, wishes).await.unwrap();
+    let copy = folder.path().join("copy");
+    take(&node.store, &node.url, &copy, 0, &Progress::default())
+        .await
+        .unwrap();
+    for (number, step) in STEPS.into_iter().enumerate() {
+        let target = folder.path().join(format!("target-{number}"));
+        let (store, ledger) = (target.join("store"), target.join("penstock.db"));
+        let url = format!("sqlite:{}", ledger.display());
+        let disk = Disk::new();
+        disk.fail(step, EIO);
+        let died = restore_on(&copy, &store, &ledger, wall_clock(), Some(disk.clone())).await;
+        assert!(died.is_err(), "{step:?}");
+        assert_eq!(disk.failures(), 1, "{step:?} is a step of it");
+        // Either there is nothing yet, or what is there says what to do.
+        let is_there = ledger.exists() || holds_a_store(&store);
+        let opened = if is_there {
+            connect(&url).await.map(drop)
+        } else {
+            Ok(())
+        };
+        match opened {
+            Ok(()) => assert!(!is_there, "{step:?}: a node opens half a restore"),
+            Err(LedgerError::Unrestored(of)) => assert_eq!(of, ledger, "{step:?}"),
+            Err(error) => panic!("{step:?}: {error}"),
+        }
+        // Nor does another restore mix its own with it.
+        let elsewhere = target.join("elsewhere");
+        if step != Point::MarkRestore {
+            let mixed = restore(&copy, &elsewhere, &ledger, wall_clock()).await;
+            let refused = matches!(mixed, Err(BackupError::Unfinished { .. }));
+            assert!(refused, "{step:?}: {mixed:?}");
+        }
+        let again = restore(&copy, &store, &ledger, wall_clock()).await.unwrap();
+        assert!(
+            again.sales.iter().all(|(_, findings)| findings.is_empty()),
+            "{step:?}"
+        );
+        let restored = Node::start(&target).await;
+        let (orders, waiting) = all(&restored.store).await;
+        assert_eq!((orders.len(), waiting.len()), (2, 2), "{step:?}");
+        let counts = restored.store.snapshot(&segment).await.unwrap();
+        let epochs = restored.ledger.epochs().await.unwrap();
+        assert_eq!(
+            (counts.epoch, counts.reserved),
+            (epochs[&segment], 3),
+            "{step:?}"
+        );
+        let over = restore(&copy, &store, &ledger, wall_clock()).await;
+        assert!(
+            matches!(over, Err(BackupError::Exists(_))),
+            "{step:?}: {over:?}"
+        );
+        close(restored.store, &store).await;
     }
 }

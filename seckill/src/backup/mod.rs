@@ -13,7 +13,7 @@ mod routes;
 mod take;
 
 pub use self::{
-    install::{Restored, restore},
+    install::{Restored, restore, restore_on},
     manifest::{FileSum, Manifest, read_manifest, verify},
     routes::{Backups, router},
     take::{Progress, take},
@@ -28,6 +28,15 @@ pub enum BackupError {
     /// Something is there already. Nothing is ever overwritten: name another folder.
     #[error("{0} exists already: nothing is overwritten, name another place")]
     Exists(std::path::PathBuf),
+    /// An earlier restore of this ledger has not ended, and put its store elsewhere. The operator repeats that one, or deletes both and
+    /// the mark.
+    #[error("a restore has not ended, its store is in {folder}: restore into that folder again, or delete what is there, the ledger and {}", mark.display())]
+    Unfinished {
+        /// The file that says so.
+        mark: std::path::PathBuf,
+        /// Where its store is.
+        folder: String,
+    },
     /// The folder is no whole backup, or not the one that was written.
     #[error("{}: {detail}", path.display())]
     Damaged {

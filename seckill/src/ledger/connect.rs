@@ -1,6 +1,12 @@
 //! Opens the database that the order ledger and the payment ledger share, and lays the order ledger's tables.
 
-use std::{fs, path::Path, sync::Once, time::Duration};
+use std::{
+    ffi::OsString,
+    fs,
+    path::{Path, PathBuf},
+    sync::Once,
+    time::Duration,
+};
 
 use sqlx::{AnyConnection, AnyPool, Connection, Executor, any::AnyPoolOptions};
 
@@ -36,6 +42,8 @@ pub struct ConnectOptions {
     pub max_connections: u32,
     /// Longest wait for a connection.
     pub acquire_timeout: Duration,
+    /// Whether the caller is the restore whose mark may be beside the file.
+    pub is_restoring: bool,
 }
 
 impl Default for ConnectOptions {
@@ -43,6 +51,7 @@ impl Default for ConnectOptions {
         Self {
             max_connections: DEFAULT_CONNECTIONS,
             acquire_timeout: ACQUIRE_TIMEOUT,
+            is_restoring: false,
         }
     }
 }
@@ -81,6 +90,10 @@ pub async fn connect_with(url: &str, options: &ConnectOptions) -> Result<AnyPool
             };
             fs::create_dir_all(folder).map_err(failed)?;
         }
+        let mark = restore_mark(file);
+        if mark.exists() && !options.is_restoring {
+            return Err(LedgerError::Unrestored(file.to_owned()));
+        }
         let separator = if path.contains('?') { '&' } else { '?' };
         pool.max_connections(1)
             // The one connection is the database's writer: closing it for its age would only cost its caches.
@@ -106,6 +119,14 @@ pub async fn connect_with(url: &str, options: &ConnectOptions) -> Result<AnyPool
     })?;
     migrate(&pool).await?;
     Ok(pool)
+}
+
+/// What is beside a ledger while `penstock restore` has not put all of a node in place: either half by itself would sell units twice,
+/// or lose orders.
+pub(crate) fn restore_mark(file: &Path) -> PathBuf {
+    let mut name = OsString::from(file.as_os_str());
+    name.push(".unfinished-restore");
+    PathBuf::from(name)
 }
 
 /// Connections that can only read the SQLite database behind `pool`, opened when they are first used: WAL lets them read what is

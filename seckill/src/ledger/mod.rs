@@ -44,6 +44,7 @@ use tokio::sync::Notify;
 use self::{following::Following, waiters::Waiters};
 use crate::ids::SkuId;
 
+pub(crate) use self::connect::restore_mark;
 pub use self::{
     checkins::{ATTEMPTS_MAX, CODES_MAX, CheckIn, SlotCounts},
     checkout::{Dropped, Hold, NotPayable, Payment},
@@ -99,6 +100,10 @@ pub enum LedgerError {
     /// A row holds what it should not. An operator must look.
     #[error("ledger row is corrupt: {0}")]
     Corrupt(String),
+    /// A restore into this ledger has not ended, so the store beside it is not the one that belongs to it. The operator repeats
+    /// `penstock restore`, which begins anew.
+    #[error("a restore of {} has not ended: run the same penstock restore again", .0.display())]
+    Unrestored(std::path::PathBuf),
     /// The address of the ledger cannot be used. The configuration is at fault.
     #[error("ledger address: {0}")]
     Address(String),

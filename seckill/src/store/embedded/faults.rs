@@ -25,6 +25,16 @@ pub enum Point {
     SyncSnapshotName,
     /// An old file is deleted.
     Delete,
+    /// A restore says that it has begun.
+    MarkRestore,
+    /// A restore copies the ledger, still under a temporary name.
+    CopyLedger,
+    /// The copied ledger has its new epochs and gets its name.
+    RenameLedger,
+    /// A restore opens what it has put in place.
+    OpenRestored,
+    /// A restore says that it has ended.
+    UnmarkRestore,
 }
 
 /// A disk that fails on command. Failing a step of the snapshot leaves the folder as a crash at that point would.
@@ -37,9 +47,9 @@ pub trait Faults: Send + Sync + 'static {
 }
 
 /// The faults of a store, usually none.
-pub(super) type MaybeFaults = Option<Arc<dyn Faults>>;
+pub(crate) type MaybeFaults = Option<Arc<dyn Faults>>;
 
-pub(super) fn check(faults: &MaybeFaults, point: Point) -> io::Result<()> {
+pub(crate) fn check(faults: &MaybeFaults, point: Point) -> io::Result<()> {
     match faults {
         None => Ok(()),
         Some(faults) => faults.at(point),

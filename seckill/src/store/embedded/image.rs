@@ -8,6 +8,7 @@ use std::{
 };
 
 use super::{
+    faults::{MaybeFaults, Point, check},
     folder::Folder,
     journal::{self, Method, Progress, RecoverError},
     record::Event,
@@ -46,11 +47,7 @@ impl Image {
 
 /// Whether a folder holds a store, of any version, or a part of one.
 pub fn holds_a_store(folder: &Path) -> bool {
-    let is_ours = |entry: io::Result<std::fs::DirEntry>| {
-        let name = entry.map(|entry| entry.file_name()).unwrap_or_default();
-        let name = name.to_string_lossy();
-        name.starts_with("journal") || name.starts_with("snapshot-")
-    };
+    let is_ours = |entry: io::Result<std::fs::DirEntry>| entry.is_ok_and(|entry| is_ours(&entry));
     std::fs::read_dir(folder).is_ok_and(|mut entries| entries.any(is_ours))
 }
 
@@ -61,11 +58,35 @@ pub fn image_epochs(image: &Path) -> Result<Vec<(SegmentId, u64)>, RecoverError>
     Ok(segments.iter().map(epoch).collect())
 }
 
+/// Removes the store from a folder: what a restore that did not end has left there.
+pub fn remove_store(folder: &Path) -> Result<(), RecoverError> {
+    let at = |source| RecoverError::Io {
+        path: folder.to_owned(),
+        source,
+    };
+    let held = Folder::new(folder);
+    let _lock = held.lock()?;
+    for entry in std::fs::read_dir(folder).map_err(at)? {
+        let entry = entry.map_err(at)?;
+        if is_ours(&entry) {
+            std::fs::remove_file(entry.path()).map_err(at)?;
+        }
+    }
+    held.sync_names().map_err(at)
+}
+
+fn is_ours(entry: &std::fs::DirEntry) -> bool {
+    let name = entry.file_name();
+    let name = name.to_string_lossy();
+    name.starts_with("journal") || name.starts_with("snapshot-")
+}
+
 /// Makes the store of an image in a folder that holds none, each segment under its new epoch.
 pub fn install_image(
     image: &Path,
     folder: &Path,
     epochs: &HashMap<SegmentId, u64>,
+    faults: &MaybeFaults,
 ) -> Result<(), RecoverError> {
     let (mut segments, progress) = snapshot::read(image)?;
     for segment in &mut segments {
@@ -93,7 +114,7 @@ pub fn install_image(
         &folder,
         &[],
         Method::Plain,
-        None,
+        faults.clone(),
         &mut behind,
         |_| Ok(()),
     )?);
@@ -104,11 +125,12 @@ pub fn install_image(
     };
     let unfinished = folder.unfinished(1);
     let file = File::create(&unfinished).map_err(at)?;
-    snapshot::write(&capture, BufWriter::with_capacity(1 << 20, &file), |_| {
-        Ok(())
-    })
-    .map_err(at)?;
+    let out = BufWriter::with_capacity(1 << 20, &file);
+    snapshot::write(&capture, out, |_| check(faults, Point::WriteSnapshot)).map_err(at)?;
+    check(faults, Point::SyncSnapshot).map_err(at)?;
     file.sync_all().map_err(at)?;
+    check(faults, Point::RenameSnapshot).map_err(at)?;
     std::fs::rename(&unfinished, folder.snapshot(1)).map_err(at)?;
+    check(faults, Point::SyncSnapshotName).map_err(at)?;
     folder.sync_names().map_err(at)
 }

@@ -5,7 +5,7 @@
 
 mod clock;
 mod engine;
-mod faults;
+pub(crate) mod faults;
 mod folder;
 mod health;
 mod image;
@@ -29,7 +29,7 @@ use self::{
 pub use self::{
     faults::{Faults, Point},
     health::Health,
-    image::{Image, holds_a_store, image_epochs, install_image},
+    image::{Image, holds_a_store, image_epochs, install_image, remove_store},
     journal::{Method, RecoverError, Sync},
 };
 use crate::{
