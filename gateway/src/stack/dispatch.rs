@@ -157,3 +157,65 @@ fn redirect(exchange: &Exchange<'_>, to: &str, status: StatusCode) -> Response<B
         Err(_) => Problem::BadRequest.response(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use tokio::{
+        sync::{Notify, mpsc},
+        time::timeout,
+    };
+
+    use super::*;
+
+    /// Tells how a handler ended, when it does.
+    struct End {
+        is_finished: bool,
+        told: mpsc::UnboundedSender<bool>,
+    }
+
+    impl Drop for End {
+        fn drop(&mut self) {
+            let _ = self.told.send(self.is_finished);
+        }
+    }
+
+    // A long poll whose client is gone would hold its place and its share of the drain for as long as it may wait; a payment that
+    // ended with its client would be in doubt.
+    #[tokio::test]
+    async fn a_read_ends_with_its_client_and_a_change_is_finished() {
+        for method in [Method::GET, Method::HEAD, Method::POST, Method::DELETE] {
+            let (begun, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+            let (told, mut ends) = mpsc::unbounded_channel();
+            let handler = {
+                let (begun, go_on) = (begun.clone(), go_on.clone());
+                move || async move {
+                    let mut end = End {
+                        is_finished: false,
+                        told,
+                    };
+                    begun.notify_one();
+                    go_on.notified().await;
+                    end.is_finished = true;
+                }
+            };
+            let router = axum::Router::new().fallback(handler);
+            let request = Request::builder().method(&method).uri("/");
+            let request = request.body(AxumBody::empty()).unwrap();
+            let control = Runtime::current();
+            let mut client = Box::pin(call(router, Some(&control), request));
+            tokio::select! {
+                _ = &mut client => panic!("{method} was answered"),
+                () = begun.notified() => {}
+            }
+            drop(client);
+            let is_read = method.is_safe();
+            if !is_read {
+                go_on.notify_one();
+            }
+            let ended = timeout(Duration::from_secs(5), ends.recv()).await;
+            assert_eq!(ended, Ok(Some(!is_read)), "{method}");
+        }
+    }
+}
