@@ -308,3 +308,37 @@ async fn a_segment_that_hangs_is_never_counted_as_empty() {
     floor.store.resume();
     floor.take(&buyer_at(0, 2, 1), "r", 1).await;
 }
+
+// One open transfer used to keep all segments of its sku from feeding one another, for as long as its source was away.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_source_that_dies_in_mid_transfer_holds_up_no_other_segments() {
+    let floor = floor(Cut {
+        stock: 16,
+        buyer_limit: 16,
+        ..FOUR
+    })
+    .await;
+    let dead = floor.segment(0);
+    let begun = floor.transfers().begin(&dead, 1, 2).await.unwrap().unwrap();
+    floor.store.stall(&dead);
+    // More than its home has: what is missing comes from the other two that answer.
+    floor.take(&buyer_at(2, 4, 0), "r", 10).await;
+    floor.take(&buyer_at(1, 4, 0), "r", 2).await;
+    let refused = floor.buy(&buyer_at(3, 4, 0), "r", 1).await;
+    assert!(
+        matches!(refused, Outcome::Unavailable),
+        "four units may be anywhere: {refused:?}"
+    );
+    let sku = floor.sku();
+    let mark = floor.ledger.transfer_mark(&floor.sale.id, &sku);
+    assert!(mark.await.unwrap().is_stuck(0, 1));
+    floor.store.resume();
+    // It answers again: whoever comes next brings what was on its way, and sold out is what is.
+    floor.take(&buyer_at(0, 4, 0), "r", 2).await;
+    floor.take(&buyer_at(3, 4, 0), "r", 1).await;
+    let arrived = floor.ledger.transfer(&begun.id).await.unwrap().unwrap();
+    assert_eq!((arrived.state.is_open(), arrived.units), (false, 2));
+    floor.take(&buyer_at(3, 4, 0), "r2", 1).await;
+    assert!(is_sold_out(&floor.buy(&buyer_at(3, 4, 1), "r", 1).await));
+    floor.holds(16).await;
+}

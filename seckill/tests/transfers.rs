@@ -22,6 +22,7 @@ on_both_engines! {
     nodes_that_finish_together_move_once,
     one_transfer_of_a_sku_at_a_time_over_all_nodes,
     a_mark_tells_of_every_transfer,
+    a_stuck_transfer_holds_up_its_own_pair_only,
 }
 
 const THREE: Cut = Cut {
@@ -177,13 +178,57 @@ async fn a_mark_tells_of_every_transfer(engine: Engine) {
     let (sale, sku) = (floor.sale.id.clone(), floor.sku());
     let mark = async || floor.ledger.transfer_mark(&sale, &sku).await.unwrap();
     let before = mark().await;
-    assert_eq!((before.begun, before.open.clone()), (0, None));
+    assert_eq!((before.begun, before.is_open()), (0, false));
     let transfers = floor.transfers();
     let begun = transfers.begin(&floor.segment(0), 1, 5).await;
     let transfer = begun.unwrap().unwrap();
     assert_eq!(mark().await.open, Some(transfer.clone()));
     transfers.finish(transfer).await.unwrap();
     let after = mark().await;
-    assert_eq!((after.begun, after.open.clone()), (1, None));
+    assert_eq!((after.begun, after.is_open()), (1, false));
     assert_ne!(before, after);
+}
+
+async fn a_stuck_transfer_holds_up_its_own_pair_only(engine: Engine) {
+    let floor = floor(engine).await;
+    let (sale, sku) = (floor.sale.id.clone(), floor.sku());
+    let (first, second) = (floor.transfers(), floor.transfers());
+    let (giver, other) = (floor.segment(0), floor.segment(2));
+    let transfer = first.begin(&giver, 1, 4).await.unwrap().unwrap();
+    assert_eq!(
+        second.begin(&other, 1, 1).await.unwrap(),
+        None,
+        "one at a time"
+    );
+    floor.store.fail_next(Verb::Withdraw, Fault::After);
+    floor.advance(5_000);
+    assert_eq!(second.sweep().await.unwrap(), 0);
+    let mark = floor.ledger.transfer_mark(&sale, &sku).await.unwrap();
+    assert!(
+        mark.is_open() && mark.open.is_none() && mark.is_stuck(0, 1),
+        "{mark:?}"
+    );
+    assert_eq!(
+        first.begin(&giver, 1, 1).await.unwrap(),
+        None,
+        "the pair waits"
+    );
+    for (source, destination) in [(2, 1), (1, 0), (0, 2)] {
+        let begun = second.begin(&floor.segment(source), destination, 1).await;
+        let moved = second.finish(begun.unwrap().unwrap()).await.unwrap();
+        assert_eq!(moved.units, Some(1), "{source} to {destination}");
+    }
+    // Its units are with nobody; nothing was lost or made.
+    assert_eq!(floor.available().await, [6, 10, 10]);
+    assert_eq!(second.sweep().await.unwrap(), 1);
+    assert_eq!(
+        state(&floor.ledger, &transfer.id).await,
+        TransferState::Done
+    );
+    assert_eq!(floor.available().await, [6, 14, 10]);
+    let mark = floor.ledger.transfer_mark(&sale, &sku).await.unwrap();
+    assert!(!mark.is_open() && mark.begun == 4, "{mark:?}");
+    let again = first.begin(&giver, 1, 1).await.unwrap().unwrap();
+    first.finish(again).await.unwrap();
+    floor.holds(30).await;
 }

@@ -238,7 +238,7 @@ impl SaleEngine {
     /// reach all. Repeating restocks adds only what is missing.
     async fn repair_restocks(&self, sale: &Sale, stock: &Stock) -> Result<(), EngineError> {
         let mark = self.ledger.transfer_mark(&stock.sale, &stock.sku).await?;
-        if mark.open.is_some() {
+        if mark.is_open() {
             return Ok(());
         }
         let mut booked = self.ledger.restocks(&sale.id).await?;

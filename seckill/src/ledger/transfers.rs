@@ -86,14 +86,29 @@ impl Transfer {
     }
 }
 
-/// What the ledger knows of a sku's transfers at one instant. Two equal marks without an open transfer mean that no unit changed
+/// What the ledger knows of a sku's transfers at one instant. Two equal marks without an open or stuck transfer mean that no unit changed
 /// its segment in between.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct TransferMark {
     /// Transfers ever begun.
     pub begun: u64,
-    /// The one that is not finished.
+    /// The one that is under way.
     pub open: Option<Transfer>,
+    /// Those that wait for a segment which does not answer.
+    pub stuck: Vec<Transfer>,
+}
+
+impl TransferMark {
+    /// Whether units may be in no segment.
+    pub fn is_open(&self) -> bool {
+        self.open.is_some() || !self.stuck.is_empty()
+    }
+
+    /// Whether units of this pair of segments wait already, so that no more can be moved between them.
+    pub fn is_stuck(&self, source: u16, destination: u16) -> bool {
+        let is_pair = |one: &Transfer| (one.source, one.destination) == (source, destination);
+        self.stuck.iter().any(is_pair)
+    }
 }
 
 const BEGIN: &str = "INSERT INTO sale_transfers (transfer_id, sale, sku, source, destination, units, state, created_at_ms) \
@@ -106,7 +121,7 @@ const CANCEL: &str = "UPDATE sale_transfers SET state = 'cancelled', units = 0 W
 macro_rules! select {
     ($rest:literal) => {
         concat!(
-            "SELECT transfer_id, sale, sku, source, destination, units, state, created_at_ms FROM sale_transfers ",
+            "SELECT transfer_id, sale, sku, source, destination, units, state, created_at_ms, stuck FROM sale_transfers ",
             $rest
         )
     };
@@ -116,12 +131,15 @@ const ONE: &str = select!("WHERE transfer_id = $1");
 const OPEN: &str = select!("WHERE state IN ('pending', 'moving') ORDER BY created_at_ms");
 const OPEN_OF_SKU: &str =
     select!("WHERE sale = $1 AND sku = $2 AND state IN ('pending', 'moving')");
+const STUCK: &str =
+    "UPDATE sale_transfers SET stuck = 1 WHERE transfer_id = $1 AND state IN ('pending', 'moving')";
 const BEGUN: &str = "SELECT COUNT(*) FROM sale_transfers WHERE sale = $1 AND sku = $2";
 const IN_TRANSIT: &str = "SELECT sku, CAST(SUM(units) AS BIGINT) FROM sale_transfers \
     WHERE sale = $1 AND state = 'moving' GROUP BY sku";
 
 impl OrderLedger {
-    /// Writes down a new transfer; false if one of the sku is open already, whichever node began it.
+    /// Writes down a new transfer; false if one of the sku is under way already, or one of the same pair of segments is stuck,
+    /// whichever node began it.
     pub async fn begin_transfer(&self, transfer: &Transfer) -> Result<bool, LedgerError> {
         let begun = sqlx::query(BEGIN)
             .bind(transfer.id.as_str())
@@ -158,6 +176,12 @@ impl OrderLedger {
         Ok(cancelled.rows_affected() == 1)
     }
 
+    /// Sets an open transfer aside, so that others of its sku can begin. It stays open, and whoever can finishes it.
+    pub async fn transfer_stuck(&self, id: &str) -> Result<(), LedgerError> {
+        sqlx::query(STUCK).bind(id).execute(&self.pool).await?;
+        Ok(())
+    }
+
     /// One transfer.
     pub async fn transfer(&self, id: &str) -> Result<Option<Transfer>, LedgerError> {
         let row = sqlx::query(ONE)
@@ -167,7 +191,7 @@ impl OrderLedger {
         row.as_ref().map(read).transpose()
     }
 
-    /// All transfers that are not finished, oldest first; one a sku at most.
+    /// All transfers that are not finished, oldest first; one a sku at most, and one a pair of its segments that is stuck.
     pub async fn open_transfers(&self) -> Result<Vec<Transfer>, LedgerError> {
         let rows = sqlx::query(OPEN).fetch_all(self.reads()).await?;
         rows.iter().map(read).collect()
@@ -185,15 +209,22 @@ impl OrderLedger {
             .bind(sku.as_str())
             .fetch_one(self.reads())
             .await?;
-        let open = sqlx::query(OPEN_OF_SKU)
+        let rows = sqlx::query(OPEN_OF_SKU)
             .bind(sale.as_str())
             .bind(sku.as_str())
-            .fetch_optional(self.reads())
+            .fetch_all(self.reads())
             .await?;
-        Ok(TransferMark {
+        let mut mark = TransferMark {
             begun: count(&begun, 0)?,
-            open: open.as_ref().map(read).transpose()?,
-        })
+            ..TransferMark::default()
+        };
+        for row in &rows {
+            match count(row, 8)? {
+                0 => mark.open = Some(read(row)?),
+                _ => mark.stuck.push(read(row)?),
+            }
+        }
+        Ok(mark)
     }
 
     /// Units of a sale that left one segment and are not known to have reached the other, sku by sku.

@@ -4,6 +4,8 @@
 //! A transfer is a row of the ledger that goes through `pending → moving → done`, with one store call before each step, under one
 //! id. Every step can be repeated, by this node or another one, so a crash between any two leaves a row that
 //! [`Transfers::sweep`] finishes. Meanwhile the units are in no segment, which is why nobody says "sold out" while a row is open.
+//! One transfer of a sku is under way at a time, over all nodes; one that cannot be finished because a segment does not answer is set
+//! aside as stuck, and holds up its own pair of segments only.
 //!
 //! [`plan`] is the arithmetic, [`Transfers`] the steps, [`Mover`] the one task a sku that decides who gets what.
 
@@ -72,7 +74,8 @@ impl Transfers {
         }
     }
 
-    /// Writes down a transfer of `units` to segment `destination`; `None` if one of the sku is open already, on any node.
+    /// Writes down a transfer of `units` to segment `destination`; `None` if one of the sku is under way already, on any node, or one
+    /// of the same pair is stuck.
     pub async fn begin(
         &self,
         source: &SegmentId,
@@ -176,6 +179,9 @@ impl Transfers {
             }
             Err(error) => {
                 tracing::warn!(transfer = %id, %error, "a transfer stays open");
+                if let Err(error) = self.ledger.transfer_stuck(&id).await {
+                    tracing::warn!(transfer = %id, %error, "a transfer was not set aside");
+                }
                 false
             }
         }

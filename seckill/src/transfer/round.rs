@@ -10,7 +10,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{Found, TransferError, Transfers, mover::Job, plan};
+use super::{Arrived, Found, TransferError, Transfers, mover::Job, plan};
 use crate::{
     ledger::{Transfer, TransferMark},
     stock::{Stock, StockCounts, is_selling},
@@ -70,6 +70,8 @@ struct Look {
     mark: u64,
     /// The ledger's, likewise.
     before: TransferMark,
+    /// Whether a transfer that was stuck came to its end meanwhile.
+    has_unstuck: bool,
     /// Each segment, where it answered.
     snapshots: Vec<Option<Snapshot>>,
     /// Units for sale in each segment that can give and take, now.
@@ -128,7 +130,9 @@ impl Round<'_> {
                 Ok(Err(_)) | Err(_) => None,
             }
         });
-        let snapshots = join_all(read).await;
+        // Beside the reading, which takes as long where a segment does not answer.
+        let stuck = before.stuck.iter().map(|transfer| self.unstick(transfer));
+        let (snapshots, unstuck) = tokio::join!(join_all(read), join_all(stuck));
         let now_ms = (self.transfers.clock)();
         for snapshot in snapshots.iter().flatten() {
             self.stock.observe(snapshot, now_ms);
@@ -141,13 +145,15 @@ impl Round<'_> {
         Ok(Look {
             mark,
             before,
+            has_unstuck: unstuck.contains(&true),
             available: snapshots.iter().map(usable).collect(),
             snapshots,
             begun: 0,
         })
     }
 
-    /// The ledger's mark, if possible one without an open transfer: those of other nodes are waited for a little.
+    /// The ledger's mark, if possible one without a transfer under way: those of other nodes are waited for a little. One that cannot
+    /// be finished now is set aside: the segments that answer go on without it.
     async fn await_others(&self) -> Result<TransferMark, TransferError> {
         let (sale, sku) = (&self.stock.sale, &self.stock.sku);
         for _ in 0..OTHERS_STEPS {
@@ -159,9 +165,16 @@ impl Round<'_> {
         }
         // One that takes this long may have lost its node. Finishing it for that node is always allowed.
         let mark = self.transfers.ledger.transfer_mark(sale, sku).await?;
-        if let Some(open) = mark.open {
-            self.bring(open).await;
+        let Some(open) = mark.open else {
+            return Ok(mark);
+        };
+        let id = open.id.clone();
+        self.bring(open).await;
+        let mark = self.transfers.ledger.transfer_mark(sale, sku).await?;
+        if mark.open.as_ref().is_none_or(|open| open.id != id) {
+            return Ok(mark);
         }
+        self.transfers.ledger.transfer_stuck(&id).await?;
         Ok(self.transfers.ledger.transfer_mark(sale, sku).await?)
     }
 
@@ -195,20 +208,38 @@ impl Round<'_> {
         if left == 0 && is_still {
             self.remember_empty(&look).await;
         }
+        let is_stuck = !look.before.stuck.is_empty() && !look.has_unstuck;
         for (quantity, answer) in unserved {
-            // There may be units on their way, or enough in homes of others who wait: they go first.
             let found = match is_still && quantity > left {
                 true => Found::SoldOut { left },
+                // What is left may be on its way for long: deciding again at once would only repeat this.
+                false if is_stuck => Found::Unknown,
+                // There may be units on their way, or enough in homes of others who wait: they go first.
                 false => Found::Units,
             };
             let _ = answer.send(found);
         }
     }
 
+    /// Tries once more to finish a transfer that was set aside; whether it has come to its end.
+    async fn unstick(&self, stuck: &Transfer) -> bool {
+        match timeout(READ, self.transfers.finish(stuck.clone())).await {
+            Ok(Ok(arrived)) => {
+                self.learn(&arrived);
+                true
+            }
+            // Nothing new: it was logged when it was set aside, and by each sweep.
+            Ok(Err(_)) | Err(_) => false,
+        }
+    }
+
     /// Brings chunks to `home` until it has `wanted` units, one from each other segment at most.
     async fn gather(&self, look: &mut Look, is_kept: &[bool], home: usize, wanted: u64) {
+        let id_of = |place: usize| self.stock.segments[place].id.index;
         for _ in 1..self.stock.segments.len() {
-            let chunk = plan::toward(&look.available, |place| is_kept[place], home, wanted);
+            let gives_not =
+                |place: usize| is_kept[place] || look.before.is_stuck(id_of(place), id_of(home));
+            let chunk = plan::toward(&look.available, gives_not, home, wanted);
             let Some(chunk) = chunk else { return };
             if !self.carry(look, chunk).await {
                 return;
@@ -260,17 +291,7 @@ impl Round<'_> {
         let id = transfer.id.clone();
         match self.transfers.finish(transfer).await {
             Ok(arrived) => {
-                match arrived.units {
-                    None | Some(0) => self.counters.empty.increment(1),
-                    Some(units) => {
-                        self.counters.arrived.increment(1);
-                        self.counters.units.increment(units);
-                    }
-                }
-                if let Some(destination) = &arrived.destination {
-                    let now_ms = (self.transfers.clock)();
-                    self.stock.observe(destination, now_ms);
-                }
+                self.learn(&arrived);
                 arrived.units
             }
             Err(error) => {
@@ -281,12 +302,26 @@ impl Round<'_> {
         }
     }
 
+    fn learn(&self, arrived: &Arrived) {
+        match arrived.units {
+            None | Some(0) => self.counters.empty.increment(1),
+            Some(units) => {
+                self.counters.arrived.increment(1);
+                self.counters.units.increment(units);
+            }
+        }
+        if let Some(destination) = &arrived.destination {
+            let now_ms = (self.transfers.clock)();
+            self.stock.observe(destination, now_ms);
+        }
+    }
+
     /// Whether nothing but this round has moved units since before it looked, and nothing is on its way; `None` if the ledger does
     /// not say.
     async fn is_still(&self, look: &Look) -> Option<bool> {
         let (sale, sku) = (&self.stock.sale, &self.stock.sku);
         let now = self.transfers.ledger.transfer_mark(sale, sku).await.ok()?;
-        let is_open = look.before.open.is_some() || now.open.is_some();
+        let is_open = look.before.is_open() || now.is_open();
         Some(!is_open && now.begun == look.before.begun + look.begun)
     }
 
