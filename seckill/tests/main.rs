@@ -45,6 +45,7 @@ mod over;
 mod reconcile_repair;
 mod recovery;
 mod recovery_letters;
+mod recovery_places;
 mod segments;
 mod segments_books;
 mod segments_upkeep;

@@ -228,7 +228,8 @@ impl Services {
                 .run(self.shutdown.clone()),
         );
         let lease = recovery_lease(sale, ledger.clone(), clock.clone())?;
-        let recovery = Recovery::new(store.clone(), ledger.clone(), clock.clone(), lease);
+        let recovery = Recovery::new(store.clone(), ledger.clone(), clock.clone(), lease)
+            .at(sale.store.place(), sale.moving);
         self.workers
             .spawn(recovery.run(self.engine.segments(), self.shutdown.clone()));
         self.workers.spawn(reaper::run(

@@ -27,6 +27,7 @@ use crate::{
         identity::{Identity, Jwt},
     },
     entitlement::TokenKeys,
+    recovery::{Moving, Place},
     store::{Durability, embedded},
 };
 
@@ -70,6 +71,9 @@ pub struct RawConfig {
     pub purchase_deadline: Option<String>,
     /// After how long another consumer takes over entries that were not acknowledged.
     pub reclaim_after: Option<String>,
+    /// Whether a store at another address than before may be filled from the ledger when it has nothing: `false` unless it was moved
+    /// and its data is lost.
+    pub rebuild_elsewhere: Option<bool>,
     /// Independent Redis servers whose majority elects who rebuilds a segment; without them the ledger's database does.
     pub recovery_locks: Option<Vec<String>>,
     /// Where settled, paid, released and refused orders are told.
@@ -130,6 +134,16 @@ pub enum StoreConfig {
     },
 }
 
+impl StoreConfig {
+    /// Where it is.
+    pub fn place(&self) -> Place {
+        match self {
+            Self::Embedded(folder) => Place::of_folder(folder),
+            Self::Redis { url, .. } => Place::of_redis(url),
+        }
+    }
+}
+
 /// The table in use.
 #[derive(Clone)]
 pub struct Config {
@@ -151,6 +165,8 @@ pub struct Config {
     pub purchase_deadline: Duration,
     /// When unacknowledged entries are taken over.
     pub reclaim_after: Duration,
+    /// What to do if the store was elsewhere and has nothing here.
+    pub moving: Moving,
     /// Redis servers for the recovery lease; empty: the ledger's database keeps it.
     pub recovery_locks: Vec<String>,
     /// Where events go, if anywhere.
@@ -248,6 +264,10 @@ impl RawConfig {
         let reclaim = self.reclaim_after.as_deref();
         let reclaim_after =
             reader.duration("reclaim_after", reclaim, RECLAIM_AFTER, 1_000..=3_600_000);
+        let moving = match self.rebuild_elsewhere {
+            Some(true) => Moving::Allowed,
+            Some(false) | None => Moving::Asked,
+        };
         let recovery_locks = self.recovery_locks(&mut reader);
         let downstream = self
             .downstream
@@ -273,6 +293,7 @@ impl RawConfig {
             retain_ended,
             purchase_deadline,
             reclaim_after,
+            moving,
             recovery_locks,
             downstream,
             waiting,

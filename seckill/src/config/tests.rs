@@ -49,6 +49,14 @@ fn replicated_needs_redis() {
 }
 
 #[test]
+fn a_store_elsewhere_is_not_filled_unless_told() {
+    assert_eq!(build("").unwrap().moving, Moving::Asked);
+    let told = build("store = \"redis://h:1\"\nrebuild_elsewhere = true").unwrap();
+    assert_eq!(told.moving, Moving::Allowed);
+    assert_eq!(told.store.place().to_string(), "h:1");
+}
+
+#[test]
 fn a_misspelt_key_is_an_error() {
     assert!(toml::from_str::<RawConfig>("stor = \"embedded:x\"").is_err());
 }

@@ -1,6 +1,10 @@
 //! Which segments the stock store was once told to open. A store that no longer knows one of them has lost it, and must not be
 //! given its full stock again.
 
+use std::collections::HashMap;
+
+use sqlx::Row;
+
 use super::{LedgerError, OrderLedger, rows::read_segment, sql};
 use crate::ids::{SaleId, SegmentId};
 
@@ -42,6 +46,30 @@ impl OrderLedger {
         .fetch_all(self.reads())
         .await?;
         rows.iter().map(|row| read_segment(row, 0)).collect()
+    }
+
+    /// Where each segment that was ever open was last seen whole; '' where nobody has looked.
+    pub async fn places(&self) -> Result<HashMap<SegmentId, String>, LedgerError> {
+        let rows = sqlx::query("SELECT sale, sku, segment, place FROM sale_segments")
+            .fetch_all(self.reads())
+            .await?;
+        rows.iter()
+            .map(|row| Ok((read_segment(row, 0)?, row.try_get(3)?)))
+            .collect()
+    }
+
+    /// Remembers where a segment is whole.
+    pub async fn set_place(&self, segment: &SegmentId, place: &str) -> Result<(), LedgerError> {
+        sqlx::query(
+            "UPDATE sale_segments SET place = $4 WHERE sale = $1 AND sku = $2 AND segment = $3",
+        )
+        .bind(segment.sale.as_str())
+        .bind(segment.sku.as_str())
+        .bind(i64::from(segment.index))
+        .bind(place)
+        .execute(&self.pool)
+        .await?;
+        Ok(())
     }
 
     /// Whether the ledger has any order of a segment. "No" does not say that none was accepted: settlement may be behind.

@@ -7,6 +7,7 @@
 mod diagnosis;
 pub mod lease;
 mod metrics;
+mod place;
 mod rebuild;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -30,7 +31,7 @@ use crate::{
 };
 
 pub(crate) use self::diagnosis::doubts;
-pub use self::{diagnosis::Cause, rebuild::Rebuilt};
+pub use self::{diagnosis::Cause, place::Place, rebuild::Rebuilt};
 
 /// How often segments are looked at: bounds how long a segment stays frozen before its rebuild begins.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -55,6 +56,15 @@ pub enum RecoveryError {
     UnknownSale(SaleId),
 }
 
+/// What to do with a segment that was whole at another place and is unknown here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moving {
+    /// Leave it alone until the operator says that the store has moved.
+    Asked,
+    /// He has said so: rebuild it here.
+    Allowed,
+}
+
 /// The watch over the segments of a node's sales.
 pub struct Recovery {
     store: Arc<dyn StockStore>,
@@ -62,6 +72,9 @@ pub struct Recovery {
     clock: WallClock,
     lease: Box<dyn Lease>,
     metrics: RecoveryMetrics,
+    /// Where the store is, and whether segments that were elsewhere may be rebuilt there. Without it every store is taken for the
+    /// one that there was.
+    place: Option<(Place, Moving)>,
     /// The newest epoch and version seen of each segment. Bounded by the segments in `segments`.
     seen: HashMap<SegmentId, Seen>,
 }
@@ -80,7 +93,17 @@ impl Recovery {
             clock,
             lease,
             metrics: RecoveryMetrics::new(),
+            place: None,
             seen: HashMap::new(),
+        }
+    }
+
+    /// The same for a store at this place: a segment that was seen whole somewhere else and is not known here is left alone, unless
+    /// the operator has said otherwise. The node may have been pointed at the wrong store, while others sell from the right one.
+    pub fn at(self, place: Place, moving: Moving) -> Self {
+        Self {
+            place: Some((place, moving)),
+            ..self
         }
     }
 
@@ -124,25 +147,39 @@ impl Recovery {
         };
         self.seen.retain(|segment, _| segments.contains(segment));
         let epochs = self.ledger.epochs().await?;
+        let places = match self.place {
+            Some(_) => self.ledger.places().await?,
+            None => HashMap::new(),
+        };
         let (mut rebuilt, mut waiting) = (0, 0);
         for segment in segments {
             // A segment that was never opened has nothing to recover; the engine opens it.
             let Some(epoch) = epochs.get(segment) else {
                 continue;
             };
+            let seen_at = places.get(segment).map_or("", String::as_str);
             let cause = match self.diagnose(segment, *epoch).await {
                 Ok(Some(cause)) => cause,
-                Ok(None) => continue,
+                Ok(None) => {
+                    self.note_place(segment, seen_at).await?;
+                    continue;
+                }
                 // The store is away: nothing can be rebuilt in it, and buyers are refused already.
                 Err(error) => {
                     tracing::debug!(%segment, %error, "segment was not looked at");
                     continue;
                 }
             };
+            if cause == Cause::Lost && self.is_elsewhere(seen_at) {
+                waiting += 1;
+                error!(%segment, seen_at, here = self.here(), "this store never had the segment: is the node pointed at the right one? if it moved and its data is lost, set rebuild_elsewhere");
+                continue;
+            }
             error!(%segment, cause = cause.name(), "segment needs a rebuild; it sells nothing until then");
             match self.rebuild(segment, cause, token).await {
                 Ok(done) => {
                     rebuilt += 1;
+                    self.note_place(segment, seen_at).await?;
                     info!(%segment, epoch = done.epoch, orders = done.orders, held = done.held, rescued = done.rescued, "segment rebuilt");
                 }
                 Err(RecoveryError::LeaseLost) => {
@@ -157,6 +194,29 @@ impl Recovery {
         }
         self.metrics.waiting(waiting);
         Ok(rebuilt)
+    }
+
+    /// Whether a segment that is not known here was whole at another place, and nobody has said that it may be rebuilt here.
+    fn is_elsewhere(&self, seen_at: &str) -> bool {
+        match &self.place {
+            Some((place, Moving::Asked)) => !seen_at.is_empty() && !place.may_be(seen_at),
+            Some((_, Moving::Allowed)) | None => false,
+        }
+    }
+
+    fn here(&self) -> String {
+        let place = self.place.as_ref();
+        place.map_or_else(String::new, |(place, _)| place.to_string())
+    }
+
+    /// Remembers that a segment is whole here. Its data may have moved with it, or a server joined the cluster.
+    async fn note_place(&mut self, segment: &SegmentId, seen_at: &str) -> Result<(), LedgerError> {
+        match &self.place {
+            Some((place, _)) if place.to_string() != seen_at => {
+                self.ledger.set_place(segment, &place.to_string()).await
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 
     async fn diagnose(

@@ -370,7 +370,12 @@ fn spawn(port: u16, folder: &Path, settings: &[String]) -> (Child, ChildStdin, u
     )
 }
 
+/// Debian's servers, or for a run by hand another Redis or Valkey: `REDIS_SERVER=/opt/valkey/bin/valkey-server cargo test …`.
 fn installed(program: &str) -> PathBuf {
+    let named = std::env::var_os("REDIS_SERVER").filter(|_| program == "redis-server");
+    if let Some(server) = named {
+        return server.into();
+    }
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&path)
         .map(|folder| folder.join(program))

@@ -1,0 +1,80 @@
+//! A store that lost its data is rebuilt by itself; another store, that never had it, is not.
+
+use seckill::{
+    recovery::{Moving, Place},
+    store::StockError,
+};
+
+use crate::support::{
+    ledger::segment,
+    world::{Kind, World, on_both_stores},
+};
+
+on_both_stores! {
+    an_empty_store_is_filled_only_where_it_was_before,
+    a_store_that_moved_with_its_data_needs_nobodys_word,
+    a_store_that_moved_without_its_data_is_filled_when_the_operator_says_so,
+}
+
+/// One look by a node that was configured with the store at `place`; how many segments it rebuilt.
+async fn look(world: &World, place: &str, moving: Moving) -> usize {
+    let recovery = world.recovery(usize::MAX).await;
+    let mut recovery = recovery.at(Place::of_redis(place), moving);
+    recovery.look(&[segment()]).await.unwrap()
+}
+
+const RIGHT: &str = "redis://stock.example";
+const WRONG: &str = "redis://staging.example";
+
+/// A sale with two settled orders, seen whole at [`RIGHT`].
+async fn seen(kind: Kind) -> World {
+    let world = World::new(kind, 5).await;
+    world.take(1).await;
+    world.take(2).await;
+    world.settle(9).await;
+    assert_eq!(look(&world, RIGHT, Moving::Asked).await, 0);
+    world
+}
+
+// A node that was pointed at an empty Redis by mistake used to rebuild its sales there, and sold beside all others.
+async fn an_empty_store_is_filled_only_where_it_was_before(kind: Kind) {
+    let mut world = seen(kind).await;
+    world.lose().await;
+    for _ in 0..2 {
+        assert_eq!(look(&world, WRONG, Moving::Asked).await, 0);
+    }
+    let counts = world.store.snapshot(&segment()).await;
+    assert!(matches!(counts, Err(StockError::NotOpen(_))), "{counts:?}");
+    let epochs = world.ledger().epochs().await.unwrap();
+    assert_eq!(epochs[&segment()], 1, "nobody else was fenced off either");
+    assert_eq!(look(&world, RIGHT, Moving::Asked).await, 1);
+    world.agree().await;
+    assert_eq!(world.counts().await.available, 3);
+}
+
+async fn a_store_that_moved_with_its_data_needs_nobodys_word(kind: Kind) {
+    let mut world = seen(kind).await;
+    let elsewhere = "redis://ten.example:7000";
+    assert_eq!(look(&world, elsewhere, Moving::Asked).await, 0);
+    world.lose().await;
+    assert_eq!(look(&world, RIGHT, Moving::Asked).await, 0);
+    let grown = "redis-cluster://ten.example:7001,ten.example:7000";
+    assert_eq!(look(&world, grown, Moving::Asked).await, 1);
+    world.agree().await;
+}
+
+async fn a_store_that_moved_without_its_data_is_filled_when_the_operator_says_so(kind: Kind) {
+    let mut world = seen(kind).await;
+    world.lose().await;
+    let elsewhere = "redis://ten.example";
+    assert_eq!(look(&world, elsewhere, Moving::Asked).await, 0);
+    assert_eq!(look(&world, elsewhere, Moving::Allowed).await, 1);
+    world.agree().await;
+    world.lose().await;
+    assert_eq!(
+        look(&world, elsewhere, Moving::Asked).await,
+        1,
+        "it is there now"
+    );
+    world.agree().await;
+}
