@@ -19,6 +19,7 @@ SEL = 'job=~"$job",instance=~"$instance"'
 # Answers that spend the error budget. Limited, sold out and refused are correct answers and do not.
 ERRORS = 'outcome=~"server_error|upstream_error|timeout|unavailable"'
 ACCEPTED, SETTLED, SUCCEEDED, NOT_DECLINED = 'outcome="accepted"', 'outcome="settled"', 'outcome="succeeded"', 'outcome!="declined"'
+DELIVERED = 'outcome="delivered"'
 OPEN, HALF_OPEN = 'state="open"', 'state="half_open"'
 # One colour per meaning, everywhere.
 GREEN, YELLOW, ORANGE, RED, BLUE, PURPLE, GREY = "green", "yellow", "orange", "red", "blue", "purple", "#808080"
@@ -27,8 +28,12 @@ COLOURS = {
     "replayed": BLUE, "duplicate": BLUE, "sold_out": GREY, "buyer_limit": GREY, "not_started": GREY, "ended": GREY,
     "limited": YELLOW, "declined": YELLOW, "retried": YELLOW, "held": YELLOW, "client_error": YELLOW, "aborted": YELLOW, "paused": YELLOW,
     "unknown": ORANGE, "unavailable": ORANGE, "timeout": ORANGE, "frozen": ORANGE, "refused": RED, "dead": RED, "error": RED,
+    "not_admitted": GREY, "key_reused": YELLOW, "invalid": YELLOW, "not_found": YELLOW, "arrived": GREEN, "empty": GREY, "unfinished": RED,
+    "changed": GREEN, "unchanged": BLUE, "left": GREY, "drained": YELLOW, "refused_buyer": ORANGE, "refused_node": RED,
     "failed": RED, "server_error": RED, "upstream_error": RED,
 }
+# In the order of a sale's life.
+SALE_STATES = ("draft", "scheduled", "open", "paused", "ended")
 # The closed label sets whose values are coloured, by the metric that carries them.
 COLOURED = {
     "penstock_requests_total": "ok client_error limited unavailable upstream_error timeout server_error aborted",
@@ -36,9 +41,11 @@ COLOURED = {
     "penstock_tls_handshakes_total": "ok failed",
     "penstock_upstream_requests_total": "ok error timeout unavailable",
     "penstock_upstream_connects_total": "ok failed",
-    "penstock_sale_purchases_total": "accepted replayed sold_out buyer_limit not_started ended paused frozen unknown",
+    "penstock_sale_purchases_total": "accepted replayed sold_out buyer_limit not_started ended paused frozen unknown not_admitted key_reused invalid not_found",
     "penstock_settlement_orders_total": "settled duplicate refused dead",
     "penstock_downstream_deliveries_total": "delivered retried held dead",
+    "penstock_stock_transfers_total": "arrived empty unfinished",
+    "penstock_order_waits_total": "changed unchanged left drained refused_buyer refused_node",
     "penstock_payment_attempts_total": "succeeded declined unknown error",
 }
 
@@ -165,7 +172,8 @@ def verdict(b):
 
 def sale(b):
     b.row("Sale")
-    b.lines("Purchases by outcome", "What buyers were told, per second. During a peak most answers are sold_out or limited; unknown and frozen should stay at 0.",
+    b.lines("Purchases by outcome", "What buyers were told, per second; a cart counts once. During a peak most answers are sold_out; not_admitted are buyers whom a list, "
+            "a token or a draw keeps out. unknown and frozen should stay at 0: see Stuck in docs/operating.md.",
             "reqps", [(rate("penstock_sale_purchases_total", by="outcome"), "{{outcome}}")], stack=True)
     b.lines("Funnel", "Orders per second at each step: accepted by the store, written to the ledger, paid, returned unpaid.", "ops",
             [(rate("penstock_sale_purchases_total", ACCEPTED), "accepted"), (rate("penstock_settlement_orders_total", SETTLED), "settled"),
@@ -179,25 +187,94 @@ def sale(b):
     b.heatmap("Purchase latency", "How long purchases took, all outcomes; each column is one interval, darker is more.", "penstock_sale_purchase_duration_seconds")
     b.lines("Purchase latency by outcome", "Percentiles per outcome, never averaged: cheap refusals must not hide slow winners.", "s",
             quantiles("penstock_sale_purchase_duration_seconds", "outcome"), colours=False, log=True)
-    b.lines("Purchases per store call", "How many purchases one atomic step of the store carried. It grows with the peak; that is what keeps the store ahead.", "short",
+    b.lines("Purchases per store call", "How many purchases one atomic step of the store carried, 128 at most. It grows with the peak; that is what keeps the store ahead. "
+            "At 128 all the time while latency grows, the store is the limit: more segments.", "short",
             quantiles("penstock_sale_batch_size"), colours=False)
+    b.timeline("Sale state", "Where each chosen sale stands, as the clock and the operator have it. Paused answers 503 until somebody resumes it.",
+               " or ".join(f'max by (sale) (penstock_sale_state{{{SEL},sale=~"$sale",state="{state}"}}) * {n} > 0' for n, state in enumerate(SALE_STATES, 1)),
+               "{{sale}}", [("", GREY), ("draft", GREY), ("scheduled", BLUE), ("open", GREEN), ("paused", ORANGE), ("ended", PURPLE)], w=12)
+    b.lines("Buyers who wait for news", "Long polls (order, request) and event streams (events) held open right now. Thousands are normal after a peak; per node "
+            "at most per_node of [seckill.waiting].", "short", [(gauge("penstock_order_waiters", by="kind"), "{{kind}}")], w=6, colours=False)
+    b.lines("How waits end", "changed and unchanged are answers, left is a client that went away. refused_node: the node is full, raise per_node or add nodes; "
+            "refused_buyer: one buyer waits more often than per_buyer allows; drained: a node stops.", "ops",
+            [(rate("penstock_order_waits_total", by="outcome"), "{{outcome}}")], w=6)
 
 
 def settlement(b):
     b.row("Settlement and orders")
-    b.lines("Queues", "Accepted orders waiting for the order ledger, and settled or paid orders waiting to be handed to the shop.", "short",
-            [(gauge("penstock_settlement_queue_depth", agg="max"), "for the ledger"), (gauge("penstock_downstream_pending", agg="max"), "for the shop")], w=6)
+    b.lines("Queue for the ledger", "Accepted orders waiting for the order ledger. It rises in a peak and falls back to 0 in seconds; if not, see Queue lag.", "short",
+            [(gauge("penstock_settlement_queue_depth", agg="max"), "orders")], w=6)
     b.lines("Oldest age", "Age of the oldest waiting order. A deep queue that stays young is a peak; an old one is a wedge.", "s",
             [(gauge("penstock_settlement_oldest_age_seconds", agg="max"), "oldest")], w=6)
     b.lines("Settled orders by outcome", "Ledger writes per second. refused means the ledger stopped an oversell; dead means an entry was set aside.", "ops",
             [(rate("penstock_settlement_orders_total", by="outcome"), "{{outcome}}")], w=6)
     b.lines("Settlement batch", "Time of one ledger transaction.", "s", quantiles("penstock_settlement_batch_seconds"), w=6, colours=False)
-    b.lines("Journal sync", "Time until a batch of orders is on disk. It is part of every accepted purchase with the embedded store.", "s",
-            quantiles("penstock_journal_sync_seconds"), w=6, colours=False)
-    b.lines("Journal written", "Bytes appended to the journal per second.", "Bps", [(rate("penstock_journal_bytes_total"), "written")], w=6)
-    b.lines("Returned orders", "Orders whose stock went back, by reason.", "ops", [(rate("penstock_orders_released_total", by="reason"), "{{reason}}")], w=6)
-    b.lines("Hand-over to the shop", "Deliveries to the shop or its broker per second. held could not be sent for want of a connection, dead means given up after every retry.", "ops",
+    b.lines("Returned orders", "Orders whose stock went back, by reason. A wave of expired comes one pay_within after T0 and is normal.", "ops",
+            [(rate("penstock_orders_released_total", by="reason"), "{{reason}}")], w=6)
+    b.lines("Dead letters", "Orders that could not be settled and wait for a person. 0 is normal; otherwise penstock dead-letters list SALE, then replay.", "short",
+            [(gauge("penstock_settlement_dead_letters", agg="max"), "waiting")], w=6, colours=False)
+    b.lines("Dead letters replayed", "Replays by outcome, in the interval. settled and duplicate close a letter; the runbook (Order set aside) explains the others.", "short",
+            [(rate("penstock_dead_letter_replays_total", by="outcome", fn="increase"), "{{outcome}}")], w=6, colours=False)
+    b.lines("News round", "Time of one question to the ledger for all orders that somebody waits for. Above 60 ms news comes later, so that the ledger is not run over.", "s",
+            quantiles("penstock_order_watch_round_seconds"), w=6, colours=False)
+
+
+def downstream(b):
+    b.row("Downstream: the shop or its broker")
+    b.lines("Waiting events", "Settled, paid, released and refused orders that the receiver has not taken yet. A backlog after a peak is normal if it falls; "
+            "flat and above 0 is Delivery stalled.", "short", [(gauge("penstock_downstream_pending", agg="max"), "events")], w=6)
+    b.lines("Time to drain", "How long the backlog takes at the present speed. No line: nothing is delivered at all. If it grows, the receiver or rate of [seckill.downstream] "
+            "is below what the sale brings.", "s",
+            [(f"{gauge('penstock_downstream_pending', agg='max')} / ({rate('penstock_downstream_deliveries_total', DELIVERED)} > 0)", "to drain")], w=6, colours=False)
+    b.lines("Deliveries", "Tries per second by outcome. retried failed and comes again later, a receiver that asks for peace (429, Retry-After) included; held had no connection "
+            "or no room and lost no try; dead was given up after 90 tries.", "ops",
             [(rate("penstock_downstream_deliveries_total", by="outcome"), "{{outcome}}")], w=6)
+    b.lines("Given up", "Events that nobody will be told without a person. 0 is normal; mend the receiver, then penstock dead-letters replay-events SALE.", "short",
+            [(gauge("penstock_downstream_dead_events", agg="max"), "events")], w=6, colours=False)
+
+
+def recovery(b):
+    b.row("Segments: recovery and transfers")
+    b.lines("Segments that wait", "Segments that sell nothing and could not be rebuilt at the last look; their buyers get 503. 0 is normal, a moment above 0 after a failover too. "
+            "If it stays: Segment waits in docs/operating.md.", "short", [(gauge("penstock_recovery_waiting_segments", agg="max"), "segments")], w=6, colours=False)
+    b.timeline("Who may rebuild", "The node that holds the recovery lease. Exactly one is normal; the epoch of each rebuild is in its log. None: no worker runs, or the lease's "
+               "keeper (recovery_locks, else the ledger) does not answer.", gauge("penstock_recovery_is_leader", by="instance", agg="max"), "{{instance}}",
+               [("no", GREY), ("holds the lease", GREEN)], w=6)
+    b.lines("Rebuilds", "Segments rebuilt from the ledger in the interval, by cause, and rebuilds that failed and are tried again every second. None is normal. lost and doubtful follow "
+            "a failover or restart of the store; frozen follows a suspicion of the reconciler: run penstock reconcile.", "short",
+            [(rate("penstock_recovery_rebuilds_total", by="cause", fn="increase"), "{{cause}}"),
+             (rate("penstock_recovery_failures_total", fn="increase"), "failed")], w=6, colours=False)
+    b.lines("Rebuild time", "From the diagnosis to the first sale under the new epoch. It grows with the orders of the segment; this long its buyers were refused.", "s",
+            quantiles("penstock_recovery_rebuild_seconds"), w=6, colours=False)
+    b.lines("Transfers", "Movements of units between segments of a sku, per second. Most come near the end of a sale's stock. empty found nothing left to move. "
+            "unfinished stays open in the ledger until any node ends it: steady above 0, look at store and ledger.", "ops",
+            [(rate("penstock_stock_transfers_total", by="outcome"), "{{outcome}}")], w=12)
+    b.lines("Units moved", "Units that arrived in the segment whose buyers asked for them, per second.", "ops",
+            [(rate("penstock_stock_transferred_units_total"), "units")], w=12, colours=False)
+
+
+def embedded(b):
+    b.row("Embedded store")
+    b.timeline("Journal writable", "Whether the node can write its journal. If not, it refuses purchases before anything has happened and goes on by itself when there is room: "
+               "Journal not writable.", f"penstock_journal_writable{{{SEL}}}", "{{instance}}", [("not writable", RED), ("writable", GREEN)], w=6)
+    b.lines("Journal sync", "Time until a batch of orders is on disk; part of every accepted purchase at durable. Below 10 ms is a good disk; above 100 ms at p99 see Journal slow.", "s",
+            quantiles("penstock_journal_sync_seconds"), w=6, colours=False)
+    b.lines("Journal written", "Bytes appended to the journal per second. After snapshot_every of them a snapshot is written and older journals go.", "Bps",
+            [(rate("penstock_journal_bytes_total"), "written")], w=6)
+    b.lines("Disk troubles", "In the interval: journals that could not be written (full, failed), snapshots that were not written (the journal grows until one is), and damaged snapshots "
+            "passed over at a start. 0 is normal; anything else is the disk.", "short",
+            [(rate("penstock_journal_errors_total", by="kind", fn="increase"), "journal {{kind}}"),
+             (rate("penstock_snapshot_failures_total", fn="increase"), "snapshot failed"),
+             (rate("penstock_snapshot_fallbacks_total", fn="increase"), "snapshot damaged")], w=6, colours=False)
+    b.lines("Snapshot size", "Size of the newest snapshot: about 116 bytes an order in memory. On the disk are up to four times as much.", "bytes",
+            [(gauge("penstock_snapshot_bytes", by="instance", agg="max"), "{{instance}}")], w=6, colours=False)
+    b.lines("Snapshot time", "How long writing one took beside the sale, and how long the sale stood still for it (pause). Pauses are milliseconds; more is a busy disk.", "s",
+            [(quantile(0.99, "penstock_snapshot_seconds"), "written p99"), (quantile(0.99, "penstock_snapshot_pause_seconds"), "pause p99")], w=6, colours=False)
+    b.lines("Replay at the start", "How long the last start read snapshot and journal. About a second a million orders; lower snapshot_every if it is too long.", "s",
+            [(gauge("penstock_store_replay_seconds", by="instance", agg="max"), "{{instance}}")], w=6, colours=False)
+    b.lines("Clock skew", "How far the wall clock is from the store's. 0 is normal. Below 0 it was set back, above 0 it jumped ahead; the sale's window follows the store. See The clock.", "ms",
+            [(gauge("penstock_store_clock_skew_ms", by="instance", agg="max"), "{{instance}}")], w=6, colours=False)
+    del b.panels[-1]["fieldConfig"]["defaults"]["min"]  # a clock that was set back shows below zero
 
 
 def edge(b):
@@ -270,12 +347,23 @@ def transport(b):
 
 def invariants(b):
     b.row("Invariants")
-    b.lines("Violations", "Violations per interval, by invariant (docs/invariants.md). Flat 0 or an incident.", "short",
+    b.lines("Violations", "Findings of the reconciler and of the running gateway in the interval, by invariant (docs/invariants.md). Flat 0 or an incident. A suspicion of oversell "
+            "freezes the segment: it shows among Rebuilds with the cause frozen.", "short",
             [(rate("penstock_invariant_violations_total", by="invariant", fn="increase"), "{{invariant}}")], w=12, colours=False)
     b.lines("Units out of balance", "sold + reserved + available - stock, per sku. Below 0 units are lost, above 0 they are sold twice.", "short",
             [(f'max by (sale, sku) (penstock_stock_sold_units{{{SEL},sale=~"$sale"}} + penstock_stock_reserved_units{{{SEL},sale=~"$sale"}}'
               f' + penstock_stock_available_units{{{SEL},sale=~"$sale"}} - penstock_stock_initial_units{{{SEL},sale=~"$sale"}})', "{{sale}} {{sku}}")], w=12, colours=False)
     del b.panels[-1]["fieldConfig"]["defaults"]["min"]  # lost units show below zero
+
+
+def process(b):
+    b.row("Process")
+    b.lines("Memory", "Resident memory of each node. With the embedded store below 200 MB per million orders in memory; a growth without orders is a leak: keep a profile, restart.", "bytes",
+            [(gauge("process_resident_memory_bytes", by="instance"), "{{instance}}")], w=8, colours=False)
+    b.lines("CPU", "Cores in use by each node. At the number of its cores every latency grows: limit the crowd earlier, or add nodes.", "none",
+            [(rate("process_cpu_seconds_total", by="instance"), "{{instance}}")], w=8, colours=False)
+    b.lines("File descriptors", "Share of the allowed descriptors that are open; every connection is one. Above 80 % raise LimitNOFILE or lower max_connections.", "percentunit",
+            [(f"{gauge('process_open_fds', by='instance')} / {gauge('process_max_fds', by='instance')}", "{{instance}}")], w=8, colours=False)
 
 
 def self_monitoring(b):
@@ -297,7 +385,7 @@ def variable(name, query, label):
 
 def dashboard():
     b = Board()
-    for part in (verdict, sale, settlement, edge, protection, upstream, payments, transport, invariants, self_monitoring):
+    for part in (verdict, sale, settlement, downstream, recovery, embedded, edge, protection, upstream, payments, transport, invariants, process, self_monitoring):
         part(b)
     return {
         "title": "Penstock", "uid": "penstock", "description": "A shop behind Penstock, through a sale.", "tags": ["penstock"], "editable": False,

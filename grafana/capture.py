@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Starts a gateway on free ports, opens a sale and writes its /metrics to a file: capture.py PENSTOCK FILE
+"""Starts a gateway on free ports, sells a unit and writes its /metrics to a file: capture.py PENSTOCK FILE
 
-The page then holds every series a real gateway exports: one upstream with a breaker, one limit, a certificate, one sale, payments
-and a downstream.
+The page then holds every series a real gateway exports: one upstream with a breaker, one limit, a certificate, one sale in two segments,
+payments and a downstream.
 """
 
 import contextlib
@@ -10,6 +10,7 @@ import http.client
 import json
 import pathlib
 import queue
+import re
 import subprocess
 import sys
 import tempfile
@@ -20,6 +21,7 @@ PATIENCE_S = 60
 CONFIG = """
 [server]
 workers = 1
+trusted_proxies = ["127.0.0.0/8"]
 
 [[listener]]
 address = "127.0.0.1:0"
@@ -67,21 +69,23 @@ downstream = {{ url = "http://127.0.0.1:9/orders", secret_env = "PENSTOCK_DOWNST
 api_key = {{ env = "PENSTOCK_SECRET_KEY" }}
 """
 
+BUYER = {"X-Buyer-Id": "capture"}
 SECRETS = {"PENSTOCK_SECRET_KEY": "sk_test_capture", "PENSTOCK_DOWNSTREAM_SECRET": "not-a-secret-only-long-enough"}
 
 
-def admin_address(line):
-    """The bound admin address, if this log line is the one that tells where the gateway serves."""
+def bound_addresses(line):
+    """The admin address and the plain listener's, if this log line is the one that tells where the gateway serves."""
     try:
-        return json.loads(line).get("fields", {}).get("admin")
-    except (ValueError, AttributeError):
+        fields = json.loads(line).get("fields", {})
+        return fields["admin"], re.findall(r"[\d.]+:\d+", fields["listeners"])[1]
+    except (ValueError, AttributeError, KeyError, IndexError):
         return None
 
 
-def request(address, method, path, body=None):
+def request(address, method, path, body=None, headers=()):
     connection = http.client.HTTPConnection(address, timeout=10)
     with contextlib.closing(connection):
-        connection.request(method, path, json.dumps(body) if body is not None else None, {"Content-Type": "application/json"})
+        connection.request(method, path, json.dumps(body) if body is not None else None, {"Content-Type": "application/json", **dict(headers)})
         answer = connection.getresponse()
         return answer.status, answer.read().decode()
 
@@ -108,26 +112,32 @@ def main():
         lines, seen = queue.Queue(), []
         threading.Thread(target=lambda: [lines.put(line) for line in process.stdout], daemon=True).start()
 
-        def address_in_log():
+        def addresses_in_log():
             while not lines.empty():
                 seen.append(lines.get())
-                if found := admin_address(seen[-1]):
+                if found := bound_addresses(seen[-1]):
                     return found
             if process.poll() is not None:
                 sys.exit(f"the gateway ended with {process.returncode}:\n{''.join(seen)}")
             return None
 
         try:
-            admin = eventually("the admin address in the log", address_in_log)
+            admin, plain = eventually("the addresses in the log", addresses_in_log)
             eventually("/ready", lambda: request(admin, "GET", "/ready")[0] == 200)
             now = int(time.time() * 1000)
             sale = {"id": "capture", "starts_at_ms": now - 1000, "ends_at_ms": now + 3_600_000, "pay_within": "15m", "buyer_limit": 2, "currency": "usd",
-                    "skus": [{"sku": "one", "stock": 10, "price_minor": 100}]}
+                    "segments": 2, "skus": [{"sku": "one", "stock": 10, "price_minor": 100}]}
             status, answer = request(admin, "POST", "/admin/v1/sales", sale)
             if status not in (200, 201):
                 sys.exit(f"the sale was not created: {status} {answer}")
-            page = eventually("the stock of the sale in /metrics", lambda: (text := request(admin, "GET", "/metrics")[1])
-                              and "penstock_stock_available_units{" in text and text)
+            eventually("the sale open", lambda: request(plain, "GET", "/v1/sales/capture", headers=BUYER)[0] == 200)
+            order = {"sku": "one", "quantity": 1}
+            status, answer = request(plain, "POST", "/v1/sales/capture/orders", order, {**BUYER, "Idempotency-Key": "capture"})
+            if status != 201:
+                sys.exit(f"nothing was sold: {status} {answer}")
+            sold = 'penstock_settlement_orders_total{outcome="settled"} 1'
+            page = eventually("the order in the ledger", lambda: (text := request(admin, "GET", "/metrics")[1])
+                              and "penstock_stock_available_units{" in text and sold in text and text)
             target.write_text(page)
         finally:
             process.terminate()

@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
 """Checks the dashboards and the alert rules; prints every finding and exits 1 if there is one.
 
-    grafana/check.py                    the lint rules, the PromQL, the annotations, the runbook links, the tests
-    grafana/check.py --metrics FILE     also: every metric, label and label value that is used exists in this /metrics text
+    grafana/check.py                    the lint rules, the PromQL, the annotations, the runbook links, the tests; and that code, the list of
+                                        metrics in docs/operating.md, dashboards and alerts name the same metrics
+    grafana/check.py --metrics FILE     also: every metric, label and label value that is used exists in this /metrics text, and what the
+                                        code and the list name is in it, with the labels of the list
 
 The lint rules are those of grafana/dashboard-linter, under its names, without exclusions. Expressions are parsed by promtool.
 """
@@ -15,7 +17,8 @@ import subprocess
 import sys
 import tempfile
 
-HERE = pathlib.Path(__file__).parent
+HERE = pathlib.Path(__file__).resolve().parent
+CRATES = ("gateway", "seckill", "payment", "limiter")
 RUNBOOK = HERE.parent / "docs" / "operating.md"
 RUNBOOK_URL = "https://github.com/penstock/penstock/blob/main/docs/operating.md#"
 
@@ -251,6 +254,63 @@ def check_use(expressions, metrics, recorded):
     return sorted(findings)
 
 
+# --- The code, the list in the docs, and what is used ------------------------------------------------------------------------------------
+
+
+def metrics_of_code(files):
+    """The metrics that the sources name, tests left out."""
+    found = set()
+    for path, text in files:
+        if "tests" in path.parts or path.name == "tests.rs":
+            continue
+        text = re.split(r"^#\[cfg\(test\)\]\nmod tests \{", text, flags=re.M)[0]
+        found |= set(re.findall(r'"((?:penstock|process)_[a-z_]+)"', text))
+    return found
+
+
+def sources():
+    for crate in CRATES:
+        for path in sorted((HERE.parent / crate / "src").rglob("*.rs")):
+            yield path.relative_to(HERE.parent), path.read_text()
+
+
+def metrics_of_list(markdown):
+    """metric -> labels, of the table under the heading "Metrics"."""
+    section = re.search(r"^## Metrics$(.*?)(?=^#|\Z)", markdown, re.M | re.S)
+    rows = re.findall(r"^\| `(\w+)` \|([^|]*)\|", section.group(1), re.M) if section else []
+    return {name: set(re.findall(r"`(\w+)`", labels)) for name, labels in rows}
+
+
+def family(name, known):
+    """The metric that a series belongs to: a histogram has three."""
+    base = re.sub(r"_(bucket|sum|count)$", "", name)
+    return base if base in known else name
+
+
+def check_lists(code, listed, expressions, recorded, metrics=None):
+    """Findings where the code, the list in the docs, what is used, and a /metrics text differ."""
+    findings = [f"metric-list: {name} is in the code and not in docs/operating.md" for name in code - set(listed)]
+    findings += [f"metric-list: {name} is in docs/operating.md and not in the code" for name in set(listed) - code]
+    used = set()
+    for where, expr, _ in expressions:
+        for name, _, _, _ in selectors(expr):
+            if name and name not in SYNTHETIC | recorded:
+                used.add(family(name, code))
+                if family(name, code) not in code:
+                    findings.append(f"metric-unknown: {where} uses {name}, which the code does not have")
+    findings += [f"metric-unused: {name} is on no dashboard and in no alert" for name in code - used]
+    if metrics is not None:
+        exported = {}
+        for name, labels in metrics.items():
+            exported.setdefault(family(name, code), set()).update(set(labels) - {"le"})
+        findings += [f"metric-silent: {name} is in the code and not on /metrics" for name in code - set(exported)]
+        findings += [f"metric-list: {name} is on /metrics and not in docs/operating.md" for name in set(exported) - set(listed)]
+        for name in set(exported) & set(listed):
+            if exported[name] != listed[name]:
+                findings.append(f"metric-labels: {name} has the labels {sorted(exported[name])}, docs/operating.md says {sorted(listed[name])}")
+    return sorted(findings)
+
+
 def main():
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("--metrics", type=pathlib.Path, metavar="FILE", help="a /metrics text of a running gateway with one sale")
@@ -280,8 +340,10 @@ def main():
             expressions.append((f"{path.name} {name}", expr, mentioned))
 
     findings += parses([(where, expr) for where, expr, _ in expressions])
-    if arguments.metrics:
-        findings += check_use(expressions, parse_metrics(arguments.metrics.read_text()), recorded)
+    metrics = parse_metrics(arguments.metrics.read_text()) if arguments.metrics else None
+    if metrics is not None:
+        findings += check_use(expressions, metrics, recorded)
+    findings += check_lists(metrics_of_code(sources()), metrics_of_list(RUNBOOK.read_text()), expressions, recorded, metrics)
     for finding in findings:
         print(finding)
     print(f"{len(expressions)} expressions checked, {len(findings)} findings")

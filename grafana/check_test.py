@@ -127,5 +127,36 @@ class Metrics(unittest.TestCase):
         self.assertEqual(len(self.found("a_total", ["code"])), 1)
 
 
+class Lists(unittest.TestCase):
+    CODE = {"penstock_a_total", "penstock_b_seconds"}
+    LISTED = {"penstock_a_total": {"outcome"}, "penstock_b_seconds": set()}
+    USED = [("here", "rate(penstock_a_total[1m])", set()), ("there", "rate(penstock_b_seconds_bucket[1m]) + up + r:a", set())]
+    PAGE = check.parse_metrics('penstock_a_total{outcome="ok"} 0\npenstock_b_seconds_bucket{le="1"} 0\npenstock_b_seconds_sum 0\n')
+
+    def found(self, code=CODE, listed=LISTED, used=USED, page=PAGE):
+        return {finding.split(":")[0] for finding in check.check_lists(code, listed, used, {"r:a"}, page)}
+
+    def test_lists_that_agree_have_no_finding(self):
+        self.assertEqual(self.found(), set())
+
+    def test_each_difference_is_found(self):
+        self.assertEqual(self.found(listed={"penstock_a_total": {"outcome"}}, page=None), {"metric-list"})
+        self.assertEqual(self.found(listed={**self.LISTED, "penstock_c": set()}, page=None), {"metric-list"})
+        self.assertEqual(self.found(used=[*self.USED, ("x", "penstock_c", set())]), {"metric-unknown"})
+        self.assertEqual(self.found(used=self.USED[:1]), {"metric-unused"})
+        self.assertEqual(self.found(page=check.parse_metrics('penstock_a_total{outcome="ok"} 0\n')), {"metric-silent"})
+        self.assertEqual(self.found(listed={**self.LISTED, "penstock_a_total": {"reason"}}), {"metric-labels"})
+        self.assertEqual(self.found(page={**self.PAGE, "penstock_d": {}}), {"metric-list"})
+
+    def test_metrics_are_read_from_sources_without_their_tests(self):
+        text = 'counter!("penstock_a_total");\n#[cfg(test)]\nmod tests {\n"penstock_no_total"\n}\n'
+        files = [(pathlib.Path("x/src/a.rs"), text), (pathlib.Path("x/src/tests.rs"), '"penstock_no_total"'), (pathlib.Path("x/src/tests/b.rs"), '"penstock_no"')]
+        self.assertEqual(check.metrics_of_code(files), {"penstock_a_total"})
+
+    def test_the_list_is_read_with_its_labels_and_ends_with_its_section(self):
+        text = "| `no` | | |\n## Metrics\n\n| metric | labels |\n|---|---|\n| `a_total` | `b`, `c` | x |\n| `d` | | x |\n\n## More\n\n| `e` | | |\n"
+        self.assertEqual(check.metrics_of_list(text), {"a_total": {"b", "c"}, "d": set()})
+
+
 if __name__ == "__main__":
     unittest.main()

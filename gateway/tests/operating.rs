@@ -42,6 +42,8 @@ async fn every_series_is_there_before_the_first_request() {
         "penstock_upstream_connections{upstream=\"quiet\",state=\"idle\"} 0",
         "penstock_upstream_connects_total{upstream=\"quiet\",result=\"failed\"} 0",
         "penstock_access_log_dropped_total",
+        "process_resident_memory_bytes ",
+        "process_open_fds ",
     ] {
         assert!(page.contains(series), "{series} is missing");
     }

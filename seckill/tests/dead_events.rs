@@ -46,6 +46,7 @@ async fn a_dead_event_is_due_again_exactly_once(engine: Engine) {
         step: 1,
     };
     assert_eq!(events[0].id(), id.to_string());
+    assert_eq!(test.ledger.events_given_up().await.unwrap(), 1);
     test.advance(5);
     let due = async || {
         test.ledger

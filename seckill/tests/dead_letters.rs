@@ -106,6 +106,8 @@ async fn a_letter_is_replayed_exactly_once_by_however_many(engine: Engine) {
     let desk = Desk::open(engine, 10).await;
     let id = desk.letter(&order(1, 2)).await;
     assert_eq!(desk.open_letters().await, 1);
+    let ledger = desk.bench.test.ledger.clone();
+    assert_eq!(ledger.letters_open().await.unwrap(), 1);
     let replays: Vec<_> = (0..8)
         .map(|_| {
             let (replayer, id) = (desk.replayer.clone(), id.clone());
@@ -129,6 +131,7 @@ async fn a_letter_is_replayed_exactly_once_by_however_many(engine: Engine) {
         (desk.open_letters().await, desk.on_file(&id).await.0),
         (0, 1)
     );
+    assert_eq!(ledger.letters_open().await.unwrap(), 0);
     assert_eq!(desk.status(1).await, Some(OrderStatus::Reserved));
 }
 

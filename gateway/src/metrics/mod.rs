@@ -10,6 +10,8 @@ mod histogram;
 
 mod shared;
 
+mod process;
+
 mod recorder;
 
 use std::time::Duration;

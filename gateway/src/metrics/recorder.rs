@@ -8,7 +8,10 @@ use std::{
 use metrics::{describe_counter, describe_gauge, gauge};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
-use super::histogram::{self, REQUEST_SECONDS};
+use super::{
+    histogram::{self, REQUEST_SECONDS},
+    process,
+};
 
 /// Edges for a journal's sync: a fast disk takes 50 µs.
 const SYNC_SECONDS: [f64; 12] = [
@@ -45,10 +48,11 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
     Ok(handle)
 }
 
-/// The page that Prometheus reads: the recorder's series, and behind them the request path's histograms.
+/// The page that Prometheus reads: the recorder's series, behind them the request path's histograms and what the kernel says.
 pub fn page(recorder: &PrometheusHandle) -> String {
     let mut page = recorder.render();
     histogram::render(&mut page);
+    process::render(&mut page);
     page
 }
 

@@ -84,6 +84,7 @@ pub struct Deliverer {
     dead: Counter,
     held: Counter,
     pending: Gauge,
+    given_up: Gauge,
 }
 
 impl Deliverer {
@@ -105,6 +106,7 @@ impl Deliverer {
             dead: deliveries("dead"),
             held: deliveries("held"),
             pending: metrics::gauge!("penstock_downstream_pending"),
+            given_up: metrics::gauge!("penstock_downstream_dead_events"),
         }
     }
 
@@ -140,6 +142,9 @@ impl Deliverer {
                 counted_at = Some(Instant::now());
                 if let Ok(pending) = self.ledger.events_pending().await {
                     self.pending.set(pending as f64);
+                }
+                if let Ok(given_up) = self.ledger.events_given_up().await {
+                    self.given_up.set(given_up as f64);
                 }
             }
             if pruned_at.elapsed() >= PRUNE_EVERY {

@@ -107,6 +107,7 @@ const PAGE: &str = concat!(
     " FROM order_dead_letters WHERE sale = $1 AND outcome = '' AND (sku, segment, position) > ($2, $3, $4) \
      ORDER BY sku, segment, position LIMIT $5"
 );
+const OPEN: &str = "SELECT COUNT(*) FROM order_dead_letters WHERE outcome = ''";
 const ONE: &str = concat!(
     "SELECT ",
     letter_columns!(),
@@ -127,6 +128,12 @@ impl OrderLedger {
         }
         tx.commit().await?;
         Ok(())
+    }
+
+    /// How many letters wait for an operator, over all sales.
+    pub async fn letters_open(&self) -> Result<u64, LedgerError> {
+        let row = sqlx::query(OPEN).fetch_one(self.reads()).await?;
+        count(&row, 0)
     }
 
     /// The letters of a sale that wait for an operator, after a cursor.

@@ -236,6 +236,13 @@ impl OrderLedger {
         count(&row, 0)
     }
 
+    /// How many events were given up and wait for an operator.
+    pub async fn events_given_up(&self) -> Result<u64, LedgerError> {
+        let given_up = "SELECT COUNT(*) FROM order_outbox WHERE dead_at_ms > 0";
+        let row = sqlx::query(given_up).fetch_one(self.reads()).await?;
+        count(&row, 0)
+    }
+
     /// Forgets events delivered before an instant; answers how many.
     pub async fn prune_events(&self, delivered_before_ms: u64) -> Result<u64, LedgerError> {
         let prune = "DELETE FROM order_outbox WHERE delivered_at_ms > 0 AND delivered_at_ms < $1";

@@ -139,9 +139,9 @@ impl Recovery {
     /// One look at all segments, rebuilding what needs it, if this node has the lease. One segment's trouble holds up no other.
     /// Answers how many were rebuilt.
     pub async fn look(&mut self, segments: &[SegmentId]) -> Result<usize, RecoveryError> {
-        let token = self.lease.hold().await?;
-        self.metrics.is_leader(token.is_some());
-        let Some(token) = token else {
+        let held = self.lease.hold().await;
+        self.metrics.is_leader(matches!(held, Ok(Some(_))));
+        let Some(token) = held? else {
             self.seen.clear();
             return Ok(0);
         };
@@ -183,11 +183,13 @@ impl Recovery {
                     info!(%segment, epoch = done.epoch, orders = done.orders, held = done.held, rescued = done.rescued, "segment rebuilt");
                 }
                 Err(RecoveryError::LeaseLost) => {
+                    self.metrics.failed();
                     warn!(%segment, "lease lost in the middle of a rebuild");
                     break;
                 }
                 Err(error) => {
                     waiting += 1;
+                    self.metrics.failed();
                     error!(%segment, %error, "segment was not rebuilt, trying again");
                 }
             }

@@ -16,6 +16,7 @@ pub struct SettlementMetrics {
     batch_seconds: Histogram,
     queue_depth: Gauge,
     oldest_age_seconds: Gauge,
+    dead_letters: Gauge,
 }
 
 impl SettlementMetrics {
@@ -30,6 +31,7 @@ impl SettlementMetrics {
             batch_seconds: metrics::histogram!("penstock_settlement_batch_seconds"),
             queue_depth: metrics::gauge!("penstock_settlement_queue_depth"),
             oldest_age_seconds: metrics::gauge!("penstock_settlement_oldest_age_seconds"),
+            dead_letters: metrics::gauge!("penstock_settlement_dead_letters"),
         }
     }
 
@@ -56,6 +58,11 @@ impl SettlementMetrics {
     pub fn queue(&self, entries: u64, oldest_age_ms: u64) {
         self.queue_depth.set(entries as f64);
         self.oldest_age_seconds.set(oldest_age_ms as f64 / 1000.0);
+    }
+
+    /// What was set aside and waits for an operator, over all sales.
+    pub fn set_aside(&self, letters: u64) {
+        self.dead_letters.set(letters as f64);
     }
 }
 

@@ -188,6 +188,10 @@ impl Supervisor {
     }
 
     async fn measure(&self) {
+        match self.parts.ledger.letters_open().await {
+            Ok(letters) => self.metrics.set_aside(letters),
+            Err(error) => warn!(%error, "dead letters not counted"),
+        }
         let (mut entries, mut oldest_age_ms) = (0, 0);
         for segment in self.running.keys() {
             match self.parts.store.depth(segment).await {

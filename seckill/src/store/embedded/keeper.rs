@@ -51,6 +51,11 @@ impl Keeper {
             bytes: AtomicU64::new(bytes),
             ..Shared::default()
         });
+        // There from the start, so that a first failure is a step from 0 and not a series that appears.
+        metrics::counter!("penstock_snapshot_failures_total").increment(0);
+        metrics::counter!("penstock_snapshot_fallbacks_total").increment(0);
+        metrics::gauge!("penstock_snapshot_bytes").set(bytes as f64);
+        let _ = metrics::histogram!("penstock_snapshot_seconds");
         let (work, waiting) = mpsc::channel::<Work>();
         let told = shared.clone();
         let thread = std::thread::Builder::new()

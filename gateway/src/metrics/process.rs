@@ -1,0 +1,111 @@
+//! What the operating system says of this process, read when Prometheus asks: memory, CPU time, file descriptors. The names are
+//! those of Prometheus' own client libraries, so that existing dashboards and alerts find them.
+
+use std::{fmt::Write, fs};
+
+/// Ticks a second in `/proc`: the same on every Linux, whatever the kernel's own timer does.
+const USER_HZ: f64 = 100.0;
+
+/// Appends what can be read; a value that cannot is left out rather than shown as 0.
+pub(super) fn render(page: &mut String) {
+    let read = |file: &str| fs::read_to_string(format!("/proc/self/{file}")).unwrap_or_default();
+    let open_fds = fs::read_dir("/proc/self/fd").map(|fds| fds.count() as f64);
+    let values = [
+        (
+            "process_resident_memory_bytes",
+            "gauge",
+            "Memory in use (RSS)",
+            resident_bytes(&read("status")),
+        ),
+        (
+            "process_cpu_seconds_total",
+            "counter",
+            "CPU time, user and system",
+            cpu_seconds(&read("stat")),
+        ),
+        (
+            "process_open_fds",
+            "gauge",
+            "Open file descriptors",
+            open_fds.ok(),
+        ),
+        (
+            "process_max_fds",
+            "gauge",
+            "Most file descriptors that may be open",
+            max_fds(&read("limits")),
+        ),
+    ];
+    for (name, kind, help, value) in values {
+        if let Some(value) = value {
+            write!(
+                page,
+                "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n\n"
+            )
+            .expect("writing to a string cannot fail");
+        }
+    }
+}
+
+/// `VmRSS:      1234 kB` of `/proc/self/status`.
+fn resident_bytes(status: &str) -> Option<f64> {
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: f64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+    Some(kib * 1024.0)
+}
+
+/// Fields 14 and 15 of `/proc/self/stat`, counted behind the name, which may hold spaces and brackets itself.
+fn cpu_seconds(stat: &str) -> Option<f64> {
+    let (_, fields) = stat.rsplit_once(')')?;
+    let mut fields = fields.split_whitespace().skip(11);
+    let user: f64 = fields.next()?.parse().ok()?;
+    let system: f64 = fields.next()?.parse().ok()?;
+    Some((user + system) / USER_HZ)
+}
+
+/// The soft limit in `/proc/self/limits`.
+fn max_fds(limits: &str) -> Option<f64> {
+    let line = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max open files"))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernels_texts_are_read_as_they_stand() {
+        let status = "Name:\tpenstock\nVmHWM:\t   99 kB\nVmRSS:\t   12 kB\n";
+        assert_eq!(resident_bytes(status), Some(12.0 * 1024.0));
+        let stat = "77 (pen) stock (x) S 1 77 77 0 -1 4194304 500 0 0 0 150 50 0 0 20 0 9 0 100";
+        assert_eq!(cpu_seconds(stat), Some(2.0));
+        let limits = "Limit                     Soft Limit           Hard Limit           Units\n\
+                      Max open files            1024                 4096                 files\n";
+        assert_eq!(max_fds(limits), Some(1024.0));
+        for broken in ["", "VmRSS: many kB", "77 (x) S 1", "Max open files"] {
+            assert_eq!(resident_bytes(broken), None);
+            assert_eq!(cpu_seconds(broken), None);
+            assert_eq!(max_fds(broken), None);
+        }
+    }
+
+    #[test]
+    fn this_process_has_memory_time_and_descriptors() {
+        let mut page = String::new();
+        render(&mut page);
+        for name in [
+            "process_resident_memory_bytes",
+            "process_cpu_seconds_total",
+            "process_open_fds",
+            "process_max_fds",
+        ] {
+            let line = page.lines().find(|line| line.starts_with(name)).unwrap();
+            let value: f64 = line.rsplit(' ').next().unwrap().parse().unwrap();
+            assert!(value > 0.0 || name == "process_cpu_seconds_total", "{line}");
+        }
+    }
+}
