@@ -23,6 +23,8 @@ mod draining;
 
 mod operating;
 
+mod examples;
+
 mod telling;
 
 mod dead_letters;

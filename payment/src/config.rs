@@ -4,7 +4,7 @@ use std::{
     collections::BTreeSet,
     fmt, fs,
     io::{self, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -123,15 +123,16 @@ impl Config {
         }
     }
 
-    /// Checks a written configuration. `env` looks up an environment variable; files named in it are read. On failure: all problems,
+    /// Checks a written configuration. `env` looks up an environment variable, `read` reads a file. On failure: all problems,
     /// each as `key = value: what is allowed`.
     pub fn try_from_raw(
         raw: RawConfig,
         env: &dyn Fn(&str) -> Option<String>,
+        read: &dyn Fn(&Path) -> io::Result<Vec<u8>>,
     ) -> Result<Self, Vec<String>> {
         let mut problems = Problems::default();
         let api_key = raw.api_key.unwrap_or_default();
-        let api_key = problems.secret("api_key", &api_key, env);
+        let api_key = problems.secret("api_key", &api_key, env, read);
         let currencies = problems.currencies(raw.currencies);
         let channel_timeout = problems.duration(
             "channel_timeout",
@@ -249,12 +250,14 @@ impl Problems {
         key: &str,
         raw: &RawSecret,
         env: &dyn Fn(&str) -> Option<String>,
+        read: &dyn Fn(&Path) -> io::Result<Vec<u8>>,
     ) -> Option<ApiKey> {
         let (place, found) = match (&raw.file, &raw.env) {
             (Some(file), None) => {
                 let place = format!("file {}", file.display());
-                match std::fs::read_to_string(file) {
-                    Ok(text) => (place, Some(text)),
+                match read(file) {
+                    // What is no text is no key either; it is refused below.
+                    Ok(bytes) => (place, String::from_utf8(bytes).ok()),
                     Err(error) if raw.create && error.kind() == std::io::ErrorKind::NotFound => {
                         return Some(ApiKey::ToCreate(file.clone()));
                     }
@@ -377,7 +380,7 @@ fn default_currencies() -> Vec<Currency> {
         .collect()
 }
 
-/// `250ms`, `30s`, `5m`, `24h`.
+/// `250ms`, `30s`, `5m`, `24h`, `7d`.
 fn parse_duration(text: &str) -> Option<Duration> {
     let digits = text.find(|c: char| !c.is_ascii_digit())?;
     let number: u64 = text[..digits].parse().ok()?;
@@ -386,6 +389,7 @@ fn parse_duration(text: &str) -> Option<Duration> {
         "s" => 1_000,
         "m" => 60_000,
         "h" => 3_600_000,
+        "d" => 86_400_000,
         _ => return None,
     };
     number.checked_mul(unit_ms).map(Duration::from_millis)

@@ -11,7 +11,7 @@ fn parse(text: &str) -> Result<Config, Vec<String>> {
         "SHORT" => Some("sk_1".to_owned()),
         _ => None,
     };
-    Config::try_from_raw(raw, &env)
+    Config::try_from_raw(raw, &env, &|path| std::fs::read(path))
 }
 
 #[test]
@@ -45,7 +45,7 @@ fn values_are_taken() {
          currencies = ['USD', 'jpy', 'usd']
          channel_timeout = '250ms'
          resolve_interval = '5m'
-         idempotency_retention = '48h'
+         idempotency_retention = '2d'
          order_metadata_key = 'order_id'
          [simulator]
          latency_ms = 0

@@ -14,7 +14,7 @@ pub(super) fn payment(root: &Section<'_>, inputs: &Inputs<'_>) -> Option<payment
     let raw: payment::RawConfig = table(root, "payment")?;
     listed(
         root,
-        payment::Config::try_from_raw(raw, inputs.env),
+        payment::Config::try_from_raw(raw, inputs.env, inputs.read),
         "payment.",
     )
 }

@@ -1,16 +1,20 @@
 //! `penstock sale …` and `penstock reconcile`: the admin API from the command line.
 
+mod create;
+
 use std::{
     path::{Path, PathBuf},
     time::SystemTime,
 };
 
 use anyhow::Context;
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 use http::Method;
 use seckill::sale::parse_duration_ms;
 use serde_json::{Value, json};
 
+pub use self::create::CreateArgs;
+use self::create::new_sale;
 use crate::admin_client::{Admin, call, call_on, print};
 
 /// What to do with sales.
@@ -18,8 +22,10 @@ use crate::admin_client::{Admin, call, call_on, print};
 pub enum SaleCommand {
     /// Create a sale
     #[command(
-        after_help = "Example:\n  penstock sale create --id spring --sku shoe-42 --stock 1000 --price 1999 --currency usd \
-                            --starts-in 10m --lasts 2h --buyer-limit 2 --pay-within 15m"
+        after_help = "Examples:\n  penstock sale create --id spring --sku shoe-42 --stock 1000 --price 1999 --currency usd \
+                            --starts-in 10m --lasts 2h --buyer-limit 2 --pay-within 15m\n  \
+                      penstock sale create --file config/sales/hot-sku.toml --starts-in 10m --lasts 30m\n  \
+                      penstock sale create --file config/sales/lottery.toml --id raffle-2 --draft"
     )]
     Create(Box<CreateArgs>),
     /// List all sales
@@ -101,59 +107,6 @@ pub enum SaleCommand {
     },
 }
 
-/// A new sale with one sku; sales with several skus are created with `--file`.
-#[derive(Debug, Clone, Args)]
-pub struct CreateArgs {
-    /// The whole sale as JSON, or as TOML in a file named so, instead of the options below; `-` is standard input
-    #[arg(long, conflicts_with_all = ["id", "sku"])]
-    file: Option<PathBuf>,
-    /// Id of the sale
-    #[arg(long, required_unless_present = "file")]
-    id: Option<String>,
-    /// Sku
-    #[arg(long, required_unless_present = "file")]
-    sku: Option<String>,
-    /// Units on sale
-    #[arg(long, required_unless_present = "file")]
-    stock: Option<u64>,
-    /// Price of one unit in minor units
-    #[arg(long, required_unless_present = "file")]
-    price: Option<i64>,
-    /// ISO 4217 currency, lower case
-    #[arg(long, default_value = "usd")]
-    currency: String,
-    /// When the window begins, from now
-    #[arg(long, default_value = "0s")]
-    starts_in: String,
-    /// How long the window lasts
-    #[arg(long, default_value = "1h")]
-    lasts: String,
-    /// Live units one buyer may hold
-    #[arg(long, default_value_t = 1)]
-    buyer_limit: u32,
-    /// How long an order may stay unpaid
-    #[arg(long, default_value = "15m")]
-    pay_within: String,
-    /// Most units of one order
-    #[arg(long)]
-    order_limit: Option<u32>,
-    /// Who may buy: open, allow_list, token, or lottery (with --file)
-    #[arg(long, default_value = "open")]
-    admission: String,
-    /// Leave it a draft, to be edited and published
-    #[arg(long)]
-    draft: bool,
-    /// Segments that the stock is cut into, 1 to 64: more than one spreads a hot sku over the primaries of a cluster
-    #[arg(long, default_value_t = 1)]
-    segments: u16,
-    /// Let buyers take several skus in one step; not together with --segments
-    #[arg(long)]
-    carts: bool,
-    /// What an acceptance waits for: fast, replicated or durable; the store's own level if missing
-    #[arg(long)]
-    durability: Option<String>,
-}
-
 /// Runs a sale command and prints the answer as JSON.
 pub async fn run(admin: &Admin, command: &SaleCommand) -> anyhow::Result<()> {
     let post = |sale: &str, verb: &str| {
@@ -164,7 +117,11 @@ pub async fn run(admin: &Admin, command: &SaleCommand) -> anyhow::Result<()> {
         )
     };
     let (method, path, body) = match command {
-        SaleCommand::Create(args) => (Method::POST, "/admin/v1/sales".to_owned(), new_sale(args)?),
+        SaleCommand::Create(args) => (
+            Method::POST,
+            "/admin/v1/sales".to_owned(),
+            new_sale(args, now_ms()?)?,
+        ),
         SaleCommand::List => (Method::GET, "/admin/v1/sales".to_owned(), Value::Null),
         SaleCommand::Show { sale } => {
             let mut shown = call(
@@ -316,83 +273,7 @@ fn duration_ms(option: &str, text: &str) -> anyhow::Result<u64> {
         .with_context(|| format!("{option} = {text:?}: must be a duration, as in 30s, 15m or 2h"))
 }
 
-fn new_sale(args: &CreateArgs) -> anyhow::Result<Value> {
-    if let Some(path) = &args.file {
-        let is_toml = path.extension().is_some_and(|ending| ending == "toml");
-        return match is_toml {
-            true => toml::from_str(&read_text(path)?)
-                .with_context(|| format!("--file {}", path.display())),
-            false => read_json(path),
-        };
-    }
-    let now = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .context("the clock stands before 1970")?;
-    let starts =
-        (now.as_millis() as u64).saturating_add(duration_ms("--starts-in", &args.starts_in)?);
-    let ends = starts.saturating_add(duration_ms("--lasts", &args.lasts)?);
-    let mut sale = json!({
-        "id": args.id, "starts_at_ms": starts, "ends_at_ms": ends, "pay_within": args.pay_within,
-        "buyer_limit": args.buyer_limit, "order_limit": args.order_limit, "draft": args.draft, "admission": args.admission,
-        "currency": args.currency, "segments": args.segments, "carts": args.carts,
-        "skus": [{"sku": args.sku, "stock": args.stock, "price_minor": args.price}],
-    });
-    if let Some(durability) = &args.durability {
-        sale["durability"] = json!(durability);
-    }
-    Ok(sale)
-}
-
-#[cfg(test)]
-mod tests {
-    use clap::Parser;
-    use seckill::{sale::NewSale, store::Durability};
-
-    use super::*;
-
-    #[derive(Parser)]
-    struct Line {
-        #[command(subcommand)]
-        command: SaleCommand,
-    }
-
-    fn create(words: &str) -> seckill::sale::Sale {
-        let line = Line::try_parse_from(format!("sale create {words}").split(' ')).unwrap();
-        let SaleCommand::Create(args) = line.command else {
-            panic!("{words}")
-        };
-        let document = new_sale(&args).unwrap();
-        let sale: NewSale = serde_json::from_value(document).unwrap();
-        sale.check().unwrap()
-    }
-
-    #[test]
-    fn segments_carts_and_durability_reach_the_sale() {
-        let plain = create("--id s --sku k --stock 9 --price 1");
-        assert_eq!(
-            (plain.segments, plain.carts, plain.durability),
-            (1, false, None)
-        );
-        let cut = create("--id s --sku k --stock 9 --price 1 --segments 8 --durability fast");
-        assert_eq!((cut.segments, cut.durability), (8, Some(Durability::Fast)));
-        assert!(create("--id s --sku k --stock 9 --price 1 --carts").carts);
-    }
-
-    #[test]
-    fn a_sale_is_read_from_toml_and_from_json() {
-        let folder = tempfile::tempdir().unwrap();
-        let toml = "id = 's'\nstarts_at_ms = 1\nends_at_ms = 2\npay_within = '15m'\nbuyer_limit = 2\ncurrency = 'usd'\n\
-            carts = true\nskus = [{ sku = 'k', stock = 9, price_minor = 1 }]\n";
-        let json = json!({"id": "s", "starts_at_ms": 1, "ends_at_ms": 2, "pay_within": "15m", "buyer_limit": 2,
-            "currency": "usd", "carts": true, "skus": [{"sku": "k", "stock": 9, "price_minor": 1}]});
-        for (name, text) in [
-            ("sale.toml", toml.to_owned()),
-            ("sale.json", json.to_string()),
-        ] {
-            let path = folder.path().join(name);
-            std::fs::write(&path, text).unwrap();
-            let sale = create(&format!("--file {}", path.display()));
-            assert!(sale.carts && sale.skus[0].stock == 9, "{name}");
-        }
-    }
+fn now_ms() -> anyhow::Result<u64> {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    Ok(now.context("the clock stands before 1970")?.as_millis() as u64)
 }
