@@ -8,6 +8,7 @@ use clap::Args;
 use http::{Method, Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
+use seckill::ids::SaleId;
 use serde_json::Value;
 
 /// Where the admin API is.
@@ -19,6 +20,17 @@ pub struct Admin {
     /// File that holds the admin API's bearer token
     #[arg(long, global = true)]
     token_file: Option<PathBuf>,
+}
+
+/// A sale's id as an argument. It stands in the path of a call: `spring?` must not be taken for `spring`.
+pub(crate) fn sale_id(text: &str) -> Result<String, String> {
+    match SaleId::try_new(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(wrong) => Err(format!(
+            "must be {} to {} characters of {}",
+            wrong.min, wrong.max, wrong.allowed
+        )),
+    }
 }
 
 /// Prints an answer for people and programs.

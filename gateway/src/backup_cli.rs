@@ -61,10 +61,10 @@ pub async fn backup(admin: &Admin, args: &BackupArgs) -> anyhow::Result<()> {
                     );
                 }
             }
+            // Whether the folder holds half a backup or a whole one of before, its manifest tells: it is written last.
             _ => bail!(
-                "no backup was taken: {}; what is in {} is not whole, delete it",
+                "no backup was taken: {}; a folder without manifest.json is no backup",
                 state["error"].as_str().unwrap_or("the node was restarted"),
-                to.display()
             ),
         }
         sleep(ASK_EVERY).await;

@@ -7,6 +7,7 @@ use clap_complete::Shell;
 
 use crate::{
     admin_client::Admin,
+    admin_client::sale_id,
     backup_cli::{BackupArgs, RestoreArgs},
     config::Role,
     dead_letters_cli::DeadLettersCommand,
@@ -19,28 +20,9 @@ use crate::{
 /// Where the configuration is when nothing else is said.
 const DEFAULT_CONFIG: &str = "config/penstock.toml";
 
-const AFTER_HELP: &str = "\
-Exit codes:
-  0  done, and all is well
-  1  failed: the reason was printed
-  2  the configuration or the command line is wrong; every problem was printed
-
-Examples:
-  penstock check --config config/penstock.toml
-  penstock serve --config config/penstock.toml
-  penstock serve --config config/cluster.toml --role edge
-  penstock demo --json verdict.json
-  penstock sale create --id spring --sku shoe --stock 100 --price 1999 --currency usd --lasts 1h
-  penstock sale show spring
-  penstock reconcile spring
-  penstock dead-letters replay spring --all
-  penstock backup --to /backups/2026-11-21
-  penstock restore --from /backups/2026-11-21 --to data
-  penstock completions bash > /etc/bash_completion.d/penstock";
-
 /// The gate in front of a shop: lets through just as much as the shop can take, and sells exactly the stock there is.
 #[derive(Debug, Parser)]
-#[command(name = "penstock", version, after_help = AFTER_HELP, arg_required_else_help = true)]
+#[command(name = "penstock", version, arg_required_else_help = true)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -106,6 +88,7 @@ pub enum Command {
         #[command(flatten)]
         admin: Admin,
         /// Id of one sale; all sales and the payment books if it is left out.
+        #[arg(value_parser = sale_id)]
         sale: Option<String>,
         /// Only look, change nothing.
         #[arg(long)]

@@ -5,7 +5,7 @@ use clap::{Args, Subcommand};
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::admin_client::{Admin, call, print};
+use crate::admin_client::{Admin, call, print, sale_id};
 
 /// What to do with dead letters.
 #[derive(Debug, Clone, Subcommand)]
@@ -13,17 +13,15 @@ pub enum DeadLettersCommand {
     /// List what was set aside of a sale and waits for you: queue entries, and events for the shop
     List {
         /// Id of the sale
+        #[arg(value_parser = sale_id)]
         sale: String,
     },
     /// Take entries up again: each is settled exactly once, or stays with its reason
-    #[command(
-        after_help = "Exits with 1 if an entry stays.\n\nExamples:\n  penstock dead-letters replay spring shoe:0:17-0\n  \
-                      penstock dead-letters replay spring --all"
-    )]
     Replay(ReplayArgs),
     /// Hand events for the shop over again that were given up; the shop knows a repetition by its id
     ReplayEvents {
         /// Id of the sale
+        #[arg(value_parser = sale_id)]
         sale: String,
         /// Id of one event, as `list` shows it; all of the sale if it is left out
         event: Option<String>,
@@ -34,6 +32,7 @@ pub enum DeadLettersCommand {
 #[derive(Debug, Clone, Args)]
 pub struct ReplayArgs {
     /// Id of the sale
+    #[arg(value_parser = sale_id)]
     sale: String,
     /// Id of the entry, as `list` shows it
     #[arg(required_unless_present = "all", conflicts_with = "all")]

@@ -2,7 +2,7 @@
 //!
 //! # Layout, in the order of a request's life
 //!
-//! Start: [`cli`] → [`config`] → [`app`] builds every part once and binds the sockets; [`logging`] and [`signals`] serve `main.rs`.
+//! Start: [`cli`] (its [`help`]) → [`config`] → [`app`] builds every part once and binds the sockets; [`logging`] and [`signals`] serve `main.rs`.
 //! One [`core`] per CPU runs its own [`server`] (accept, [`tls`], HTTP) and its own copy of the [`stack`], the list of layers,
 //! which finds the [`route`] of an [`exchange`]. From there it goes by [`forward`] (or [`upgrade`]) to an [`upstream`], with
 //! [`headers`] and [`body`] between the two sides, or to a handler. Refusals are [`problem`] documents.
@@ -12,6 +12,8 @@
 //! [`dead_letters_cli`] speak to the admin API through [`admin_client`], [`backup_cli`] takes and restores backups.
 
 pub mod cli;
+
+pub mod help;
 
 pub mod config;
 

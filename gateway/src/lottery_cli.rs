@@ -9,7 +9,7 @@ use seckill::lottery::{Published, Seed, entry_of, verify};
 use serde_json::{Value, json};
 
 use crate::{
-    admin_client::{Admin, call, get, print},
+    admin_client::{Admin, call, get, print, sale_id},
     sale_cli::read_json,
 };
 
@@ -33,6 +33,7 @@ pub enum LotteryCommand {
         #[command(flatten)]
         admin: Admin,
         /// Id of the sale
+        #[arg(value_parser = sale_id)]
         sale: String,
         /// File with the seed
         #[arg(long)]
@@ -47,6 +48,7 @@ pub enum LotteryCommand {
         #[command(flatten)]
         admin: Admin,
         /// Id of the sale
+        #[arg(value_parser = sale_id)]
         sale: String,
         /// Number of this round; the draw was round 1
         #[arg(long)]
@@ -56,10 +58,6 @@ pub enum LotteryCommand {
         winners: u64,
     },
     /// Do a published draw again; exits with 1 if it is not the one that was published
-    #[command(
-        after_help = "Examples:\n  penstock lottery verify http://shop.example:8080/v1/sales/spring --save draw.json\n  \
-                            penstock lottery verify draw.json --buyer ann --nonce 00112233445566778899aabbccddeeff"
-    )]
     Verify {
         /// URL of the sale (http://HOST:PORT/v1/sales/SALE), or a file that --save wrote
         source: String,

@@ -2,12 +2,12 @@
 
 use std::{path::Path, process::ExitCode};
 
-use clap::{CommandFactory, Parser};
+use clap::FromArgMatches;
 use gateway::{
     backup_cli,
     cli::{Cli, Command},
     config::Config,
-    dead_letters_cli, demo, logging, lottery_cli, sale_cli, services, signals, token_cli,
+    dead_letters_cli, demo, help, logging, lottery_cli, sale_cli, services, signals, token_cli,
 };
 use tokio::runtime::{Builder, Runtime};
 use tracing::{error, info};
@@ -19,7 +19,9 @@ const BAD_CONFIG: u8 = 2;
 const CONTROL_THREADS: usize = 2;
 
 fn main() -> ExitCode {
-    match Cli::parse().command {
+    // clap ends the process itself where the words are wrong or help is asked for.
+    let cli = Cli::from_arg_matches(&help::command().get_matches());
+    match cli.unwrap_or_else(|error| error.exit()).command {
         Command::Serve { config, role } => match load(&config) {
             Ok(config) => serve(Config { role, ..config }),
             Err(code) => code,
@@ -73,7 +75,7 @@ fn main() -> ExitCode {
         Command::Completions { shell } => {
             clap_complete::generate(
                 shell,
-                &mut Cli::command(),
+                &mut help::command(),
                 "penstock",
                 &mut std::io::stdout(),
             );
@@ -124,9 +126,15 @@ fn control() -> anyhow::Result<Runtime> {
 /// Reads the configuration, or prints what is wrong with it.
 fn load(path: &Path) -> Result<Config, ExitCode> {
     Config::try_load(path).map_err(|error| {
-        eprintln!("{error}");
+        tell(format_args!("{error}"));
         ExitCode::from(BAD_CONFIG)
     })
+}
+
+/// Prints to standard error. If nobody reads it (`2>&1 | head`), the exit code is what is left to tell: no panic.
+fn tell(what: std::fmt::Arguments<'_>) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "{what}");
 }
 
 fn finish(done: anyhow::Result<bool>) -> ExitCode {
@@ -137,7 +145,7 @@ fn code(done: anyhow::Result<u8>) -> ExitCode {
     match done {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            eprintln!("penstock: {error:#}");
+            tell(format_args!("penstock: {error:#}"));
             FAILED
         }
     }

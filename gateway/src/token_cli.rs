@@ -4,18 +4,15 @@ use clap::Subcommand;
 use http::Method;
 use serde_json::json;
 
-use crate::admin_client::{Admin, call, print};
+use crate::admin_client::{Admin, call, print, sale_id};
 
 /// What to do with entitlement tokens.
 #[derive(Debug, Clone, Subcommand)]
 pub enum TokenCommand {
     /// Mint tokens that let these buyers buy once
-    #[command(
-        after_help = "Example:\n  penstock token issue --sale vip --buyer ann --buyer bob --max-quantity 1 --expires-in 15m"
-    )]
     Issue {
         /// Id of the sale
-        #[arg(long)]
+        #[arg(long, value_parser = sale_id)]
         sale: String,
         /// Buyers, one token each
         #[arg(long = "buyer", required = true)]

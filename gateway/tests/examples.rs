@@ -226,11 +226,7 @@ fn allowed(table: &str, is_list: bool) -> BTreeSet<String> {
     };
     let found = problems(&text);
     let told = found.iter().find_map(|line| {
-        let (_, names) = line.split_once(if line.contains("unknown field `zz`") {
-            "expected "
-        } else {
-            "zz: unknown key: must be one of "
-        })?;
+        let (_, names) = line.split_once("zz: unknown key: must be one of ")?;
         Some(
             names
                 .split(" (did you mean")

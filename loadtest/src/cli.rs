@@ -45,6 +45,22 @@ Exit codes:
   1  a rule is broken; the lines of the history that show it are named
   2  the file cannot be judged (not a history, not whole), or the command line is wrong";
 
+const VALIDATE_HELP: &str = "\
+Examples:
+  loadtest validate config/scenarios/flash-sale.toml
+
+Exit codes:
+    0  no problems
+    2  problems; every one was printed";
+
+const COMPLETIONS_HELP: &str = "\
+Examples:
+  loadtest completions bash > /etc/bash_completion.d/loadtest
+
+Exit codes:
+    0  printed
+    2  the command line is wrong";
+
 /// Open-loop load generator and checker for flash sales.
 #[derive(Debug, Parser)]
 #[command(name = "loadtest", version, about, after_help = AFTER_HELP)]
@@ -100,11 +116,13 @@ pub enum Command {
         return_lag: Option<u64>,
     },
     /// Read a scenario and print every problem at once
+    #[command(after_help = VALIDATE_HELP)]
     Validate {
         /// Scenario file
         file: PathBuf,
     },
     /// Print a completion script
+    #[command(after_help = COMPLETIONS_HELP)]
     Completions {
         /// Shell
         shell: Shell,

@@ -181,6 +181,33 @@ async fn both_copies_are_of_one_instant_whatever_goes_on() {
     }
 }
 
+/// A draft has no segment in the store: a ledger with one in it could not be restored.
+#[tokio::test]
+async fn a_draft_does_not_keep_a_backup_from_being_restored() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = Node::with_sale(folder.path()).await;
+    let draft = Sale {
+        id: "draft".parse().unwrap(),
+        ..sale()
+    };
+    node.ledger.create_sale(&draft, now_ms()).await.unwrap();
+    let (copy, target) = (folder.path().join("copy"), folder.path().join("new"));
+    let progress = Progress::default();
+    take(&node.store, &node.url, &copy, now_ms(), &progress)
+        .await
+        .unwrap();
+    let restored = restore(&copy, &target, &target.join("l.db"), wall_clock())
+        .await
+        .unwrap();
+    assert_eq!(restored.sales.len(), 2);
+    assert!(
+        restored
+            .sales
+            .iter()
+            .all(|(_, findings)| findings.is_empty())
+    );
+}
+
 /// What the ledger causes waits while a backup takes its instants; buyers do not.
 #[tokio::test]
 async fn a_backup_holds_up_the_ledgers_calls_and_no_purchase() {

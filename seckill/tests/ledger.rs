@@ -315,6 +315,18 @@ async fn sqlite_reads_see_at_once_what_was_committed() {
     }
 }
 
+/// The pool's own word is "timed out", whatever the reason.
+#[tokio::test]
+async fn a_database_that_cannot_be_reached_is_told_with_its_reason() {
+    let options = seckill::ledger::ConnectOptions {
+        acquire_timeout: Duration::from_millis(50),
+        ..Default::default()
+    };
+    let refused = seckill::ledger::connect_with("postgres://127.0.0.1:1/x", &options).await;
+    let reason = refused.unwrap_err().to_string();
+    assert!(reason.to_lowercase().contains("refused"), "{reason}");
+}
+
 async fn connecting_twice_keeps_the_data(engine: Engine) {
     let test = TestLedger::with_sale(engine, 5).await;
     test.ledger.pool().close().await;

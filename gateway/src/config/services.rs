@@ -1,33 +1,105 @@
 //! `[seckill]` and `[payment]`: tables that their own crates read and check; their problems join the list.
 
 use serde::de::DeserializeOwned;
-use toml::Value;
+use toml::{Table, Value};
 
-use super::{Inputs, section::Section};
+use super::{
+    Inputs,
+    section::{Section, one_of},
+};
 
 pub(super) fn seckill(root: &Section<'_>, inputs: &Inputs<'_>) -> Option<seckill::config::Config> {
-    let raw: seckill::config::RawConfig = table(root, "seckill")?;
-    listed(root, raw.build(inputs.env, inputs.read), "")
+    let (raw, bad): (seckill::config::RawConfig, _) = table(root, "seckill")?;
+    listed(root, raw.build(inputs.env, inputs.read), "", &bad)
 }
 
 pub(super) fn payment(root: &Section<'_>, inputs: &Inputs<'_>) -> Option<payment::Config> {
-    let raw: payment::RawConfig = table(root, "payment")?;
-    listed(
-        root,
-        payment::Config::try_from_raw(raw, inputs.env, inputs.read),
-        "payment.",
-    )
+    let (raw, bad): (payment::RawConfig, _) = table(root, "payment")?;
+    let built = payment::Config::try_from_raw(raw, inputs.env, inputs.read);
+    listed(root, built, "payment.", &bad)
 }
 
-fn table<T: DeserializeOwned>(root: &Section<'_>, key: &'static str) -> Option<T> {
+/// The table as its crate reads it, without the keys that are unknown or of a wrong type. Those are noted, and named in the second
+/// part. serde stops at the first problem, so each key is tried alone: all of them may be left out.
+fn table<T: DeserializeOwned>(root: &Section<'_>, key: &'static str) -> Option<(T, Vec<String>)> {
     let table = root.raw(key)?;
-    match Value::Table(table).try_into() {
-        Ok(raw) => Some(raw),
+    let reads = |table: Table| Value::Table(table).try_into::<T>().err();
+    let mut bad = Vec::new();
+    let kept = sound(
+        Value::Table(table),
+        key,
+        &mut bad,
+        root,
+        &|value| match value {
+            Value::Table(table) => reads(table),
+            _ => None,
+        },
+    );
+    match kept
+        .unwrap_or_else(|| Value::Table(Table::new()))
+        .try_into()
+    {
+        Ok(raw) => Some((raw, bad)),
+        // Keys that are right alone and wrong together; there are none today.
         Err(error) => {
-            // The first line says what is wrong; the lines below show the value, which may be a secret in the wrong place.
-            root.problem(key, secretless(error.message()));
+            root.note(key, secretless(error.message()));
             None
         }
+    }
+}
+
+/// What is left of a value without its unsound parts. `check` reads the whole table with this value at its place.
+fn sound(
+    value: Value,
+    path: &str,
+    bad: &mut Vec<String>,
+    root: &Section<'_>,
+    check: &dyn Fn(Value) -> Option<toml::de::Error>,
+) -> Option<Value> {
+    let Some(error) = check(value.clone()) else {
+        return Some(value);
+    };
+    let before = bad.len();
+    let kept = match value {
+        Value::Table(table) => {
+            let parts = table.into_iter().filter_map(|(key, part)| {
+                let place = format!("{path}.{key}");
+                let alone =
+                    |part: Value| check(Value::Table(Table::from_iter([(key.clone(), part)])));
+                sound(part, &place, bad, root, &alone).map(|part| (key.clone(), part))
+            });
+            Some(Value::Table(parts.collect()))
+        }
+        Value::Array(list) if list.iter().all(Value::is_table) => {
+            let parts = list.into_iter().enumerate().filter_map(|(at, part)| {
+                let alone = |part: Value| check(Value::Array(vec![part]));
+                sound(part, &format!("{path}[{at}]"), bad, root, &alone)
+            });
+            Some(Value::Array(parts.collect()))
+        }
+        _ => None,
+    };
+    if bad.len() > before {
+        return kept;
+    }
+    // Never the value itself: it may be a secret in the wrong place.
+    root.note(path, told(&secretless(error.message()), path));
+    bad.push(path.to_owned());
+    None
+}
+
+/// The words of [`Section`] for an unknown key; other messages stay.
+fn told(message: &str, path: &str) -> String {
+    match message.split_once(", expected ") {
+        Some((unknown, names)) if unknown.starts_with("unknown field") => {
+            let names: Vec<&str> = names.split('`').skip(1).step_by(2).collect();
+            let key = path.rsplit('.').next().unwrap_or_default();
+            format!("unknown key: {}", one_of(key, &names))
+        }
+        _ => match message.split_once(", expected struct ") {
+            Some((what, _)) => format!("{what}: must be a table: {{ key = value }}"),
+            None => message.to_owned(),
+        },
     }
 }
 
@@ -41,13 +113,23 @@ fn secretless(message: &str) -> String {
     }
 }
 
-fn listed<T>(root: &Section<'_>, built: Result<T, Vec<String>>, prefix: &str) -> Option<T> {
+/// What a crate has to say of its table, except of keys that were found bad before.
+fn listed<T>(
+    root: &Section<'_>,
+    built: Result<T, Vec<String>>,
+    prefix: &str,
+    bad: &[String],
+) -> Option<T> {
     match built {
         Ok(config) => Some(config),
         Err(problems) => {
             for problem in problems {
                 let (key, what) = problem.split_once(": ").unwrap_or(("", &problem));
-                root.note(format_args!("{prefix}{key}"), what);
+                let place = format!("{prefix}{key}");
+                let name = place.split(" = ").next().unwrap_or_default();
+                if !bad.iter().any(|bad| bad.starts_with(name)) {
+                    root.note(place, what);
+                }
             }
             None
         }

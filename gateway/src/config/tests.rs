@@ -168,3 +168,45 @@ fn the_buyers_header_is_taken_from_trusted_proxies_only() {
             .any(|name| name == "x-member")
     );
 }
+
+/// The first of them hid the others, with the whole table before it, secrets in the wrong place included.
+#[test]
+fn every_problem_of_a_sales_or_payments_table_is_told_and_no_value_with_it() {
+    let text = format!(
+        "{GOOD}\n[seckill]\ndurabilty = 'fast'\nsnapshot_every = 256\nledger = 'mysql://x'\nredis_password = 'hunter2'\n\
+         [seckill.downstream]\nurl = 'http://a:1/x'\nsecret = 'hunter2'\nin_flight = -1\n\
+         [[seckill.token_keys]]\nkid = 7\n\
+         [payment]\napi_key = 'sk_live_hunter2'\nsimulator = {{ seeed = 1 }}\n"
+    );
+    let found = problems(&text);
+    for line in [
+        "seckill.durabilty: unknown key: must be one of ",
+        "seckill.redis_password: unknown key: must be one of ",
+        "seckill.snapshot_every: invalid type: integer `256`",
+        "seckill.downstream.secret: unknown key: must be one of ",
+        "seckill.downstream.in_flight: invalid value",
+        "seckill.token_keys[0].kid: invalid type: integer `7`",
+        "seckill.ledger = \"mysql://x\": must be sqlite:FILE",
+        "payment.api_key: invalid type: a string: must be a table",
+        "payment.simulator.seeed: unknown key: must be one of ",
+    ] {
+        assert!(
+            found.iter().any(|told| told.starts_with(line)),
+            "{line}: {found:#?}"
+        );
+    }
+    assert!(
+        found
+            .iter()
+            .any(|line| line.ends_with("(did you mean \"durability\"?)")),
+        "{found:#?}"
+    );
+    assert!(
+        !found.iter().any(|line| line.contains("hunter2")),
+        "{found:#?}"
+    );
+    let of_the_key = found
+        .iter()
+        .filter(|line| line.starts_with("payment.api_key"));
+    assert_eq!(of_the_key.count(), 1, "{found:#?}");
+}

@@ -50,10 +50,6 @@ const INTERRUPTED: u8 = 130;
 
 /// Options of the demo.
 #[derive(Debug, Clone, Args)]
-#[command(
-    after_help = "Examples:\n  penstock demo\n  penstock demo --json verdict.json\n  penstock demo --keep\n\n\
-    Exit codes:\n  0    every invariant held\n  1    one did not, or the demo could not run\n  130  interrupted"
-)]
 pub struct DemoArgs {
     /// Write the verdict as one JSON object to this file
     #[arg(long, value_name = "FILE")]

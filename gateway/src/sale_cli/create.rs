@@ -24,7 +24,7 @@ pub struct CreateArgs {
     #[arg(long, required_unless_present = "file")]
     stock: Option<u64>,
     /// Price of one unit in minor units
-    #[arg(long, required_unless_present = "file")]
+    #[arg(long, required_unless_present = "file", allow_negative_numbers = true)]
     price: Option<i64>,
     /// ISO 4217 currency, lower case [default: usd]
     #[arg(long)]

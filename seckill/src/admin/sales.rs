@@ -67,6 +67,18 @@ pub(super) fn checked(
 ) -> Result<Sale, Problem> {
     let sale = new.check().map_err(invalid)?;
     let mut problems = payable.map_or_else(Vec::new, |payable| payable.problems(&sale));
+    let levels = engine.levels();
+    if let Some(level) = sale.durability.filter(|level| !levels.contains(level)) {
+        let names: Vec<&str> = levels.iter().map(|level| level.name()).collect();
+        problems.push(FieldProblem {
+            field: "durability".to_owned(),
+            value: level.name().to_owned(),
+            allowed: format!(
+                "{}: the store that is configured keeps no other",
+                names.join(" or ")
+            ),
+        });
+    }
     if sale.rules.admission == Admission::Token && engine.tokens().is_empty() {
         problems.push(FieldProblem {
             field: "admission".to_owned(),
@@ -78,7 +90,7 @@ pub(super) fn checked(
         problems.push(FieldProblem {
             field: "slots".to_owned(),
             value: "…".to_owned(),
-            allowed: "left out while no seckill.checkin_key is configured".to_owned(),
+            allowed: "left out while no seckill.checkin_key_file is configured".to_owned(),
         });
     }
     match problems.is_empty() {

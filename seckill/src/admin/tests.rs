@@ -81,6 +81,52 @@ async fn a_sale_is_created_once_and_listed() {
     assert_eq!(ids, ["spring", "summer"]);
 }
 
+/// It was answered 503 after the ledger had it: from then on nothing could be reconciled, and no backup restored.
+#[tokio::test]
+async fn a_level_that_the_store_cannot_keep_is_refused_before_anything_has_happened() {
+    let desk = desk().await;
+    let mut wanted = sale("summer");
+    for (level, status) in [("replicated", 422), ("fast", 201)] {
+        wanted["durability"] = json!(level);
+        let body = wanted.to_string();
+        let (told, document) = desk.call("POST", "/admin/v1/sales", &body).await;
+        assert_eq!(told, status, "{document}");
+        if status == 422 {
+            let detail = document["detail"].as_str().unwrap_or_default();
+            assert!(
+                detail.contains("durability = \"replicated\": must be fast or durable"),
+                "{detail}"
+            );
+            assert!(
+                desk.parts
+                    .engine
+                    .ledger()
+                    .sale(&"summer".parse().unwrap())
+                    .await
+                    .unwrap()
+                    .is_none()
+            );
+        }
+    }
+}
+
+/// Nothing is open and nothing was sold; the comparison failed, and with it that of all sales.
+#[tokio::test]
+async fn a_sale_that_was_never_open_has_no_findings_and_a_lost_one_is_not_taken_for_it() {
+    let desk = desk().await;
+    let engine = &desk.parts.engine;
+    let (store, ledger) = (engine.store().clone(), engine.ledger().clone());
+    let reconciler = Reconciler::new(store, ledger.clone(), Violations::new());
+    let new: NewSale = serde_json::from_value(sale("summer")).unwrap();
+    let unopened = new.check().unwrap();
+    ledger.create_sale(&unopened, START).await.unwrap();
+    assert_eq!(reconciler.run(&unopened).await.unwrap(), []);
+    for spec in unopened.segment_specs() {
+        ledger.mark_opened(&spec.id, START).await.unwrap();
+    }
+    assert!(reconciler.run(&unopened).await.is_err());
+}
+
 #[tokio::test]
 async fn a_closed_sale_stays_closed() {
     let desk = desk().await;

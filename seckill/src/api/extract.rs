@@ -102,5 +102,12 @@ pub(super) fn is_json(headers: &HeaderMap) -> Result<(), Problem> {
 
 /// A JSON document.
 pub(crate) fn document<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+    // serde would take `["shoe", 1]` for the object that it stands for.
+    if body.trim_ascii_start().first() != Some(&b'{') {
+        return Err(Problem::new(
+            Code::InvalidBody,
+            "the body must be a JSON object",
+        ));
+    }
     serde_json::from_slice(body).map_err(|error| Problem::new(Code::InvalidBody, error.to_string()))
 }

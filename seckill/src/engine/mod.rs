@@ -43,7 +43,7 @@ use crate::{
     metrics::PurchaseMetrics,
     sale::Sale,
     stock::Stock,
-    store::{Gate, Lookup, Snapshot, StockError, StockStore, StoredOrder},
+    store::{Durability, Gate, Lookup, Snapshot, StockError, StockStore, StoredOrder},
     transfer::{Transfers, plan},
 };
 
@@ -270,6 +270,11 @@ impl SaleEngine {
             Err(StockError::NotOpen(_)) => Ok(None),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// The levels of durability that the store can keep.
+    pub fn levels(&self) -> &'static [Durability] {
+        self.store.levels()
     }
 
     /// Creates a sale: in the ledger and, unless it is a draft, in the store and in the catalogue. The same sale again is no

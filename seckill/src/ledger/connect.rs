@@ -106,10 +106,19 @@ pub async fn connect_with(url: &str, options: &ConnectOptions) -> Result<AnyPool
             .connect(&format!("sqlite:{path}{separator}mode=rwc"))
             .await
     } else if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-        pool.max_connections(options.max_connections.max(1))
+        let pooled = pool
+            .max_connections(options.max_connections.max(1))
             .after_connect(|connection, _| Box::pin(prepare_postgres(connection)))
             .connect(url)
-            .await
+            .await;
+        match pooled {
+            // The pool has tried all the time and kept the reason to itself: wrong port, wrong password, no such database.
+            Err(sqlx::Error::PoolTimedOut) => match AnyConnection::connect(url).await {
+                Err(reason) => Err(reason),
+                Ok(_) => Err(sqlx::Error::PoolTimedOut),
+            },
+            pooled => pooled,
+        }
     } else {
         return Err(LedgerError::Address(
             "must start with sqlite: or postgres://".to_owned(),

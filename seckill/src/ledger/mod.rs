@@ -76,10 +76,10 @@ pub enum LedgerError {
     /// The database could not be reached, is busy or gave up on a conflict. Nothing was changed, or the same call repeated
     /// finds it done: every call is idempotent.
     #[error("ledger unavailable: {0}")]
-    Unavailable(#[source] sqlx::Error),
+    Unavailable(sqlx::Error),
     /// The database refuses these values, now and later. The caller must set the input aside.
     #[error("ledger refuses the values: {0}")]
-    Invalid(#[source] sqlx::Error),
+    Invalid(sqlx::Error),
     /// The ledger does not know this sku: the sale was not created here.
     #[error("sku {sku} of sale {sale} is not in the ledger")]
     UnknownSku {

@@ -51,6 +51,11 @@ pub enum StockError {
 /// A place that holds stock. Every call is atomic for its segment; batches answer in the order of their items.
 #[async_trait]
 pub trait StockStore: Send + Sync + 'static {
+    /// The levels of durability that it can keep at all; a sale of another level must not be made.
+    fn levels(&self) -> &'static [Durability] {
+        &Durability::ALL
+    }
+
     /// Opens a segment, or takes over changed rules (window, limit, pay_within) of an open one; its `stock` is only read the
     /// first time (use [`StockStore::restock`] after that). Idempotent.
     async fn open(&self, spec: &SegmentSpec) -> Result<Snapshot, StockError>;

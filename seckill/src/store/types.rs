@@ -40,11 +40,12 @@ pub enum Durability {
 }
 
 impl Durability {
+    /// All levels, the least safe first.
+    pub const ALL: [Self; 3] = [Self::Fast, Self::Replicated, Self::Durable];
+
     /// The level with this name: `fast`, `replicated`, `durable`.
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Fast, Self::Replicated, Self::Durable]
-            .into_iter()
-            .find(|level| level.name() == name)
+        Self::ALL.into_iter().find(|level| level.name() == name)
     }
 
     /// Its name in configuration, documents and metrics.

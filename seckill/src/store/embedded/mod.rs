@@ -160,6 +160,11 @@ impl EmbeddedStore {
 
 #[async_trait]
 impl StockStore for EmbeddedStore {
+    fn levels(&self) -> &'static [super::Durability] {
+        // Nobody has a copy but this process.
+        &[super::Durability::Fast, super::Durability::Durable]
+    }
+
     async fn open(&self, spec: &SegmentSpec) -> Result<Snapshot, StockError> {
         let _caused = self.ledger_calls.read().await;
         let spec = spec.clone();
