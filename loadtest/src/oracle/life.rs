@@ -1,9 +1,11 @@
 //! The life of an order: final is final, for everybody who looks later; paid is never returned; unpaid goes back in time.
 
+use std::collections::HashSet;
+
 use super::Allow;
 use super::case::{Answer, Case, Op, Order};
 use super::rule::{Findings, Rule};
-use super::stock::seconds;
+use super::stock::{gone_orders, seconds};
 use crate::history::event::Action;
 use crate::reconcile::OrderStatus;
 
@@ -18,11 +20,18 @@ struct Sight {
 }
 
 pub(super) fn judge(case: &Case, allow: &Allow, found: &mut Findings) {
-    for order in &case.orders {
+    let gone: HashSet<u32> = match allow.is_lossy() {
+        true => gone_orders(case).collect(),
+        false => HashSet::new(),
+    };
+    for (at, order) in case.orders.iter().enumerate() {
         let sights = sights(case, order);
         finals(case, order, &sights, found);
         backwards(case, order, &sights, found);
-        unseen(case, order, found);
+        // What was lost is found by nobody; whether it may be lost is another rule's matter.
+        if !gone.contains(&(at as u32)) {
+            unseen(case, order, found);
+        }
         late_return(case, allow, order, &sights, found);
     }
 }

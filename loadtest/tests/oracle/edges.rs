@@ -168,6 +168,29 @@ fn a_lower_level_excuses_what_a_fault_took_and_nothing_else() {
     }
 }
 
+/// The oracle once let an order be lost, and held its buyer's fruitless question against the server all the same.
+#[test]
+fn who_asks_for_an_order_that_may_be_lost_need_not_find_it() {
+    let mut tale = Tale::new();
+    tale.bought(0, 10, Tale::wish("ann", "r1", 2), "o1");
+    tale.fault(1_000, 1_100);
+    let asked = Invoke {
+        buyer: "ann".into(),
+        order: "o1".into(),
+        ..Invoke::new(Action::Poll, SALE)
+    };
+    let denied = Done {
+        status: 404,
+        code: "no_such_order".into(),
+        ..Done::default()
+    };
+    tale.op((2_000, Some(2_010)), asked, Event::Fail, denied);
+    let judged = |level| judge(&case(&tale.lines(), level), &Allow::nothing(level));
+    let fast = judged(Level::Fast);
+    assert!(fast.held, "{:#?}", fast.violations);
+    assert!(judged(Level::Durable).breaks(Rule::Unseen));
+}
+
 #[test]
 fn clocks_may_differ_by_the_allowance_and_no_more() {
     let mut tale = Tale::new();
