@@ -25,7 +25,7 @@ need prometheus promtool
 need nginx-light nginx
 need curl curl
 need python3 python3
-# The Kafka client of the tests is built from C.
+# The Kafka client of the tests is built from C, and so is what steps the clock of a process in the chaos runs.
 need make make
 need gcc cc
 need g++ c++

@@ -120,6 +120,18 @@ impl Process {
         }
     }
 
+    /// Whether it has not ended by itself.
+    #[allow(
+        dead_code,
+        reason = "the chaos runs have servers that end over a full disk"
+    )]
+    pub fn is_running(&mut self) -> bool {
+        let mut child = self.child.as_mut();
+        child
+            .as_mut()
+            .is_some_and(|child| child.try_wait().unwrap().is_none())
+    }
+
     /// Its process id, while it runs.
     pub fn id(&self) -> u32 {
         self.child.as_ref().expect("it was started").id()
@@ -148,11 +160,16 @@ impl Penstock {
     /// Starts it over these stores, in this folder, to do everything. The routes are those of `config/penstock.toml`.
     #[allow(dead_code, reason = "the chaos runs give their nodes roles")]
     pub async fn start(folder: &Path, seckill: &str) -> Self {
-        Self::start_as(folder, seckill, "all").await
+        Self::start_as(folder, seckill, "all", Vec::new()).await
     }
 
-    /// The same, in one role.
-    pub async fn start_as(folder: &Path, seckill: &str, role: &str) -> Self {
+    /// The same, in one role, and with variables in its environment (`NAME=value`).
+    pub async fn start_as(
+        folder: &Path,
+        seckill: &str,
+        role: &str,
+        mut words: Vec<String>,
+    ) -> Self {
         let http = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let admin = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let text = format!(
@@ -172,17 +189,14 @@ impl Penstock {
         std::fs::write(folder.join("api.key"), API_KEY).unwrap();
         let config = folder.join("penstock.toml");
         std::fs::write(&config, text).unwrap();
-        let arguments = vec![
-            "serve".into(),
-            "--config".into(),
-            config.display().to_string(),
-            "--role".into(),
-            role.into(),
-        ];
+        words.push(env!("CARGO_BIN_EXE_penstock").into());
+        words.extend(["serve", "--config"].map(str::to_owned));
+        words.push(config.display().to_string());
+        words.extend(["--role", role].map(str::to_owned));
         let log = folder.join("penstock.log");
         // A worker has no listener but its admin's.
         let ready = if role == "worker" { admin } else { http };
-        let process = Process::start(env!("CARGO_BIN_EXE_penstock"), arguments, log, ready).await;
+        let process = Process::start("/usr/bin/env", words, log, ready).await;
         Self {
             process,
             http,

@@ -5,18 +5,24 @@ use std::{net::SocketAddr, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream, tcp},
-    sync::watch,
+    sync::{mpsc, watch},
     time::sleep,
 };
 
 use crate::plan::Damage;
 
+/// The longest request that is copied.
+const LARGEST_COPY: usize = 64 << 10;
+
 /// What passes through the link now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 struct State {
+    target: SocketAddr,
     damage: Option<Damage>,
     /// Connections made before the last reset or cut are closed.
     generation: u64,
+    /// Where what clients sent goes as well, a connection at a time.
+    copies: Option<mpsc::UnboundedSender<Vec<u8>>>,
 }
 
 /// A link; it lives as long as this.
@@ -32,12 +38,14 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (state, watched) = watch::channel(State {
+            target,
             damage: None,
             generation: 0,
+            copies: None,
         });
         let accepting = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(carry(client, target, watched.clone()));
+                tokio::spawn(carry(client, watched.clone()));
             }
         });
         Proxy {
@@ -61,6 +69,31 @@ impl Proxy {
     pub fn mend(&self) {
         self.state.send_modify(|state| state.damage = None);
     }
+
+    /// Where it leads.
+    pub fn target(&self) -> SocketAddr {
+        self.state.borrow().target
+    }
+
+    /// It leads elsewhere from now on; connections to where it led are closed.
+    pub fn aim(&self, target: SocketAddr) {
+        self.state.send_modify(|state| {
+            state.target = target;
+            state.generation += 1;
+        });
+    }
+
+    /// From now on, what each client sends in a connection of its own is also told here, when the connection has ended.
+    pub fn copy_requests(&self) -> mpsc::UnboundedReceiver<Vec<u8>> {
+        let (copies, received) = mpsc::unbounded_channel();
+        self.state.send_modify(|state| state.copies = Some(copies));
+        received
+    }
+
+    /// No longer.
+    pub fn copy_no_more(&self) {
+        self.state.send_modify(|state| state.copies = None);
+    }
 }
 
 impl Drop for Proxy {
@@ -69,32 +102,44 @@ impl Drop for Proxy {
     }
 }
 
-async fn carry(client: TcpStream, target: SocketAddr, mut state: watch::Receiver<State>) {
-    let born = *state.borrow_and_update();
+async fn carry(client: TcpStream, mut state: watch::Receiver<State>) {
+    let born = state.borrow_and_update().clone();
     // What waits to be read when a socket is closed makes the close a reset, which is what a cut and a reset should look like.
     if born.damage == Some(Damage::Cut) {
         return;
     }
-    let Ok(server) = TcpStream::connect(target).await else {
+    let Ok(server) = TcpStream::connect(born.target).await else {
         return;
     };
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
-    let up = pipe(from_client, to_server, state.clone());
-    let down = pipe(from_server, to_client, state.clone());
+    let (mut sent, mut answered) = (Vec::new(), Vec::new());
+    let to_copy = if born.copies.is_some() {
+        LARGEST_COPY
+    } else {
+        0
+    };
+    let up = pipe(from_client, to_server, state.clone(), &mut sent, to_copy);
+    let down = pipe(from_server, to_client, state.clone(), &mut answered, 0);
     // The halves and what they hold back are dropped together, in the middle of whatever they do.
     tokio::select! {
         ((), ()) = async { tokio::join!(up, down) } => {}
         _ = state.wait_for(|now| now.generation != born.generation) => {}
     }
+    if let Some(copies) = born.copies {
+        // Nobody may be listening any more.
+        let _ = copies.send(sent);
+    }
 }
 
-/// Carries one direction until its source ends.
+/// Carries one direction until its source ends, and keeps a copy of the first bytes.
 async fn pipe(
     mut from: tcp::OwnedReadHalf,
     mut to: tcp::OwnedWriteHalf,
     mut state: watch::Receiver<State>,
+    copy: &mut Vec<u8>,
+    to_copy: usize,
 ) {
     let mut buffer = vec![0; 16 << 10];
     loop {
@@ -102,6 +147,8 @@ async fn pipe(
             Ok(read) if read > 0 => read,
             _ => break,
         };
+        let room = to_copy.saturating_sub(copy.len());
+        copy.extend_from_slice(&buffer[..read.min(room)]);
         let is_delayed = match state.borrow().damage {
             Some(Damage::Delay(ms)) => Some(Duration::from_millis(ms)),
             _ => None,
@@ -194,5 +241,38 @@ mod tests {
         let start = Instant::now();
         say(&mut stream).await.unwrap();
         assert!(start.elapsed() >= Duration::from_millis(120));
+    }
+
+    #[tokio::test]
+    async fn a_link_that_is_aimed_elsewhere_loses_its_connections_and_leads_there() {
+        let (proxy, other) = (
+            echo().await,
+            TcpListener::bind("127.0.0.1:0").await.unwrap(),
+        );
+        let mut stream = TcpStream::connect(proxy.address).await.unwrap();
+        say(&mut stream).await.unwrap();
+        proxy.aim(other.local_addr().unwrap());
+        assert!(say(&mut stream).await.is_err());
+        let _stream = TcpStream::connect(proxy.address).await.unwrap();
+        timeout(SOON * 20, other.accept())
+            .await
+            .expect("it leads there")
+            .unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_was_sent_is_copied_while_somebody_wants_it_and_arrives_all_the_same() {
+        let proxy = echo().await;
+        let mut copies = proxy.copy_requests();
+        let mut stream = TcpStream::connect(proxy.address).await.unwrap();
+        say(&mut stream).await.unwrap();
+        drop(stream);
+        let copy = timeout(SOON * 20, copies.recv()).await.unwrap();
+        assert_eq!(copy, Some(b"x".to_vec()));
+        proxy.copy_no_more();
+        let mut stream = TcpStream::connect(proxy.address).await.unwrap();
+        say(&mut stream).await.unwrap();
+        drop(stream);
+        assert_eq!(copies.recv().await, None);
     }
 }

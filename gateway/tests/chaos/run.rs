@@ -79,13 +79,14 @@ pub async fn run(plan: &Plan, server: &Arc<Postgres>) -> Ended {
 pub async fn run_with(plan: &Plan, server: &Arc<Postgres>, cheat: Option<Cheat>) -> Ended {
     let history =
         PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("chaos-{}.jsonl", plan.seed));
-    let bench = Bench::start(plan.topology, plan.seed, server).await;
+    let bench = Bench::start(plan, server).await;
     let admins: Vec<_> = bench.nodes.iter().map(|node| node.admin).collect();
     create_sale(plan, admins[0]).await;
+    bench.find_stock().await;
     let market = Arc::new(Market {
         fronts: bench.fronts(),
         admins,
-        scribe: Scribe::create(&history, plan.seed),
+        scribe: Scribe::create(&history, plan.seed, plan.level),
         unknown: Mutex::default(),
     });
     let mut problems = Vec::new();
@@ -132,15 +133,19 @@ pub async fn run_with(plan: &Plan, server: &Arc<Postgres>, cheat: Option<Cheat>)
     };
     let drained = drained && plan.keeps_orders();
     tokio::task::block_in_place(|| market.scribe.finish(drained));
-    let ended = judge(&bench, history, problems);
+    let ended = judge(plan, &bench, history, problems);
     bench.end().await;
     ended
 }
 
-fn judge(bench: &Bench, history: PathBuf, mut problems: Vec<String>) -> Ended {
-    let allow = |level| Allow {
-        return_lag_ms: RETURN_LAG_MS,
-        ..Allow::at(level)
+fn judge(plan: &Plan, bench: &Bench, history: PathBuf, mut problems: Vec<String>) -> Ended {
+    let allow = |_| {
+        let at_level = Allow::at(plan.owes());
+        Allow {
+            return_lag_ms: RETURN_LAG_MS,
+            skew_ms: at_level.skew_ms + plan.step_ms(),
+            ..at_level
+        }
     };
     let mut broken = Vec::new();
     let text = match oracle::verify_file(&history, allow, |_, _| {}) {

@@ -21,8 +21,8 @@ pub struct Scribe {
 }
 
 impl Scribe {
-    pub fn create(path: &Path, seed: u64) -> Scribe {
-        let header = Header::new(seed, "chaos", wall_ms(), Level::Durable);
+    pub fn create(path: &Path, seed: u64, level: Level) -> Scribe {
+        let header = Header::new(seed, "chaos", wall_ms(), level);
         let writer = HistoryWriter::create(path, &header).unwrap();
         Scribe {
             tape: writer.tape(),

@@ -1,17 +1,25 @@
 //! Breaks and mends what the plan says, each fault by its own clock, and writes both down.
+//!
+//! **Clocks.** A step moves what the store or a node calls now, and nothing forbids a machine's clock to be wrong by that much.
+//! So what must hold is what the oracle's `--skew` says, told the largest step of the run: the window opens and closes, and an
+//! unpaid order expires, early or late by the step and by no more; everything else holds as if nobody had touched the clock.
+//!
+//! **Second deliveries** are operations of their own in the history, with an end that nobody knows: whoever sent them has gone.
 
-use std::{process::Command, sync::Arc};
+mod disk;
 
-use tokio::{
-    sync::Mutex,
-    time::{Duration, Instant, sleep, sleep_until},
-};
+mod redis;
+
+mod twice;
+
+use std::process::{Command, Stdio};
+
+use tokio::time::{Duration, Instant, sleep, sleep_until};
 
 use crate::{
     bench::Bench,
-    plan::{Break, Damage, Fault, Link, Plan, Target},
+    plan::{Break, Damage, Fault, Plan, Target},
     process::Process,
-    proxy::Proxy,
     scribe::Scribe,
 };
 
@@ -31,14 +39,15 @@ pub async fn run(plan: &Plan, bench: &Bench, scribe: &Scribe) {
 
 async fn one(fault: &Fault, bench: &Bench, scribe: &Scribe) {
     let what = format!("{:?}", fault.what);
+    let lasts = fault.lasts;
     match fault.what {
         Break::Kill(target) => {
             // One fault of a process at a time.
-            let process = process(bench, target);
+            let process = bench.process(target);
             let mut process = process.lock().await;
             let number = scribe.breaks("kill", &what);
             process.kill();
-            sleep(fault.lasts).await;
+            sleep(lasts).await;
             restart(&mut process).await;
             if target == Target::Postgres {
                 bench.has_recovered().await;
@@ -46,42 +55,43 @@ async fn one(fault: &Fault, bench: &Bench, scribe: &Scribe) {
             scribe.mends(number, "kill", &what);
         }
         Break::Stop(target) => {
-            let process = process(bench, target);
+            let process = bench.process(target);
             let process = process.lock().await;
             let number = scribe.breaks("stop", &what);
             let stopped = signal_all(&process, "STOP");
-            sleep(fault.lasts).await;
+            sleep(lasts).await;
             for pid in stopped.iter().rev() {
                 signal(*pid, "CONT");
             }
             scribe.mends(number, "stop", &what);
         }
         Break::Link(link, damage) => {
-            let proxy = proxy(bench, link);
+            let proxy = bench.link(link);
             let number = scribe.breaks("link", &what);
             proxy.damage(damage);
             if damage != Damage::Reset {
-                sleep(fault.lasts).await;
+                sleep(lasts).await;
                 proxy.mend();
             }
             scribe.mends(number, "link", &what);
         }
-    }
-}
-
-fn process(bench: &Bench, target: Target) -> Arc<Mutex<Process>> {
-    match target {
-        Target::Node(at) => bench.nodes[at].process.clone(),
-        Target::Redis => bench.redis.clone().unwrap(),
-        Target::Postgres => bench.postgres.clone().unwrap(),
-    }
-}
-
-fn proxy(bench: &Bench, link: Link) -> &Proxy {
-    match link {
-        Link::Front(at) => &bench.nodes[at].front,
-        Link::Redis(at) => bench.nodes[at].to_redis.as_ref().unwrap(),
-        Link::Postgres(at) => bench.nodes[at].to_postgres.as_ref().unwrap(),
+        Break::Clock(target, step_ms) => {
+            let clock = match target {
+                Target::Node(at) => bench.nodes[at].clock.as_ref(),
+                _ => bench.redis_clock.as_ref(),
+            };
+            let clock = clock.expect("it was started with one");
+            let number = scribe.breaks("clock", &what);
+            clock.step(step_ms);
+            sleep(lasts).await;
+            clock.step(0);
+            scribe.mends(number, "clock", &what);
+        }
+        Break::Failover { behind } => redis::failover(behind, lasts, bench, scribe, &what).await,
+        Break::Busy(ms) => redis::busy(ms, bench, scribe, &what).await,
+        Break::MoveSlot => redis::move_slot(lasts, bench, scribe, &what).await,
+        Break::DiskFull(target) => disk::fill(target, lasts, bench, scribe, &what).await,
+        Break::Twice(at) => twice::deliver(&bench.nodes[at].front, lasts, scribe, &what).await,
     }
 }
 
@@ -120,5 +130,6 @@ fn signal(pid: u32, name: &str) {
     let _ = Command::new("kill")
         .arg(format!("-{name}"))
         .arg(pid.to_string())
+        .stderr(Stdio::null())
         .status();
 }
