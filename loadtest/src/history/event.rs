@@ -67,7 +67,7 @@ pub enum Action {
     Buy,
     /// Buy several skus, all or nothing.
     CartBuy,
-    /// Give an unpaid order back.
+    /// Give an unpaid order back; without an order, the whole cart of a request.
     Cancel,
     /// Pay an order.
     Pay,
@@ -165,6 +165,24 @@ pub struct Done {
     /// The payment that succeeded.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub intent: String,
+    /// The orders of a cart that it names, one for each sku; then `order`, `state` and `pay_by_ms` above are left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub orders: Vec<CartOrder>,
+}
+
+/// One order of a cart in an answer.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct CartOrder {
+    /// What it is for.
+    pub sku: String,
+    /// Its id.
+    pub order: String,
+    /// Where it stands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<OrderStatus>,
+    /// When it goes back if it is not paid.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pay_by_ms: Option<u64>,
 }
 
 fn is_zero(status: &u16) -> bool {
@@ -256,7 +274,7 @@ pub enum Event {
     },
     /// A sale's document.
     Sale(SaleFacts),
-    /// One row of the ledger at the end. A cart has a row for each of its skus.
+    /// One row of the ledger at the end. A cart is an order, and so a row, for each of its skus.
     Row {
         /// Of which sale.
         sale: String,

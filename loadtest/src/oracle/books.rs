@@ -2,17 +2,17 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::Allow;
 use super::case::{Answer, Case, Name, Row};
 use super::rule::{Findings, Rule};
 use super::stock::{gone_orders, seconds};
+use super::{Allow, carts};
 use crate::history::event::Action;
 use crate::reconcile::{OrderStatus, SaleReport};
 
 /// Judges; answers how many acknowledged orders are lost within what the level allows.
 pub(super) fn judge(case: &Case, allow: &Allow, found: &mut Findings) -> u64 {
     phantoms(case, found);
-    carts(case, found);
+    carts::judge(case, allow, found);
     unresolved(case, found);
     for (sale, (line, report)) in &case.reports {
         let rows: Vec<&Row> = case.rows.iter().filter(|row| row.sale == *sale).collect();
@@ -58,21 +58,12 @@ fn phantoms(case: &Case, found: &mut Findings) {
         .filter(|op| op.is_purchase())
         .map(|op| (op.sale, op.buyer))
         .collect();
-    // A row of a cart that was sent whole: `carts` says what is missing of it.
-    let in_carts: HashSet<(Name, Name, Name)> = case
-        .ops
-        .iter()
-        .filter(|op| op.f == Action::CartBuy)
-        .map(|op| (op.sale, op.buyer, op.request))
-        .collect();
     for order in case.orders.iter().filter(|order| !order.is_acknowledged()) {
         let Some(row) = order.rows.first().map(|row| &case.rows[*row as usize]) else {
             continue;
         };
         let Some(key) = order.key else {
-            if ours.contains(&(row.sale, row.buyer))
-                && !in_carts.contains(&(row.sale, row.buyer, row.request))
-            {
+            if ours.contains(&(row.sale, row.buyer)) {
                 found.add(Rule::Phantom, [row.line], || {
                     format!(
                         "{} is in the ledger, and its request was never sent",
@@ -91,62 +82,6 @@ fn phantoms(case: &Case, found: &mut Findings) {
                     "{} is in the ledger, and its request was refused ({})",
                     case.text(order.name),
                     ops().next().map_or("", |op| case.code(op))
-                )
-            });
-        }
-    }
-}
-
-/// All the lines of a cart, in one status.
-fn carts(case: &Case, found: &mut Findings) {
-    let mut asked: HashMap<(Name, Name, Name), Vec<usize>> = HashMap::new();
-    for (at, op) in case.ops.iter().enumerate() {
-        if op.f == Action::CartBuy && op.may_have_happened() {
-            let request = (op.sale, op.buyer, op.request);
-            asked.entry(request).or_default().push(at);
-        }
-    }
-    if asked.is_empty() {
-        return;
-    }
-    let mut rows: HashMap<(Name, Name, Name), Vec<&Row>> = HashMap::new();
-    for row in &case.rows {
-        let request = (row.sale, row.buyer, row.request);
-        if asked.contains_key(&request) {
-            rows.entry(request).or_default().push(row);
-        }
-    }
-    for (request, rows) in rows {
-        // The same key may have been sent with other content, of which at most one was bought.
-        let sent = || asked[&request].iter().map(|at| &case.ops[*at]);
-        let is_whole = sent().any(|op| {
-            op.lines.len() == rows.len()
-                && op.lines.iter().all(|(sku, units)| {
-                    rows.iter()
-                        .any(|row| row.sku == *sku && row.quantity == *units)
-                })
-        });
-        let is_one = rows
-            .iter()
-            .all(|row| row.status == rows[0].status && row.order == rows[0].order);
-        if !is_whole || !is_one {
-            let lines = rows
-                .iter()
-                .map(|row| row.line)
-                .chain(sent().map(|op| op.line));
-            found.add(Rule::PartialCart, lines, || {
-                format!(
-                    "a cart of {} is in the ledger as {}",
-                    case.text(request.1),
-                    rows.iter()
-                        .map(|row| format!(
-                            "{} of {} {}",
-                            row.quantity,
-                            case.sku_text(row.sku),
-                            row.status.name()
-                        ))
-                        .collect::<Vec<_>>()
-                        .join(", ")
                 )
             });
         }

@@ -93,7 +93,8 @@ fn false_limit(case: &Case, allow: &Allow, holdings: &Holdings, held: &Held, fou
         .ops
         .iter()
         .filter(|op| {
-            op.is_purchase() && op.answer == Answer::Fail && case.code(op) == "buyer_limit"
+            let is_refused = op.is_purchase() && op.answer == Answer::Fail;
+            is_refused && op.is_first && case.code(op) == "buyer_limit"
         })
         .collect();
     if refusals.is_empty() {
@@ -113,7 +114,7 @@ fn false_limit(case: &Case, allow: &Allow, holdings: &Holdings, held: &Held, fou
     }
     for op in refusals {
         let since = case.faults.since(op.start, allow.return_lag_ms * 1000);
-        let is_explained = op.lines.iter().any(|(sku, units)| {
+        let is_explained = op.content().iter().any(|(sku, units)| {
             let Some(limit) = limit_of(case, *sku) else {
                 return false;
             };

@@ -138,7 +138,8 @@ fn false_gate(case: &Case, allow: &Allow, sale: Name, shut: &Shut, found: &mut F
     let Some(facts) = case.sales.get(&sale) else {
         return;
     };
-    let is_refused = |op: &&Op| op.sale == sale && op.is_purchase() && op.answer == Answer::Fail;
+    let is_refused =
+        |op: &&Op| op.sale == sale && op.is_purchase() && op.is_first && op.answer == Answer::Fail;
     for op in case.ops.iter().filter(is_refused) {
         let since = case.faults.since(op.start, allow.sold_out_lag_ms * 1000);
         let is_closed = shut.closed_from.is_some_and(|from| from <= op.end);

@@ -39,7 +39,7 @@ pub(super) fn judge(case: &Case, allow: &Allow, found: &mut Findings) {
 fn status_in(op: &Op) -> Option<OrderStatus> {
     match op.f {
         _ if !op.is_ok() => None,
-        Action::Cancel => Some(op.state.unwrap_or(OrderStatus::Released)),
+        Action::Cancel => Some(OrderStatus::Released),
         Action::Pay => Some(OrderStatus::Paid),
         _ => op.state,
     }

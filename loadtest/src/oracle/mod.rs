@@ -10,12 +10,14 @@
 //!
 //! What a sale promises beyond its answers is asked of the facts at the end: ledger rows and the sale's account.
 //!
-//! A request id belongs to one buyer and one set of skus of one sale: that is the key here, as it is in the ledger. Not seen
+//! A request id belongs to one buyer and one sku of one sale: that is the key here, as it is in the ledger; a cart is one request a
+//! sku, and the same key of each. Not seen
 //! from outside, and so not judged: epochs, leases and transfers between segments; what they would break shows as overselling
 //! or as units that do not add up.
 
 mod books;
 mod buyer;
+mod carts;
 pub mod case;
 mod gate;
 mod identity;

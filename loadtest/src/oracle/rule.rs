@@ -68,7 +68,7 @@ rules! {
     TokenReused = "token_reused", "INV-TOKEN-1";
     /// No order of a request that was refused, or never sent.
     Phantom = "phantom", "INV-ORDER-2";
-    /// A cart is in the ledger with all its lines in one status, or not at all.
+    /// A cart is in the ledger with all its lines, or not at all; none is refused or goes back alone without a reason.
     PartialCart = "partial_cart", "INV-ORDER-2";
     /// An acknowledged order is in the ledger and was not refused there (at lower levels: unless a fault explains it).
     Lost = "lost", "INV-ORDER-3";

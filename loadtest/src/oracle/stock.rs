@@ -202,7 +202,10 @@ fn false_sold_out(case: &Case, allow: &Allow, holdings: &Holdings, found: &mut F
     let refusals: Vec<_> = case
         .ops
         .iter()
-        .filter(|op| op.is_purchase() && op.answer == Answer::Fail && case.code(op) == "sold_out")
+        .filter(|op| {
+            let is_refused = op.is_purchase() && op.answer == Answer::Fail;
+            is_refused && op.is_first && case.code(op) == "sold_out"
+        })
         .collect();
     if refusals.is_empty() {
         return;
@@ -210,13 +213,13 @@ fn false_sold_out(case: &Case, allow: &Allow, holdings: &Holdings, found: &mut F
     let levels = possible_levels(case, allow, holdings);
     for op in refusals {
         let since = case.faults.since(op.start, allow.sold_out_lag_ms * 1000);
-        let is_explained = op.lines.iter().any(|(sku, units)| {
+        let is_explained = op.content().iter().any(|(sku, units)| {
             let level = levels[*sku as usize].as_ref();
             level.is_none_or(|level| level.highest(since, op.end) > -(*units as i64))
         });
         if !is_explained {
             found.add(Rule::FalseSoldOut, op.both_lines(), || {
-                let least = op.lines.iter().map(|(sku, units)| {
+                let least = op.content().iter().map(|(sku, units)| {
                     let level = levels[*sku as usize].as_ref();
                     let free = level.map_or(0, |level| -level.highest(since, op.end));
                     format!(

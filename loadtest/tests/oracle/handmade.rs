@@ -181,19 +181,11 @@ tales! {
     };
     PartialCart: a_cart_with_a_line_missing = |broken| {
         let mut tale = Tale::new();
-        tale.unknown(0, Invoke {
-            f: Action::CartBuy,
-            lines: vec![("a".into(), 1), ("b".into(), 1)],
-            ..Tale::wish("ann", "r1", 1)
-        });
+        tale.unknown(0, Tale::cart("ann", "r1"));
         tale.row("o1", "ann", "r1", 1, Reserved);
         if !broken {
-            tale.row("o1", "ann", "r1", 1, Reserved);
+            tale.row("o2", "ann", "r1", 1, Reserved);
             tale.rows[1].sku = "b".into();
-            tale.tamper = |report| {
-                report.settled = 1;
-                report.accepted = 1;
-            };
         }
         tale
     };

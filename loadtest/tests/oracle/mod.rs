@@ -2,6 +2,7 @@
 //! which all hold; and histories of models that lack one rule, which are all caught.
 
 mod broken;
+mod carts;
 mod edges;
 mod file;
 mod handmade;

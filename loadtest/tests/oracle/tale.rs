@@ -1,7 +1,7 @@
 //! A small language for histories written by hand: who did what from when to when, and what the books say at the end.
 
 use loadtest::history::event::Fault;
-use loadtest::history::event::{Done, End, Header, Invoke, Phase, SaleFacts, SkuFacts};
+use loadtest::history::event::{CartOrder, Done, End, Header, Invoke, Phase, SaleFacts, SkuFacts};
 use loadtest::history::{Action, Event, Level};
 use loadtest::oracle::case::Builder;
 use loadtest::oracle::{Allow, Case, Rule, Verdict, judge_except};
@@ -84,6 +84,43 @@ impl Tale {
             request: request.into(),
             lines: vec![("a".into(), units)],
             ..Invoke::new(Action::Buy, SALE)
+        }
+    }
+
+    /// `buyer` asks for one unit each of `a` and `b`.
+    pub fn cart(buyer: &str, request: &str) -> Invoke {
+        Invoke {
+            f: Action::CartBuy,
+            lines: vec![("a".into(), 1), ("b".into(), 1)],
+            ..Self::wish(buyer, request, 1)
+        }
+    }
+
+    /// What is asked of a cart succeeds; the answer names these orders, of `a`, `b` and so on.
+    pub fn cart_told(&mut self, from: u64, to: u64, cart: Invoke, told: &[(&str, OrderStatus)]) {
+        let orders = told.iter().zip(["a", "b", "c"]);
+        let done = Done {
+            status: if cart.f == Action::CartBuy { 201 } else { 200 },
+            orders: orders
+                .map(|((order, state), sku)| CartOrder {
+                    sku: sku.into(),
+                    order: (*order).into(),
+                    state: Some(*state),
+                    pay_by_ms: None,
+                })
+                .collect(),
+            ..Done::default()
+        };
+        self.op((from, Some(to)), cart, Event::Ok, done);
+    }
+
+    /// One cart from first to last: bought and in the ledger.
+    pub fn cart_order(&mut self, buyer: &str, request: &str, orders: [&str; 2]) {
+        let told = orders.map(|order| (order, OrderStatus::Reserved));
+        self.cart_told(0, 10, Self::cart(buyer, request), &told);
+        for (order, sku) in orders.into_iter().zip(["a", "b"]) {
+            self.row(order, buyer, request, 1, OrderStatus::Reserved);
+            self.rows.last_mut().unwrap().sku = sku.into();
         }
     }
 

@@ -87,6 +87,7 @@ impl Scribe {
             state: answer.state,
             pay_by_ms: answer.pay_by_ms,
             intent: answer.intent.as_deref().unwrap_or_default().to_owned(),
+            orders: Vec::new(),
         };
         self.tape.record(match proves(kind, answer) {
             Proof::Done => Event::Ok(done),

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::order::{self, Row};
 use super::{Answer, Case, Lines, Name, Op, Sku, SkuAt};
-use crate::history::event::{Done, End, Event, Fault, Header, Invoke, Phase, SaleFacts};
+use crate::history::event::{Action, Done, End, Event, Fault, Header, Invoke, Phase, SaleFacts};
 use crate::oracle::steps::Faults;
 use crate::reconcile::{LedgerRow, SaleReport};
 
@@ -41,7 +41,8 @@ impl Names {
 pub struct Builder {
     names: Names,
     ops: Vec<Op>,
-    by_number: HashMap<u64, usize>,
+    /// Of each operation its first part, and how many there are, one behind the other.
+    by_number: HashMap<u64, (usize, usize)>,
     skus: Vec<Sku>,
     sku_at: HashMap<(Name, Name), SkuAt>,
     faults: HashMap<u64, (u64, Option<u64>)>,
@@ -120,44 +121,62 @@ impl Builder {
     }
 
     fn invoke(&mut self, line: u32, invoke: Invoke) -> Result<(), String> {
-        if let Some(first) = self.by_number.insert(invoke.op, self.ops.len()) {
-            return Err(format!(
-                "op = {}: invoked before, at line {}",
-                invoke.op, self.ops[first].line
-            ));
-        }
         let sale = self.names.number(&invoke.sale);
         let lines = self.lines(sale, &invoke.lines)?;
-        self.ops.push(Op {
-            line,
-            done_line: 0,
-            f: invoke.f,
-            sale,
-            buyer: self.names.number(&invoke.buyer),
-            request: self.names.number(&invoke.request),
-            token: self.names.number(&invoke.token),
-            lines,
-            order: self.names.number(&invoke.order),
-            start: invoke.t_us,
-            end: u64::MAX,
-            start_ms: invoke.wall_ms,
-            end_ms: u64::MAX,
-            answer: Answer::Unknown,
-            status: 0,
-            code: 0,
-            state: None,
-            pay_by_ms: None,
-            intent: 0,
-        });
+        let by_request = !invoke.request.is_empty() && invoke.order.is_empty();
+        let is_cart = match invoke.f {
+            Action::CartBuy => lines.len() > 1,
+            Action::Poll | Action::Cancel => by_request && lines.len() > 1,
+            _ => false,
+        };
+        let parts = if is_cart { lines.len() } else { 1 };
+        let first = self.ops.len();
+        if let Some((known, _)) = self.by_number.insert(invoke.op, (first, parts)) {
+            return Err(format!(
+                "op = {}: invoked before, at line {}",
+                invoke.op, self.ops[known].line
+            ));
+        }
+        for part in 0..parts {
+            self.ops.push(Op {
+                line,
+                done_line: 0,
+                f: invoke.f,
+                sale,
+                buyer: self.names.number(&invoke.buyer),
+                request: self.names.number(&invoke.request),
+                token: self.names.number(&invoke.token),
+                lines: match is_cart {
+                    true => [lines[part]].into(),
+                    false => lines.clone(),
+                },
+                cart: match is_cart {
+                    true => lines.clone(),
+                    false => Lines::default(),
+                },
+                is_first: part == 0,
+                order: self.names.number(&invoke.order),
+                start: invoke.t_us,
+                end: u64::MAX,
+                start_ms: invoke.wall_ms,
+                end_ms: u64::MAX,
+                answer: Answer::Unknown,
+                status: 0,
+                code: 0,
+                state: None,
+                pay_by_ms: None,
+                intent: 0,
+            });
+        }
         Ok(())
     }
 
     fn done(&mut self, line: u32, done: &Done, answer: Answer) -> Result<(), String> {
-        let at = self
+        let (first, parts) = *self
             .by_number
             .get(&done.op)
             .ok_or_else(|| format!("op = {}: ends, but was never invoked", done.op))?;
-        let op = &mut self.ops[*at];
+        let op = &self.ops[first];
         if op.done_line > 0 {
             return Err(format!(
                 "op = {}: ended before, at line {}",
@@ -170,17 +189,6 @@ impl Builder {
                 done.t_us, done.op, op.start, op.line
             ));
         }
-        op.done_line = line;
-        op.answer = answer;
-        // Without an answer the effect may come at any time later.
-        if answer != Answer::Unknown {
-            (op.end, op.end_ms) = (done.t_us, done.wall_ms);
-        }
-        op.status = done.status;
-        op.code = self.names.number(&done.code);
-        op.intent = self.names.number(&done.intent);
-        op.state = done.state;
-        op.pay_by_ms = done.pay_by_ms;
         let named = self.names.number(&done.order);
         if named != 0 && op.order != 0 && named != op.order {
             return Err(format!(
@@ -188,14 +196,53 @@ impl Builder {
                 done.order, self.names.texts[op.order as usize]
             ));
         }
-        op.order = op.order.max(named);
-        if op.is_ok() && op.is_purchase() && op.order == 0 {
+        if op.f == Action::CartBuy && named != 0 {
+            return Err(format!("op = {}: a cart names its `orders`", done.op));
+        }
+        if answer == Answer::Ok && op.is_purchase() && named == 0 && done.orders.is_empty() {
             return Err(format!(
                 "op = {}: a purchase is ok but names no order",
                 done.op
             ));
         }
+        for at in first..first + parts {
+            let op = &mut self.ops[at];
+            op.done_line = line;
+            op.answer = answer;
+            // Without an answer the effect may come at any time later.
+            if answer != Answer::Unknown {
+                (op.end, op.end_ms) = (done.t_us, done.wall_ms);
+            }
+            op.status = done.status;
+            op.code = self.names.number(&done.code);
+            op.intent = self.names.number(&done.intent);
+            op.state = done.state;
+            op.pay_by_ms = done.pay_by_ms;
+            op.order = op.order.max(named);
+        }
+        self.orders_of_a_cart(first, parts, done);
         Ok(())
+    }
+
+    /// Gives each part of a cart its order. An order for what was not asked for is a part of its own.
+    fn orders_of_a_cart(&mut self, first: usize, parts: usize, done: &Done) {
+        for named in &done.orders {
+            let sku = self.sku(self.ops[first].sale, &named.sku);
+            let is_for = |op: &Op| op.lines.first().is_some_and(|(of, _)| *of == sku);
+            let part = (first..first + parts).find(|at| is_for(&self.ops[*at]));
+            let at = part.unwrap_or_else(|| {
+                self.ops.push(Op {
+                    lines: [(sku, 0)].into(),
+                    is_first: false,
+                    ..self.ops[first].clone()
+                });
+                self.ops.len() - 1
+            });
+            let op = &mut self.ops[at];
+            op.order = self.names.number(&named.order);
+            op.state = named.state;
+            op.pay_by_ms = named.pay_by_ms;
+        }
     }
 
     fn fault(&mut self, fault: &Fault) -> Result<(), String> {

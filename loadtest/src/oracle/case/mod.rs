@@ -32,7 +32,8 @@ pub enum Answer {
     Unknown,
 }
 
-/// An operation with both its ends.
+/// An operation with both its ends. What is about a whole cart is an operation for each of its skus, the parts, which share all but
+/// their line and its order: a cart is an order a line, and each of them then lives for itself.
 #[derive(Clone, Debug)]
 pub struct Op {
     /// Line of its invocation.
@@ -49,8 +50,12 @@ pub struct Op {
     pub request: Name,
     /// With which entitlement.
     pub token: Name,
-    /// What is bought, or added.
+    /// What is bought, or added; of a cart, the one line of this part.
     pub lines: Lines,
+    /// All lines of a cart of several; empty otherwise.
+    pub cart: Lines,
+    /// It is the only part, or the first: what is said once of a request is said of this one.
+    pub is_first: bool,
     /// The order it is about, named in the request or in the answer.
     pub order: Name,
     /// From here on it may take effect …
@@ -91,6 +96,19 @@ impl Op {
         self.answer != Answer::Fail
     }
 
+    /// Everything the request names: of a cart, all its lines.
+    pub fn content(&self) -> &[(SkuAt, u64)] {
+        match self.cart.is_empty() {
+            true => &self.lines,
+            false => &self.cart,
+        }
+    }
+
+    /// Whether both ask for the same. A cart of one line is another request than the purchase of that line.
+    pub fn asks_the_same(&self, other: &Op) -> bool {
+        self.f == other.f && self.content() == other.content()
+    }
+
     /// Both its lines.
     pub fn both_lines(&self) -> [u32; 2] {
         [self.line, self.done_line]
@@ -113,7 +131,7 @@ pub struct Sku {
 pub struct Case {
     header: Header,
     names: Vec<Box<str>>,
-    /// Every operation, in the order of invocation lines.
+    /// Every operation, the parts of a cart one by one.
     pub ops: Vec<Op>,
     /// Every sku that is sold or named.
     pub skus: Vec<Sku>,
@@ -170,9 +188,10 @@ impl Case {
     }
 
     pub(super) fn tally(&self) -> Tally {
-        let count = |answer| self.ops.iter().filter(|op| op.answer == answer).count() as u64;
+        let ops = || self.ops.iter().filter(|op| op.is_first);
+        let count = |answer| ops().filter(|op| op.answer == answer).count() as u64;
         Tally {
-            operations: self.ops.len() as u64,
+            operations: ops().count() as u64,
             ok: count(Answer::Ok),
             refused: count(Answer::Fail),
             unknown: count(Answer::Unknown),

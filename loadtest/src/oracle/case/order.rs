@@ -6,13 +6,15 @@ use super::{Case, Lines, Name, Op, SkuAt};
 use crate::history::event::Action;
 use crate::reconcile::OrderStatus;
 
-/// A request: what one idempotency key of one buyer was used for.
+/// A request: what one idempotency key of one buyer was used for, of one sku. A cart is a request for each of its skus.
 #[derive(Debug, Default)]
 pub struct Key {
     /// Purchases sent under it.
     pub purchases: Vec<u32>,
     /// Questions asked about it.
     pub polls: Vec<u32>,
+    /// Attempts to give its whole cart back that named no order.
+    pub cancels: Vec<u32>,
     /// Orders it was answered with or that the ledger has under it.
     pub orders: Vec<u32>,
 }
@@ -55,6 +57,8 @@ pub struct Order {
     pub key: Option<u32>,
     /// What it holds.
     pub lines: Lines,
+    /// The purchase it came of; `None` if several with different content may have made it.
+    pub origin: Option<u32>,
     /// Answers to purchases, and to questions about a request, that named it; earliest first.
     pub acks: Vec<u32>,
     /// Attempts to cancel it.
@@ -89,7 +93,7 @@ impl Order {
         !self.acks.is_empty()
     }
 
-    /// Where the ledger says it stands; of a cart, its first row.
+    /// Where the ledger says it stands.
     pub fn ledger_status(&self, case: &Case) -> Option<OrderStatus> {
         self.rows.first().map(|row| case.rows[*row as usize].status)
     }
@@ -108,8 +112,8 @@ impl Order {
     }
 }
 
-/// What names a request: sale, buyer, id and the set of skus.
-type KeyName = (Name, Name, Name, Vec<SkuAt>);
+/// What names a request: sale, buyer, id and sku.
+type KeyName = (Name, Name, Name, SkuAt);
 
 #[derive(Default)]
 struct Gather {
@@ -131,6 +135,11 @@ pub(super) fn gather(case: &mut Case) -> (Vec<Key>, Vec<Order>) {
     let Gather {
         keys, mut orders, ..
     } = gather;
+    for key in keys.iter().filter(|key| !key.cancels.is_empty()) {
+        for order in &key.orders {
+            orders[*order as usize].cancels.extend(&key.cancels);
+        }
+    }
     for order in &mut orders {
         order.acks.sort_by_key(|op| case.ops[*op as usize].end);
         complete(order, case, &keys);
@@ -154,6 +163,7 @@ impl Gather {
                 buyer,
                 key: None,
                 lines: Lines::default(),
+                origin: None,
                 acks: Vec::new(),
                 cancels: Vec::new(),
                 pays: Vec::new(),
@@ -175,6 +185,14 @@ impl Gather {
 
     fn take_op(&mut self, at: u32, op: &Op) {
         let asks_by_request = op.f == Action::Poll && op.request != 0;
+        // Whoever asks for an empty cart is told so.
+        let sku = op.lines.first().map_or(SkuAt::MAX, |(sku, _)| *sku);
+        let name = (op.sale, op.buyer, op.request, sku);
+        if op.f == Action::Cancel && op.order == 0 && op.request != 0 {
+            let key = self.key(name);
+            self.keys[key as usize].cancels.push(at);
+            return;
+        }
         if !op.is_purchase() && !asks_by_request {
             if op.order != 0 {
                 let order = self.order(op.order, op.sale, op.buyer);
@@ -187,8 +205,7 @@ impl Gather {
             }
             return;
         }
-        let skus = op.lines.iter().map(|(sku, _)| *sku).collect();
-        let key = self.key((op.sale, op.buyer, op.request, skus));
+        let key = self.key(name);
         match op.is_purchase() {
             true => self.keys[key as usize].purchases.push(at),
             false => self.keys[key as usize].polls.push(at),
@@ -206,6 +223,7 @@ impl Gather {
         // A question names the skus of its request, not what was bought under it in the end.
         if op.is_purchase() && order.lines.is_empty() {
             order.lines.clone_from(&op.lines);
+            order.origin = Some(at);
         }
         let order_at = self.order_at[&op.order];
         let key = &mut self.keys[key as usize];
@@ -224,15 +242,10 @@ impl Gather {
             return;
         }
         order.buyer = row.buyer;
-        if !order.lines.iter().any(|(sku, _)| *sku == row.sku) {
-            let mut lines = order.lines.to_vec();
-            lines.push((row.sku, row.quantity));
-            lines.sort_unstable();
-            order.lines = lines.into();
+        if order.lines.is_empty() {
+            order.lines = [(row.sku, row.quantity)].into();
         }
-        // A cart's key is known once all its rows are: the last of them finds it.
-        let skus = order.lines.iter().map(|(sku, _)| *sku).collect();
-        let name = (row.sale, row.buyer, row.request, skus);
+        let name = (row.sale, row.buyer, row.request, row.sku);
         if let Some(key) = self.key_at.get(&name).copied() {
             self.order(row.order, row.sale, row.buyer).key = Some(key);
             self.join(Some(key), row.order);
@@ -272,6 +285,14 @@ fn complete(order: &mut Order, case: &Case, keys: &[Key]) {
     let sent: &[u32] = order.key.map_or(&[], |key| &keys[key as usize].purchases);
     if order.lines.is_empty() {
         order.lines = content(order, case, sent);
+    }
+    if order.origin.is_none() {
+        let may_be = |at: &&u32| op(at).may_have_happened() && op(at).lines == order.lines;
+        let mut may_be = sent.iter().filter(may_be);
+        let first = may_be.next();
+        order.origin = first
+            .filter(|first| may_be.all(|other| op(other).asks_the_same(op(first))))
+            .copied();
     }
     // A purchase that was refused did nothing, so it did not take them.
     let first = sent

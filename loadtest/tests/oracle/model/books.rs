@@ -26,19 +26,17 @@ impl Model {
         }));
         let recorded: Vec<&Order> = self.orders.iter().filter(|o| o.is_recorded).collect();
         for order in &recorded {
-            for (sku, units) in &order.lines {
-                let row = LedgerRow {
-                    id: order.name.clone(),
-                    sku: SKUS[*sku].into(),
-                    buyer: order.buyer.clone(),
-                    quantity: *units,
-                    status: order.status,
-                    request_id: Some(order.request.clone()),
-                    created_at_ms: Some(order.created_ms),
-                    pay_by_ms: Some(order.created_ms + PAY_WITHIN_MS),
-                };
-                self.events.push(Event::Row { sale: sale(), row });
-            }
+            let row = LedgerRow {
+                id: order.name.clone(),
+                sku: SKUS[order.sku].into(),
+                buyer: order.buyer.clone(),
+                quantity: order.units,
+                status: order.status,
+                request_id: Some(order.request.clone()),
+                created_at_ms: Some(order.created_ms),
+                pay_by_ms: Some(order.created_ms + PAY_WITHIN_MS),
+            };
+            self.events.push(Event::Row { sale: sale(), row });
         }
         let count = |status| {
             recorded
@@ -48,10 +46,8 @@ impl Model {
         };
         let units = |at: usize, status: OrderStatus| -> u64 {
             let of = self.orders.iter().filter(|order| order.status == status);
-            let lines = of.flat_map(|order| &order.lines);
-            lines
-                .filter(|(sku, _)| *sku == at)
-                .map(|(_, units)| units)
+            of.filter(|order| order.sku == at)
+                .map(|order| order.units)
                 .sum()
         };
         let skus = (0..2).map(|at| SkuReport {

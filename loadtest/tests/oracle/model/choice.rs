@@ -22,13 +22,25 @@ impl Model {
         if earlier > 0 && dice < 72 {
             let pick = self.random.below(earlier.min(5));
             let at = (earlier - 1 - pick) as usize;
-            let Sent { invoke, order } = self.clients[client].sent[at].clone();
+            let Sent { invoke, orders } = self.clients[client].sent[at].clone();
+            let order = match orders.len() as u64 {
+                0 => None,
+                some => Some(orders[self.random.below(some) as usize].clone()),
+            };
             let about = |f: Action| Invoke {
                 order: order.clone().unwrap_or_default(),
                 buyer: invoke.buyer.clone(),
                 ..Invoke::new(f, SALE)
             };
             match (dice, &order) {
+                // The whole cart, or one order of it.
+                (0..14, _) if invoke.f == Action::CartBuy && self.random.percent(50) => {
+                    return Invoke {
+                        f: Action::Cancel,
+                        token: String::new(),
+                        ..invoke
+                    };
+                }
                 (0..14, Some(_)) => return about(Action::Cancel),
                 (14..28, Some(_)) => return about(Action::Pay),
                 (28..36, Some(_)) => return about(Action::Poll),
@@ -97,7 +109,7 @@ impl Model {
         };
         self.clients[client].sent.push(Sent {
             invoke: invoke.clone(),
-            order: None,
+            orders: Vec::new(),
         });
         invoke
     }

@@ -25,6 +25,7 @@ pub enum Flaw {
     SellsOutsideTheWindow,
     SellsWhilePaused,
     CartTakesWhatItGets,
+    CartGivenBackInPart,
     StatusFromAStaleCopy,
     EntitlementUsedTwice,
     PaidTwice,
@@ -32,7 +33,7 @@ pub enum Flaw {
 }
 
 impl Flaw {
-    pub const ALL: [Flaw; 26] = {
+    pub const ALL: [Flaw; 27] = {
         use Flaw::*;
         [
             NoReplayCheck,
@@ -57,6 +58,7 @@ impl Flaw {
             SellsOutsideTheWindow,
             SellsWhilePaused,
             CartTakesWhatItGets,
+            CartGivenBackInPart,
             StatusFromAStaleCopy,
             EntitlementUsedTwice,
             PaidTwice,

@@ -54,7 +54,10 @@ struct Order {
     name: String,
     buyer: String,
     request: String,
-    lines: Vec<(usize, u64)>,
+    sku: usize,
+    units: u64,
+    /// Everything its request bought: a cart is an order a line.
+    content: Vec<(usize, u64)>,
     status: OrderStatus,
     created_ms: u64,
     /// Reached the ledger.
@@ -67,7 +70,7 @@ struct Order {
 #[derive(Clone)]
 struct Sent {
     invoke: Invoke,
-    order: Option<String>,
+    orders: Vec<String>,
 }
 
 struct Client {
@@ -113,7 +116,7 @@ pub struct Model {
     free: [i64; 2],
     flag: [bool; 2],
     held: HashMap<(String, usize), i64>,
-    requests: HashMap<(String, String, Vec<usize>), usize>,
+    requests: HashMap<(String, String, usize), usize>,
     tokens: HashMap<String, usize>,
     orders: Vec<Order>,
     is_paused: bool,
@@ -262,7 +265,8 @@ impl Model {
             op: invoke.op,
             ..done
         };
-        let told = (!is_silent && answer == Answer::Ok).then(|| done.order.clone());
+        let mut told: Vec<String> = done.orders.iter().map(|one| one.order.clone()).collect();
+        told.extend(Some(done.order.clone()).filter(|order| !order.is_empty()));
         self.events.push(match (is_silent, answer) {
             (true, _) => Event::Info(Done {
                 t_us: done.t_us,
@@ -274,10 +278,10 @@ impl Model {
             (false, Answer::Ok) => Event::Ok(done),
             (false, Answer::Fail) => Event::Fail(done),
         });
-        if let Some(order) = told.filter(|order| !order.is_empty()) {
+        if !is_silent && answer == Answer::Ok && !told.is_empty() {
             let sent = self.clients[client].sent.iter_mut();
             for sent in sent.filter(|sent| sent.invoke.request == invoke.request) {
-                sent.order = Some(order.clone());
+                sent.orders.clone_from(&told);
             }
         }
         let pause = self.random.below(9_000);

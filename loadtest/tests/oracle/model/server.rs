@@ -1,10 +1,10 @@
 //! The sale itself: every rule, in the order in which the real thing asks them, and every flaw at its place.
 
-use loadtest::history::event::{Done, Fault, Invoke, Phase};
+use loadtest::history::event::{CartOrder, Done, Fault, Invoke, Phase};
 use loadtest::history::{Action, Event};
 use loadtest::reconcile::OrderStatus::{Paid, Released, Reserved};
 
-use super::{Answer, Flaw, LIMIT, Model, Order, PAY_WITHIN_MS, STARTS_MS};
+use super::{Answer, Flaw, LIMIT, Model, Order, PAY_WITHIN_MS, SKUS, STARTS_MS};
 use crate::oracle::tale::T0_MS;
 
 impl Model {
@@ -12,6 +12,7 @@ impl Model {
         match invoke.f {
             Action::Buy | Action::CartBuy => self.buy(invoke),
             Action::Poll if invoke.order.is_empty() => self.poll(invoke),
+            Action::Cancel if invoke.order.is_empty() => self.give_back(invoke),
             Action::Poll | Action::Cancel | Action::Pay => self.about(invoke),
             Action::Restock => self.restock(invoke),
             Action::Pause | Action::Resume => {
@@ -23,18 +24,10 @@ impl Model {
     }
 
     pub(super) fn buy(&mut self, invoke: &Invoke) -> (Answer, Done) {
-        let mut lines: Vec<(usize, u64)> = invoke
-            .lines
-            .iter()
-            .map(|(sku, units)| (usize::from(sku == "b"), *units))
-            .collect();
-        lines.sort_unstable();
-        let key = (
-            invoke.buyer.clone(),
-            invoke.request.clone(),
-            lines.iter().map(|(sku, _)| *sku).collect::<Vec<_>>(),
-        );
-        let known = self.requests.get(&key).copied();
+        let lines = lines(invoke);
+        let key = |sku: usize| (invoke.buyer.clone(), invoke.request.clone(), sku);
+        let known = |(sku, _): &(usize, u64)| self.requests.get(&key(*sku)).copied();
+        let known: Vec<usize> = lines.iter().filter_map(known).collect();
         if self.has(Flaw::StockBeforeReplay)
             && lines
                 .iter()
@@ -42,19 +35,19 @@ impl Model {
         {
             return fail("sold_out");
         }
-        if let Some(at) = known {
-            let order = &self.orders[at];
-            let is_same = order.lines == lines;
+        if !known.is_empty() {
+            let is_same = known.iter().all(|at| self.orders[*at].content == lines);
+            let is_back = |at: &usize| self.orders[*at].status == Released;
             let buys_again = match is_same {
                 true => {
                     self.has(Flaw::NoReplayCheck)
-                        || (self.has(Flaw::NoTombstone) && order.status == Released)
+                        || (self.has(Flaw::NoTombstone) && known.iter().all(is_back))
                 }
                 false => self.has(Flaw::ConflictBuys),
             };
             if !buys_again {
                 return match is_same || self.has(Flaw::NoFingerprint) {
-                    true => self.replay(at),
+                    true => self.replay(invoke, known),
                     false => fail("key_reused"),
                 };
             }
@@ -62,9 +55,11 @@ impl Model {
         if let Some(refusal) = self.refusal(invoke, &lines) {
             return self.refuse(invoke, &lines, refusal);
         }
-        let order = self.take(invoke, lines.clone());
-        self.requests.insert(key, order);
-        self.told(order, 201)
+        let orders = self.take(invoke, lines);
+        for at in &orders {
+            self.requests.insert(key(self.orders[*at].sku), *at);
+        }
+        self.told(invoke.f == Action::CartBuy, &orders, 201)
     }
 
     /// Window and gate, entitlement, limit, stock; in that order.
@@ -120,8 +115,8 @@ impl Model {
                 .copied()
                 .collect();
             if !free.is_empty() {
-                let order = self.take(invoke, free);
-                return self.told(order, 201);
+                let orders = self.take(invoke, free);
+                return self.told(true, &orders, 201);
             }
         }
         if code == "sold_out" && self.has(Flaw::RefusedButRecorded) {
@@ -130,68 +125,112 @@ impl Model {
         fail(code)
     }
 
-    pub(super) fn take(&mut self, invoke: &Invoke, lines: Vec<(usize, u64)>) -> usize {
+    /// An order for each line.
+    pub(super) fn take(&mut self, invoke: &Invoke, lines: Vec<(usize, u64)>) -> Vec<usize> {
+        let first = self.orders.len();
         for (sku, units) in &lines {
             self.free[*sku] -= *units as i64;
             *self.held.entry((invoke.buyer.clone(), *sku)).or_default() += *units as i64;
+            let is_lost = self.has(Flaw::OrdersLostOnTheirWay) && self.random.percent(15);
+            self.orders.push(Order {
+                name: format!("order-{}", self.orders.len()),
+                buyer: invoke.buyer.clone(),
+                request: invoke.request.clone(),
+                sku: *sku,
+                units: *units,
+                content: lines.clone(),
+                status: Reserved,
+                created_ms: self.now_ms(),
+                is_recorded: !is_lost,
+                made_us: self.now_us,
+                intents: 0,
+            });
         }
-        let at = self.orders.len();
-        let is_lost = self.has(Flaw::OrdersLostOnTheirWay) && self.random.percent(15);
-        self.orders.push(Order {
-            name: format!("order-{at}"),
-            buyer: invoke.buyer.clone(),
-            request: invoke.request.clone(),
-            lines,
-            status: Reserved,
-            created_ms: self.now_ms(),
-            is_recorded: !is_lost,
-            made_us: self.now_us,
-            intents: 0,
-        });
         if !invoke.token.is_empty() {
-            self.tokens.insert(invoke.token.clone(), at);
+            self.tokens.insert(invoke.token.clone(), first);
         }
-        at
+        (first..self.orders.len()).collect()
     }
 
-    pub(super) fn told(&self, at: usize, status: u16) -> (Answer, Done) {
-        let order = &self.orders[at];
-        let state = match self.has(Flaw::StatusFromAStaleCopy) {
-            true => Reserved,
-            false => order.status,
+    pub(super) fn told(&self, is_cart: bool, orders: &[usize], status: u16) -> (Answer, Done) {
+        let one = |at: &usize| {
+            let order = &self.orders[*at];
+            let state = match self.has(Flaw::StatusFromAStaleCopy) {
+                true => Reserved,
+                false => order.status,
+            };
+            CartOrder {
+                sku: SKUS[order.sku].into(),
+                order: order.name.clone(),
+                state: Some(state),
+                pay_by_ms: Some(order.created_ms + PAY_WITHIN_MS),
+            }
         };
+        let mut orders: Vec<CartOrder> = orders.iter().map(one).collect();
         let done = Done {
             status,
-            order: order.name.clone(),
-            state: Some(state),
-            pay_by_ms: Some(order.created_ms + PAY_WITHIN_MS),
             ..Done::default()
+        };
+        let done = match orders.pop() {
+            Some(order) if !is_cart => Done {
+                order: order.order,
+                state: order.state,
+                pay_by_ms: order.pay_by_ms,
+                ..done
+            },
+            last => {
+                orders.extend(last);
+                Done { orders, ..done }
+            }
         };
         (Answer::Ok, done)
     }
 
-    pub(super) fn replay(&mut self, at: usize) -> (Answer, Done) {
-        let buyer = &self.orders[at].buyer;
-        let latest = self.orders.iter().rposition(|order| order.buyer == *buyer);
-        let at = match self.has(Flaw::ReplaysTheWrongOrder) {
-            true => latest.unwrap_or(at),
-            false => at,
-        };
-        self.told(at, 200)
+    pub(super) fn replay(&mut self, invoke: &Invoke, mut orders: Vec<usize>) -> (Answer, Done) {
+        if self.has(Flaw::ReplaysTheWrongOrder) {
+            for at in &mut orders {
+                let Order { buyer, sku, .. } = &self.orders[*at];
+                let is_alike = |order: &Order| order.buyer == *buyer && order.sku == *sku;
+                *at = self.orders.iter().rposition(is_alike).unwrap_or(*at);
+            }
+        }
+        self.told(invoke.f == Action::CartBuy, &orders, 200)
+    }
+
+    /// The orders under a request id, of the skus that are asked for.
+    fn under(&self, invoke: &Invoke) -> Vec<usize> {
+        let key = |sku: usize| (invoke.buyer.clone(), invoke.request.clone(), sku);
+        let of = |(sku, _): &(usize, u64)| self.requests.get(&key(*sku)).copied();
+        lines(invoke).iter().filter_map(of).collect()
     }
 
     pub(super) fn poll(&mut self, invoke: &Invoke) -> (Answer, Done) {
-        let mut skus: Vec<usize> = invoke
-            .lines
-            .iter()
-            .map(|(s, _)| usize::from(s == "b"))
-            .collect();
-        skus.sort_unstable();
-        let key = (invoke.buyer.clone(), invoke.request.clone(), skus);
-        match self.requests.get(&key) {
-            Some(at) => self.told(*at, 200),
-            None => fail("no_such_order"),
+        let orders = self.under(invoke);
+        match orders.is_empty() {
+            false => self.told(invoke.lines.len() > 1, &orders, 200),
+            true => fail("no_such_order"),
         }
+    }
+
+    /// A whole cart, or nothing of it.
+    pub(super) fn give_back(&mut self, invoke: &Invoke) -> (Answer, Done) {
+        let orders = self.under(invoke);
+        let may_go = |at: &usize| matches!(self.orders[*at].status, Reserved | Released);
+        if orders.is_empty() {
+            return fail("no_such_order");
+        } else if !orders.iter().all(may_go) {
+            return fail("not_cancellable");
+        }
+        let most = match self.has(Flaw::CartGivenBackInPart) {
+            true => 1,
+            false => orders.len(),
+        };
+        for at in &orders[..most] {
+            if self.orders[*at].status == Reserved {
+                self.release(*at);
+            }
+        }
+        self.told(true, &orders, 200)
     }
 
     pub(super) fn about(&mut self, invoke: &Invoke) -> (Answer, Done) {
@@ -219,7 +258,7 @@ impl Model {
                 if !self.has(Flaw::PaymentNotRecorded) {
                     self.orders[at].status = Paid;
                 }
-                let (answer, done) = self.told(at, 200);
+                let (answer, done) = self.told(false, &[at], 200);
                 let intent = format!("intent-{at}-{}", self.orders[at].intents);
                 return (
                     answer,
@@ -232,18 +271,16 @@ impl Model {
             }
             _ => {}
         }
-        self.told(at, 200)
+        self.told(false, &[at], 200)
     }
 
     pub(super) fn release(&mut self, at: usize) {
         self.orders[at].status = Released;
         let order = self.orders[at].clone();
         let times = if self.has(Flaw::ReturnedTwice) { 2 } else { 1 };
-        for (sku, units) in order.lines {
-            self.free[sku] += times * units as i64;
-            if !self.has(Flaw::LimitKeptAfterRelease) {
-                *self.held.entry((order.buyer.clone(), sku)).or_default() -= units as i64;
-            }
+        self.free[order.sku] += times * order.units as i64;
+        if !self.has(Flaw::LimitKeptAfterRelease) {
+            *self.held.entry((order.buyer, order.sku)).or_default() -= order.units as i64;
         }
     }
 
@@ -311,6 +348,14 @@ impl Model {
             }
         }
     }
+}
+
+/// Which skus of the model, and how many units; sorted.
+fn lines(invoke: &Invoke) -> Vec<(usize, u64)> {
+    let line = |(sku, units): &(String, u64)| (usize::from(sku == "b"), *units);
+    let mut lines: Vec<(usize, u64)> = invoke.lines.iter().map(line).collect();
+    lines.sort_unstable();
+    lines
 }
 
 fn ok(status: u16) -> (Answer, Done) {
