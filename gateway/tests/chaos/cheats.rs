@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::{
     bench::{Bench, Postgres},
-    market::{SALE, SKU},
+    goods::{Goods, Kind, SALE},
     plan::{Aof, Break, Fault, Plan, Target, Topology},
     run,
 };
@@ -38,23 +38,49 @@ pub enum Cheat {
     HidesStock,
     /// Redis says that there is more than there is.
     InventsStock,
+    /// The same of one of several segments.
+    HidesASegment,
+    /// The same of one of several segments.
+    InventsInASegment,
+    /// Redis forgets which requests it knows, and so which tokens were used.
+    ForgetsTokens,
     /// An order vanishes from the ledger.
     LosesARow,
     /// A released order stands in the ledger as reserved.
     TurnsBack,
+    /// One line of a cart vanishes from the ledger.
+    TearsACart,
+    /// One line of a cart stands in the ledger as released, and nobody asked for it.
+    ReturnsALine,
 }
+
+/// One order of each cart.
+const LINES: &str = "order_id IN (SELECT MAX(order_id) FROM order_orders WHERE status = 'reserved' \
+                     GROUP BY buyer, request_id HAVING COUNT(*) > 1)";
 
 impl Cheat {
     /// Cheats while clients buy, again and again until then.
     pub async fn during_the_load(self, bench: &Bench, until: Instant) {
-        let key = |part: &str| format!("penstock:{{{SALE}:{SKU}:0}}:{part}");
+        let key_in =
+            |segment: u64, part: &str| format!("penstock:{{{SALE}:shoe:{segment}}}:{part}");
+        let key = |part: &str| key_in(0, part);
         while Instant::now() < until {
             match self {
-                Cheat::ForgetsRequests => bench.redis_cli(&["DEL", &key("requests")]).await,
+                Cheat::ForgetsRequests | Cheat::ForgetsTokens => {
+                    bench.redis_cli(&["DEL", &key("requests")]).await
+                }
                 Cheat::ForgetsBuyers => bench.redis_cli(&["DEL", &key("buyers")]).await,
                 Cheat::HidesStock => bench.redis_cli(&["EVAL", HIDE, "1", &key("meta")]).await,
                 Cheat::InventsStock => bench.redis_cli(&["EVAL", INVENT, "1", &key("meta")]).await,
-                Cheat::LosesARow | Cheat::TurnsBack => return,
+                Cheat::HidesASegment => {
+                    bench.redis_cli(&["EVAL", HIDE, "1", &key_in(1, "meta")]).await;
+                }
+                Cheat::InventsInASegment => {
+                    bench.redis_cli(&["EVAL", INVENT, "1", &key_in(1, "meta")]).await;
+                }
+                Cheat::LosesARow | Cheat::TurnsBack | Cheat::TearsACart | Cheat::ReturnsALine => {
+                    return;
+                }
             }
             sleep(AGAIN).await;
         }
@@ -65,23 +91,28 @@ impl Cheat {
         let statement = match self {
             Cheat::LosesARow => {
                 "DELETE FROM order_orders WHERE order_id IN (SELECT MIN(order_id) FROM order_orders)"
+                    .to_owned()
             }
             Cheat::TurnsBack => {
-                "UPDATE order_orders SET status = 'reserved' WHERE status = 'released'"
+                "UPDATE order_orders SET status = 'reserved' WHERE status = 'released'".to_owned()
+            }
+            Cheat::TearsACart => format!("DELETE FROM order_orders WHERE {LINES}"),
+            Cheat::ReturnsALine => {
+                format!("UPDATE order_orders SET status = 'released' WHERE {LINES}")
             }
             _ => return,
         };
-        bench.sql(statement).await;
+        bench.sql(&statement).await;
     }
 }
 
 /// Runs without a fault, but with a cheat, and answers which rules the oracle found broken.
-async fn caught(cheat: Cheat, stock: u64, server: &Arc<Postgres>) -> Vec<Rule> {
+async fn caught(cheat: Cheat, goods: Goods, server: &Arc<Postgres>) -> Vec<Rule> {
     let plan = Plan {
         topology: Topology::Redis,
         level: Level::Durable,
         aof: Aof::Always,
-        stock,
+        goods,
         clients: 10,
         load: Duration::from_millis(1_200),
         pay_within: Duration::from_secs(600),
@@ -99,19 +130,72 @@ async fn caught(cheat: Cheat, stock: u64, server: &Arc<Postgres>) -> Vec<Rule> {
 async fn whoever_cheats_behind_the_gateway_is_caught() {
     let _alone = crate::ALONE.lock().await;
     let server = Postgres::start().await;
-    for (cheat, stock, by) in [
+    let one_of = |kind, stock, segments| {
+        let mut goods = Goods {
+            kind,
+            segments,
+            ..Goods::plain(stock)
+        };
+        if kind == Kind::Carts {
+            goods.skus.extend(Goods::plain(stock).skus);
+            goods.skus[1].name = "sock";
+        }
+        goods
+    };
+    for (cheat, goods, by) in [
         (
             Cheat::ForgetsRequests,
-            400,
+            Goods::plain(400),
             vec![Rule::TwoOrders, Rule::Resurrected, Rule::Lost],
         ),
-        (Cheat::ForgetsBuyers, 400, vec![Rule::BuyerLimit]),
-        (Cheat::HidesStock, 400, vec![Rule::FalseSoldOut]),
-        (Cheat::InventsStock, 3, vec![Rule::Oversold, Rule::Lost]),
-        (Cheat::LosesARow, 40, vec![Rule::Lost]),
-        (Cheat::TurnsBack, 40, vec![Rule::StatusBackwards]),
+        (
+            Cheat::ForgetsBuyers,
+            Goods::plain(400),
+            vec![Rule::BuyerLimit],
+        ),
+        (
+            Cheat::HidesStock,
+            Goods::plain(400),
+            vec![Rule::FalseSoldOut],
+        ),
+        (
+            Cheat::InventsStock,
+            Goods::plain(3),
+            vec![Rule::Oversold, Rule::Lost],
+        ),
+        (Cheat::LosesARow, Goods::plain(40), vec![Rule::Lost]),
+        (
+            Cheat::TurnsBack,
+            Goods::plain(40),
+            vec![Rule::StatusBackwards],
+        ),
+        (
+            Cheat::HidesASegment,
+            one_of(Kind::Segments, 24, 4),
+            vec![Rule::FalseSoldOut],
+        ),
+        (
+            Cheat::InventsInASegment,
+            one_of(Kind::Segments, 8, 4),
+            vec![Rule::Oversold, Rule::Lost],
+        ),
+        (
+            Cheat::ForgetsTokens,
+            one_of(Kind::Tokens, 400, 1),
+            vec![Rule::TokenReused],
+        ),
+        (
+            Cheat::TearsACart,
+            one_of(Kind::Carts, 40, 1),
+            vec![Rule::PartialCart],
+        ),
+        (
+            Cheat::ReturnsALine,
+            one_of(Kind::Carts, 40, 1),
+            vec![Rule::PartialCart],
+        ),
     ] {
-        let found = caught(cheat, stock, &server).await;
+        let found = caught(cheat, goods, &server).await;
         assert!(
             by.iter().any(|rule| found.contains(rule)),
             "{cheat:?}: {found:?}"
@@ -135,7 +219,7 @@ async fn a_failover_behind_is_caught_at_durable_and_loses_nothing_at_replicated(
         topology: Topology::Replica,
         level,
         aof: Aof::Always,
-        stock: 2_000,
+        goods: Goods::plain(2_000),
         clients: 12,
         load: Duration::from_millis(3_000),
         pay_within: Duration::from_secs(600),

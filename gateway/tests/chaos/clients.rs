@@ -6,77 +6,111 @@ use loadtest::history::Action;
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 use tokio::time::{Duration, Instant, sleep};
 
-use crate::market::{Market, Seen, Wish};
+use crate::market::{Held, Market, Seen, Wish};
+
+/// A purchase that a client has sent, and the orders that it has heard of.
+struct Sent {
+    wish: Wish,
+    orders: Vec<Held>,
+}
+
+struct Buyer {
+    market: Arc<Market>,
+    client: u32,
+    random: SmallRng,
+    sent: Vec<Sent>,
+    number: u64,
+}
 
 /// One buyer's client, with a handful of identities, until the time is over.
 pub async fn buyer(market: Arc<Market>, client: u32, seed: u64, until: Instant, early: bool) {
-    let mut random = SmallRng::seed_from_u64(seed ^ (u64::from(client) << 32));
-    let mut sent: Vec<(Wish, Option<String>)> = Vec::new();
-    let mut number = 0;
+    let mut buyer = Buyer {
+        market,
+        client,
+        random: SmallRng::seed_from_u64(seed ^ (u64::from(client) << 32)),
+        sent: Vec::new(),
+        number: 0,
+    };
     while Instant::now() < until {
-        number += 1;
-        let front = random.random_range(0..8);
-        let pick = match sent.len() {
+        buyer.number += 1;
+        let front = buyer.random.random_range(0..8);
+        let pick = match buyer.sent.len() {
             0 => None,
             // Recent ones: their answers, and what they brought, are still on the way.
-            some => Some(random.random_range(some.saturating_sub(5)..some)),
+            some => Some(buyer.random.random_range(some.saturating_sub(5)..some)),
         };
-        let dice = random.random_range(0..100);
+        let dice = buyer.random.random_range(0..100);
         match (dice, pick) {
-            (0..40, Some(at)) => {
-                let (wish, order) = sent[at].clone();
-                let seen = match (dice, order) {
-                    (0..7, Some(order)) => {
-                        market
-                            .about(client, front, Action::Cancel, &wish.buyer, &order)
-                            .await
-                    }
-                    (7..13, Some(order)) => market.pay(client, front, &wish, &order, number).await,
-                    (13..20, Some(order)) => {
-                        market
-                            .about(client, front, Action::Poll, &wish.buyer, &order)
-                            .await
-                    }
-                    (20..24, _) => market.poll(client, front, &wish).await,
-                    (24..28, _) => {
-                        // Other content under the same key: a conflict, or a purchase if the first never was one.
-                        let other = Wish {
-                            units: 3 - wish.units,
-                            ..wish
-                        };
-                        market.buy(client, front, &other).await
-                    }
-                    // Twice at once, through different nodes: duplicate delivery.
-                    (28..32, _) => {
-                        let both = (market.buy(client, 0, &wish), market.buy(client, 1, &wish));
-                        tokio::join!(both.0, both.1).0
-                    }
-                    _ => market.buy(client, front, &wish).await,
-                };
-                if let (20.., Seen::Order(order)) = (dice, seen) {
-                    sent[at].1 = Some(order);
-                }
-            }
-            _ => {
-                let wish = Wish {
-                    buyer: format!("buyer-{client}-{}", random.random_range(0..40)),
-                    request: format!("request-{client}-{number}"),
-                    units: random.random_range(1..=2),
-                };
-                let mut seen = market.buy(client, front, &wish).await;
-                // Whoever hears nothing asks again, with the same key, elsewhere.
-                if seen == Seen::Unknown && random.random_ratio(1, 2) {
-                    seen = market.buy(client, front + 1, &wish).await;
-                }
-                let order = match seen {
-                    Seen::Order(order) => Some(order),
-                    _ => None,
-                };
-                sent.push((wish, order));
-            }
+            (0..40, Some(at)) => buyer.come_back(at, dice, front).await,
+            _ => buyer.ask_for_more(front).await,
         }
         let pause = if early { 60 } else { 30 };
-        sleep(Duration::from_millis(random.random_range(1..pause))).await;
+        let pause = buyer.random.random_range(1..pause);
+        sleep(Duration::from_millis(pause)).await;
+    }
+}
+
+impl Buyer {
+    /// Does something about an earlier purchase.
+    async fn come_back(&mut self, at: usize, dice: u32, front: usize) {
+        let (market, client) = (Arc::clone(&self.market), self.client);
+        let Sent { wish, orders } = &self.sent[at];
+        let wish = wish.clone();
+        let held = match orders.len() {
+            0 => None,
+            // One line of a cart lives for itself.
+            some => Some(orders[self.random.random_range(0..some)].clone()),
+        };
+        let seen = match (dice, held) {
+            // The whole cart, known or not; or one order.
+            (0..7, _) if wish.is_cart && dice < 4 => market.give_back(client, front, &wish).await,
+            (0..7, Some(held)) => {
+                let (buyer, order) = (&wish.buyer, &held.order);
+                market
+                    .about(client, front, Action::Cancel, buyer, order)
+                    .await
+            }
+            (7..13, Some(held)) => {
+                let number = self.number;
+                market.pay(client, front, &wish.buyer, &held, number).await
+            }
+            (13..20, Some(held)) => {
+                let (buyer, order) = (&wish.buyer, &held.order);
+                market
+                    .about(client, front, Action::Poll, buyer, order)
+                    .await
+            }
+            (20..24, _) => market.poll(client, front, &wish).await,
+            (24..28, _) => {
+                let other = wish.altered(&mut self.random);
+                market.buy(client, front, &other).await
+            }
+            // Twice at once, through different nodes: duplicate delivery.
+            (28..32, _) => {
+                let both = (market.buy(client, 0, &wish), market.buy(client, 1, &wish));
+                tokio::join!(both.0, both.1).0
+            }
+            (32..34, _) if wish.is_cart => market.buy(client, front, &wish.reworded()).await,
+            _ => market.buy(client, front, &wish).await,
+        };
+        if let (20.., Seen::Done(orders)) = (dice, seen) {
+            self.sent[at].orders = orders;
+        }
+    }
+
+    async fn ask_for_more(&mut self, front: usize) {
+        let (market, client) = (Arc::clone(&self.market), self.client);
+        let wish = Wish::new(&market.goods, &mut self.random, client, self.number);
+        let mut seen = market.buy(client, front, &wish).await;
+        // Whoever hears nothing asks again, with the same key, elsewhere.
+        if seen == Seen::Unknown && self.random.random_ratio(1, 2) {
+            seen = market.buy(client, front + 1, &wish).await;
+        }
+        let orders = match seen {
+            Seen::Done(orders) => orders,
+            _ => Vec::new(),
+        };
+        self.sent.push(Sent { wish, orders });
     }
 }
 
@@ -92,8 +126,11 @@ pub async fn operator(market: Arc<Market>, client: u32, seed: u64, until: Instan
                 // The one before again, now and then: it must not count twice.
                 restocks += u64::from(restocks == 0 || random.random_ratio(2, 3));
                 let units = 1 + restocks % 3;
+                let skus = &market.goods.skus;
+                let sku = skus[(restocks % skus.len() as u64) as usize].name;
+                let restock = Some((restocks, sku, units));
                 market
-                    .operate(client, admin, Action::Restock, Some((restocks, units)))
+                    .operate(client, admin, Action::Restock, restock)
                     .await;
             }
             4..6 => {

@@ -6,7 +6,8 @@
 //! `CHAOS_RUNS=1` it repeats that run alone. The plan of a run (stock, clients, faults and their times) follows from the seed; how
 //! the processes interleave does not, so a failure may need several repetitions to show again.
 //!
-//! [`plan`] says what a run does and [`draw`] decides it, [`bench`] starts the processes, [`proxy`] stands in every link, [`faults`] breaks and mends, [`clients`] buy,
+//! [`plan`] says what a run does and [`draw`] decides it, [`goods`] what is sold, [`bench`] starts the processes, [`proxy`] stands in
+//! every link, [`faults`] breaks and mends, [`clients`] buy,
 //! [`market`] writes down, [`run`] is one run from first to last. [`cheats`] is the negative control. A new kind of
 //! fault is a variant of [`plan::Break`], its arm in [`faults`] and its place in [`draw`].
 
@@ -22,6 +23,8 @@ mod clients;
 mod draw;
 
 mod faults;
+
+mod goods;
 
 mod market;
 

@@ -4,6 +4,8 @@ use std::{fmt, time::Duration};
 
 use loadtest::history::Level;
 
+use crate::goods::Goods;
+
 /// Units of one sku that one buyer may hold.
 pub const LIMIT: u64 = 3;
 
@@ -129,7 +131,7 @@ pub struct Plan {
     /// What the configuration promises of an answer.
     pub level: Level,
     pub aof: Aof,
-    pub stock: u64,
+    pub goods: Goods,
     pub clients: usize,
     pub load: Duration,
     /// Orders expire within the run, if this is short.
@@ -183,12 +185,12 @@ impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "seed={} {:?} {:?} aof={:?} stock={} clients={} pay_within={:?}",
+            "seed={} {:?} {:?} aof={:?} {} clients={} pay_within={:?}",
             self.seed,
             self.topology,
             self.level,
             self.aof,
-            self.stock,
+            self.goods,
             self.clients,
             self.pay_within
         )?;

@@ -73,6 +73,8 @@ pub enum Action {
     Pay,
     /// Ask for an order, by its id or by the request that may have made it.
     Poll,
+    /// Ask for a cart, by the request that may have made it.
+    CartPoll,
     /// Add units.
     Restock,
     /// An operator stops the sale for a while.
@@ -171,7 +173,7 @@ pub struct Done {
 }
 
 /// One order of a cart in an answer.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CartOrder {
     /// What it is for.
     pub sku: String,

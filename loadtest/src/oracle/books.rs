@@ -115,10 +115,9 @@ fn unresolved(case: &Case, found: &mut Findings) {
         }
         let mut sent = key.purchases.iter().map(|at| &case.ops[*at as usize]);
         let was_sent_again = sent.any(|op| op.start > last.start);
-        let row = key.orders.iter().find_map(|order| {
-            let order = &case.orders[*order as usize];
-            order.rows.first().map(|row| &case.rows[*row as usize])
-        });
+        let orders = key.orders.iter().map(|order| &case.orders[*order as usize]);
+        let mut asked = orders.filter(|order| order.is_asked_for_by(case, last));
+        let row = asked.find_map(|order| order.rows.first().map(|row| &case.rows[*row as usize]));
         if let Some(row) = row.filter(|_| is_denied && !was_sent_again) {
             found.add(
                 Rule::Unresolved,

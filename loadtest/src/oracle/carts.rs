@@ -1,7 +1,7 @@
 //! INV-ORDER-2 for carts: all lines or none. A cart is an order a line, which are taken together; afterwards each is paid, cancelled
 //! and returned for itself, and all of them together if the cart is given back as one.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::Allow;
 use super::case::{Case, Name, Op, Order, Row, SkuAt};
@@ -22,6 +22,7 @@ pub(super) fn judge(case: &Case, allow: &Allow, found: &mut Findings) {
         return;
     }
     answers(case, &sent, found);
+    let singles: HashSet<(Request, SkuAt, u64)> = singles(case, &sent);
     let mut rows: HashMap<Request, Vec<&Row>> = HashMap::new();
     for row in &case.rows {
         let request = (row.sale, row.buyer, row.request);
@@ -34,7 +35,13 @@ pub(super) fn judge(case: &Case, allow: &Allow, found: &mut Findings) {
     for (request, rows) in rows {
         // The same key may have been sent with other content, of which at most one was bought.
         let bought = || sent[&request].iter().filter(|op| op.may_have_happened());
-        let is_whole = bought().any(|op| is_that(op, &rows)) || bought().next().is_none();
+        let is_bought = |rows: &[&Row]| bought().any(|op| is_that(op, rows));
+        let is_single = |row: &Row| singles.contains(&(request, row.sku, row.quantity));
+        let others: Vec<&Row> = rows.iter().copied().filter(|row| !is_single(row)).collect();
+        let is_whole = is_bought(&rows)
+            || others.is_empty()
+            || is_bought(&others)
+            || bought().next().is_none();
         let is_refused = |row: &&&Row| row.status == OrderStatus::Refused;
         let refused = rows.iter().filter(is_refused).count();
         let is_one = (refused == 0 || refused == rows.len()) && rows.iter().all(is_explained);
@@ -54,6 +61,20 @@ pub(super) fn judge(case: &Case, allow: &Allow, found: &mut Findings) {
             );
         }
     }
+}
+
+/// What may have been bought alone under the key of a cart: a line of none.
+fn singles(case: &Case, sent: &HashMap<Request, Vec<&Op>>) -> HashSet<(Request, SkuAt, u64)> {
+    let bought = case
+        .ops
+        .iter()
+        .filter(|op| op.f == Action::Buy && op.may_have_happened());
+    let under = bought.filter_map(|op| {
+        let request = (op.sale, op.buyer, op.request);
+        let (sku, units) = *op.lines.first()?;
+        sent.contains_key(&request).then_some((request, sku, units))
+    });
+    under.collect()
 }
 
 /// Whoever is told of a cart is told of all its lines, and whoever gave it back that all are back.

@@ -197,7 +197,10 @@ fn replays(case: &Case, allow: &Allow, key: &Key, order: u32, found: &mut Findin
         });
     }
     let polled = key.polls.iter().map(|at| &case.ops[*at as usize]);
-    for op in polled.filter(is_refused) {
+    for op in polled
+        .filter(is_refused)
+        .filter(|op| order.is_asked_for_by(case, op))
+    {
         let lines = [ack.done_line, op.line, op.done_line];
         found.add(Rule::Unseen, lines, || {
             format!(

@@ -135,7 +135,8 @@ fn unseen(case: &Case, order: &Order, found: &mut Findings) {
         .map(|at| &case.ops[*at as usize]);
     for op in polls {
         let is_denied = op.answer == Answer::Fail && case.code(op) == "no_such_order";
-        if is_denied && op.buyer == order.buyer && op.start > ack.end {
+        let is_own = op.buyer == order.buyer && order.is_asked_for_by(case, op);
+        if is_denied && is_own && op.start > ack.end {
             let lines = [ack.done_line, op.line, op.done_line];
             found.add(Rule::Unseen, lines, || {
                 format!(

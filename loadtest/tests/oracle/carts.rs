@@ -69,7 +69,7 @@ fn an_answer_that_leaves_a_line_out_makes_a_cart_partial() {
 
     let mut tale = bought();
     let poll = Invoke {
-        f: Action::Poll,
+        f: Action::CartPoll,
         ..Tale::cart("ann", "r1")
     };
     tale.cart_told(20, 30, poll.clone(), &[("o1", Reserved), ("o2", Reserved)]);
@@ -153,6 +153,39 @@ fn other_content_under_a_carts_key_is_a_conflict() {
     let mut tale = bought();
     tale.refused(20, 30, Tale::cart("ann", "r1"), "key_reused");
     assert!(tale.judged().breaks(Rule::ReplayRefused));
+}
+
+#[test]
+fn whoever_asks_for_a_cart_does_not_ask_for_what_was_bought_alone_under_its_key() {
+    let ask = |f: Action| Invoke {
+        f,
+        ..Tale::cart("ann", "r1")
+    };
+    let mut tale = Tale::new();
+    tale.order(0, 10, "ann", "r1", 1, "o1");
+    tale.events.push(Event::Quiet { t_us: 15_000 });
+    tale.refused(20, 30, ask(Action::CartPoll), "no_such_order");
+    tale.refused(40, 50, ask(Action::Cancel), "no_such_order");
+    holds(&tale);
+    for f in [Action::CartPoll, Action::Cancel] {
+        let mut tale = bought();
+        tale.refused(20, 30, ask(f), "no_such_order");
+        only(&tale, Rule::Unseen);
+    }
+}
+
+/// A cart that was refused leaves its key to a single purchase, and the other way round.
+#[test]
+fn a_single_purchase_under_a_carts_key_is_no_partial_cart() {
+    let mut tale = Tale::new();
+    tale.unknown(0, Tale::cart("ann", "r1"));
+    tale.order(20, 30, "ann", "r1", 1, "o1");
+    holds(&tale);
+    let mut tale = bought();
+    tale.unknown(20, Tale::wish("ann", "r1", 1));
+    holds(&tale);
+    tale.rows.remove(0);
+    assert!(tale.judged().breaks(Rule::PartialCart));
 }
 
 #[test]

@@ -137,7 +137,8 @@ impl Bench {
             Level::Replicated => "replicated",
             Level::Durable => "durable",
         };
-        let stores = format!("{stores}\ndurability = \"{level}\"");
+        let tokens = crate::market::tokens::keys_line(&folder);
+        let stores = format!("{stores}\ndurability = \"{level}\"\n{tokens}");
         let preload = clock.as_ref().map(Clock::preload).unwrap_or_default();
         let penstock = Penstock::start_as(&folder, &stores, role, preload).await;
         Node {

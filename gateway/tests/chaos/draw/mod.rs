@@ -10,7 +10,10 @@ use std::time::Duration;
 use loadtest::history::Level;
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 
-use crate::plan::{Aof, Break, Damage, Fault, LIMIT, Link, Plan, Target, Topology};
+use crate::{
+    goods::Goods,
+    plan::{Aof, Break, Damage, Fault, Link, Plan, Target, Topology},
+};
 
 /// How long clients buy while things break.
 const LOAD: Duration = Duration::from_millis(3_000);
@@ -32,14 +35,12 @@ impl Plan {
             fault.what = survivable(fault.what, topology, level, aof);
         }
         faults.sort_by_key(|fault| fault.after);
-        // Far below the demand, so that overselling and underselling both show; and one above it.
-        let stocks = [1, 2, LIMIT - 1, LIMIT, LIMIT + 1, 12, 40, 2_000];
         Plan {
             seed,
             topology,
             level,
             aof,
-            stock: stocks[random.random_range(0..stocks.len())],
+            goods: Goods::from_seed(seed),
             clients: random.random_range(6..=14),
             load: LOAD,
             pay_within: match random.random_ratio(1, 4) {

@@ -13,7 +13,7 @@ use tokio::{
     time::{Duration, sleep, timeout},
 };
 
-use crate::{proxy::Proxy, scribe::Scribe};
+use crate::{goods::SALE, market::tokens, proxy::Proxy, scribe::Scribe};
 
 /// Who sent it, in the history.
 const CLIENT: u32 = 96;
@@ -57,7 +57,7 @@ async fn send(target: SocketAddr, request: &[u8]) -> std::io::Result<()> {
     stream.read(&mut answer).await.map(drop)
 }
 
-/// What a request asks for, if it changes something and is whole.
+/// What a request asks for, if it buys or cancels one order and is whole. (A cart that is given back names none of its lines.)
 fn read(request: &[u8]) -> Option<Invoke> {
     let text = str::from_utf8(request).ok()?;
     let (head, body) = text.split_once("\r\n\r\n")?;
@@ -76,27 +76,44 @@ fn read(request: &[u8]) -> Option<Invoke> {
     let buyer = header("x-buyer-id")?;
     let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
     match (method, parts.as_slice()) {
-        ("POST", ["v1", "sales", sale, "orders"]) => {
+        ("POST", ["v1", "sales", sale, what @ ("orders" | "carts")]) => {
             let body: Value = serde_json::from_str(body).ok()?;
-            let line = (body["sku"].as_str()?.to_owned(), body["quantity"].as_u64()?);
+            let line = |line: &Value| {
+                let sku = line["sku"].as_str()?.to_owned();
+                Some((sku, line["quantity"].as_u64()?))
+            };
+            let (f, lines) = match *what {
+                "carts" => {
+                    let lines = body["lines"].as_array()?.iter().map(line);
+                    (Action::CartBuy, lines.collect::<Option<_>>()?)
+                }
+                _ => (Action::Buy, vec![line(&body)?]),
+            };
+            let (token, request) = match header("penstock-entitlement") {
+                Some(token) => tokens::id_and_request(&token)?,
+                None => (String::new(), header("idempotency-key")?),
+            };
             Some(Invoke {
                 client: CLIENT,
                 buyer,
-                request: header("idempotency-key")?,
-                lines: vec![line],
-                token: body["token"].as_str().unwrap_or_default().to_owned(),
-                ..Invoke::new(Action::Buy, *sale)
+                request,
+                lines,
+                token,
+                ..Invoke::new(f, *sale)
             })
         }
         ("DELETE", ["v1", "orders", order]) => Some(Invoke {
             client: CLIENT,
             buyer,
             order: (*order).to_owned(),
-            ..Invoke::new(Action::Cancel, crate::market::SALE)
+            ..Invoke::new(Action::Cancel, SALE)
         }),
         _ => None,
     }
 }
+
+#[cfg(test)]
+use crate::market::tokens::{Token, Worth};
 
 #[test]
 fn whole_purchases_and_cancellations_are_read_and_nothing_else() {
@@ -107,6 +124,14 @@ fn whole_purchases_and_cancellations_are_read_and_nothing_else() {
     assert_eq!((found.f, found.sale.as_str()), (Action::Buy, "s"));
     assert_eq!((found.buyer.as_str(), found.request.as_str()), ("b", "k"));
     assert_eq!(found.lines, [("shoe".to_owned(), 2)]);
+    let cart = "POST /v1/sales/s/carts HTTP/1.1\r\nx-buyer-id: b\r\nidempotency-key: k\r\ncontent-length: 66\r\n\r\n\
+                {\"lines\":[{\"quantity\":2,\"sku\":\"shoe\"},{\"quantity\":1,\"sku\":\"sock\"}]}";
+    let found = read_text(cart).unwrap();
+    assert_eq!((found.f, found.lines.len()), (Action::CartBuy, 2));
+    let token = Token::sign("b", "shoe", "t1".to_owned(), Worth::Good);
+    let entitled = format!("penstock-entitlement: {}\r\nhost", token.text);
+    let found = read_text(&buy.replace("host", &entitled)).unwrap();
+    assert_eq!((found.token, found.request), (token.id, token.request));
     let cancel = read_text("DELETE /v1/orders/o1 HTTP/1.1\r\nx-buyer-id: b\r\n\r\n").unwrap();
     assert_eq!((cancel.f, cancel.order.as_str()), (Action::Cancel, "o1"));
     for none in [

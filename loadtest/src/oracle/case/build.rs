@@ -125,8 +125,8 @@ impl Builder {
         let lines = self.lines(sale, &invoke.lines)?;
         let by_request = !invoke.request.is_empty() && invoke.order.is_empty();
         let is_cart = match invoke.f {
-            Action::CartBuy => lines.len() > 1,
-            Action::Poll | Action::Cancel => by_request && lines.len() > 1,
+            Action::CartBuy | Action::CartPoll => lines.len() > 1,
+            Action::Cancel => by_request && lines.len() > 1,
             _ => false,
         };
         let parts = if is_cart { lines.len() } else { 1 };

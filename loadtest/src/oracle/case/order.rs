@@ -105,6 +105,13 @@ impl Order {
         ack.or(row).unwrap_or(0)
     }
 
+    /// A question about a cart is about an order only if a cart made it; what was bought alone under the same key is none of it.
+    pub fn is_asked_for_by(&self, case: &Case, op: &Op) -> bool {
+        let is_about_cart = op.f == Action::CartPoll || (op.f == Action::Cancel && op.order == 0);
+        let origin = self.origin.map(|at| case.ops[at as usize].f);
+        !is_about_cart || origin == Some(Action::CartBuy)
+    }
+
     /// Units of one sku.
     pub fn units_of(&self, sku: SkuAt) -> u64 {
         let line = self.lines.iter().find(|(of, _)| *of == sku);
@@ -135,13 +142,21 @@ pub(super) fn gather(case: &mut Case) -> (Vec<Key>, Vec<Order>) {
     let Gather {
         keys, mut orders, ..
     } = gather;
-    for key in keys.iter().filter(|key| !key.cancels.is_empty()) {
-        for order in &key.orders {
-            orders[*order as usize].cancels.extend(&key.cancels);
-        }
-    }
     for order in &mut orders {
         order.acks.sort_by_key(|op| case.ops[*op as usize].end);
+        let key = order.key.map(|key| &keys[key as usize]);
+        let sent: &[u32] = key.map_or(&[], |key| &key.purchases);
+        if order.lines.is_empty() {
+            order.lines = content(order, case, sent);
+        }
+        order.origin = order.origin.or_else(|| origin(order, case, sent));
+        // Whoever gives a cart back leaves alone what was bought one by one under its key.
+        let may_be_of_cart = order
+            .origin
+            .is_none_or(|at| case.ops[at as usize].f == Action::CartBuy);
+        if let Some(key) = key.filter(|_| may_be_of_cart) {
+            order.cancels.extend(&key.cancels);
+        }
         complete(order, case, &keys);
     }
     (keys, orders)
@@ -184,7 +199,7 @@ impl Gather {
     }
 
     fn take_op(&mut self, at: u32, op: &Op) {
-        let asks_by_request = op.f == Action::Poll && op.request != 0;
+        let asks_by_request = matches!(op.f, Action::Poll | Action::CartPoll) && op.request != 0;
         // Whoever asks for an empty cart is told so.
         let sku = op.lines.first().map_or(SkuAt::MAX, |(sku, _)| *sku);
         let name = (op.sale, op.buyer, op.request, sku);
@@ -279,21 +294,21 @@ fn content(order: &Order, case: &Case, sent: &[u32]) -> Lines {
         .map_or_else(Lines::default, |op| op.lines.clone())
 }
 
+/// The purchase that an order came of, where none was answered with it: the one kind of those that may have made it.
+fn origin(order: &Order, case: &Case, sent: &[u32]) -> Option<u32> {
+    let op = |at: &u32| &case.ops[*at as usize];
+    let may_be = |at: &&u32| op(at).may_have_happened() && op(at).lines == order.lines;
+    let mut may_be = sent.iter().filter(may_be);
+    let first = may_be.next()?;
+    may_be
+        .all(|other| op(other).asks_the_same(op(first)))
+        .then_some(*first)
+}
+
 /// Works out when the order may and must have held its units.
 fn complete(order: &mut Order, case: &Case, keys: &[Key]) {
     let op = |at: &u32| &case.ops[*at as usize];
     let sent: &[u32] = order.key.map_or(&[], |key| &keys[key as usize].purchases);
-    if order.lines.is_empty() {
-        order.lines = content(order, case, sent);
-    }
-    if order.origin.is_none() {
-        let may_be = |at: &&u32| op(at).may_have_happened() && op(at).lines == order.lines;
-        let mut may_be = sent.iter().filter(may_be);
-        let first = may_be.next();
-        order.origin = first
-            .filter(|first| may_be.all(|other| op(other).asks_the_same(op(first))))
-            .copied();
-    }
     // A purchase that was refused did nothing, so it did not take them.
     let first = sent
         .iter()

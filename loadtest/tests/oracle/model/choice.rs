@@ -46,7 +46,7 @@ impl Model {
                 (28..36, Some(_)) => return about(Action::Poll),
                 (36..40, _) => {
                     return Invoke {
-                        f: Action::Poll,
+                        f: asking(&invoke),
                         token: String::new(),
                         ..invoke
                     };
@@ -112,5 +112,13 @@ impl Model {
             orders: Vec::new(),
         });
         invoke
+    }
+}
+
+/// How to ask what became of a purchase.
+pub(super) fn asking(sent: &Invoke) -> Action {
+    match sent.f {
+        Action::CartBuy => Action::CartPoll,
+        _ => Action::Poll,
     }
 }

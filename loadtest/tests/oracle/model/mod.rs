@@ -303,7 +303,7 @@ impl Model {
             .collect();
         for invoke in asked {
             self.at_once(Invoke {
-                f: Action::Poll,
+                f: choice::asking(&invoke),
                 token: String::new(),
                 ..invoke
             });

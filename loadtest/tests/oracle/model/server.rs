@@ -11,6 +11,7 @@ impl Model {
     pub(super) fn decide(&mut self, invoke: &Invoke) -> (Answer, Done) {
         match invoke.f {
             Action::Buy | Action::CartBuy => self.buy(invoke),
+            Action::CartPoll => self.poll(invoke),
             Action::Poll if invoke.order.is_empty() => self.poll(invoke),
             Action::Cancel if invoke.order.is_empty() => self.give_back(invoke),
             Action::Poll | Action::Cancel | Action::Pay => self.about(invoke),
@@ -207,7 +208,7 @@ impl Model {
     pub(super) fn poll(&mut self, invoke: &Invoke) -> (Answer, Done) {
         let orders = self.under(invoke);
         match orders.is_empty() {
-            false => self.told(invoke.lines.len() > 1, &orders, 200),
+            false => self.told(invoke.f == Action::CartPoll, &orders, 200),
             true => fail("no_such_order"),
         }
     }

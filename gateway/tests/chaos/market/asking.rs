@@ -1,73 +1,57 @@
-//! What a client can ask of the gateways, and how each answer is written down: what it proves, and what it leaves open.
-
-use std::net::SocketAddr;
+//! The requests themselves: buying, asking, giving back, paying, and what operators do.
 
 use http::Method;
-use loadtest::history::{
-    Action, Event,
-    event::{Done, Invoke},
-};
-use loadtest::reconcile::OrderStatus;
-use tokio::sync::Mutex;
+use loadtest::history::{Action, event::Invoke};
+use serde_json::{Value, json};
 
+use super::{Held, Market, Proof, Seen, Wish};
 use crate::{
+    goods::{PRICE_MINOR, SALE},
     process::API_KEY,
-    scribe::Scribe,
     wire::{Ask, Reply, send},
 };
-
-pub const SALE: &str = "chaos";
-pub const SKU: &str = "shoe";
-pub const PRICE_MINOR: u64 = 100;
-
-/// A purchase as it was sent, to be sent again.
-#[derive(Debug, Clone)]
-pub struct Wish {
-    pub buyer: String,
-    pub request: String,
-    pub units: u64,
-}
-
-/// What became of a request, as far as its client knows.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Seen {
-    /// It has this order.
-    Order(String),
-    /// A definite no, with its code.
-    No(String),
-    /// Nobody knows.
-    Unknown,
-}
-
-/// Where requests go and are written down.
-pub struct Market {
-    pub fronts: Vec<SocketAddr>,
-    pub admins: Vec<SocketAddr>,
-    pub scribe: Scribe,
-    /// Purchases whose end is not known yet.
-    pub unknown: Mutex<Vec<Wish>>,
-}
 
 impl Market {
     /// Buys at one of the nodes.
     pub async fn buy(&self, client: u32, front: usize, wish: &Wish) -> Seen {
+        let f = match wish.is_cart {
+            true => Action::CartBuy,
+            false => Action::Buy,
+        };
         let op = self.scribe.invoke(Invoke {
-            client,
-            buyer: wish.buyer.clone(),
-            request: wish.request.clone(),
-            lines: vec![(SKU.to_owned(), wish.units)],
-            ..Invoke::new(Action::Buy, SALE)
+            token: match &wish.token {
+                Some(token) => token.id.clone(),
+                None => String::new(),
+            },
+            ..about_request(f, client, wish)
         });
+        let line = |(sku, units): &(&str, u64)| json!({"sku": sku, "quantity": units});
+        let (path, body) = match wish.is_cart {
+            true => {
+                let lines: Vec<Value> = wish.lines.iter().map(line).collect();
+                ("carts", json!({"lines": lines}))
+            }
+            false => ("orders", line(&wish.lines[0])),
+        };
+        let mut headers = vec![
+            ("x-buyer-id", wish.buyer.as_str()),
+            ("content-type", "application/json"),
+        ];
+        // The token is the key where there is one; what stands beside it must not matter.
+        let key = format!("any-{op}");
+        match &wish.token {
+            Some(token) => headers.extend([
+                ("penstock-entitlement", token.text.as_str()),
+                ("idempotency-key", key.as_str()),
+            ]),
+            None => headers.push(("idempotency-key", wish.request.as_str())),
+        }
         let answer = send(Ask {
             to: self.fronts[front % self.fronts.len()],
             method: Method::POST,
-            path: format!("/v1/sales/{SALE}/orders"),
-            headers: vec![
-                ("x-buyer-id", &wish.buyer),
-                ("idempotency-key", &wish.request),
-                ("content-type", "application/json"),
-            ],
-            body: serde_json::json!({"sku": SKU, "quantity": wish.units}).to_string(),
+            path: format!("/v1/sales/{SALE}/{path}"),
+            headers,
+            body: body.to_string(),
         });
         let seen = self.write_down(op, answer.await, &|reply| {
             match (reply.status, reply.text("code")) {
@@ -82,24 +66,38 @@ impl Market {
         if seen == Seen::Unknown {
             self.unknown.lock().await.push(wish.clone());
         }
+        if wish.must_fail && matches!(seen, Seen::Done(_)) {
+            let wrong = format!("{wish:?} must not be sold, and was");
+            self.wrongs.lock().await.push(wrong);
+        }
         seen
     }
 
     /// Asks what became of a purchase.
     pub async fn poll(&self, client: u32, front: usize, wish: &Wish) -> Seen {
-        let op = self.scribe.invoke(Invoke {
-            client,
-            buyer: wish.buyer.clone(),
-            request: wish.request.clone(),
-            lines: vec![(SKU.to_owned(), wish.units)],
-            ..Invoke::new(Action::Poll, SALE)
-        });
-        let path = format!(
-            "/v1/sales/{SALE}/orders?sku={SKU}&request_id={}",
-            wish.request
-        );
+        let (f, path) = match wish.is_cart {
+            true => (Action::CartPoll, cart_of(wish)),
+            false => {
+                let sku = wish.lines[0].0;
+                let path = format!(
+                    "/v1/sales/{SALE}/orders?sku={sku}&request_id={}",
+                    wish.request
+                );
+                (Action::Poll, path)
+            }
+        };
+        let op = self.scribe.invoke(about_request(f, client, wish));
         let answer = self.ask(front, Method::GET, path, &wish.buyer).await;
         self.write_down(op, answer, &about_an_order)
+    }
+
+    /// Gives a whole cart back.
+    pub async fn give_back(&self, client: u32, front: usize, wish: &Wish) -> Seen {
+        let op = self
+            .scribe
+            .invoke(about_request(Action::Cancel, client, wish));
+        let answer = self.ask(front, Method::DELETE, cart_of(wish), &wish.buyer);
+        self.write_down(op, answer.await, &about_an_order)
     }
 
     /// Does something about an order: asks for it or cancels it.
@@ -132,14 +130,15 @@ impl Market {
         &self,
         client: u32,
         front: usize,
-        wish: &Wish,
-        order: &str,
+        buyer: &str,
+        held: &Held,
         attempt: u64,
     ) -> Seen {
+        let order = &held.order;
         let op = self.scribe.invoke(Invoke {
             client,
-            buyer: wish.buyer.clone(),
-            order: order.to_owned(),
+            buyer: buyer.to_owned(),
+            order: order.clone(),
             ..Invoke::new(Action::Pay, SALE)
         });
         let bearer = format!("Bearer {API_KEY}");
@@ -155,7 +154,7 @@ impl Market {
             ],
             body: format!(
                 "amount={}&currency=usd&payment_method=pm_card_visa&confirm=true&metadata[order]={order}",
-                PRICE_MINOR * wish.units
+                PRICE_MINOR * held.units
             ),
         });
         self.write_down(
@@ -170,24 +169,23 @@ impl Market {
         )
     }
 
-    /// An operator's request to the admin API.
+    /// An operator's request to the admin API. A restock has an id, and units of a sku.
     pub async fn operate(
         &self,
         client: u32,
         admin: usize,
         f: Action,
-        restock: Option<(u64, u64)>,
+        restock: Option<(u64, &str, u64)>,
     ) -> Seen {
         let mut invoke = Invoke {
             client,
             ..Invoke::new(f, SALE)
         };
         let mut body = String::new();
-        if let Some((id, units)) = restock {
+        if let Some((id, sku, units)) = restock {
             invoke.request = format!("restock-{id}");
-            invoke.lines = vec![(SKU.to_owned(), units)];
-            body =
-                serde_json::json!({"sku": SKU, "units": units, "id": invoke.request}).to_string();
+            invoke.lines = vec![(sku.to_owned(), units)];
+            body = json!({"sku": sku, "units": units, "id": invoke.request}).to_string();
         }
         let verb = match f {
             Action::Restock => "restock",
@@ -225,70 +223,21 @@ impl Market {
         };
         send(ask).await
     }
+}
 
-    fn write_down(
-        &self,
-        op: u64,
-        answer: Result<Reply, &'static str>,
-        proves: &dyn Fn(&Reply) -> Proof,
-    ) -> Seen {
-        let reply = match answer {
-            Ok(reply) => reply,
-            Err(why) => {
-                let code = why.to_owned();
-                self.scribe.done(
-                    op,
-                    Event::Info,
-                    Done {
-                        code,
-                        ..Done::default()
-                    },
-                );
-                return Seen::Unknown;
-            }
-        };
-        let code = match reply.text("code") {
-            "" => reply.body["error"]["code"].as_str().unwrap_or_default(),
-            code => code,
-        };
-        let mut done = Done {
-            status: reply.status,
-            code: code.to_owned(),
-            ..Done::default()
-        };
-        match proves(&reply) {
-            Proof::Done => {
-                match reply.text("object") {
-                    "order" => {
-                        done.order = reply.text("id").to_owned();
-                        done.state = status(reply.text("status"));
-                        done.pay_by_ms = reply.body["pay_by_ms"].as_u64();
-                    }
-                    "payment_intent" => done.intent = reply.text("id").to_owned(),
-                    _ => {}
-                }
-                let order = done.order.clone();
-                self.scribe.done(op, Event::Ok, done);
-                Seen::Order(order)
-            }
-            Proof::NotDone => {
-                let code = done.code.clone();
-                self.scribe.done(op, Event::Fail, done);
-                Seen::No(code)
-            }
-            Proof::Nothing => {
-                self.scribe.done(op, Event::Info, done);
-                Seen::Unknown
-            }
-        }
+fn about_request(f: Action, client: u32, wish: &Wish) -> Invoke {
+    let line = |(sku, units): &(&str, u64)| ((*sku).to_owned(), *units);
+    Invoke {
+        client,
+        buyer: wish.buyer.clone(),
+        request: wish.request.clone(),
+        lines: wish.lines.iter().map(line).collect(),
+        ..Invoke::new(f, SALE)
     }
 }
 
-/// What an answer proves.
-enum Proof {
-    Done,
-    NotDone,
-    Nothing,
+fn cart_of(wish: &Wish) -> String {
+    format!("/v1/sales/{SALE}/carts?request_id={}", wish.request)
 }
 
 fn about_an_order(reply: &Reply) -> Proof {
@@ -297,8 +246,4 @@ fn about_an_order(reply: &Reply) -> Proof {
         (400..500, _) => Proof::NotDone,
         _ => Proof::Nothing,
     }
-}
-
-fn status(text: &str) -> Option<OrderStatus> {
-    serde_json::from_value(text.into()).ok()
 }
