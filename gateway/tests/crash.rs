@@ -62,7 +62,7 @@ pub fn scenario(penstock: &Penstock) -> Scenario {
     scenario.sale = Some(Sale {
         id: "crash".into(),
         skus: vec!["shoe".into()],
-        quantity: 1,
+        ..Sale::default()
     });
     scenario.buyers = Buyers {
         count: 1500,

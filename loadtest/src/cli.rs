@@ -18,6 +18,7 @@ Examples:
   loadtest run config/scenarios/flash-sale.toml
   loadtest run config/scenarios/constant.toml --target https://shop.example:8443 --json report.json
   loadtest run config/scenarios/ramp.toml --html report.html --plain
+  loadtest run config/scenarios/carts.toml --target http://127.0.0.1:8080
   loadtest run config/scenarios/flash-sale.toml --history run.jsonl && loadtest verify run.jsonl
   loadtest completions bash > /etc/bash_completion.d/loadtest
 
@@ -26,7 +27,7 @@ Exit codes:
     1  it could not run: no connection, nothing answered, or the ledger could not be asked
     2  the scenario or the command line is wrong
     3  a threshold of the scenario was missed
-    4  an invariant is broken: oversold, duplicated, lost, phantom, paid mismatch, over limit
+    4  an invariant is broken: oversold, duplicated, lost, phantom, partial cart, paid mismatch, over limit
     5  the generator was late (schedule lag above its limit): the result is not valid
   130  interrupted; the report is partial
 

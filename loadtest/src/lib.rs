@@ -25,7 +25,7 @@
 //! scenario.target.protocol = Protocol::H2;
 //! scenario.target.trust = Trust::CaPem(ca_pem);
 //! scenario.admin = Some(Admin { url: "http://127.0.0.1:9900".into(), token_file: None });
-//! scenario.sale = Some(Sale { id: "demo".into(), skus: vec!["sneaker-42".into()], quantity: 1 });
+//! scenario.sale = Some(Sale { id: "demo".into(), skus: vec!["sneaker-42".into()], ..Sale::default() });
 //! scenario.buyers.count = 20_000;
 //! scenario.retry.percent = 10.0;
 //!

@@ -13,7 +13,7 @@ fn scenario(shape: Shape) -> Scenario {
     s.sale = Some(Sale {
         id: "drop".into(),
         skus: vec!["shoe".into()],
-        quantity: 1,
+        ..Sale::default()
     });
     s
 }

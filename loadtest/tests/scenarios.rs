@@ -21,7 +21,7 @@ fn key(name: &str) -> Option<String> {
 #[test]
 fn every_shipped_scenario_is_valid() {
     let files = shipped();
-    assert!(files.len() >= 3, "{files:?}");
+    assert!(files.len() >= 4, "{files:?}");
     for file in files {
         let text = std::fs::read_to_string(&file).unwrap();
         Scenario::from_toml(&text, &key).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
@@ -89,6 +89,52 @@ fn every_problem_is_told_at_once_with_key_value_and_what_is_allowed() {
     let rate = problems.0.iter().find(|p| p.key == "profile.rate").unwrap();
     assert_eq!(rate.value, "-5");
     assert!(rate.allowed.contains("10000000"), "{rate}");
+}
+
+#[test]
+fn carts_are_made_of_several_skus_of_the_sale() {
+    let told = |sale: &str| {
+        let text = format!(
+            "target.url = \"http://127.0.0.1:1\"\nprofile = {{ kind = \"constant\", rate = 5, duration = \"1s\" }}\n\
+             sale = {{ id = \"s\", {sale} }}"
+        );
+        match Scenario::from_toml(&text, &|_| None) {
+            Ok(_) => Vec::new(),
+            Err(problems) => problems.0.iter().map(ToString::to_string).collect(),
+        }
+    };
+    let none: [String; 0] = [];
+    assert_eq!(
+        told(r#"skus = ["a", "b", "c"], cart_percent = 50, cart_skus = 3"#),
+        none
+    );
+    assert_eq!(told(r#"skus = ["a", "b"], cart_percent = 50"#), none);
+    // Without carts nothing is asked of them.
+    assert_eq!(told(r#"skus = ["a"], cart_skus = 9"#), none);
+    for (sale, problem) in [
+        (
+            r#"skus = ["a", "b"], cart_percent = 50, cart_skus = 3"#,
+            "sale.cart_skus: 3; allowed: 2 to 2, of the 2 skus of the sale",
+        ),
+        (
+            r#"skus = ["a", "b"], cart_percent = 50, cart_skus = 1"#,
+            "sale.cart_skus: 1; allowed: 2 to 2, of the 2 skus of the sale",
+        ),
+        (
+            r#"skus = ["a"], cart_percent = 50"#,
+            "sale.cart_skus: 2; allowed: two skus or more in sale.skus, to make carts of",
+        ),
+        (
+            r#"skus = ["a", "b", "a"], cart_percent = 50"#,
+            "sale.skus: \"a\" twice; allowed: each sku once, where carts are made of them",
+        ),
+        (
+            r#"skus = ["a", "b"], cart_percent = 150"#,
+            "sale.cart_percent: 150; allowed: 0 to 100",
+        ),
+    ] {
+        assert_eq!(told(sale), [problem], "{sale}");
+    }
 }
 
 #[test]

@@ -45,6 +45,8 @@ pub struct Faults {
     pub admin_token: Option<String>,
     /// Every n-th accepted order never reaches the ledger.
     pub lose_every: Option<u64>,
+    /// A cart of which not everything is left gets what is left.
+    pub tears_carts: bool,
 }
 
 #[derive(Clone)]
@@ -60,16 +62,37 @@ struct Order {
 #[derive(Default)]
 struct Books {
     orders: Vec<Order>,
-    by_request: HashMap<String, usize>,
+    /// Of a cart an order a line, of a single purchase one.
+    by_request: HashMap<String, Vec<usize>>,
     per_buyer: HashMap<String, u64>,
     asked: HashMap<String, u64>,
     purchases: u64,
     pages: u64,
 }
 
+impl Books {
+    /// Orders of a sku.
+    fn made(&self, sku: &str) -> u64 {
+        self.orders.iter().filter(|order| order.sku == sku).count() as u64
+    }
+
+    /// The orders of a request as the sale API tells them.
+    fn told(&self, is_cart: bool, known: &[usize]) -> Value {
+        let one = |at: &usize| json!({ "id": self.orders[*at].id, "sku": self.orders[*at].sku });
+        match is_cart {
+            true => {
+                json!({ "object": "cart", "orders": known.iter().map(one).collect::<Vec<_>>() })
+            }
+            false => one(&known[0]),
+        }
+    }
+}
+
 /// The server's state.
 pub struct Shop {
+    /// Of each sku.
     stock: u64,
+    skus: &'static [&'static str],
     faults: Faults,
     books: Mutex<Books>,
     connections: AtomicU64,
@@ -109,7 +132,12 @@ impl Running {
 
 /// HTTP/1.1 without TLS.
 pub async fn serve(stock: u64, faults: Faults) -> Running {
-    start(stock, faults, None).await
+    start(stock, &["shoe"], faults, None).await
+}
+
+/// The same with several skus, so many units of each, and carts.
+pub async fn serve_skus(stock: u64, skus: &'static [&'static str], faults: Faults) -> Running {
+    start(stock, skus, faults, None).await
 }
 
 /// HTTP/2 over TLS, with a certificate made on the spot.
@@ -124,14 +152,21 @@ pub async fn serve_h2_tls(stock: u64, faults: Faults) -> Running {
         .unwrap();
     config.alpn_protocols = vec![b"h2".to_vec()];
     let acceptor = TlsAcceptor::from(Arc::new(config));
-    start(stock, faults, Some((acceptor, made.cert.pem()))).await
+    let tls = Some((acceptor, made.cert.pem()));
+    start(stock, &["shoe"], faults, tls).await
 }
 
-async fn start(stock: u64, faults: Faults, tls: Option<(TlsAcceptor, String)>) -> Running {
+async fn start(
+    stock: u64,
+    skus: &'static [&'static str],
+    faults: Faults,
+    tls: Option<(TlsAcceptor, String)>,
+) -> Running {
     let listener = TcpListener::bind("localhost:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let shop = Arc::new(Shop {
         stock,
+        skus,
         faults,
         books: Mutex::default(),
         connections: AtomicU64::new(0),
@@ -261,8 +296,10 @@ impl Shop {
             return problem(401, "unauthorized");
         }
         match (request.method(), path.as_str()) {
-            (&Method::POST, "/v1/sales/drop/orders") => self.buy(request).await,
-            (&Method::GET, "/v1/sales/drop/orders") => self.poll(&request),
+            (&Method::POST, "/v1/sales/drop/orders" | "/v1/sales/drop/carts") => {
+                self.buy(request).await
+            }
+            (&Method::GET, "/v1/sales/drop/orders" | "/v1/sales/drop/carts") => self.poll(&request),
             (&Method::POST, "/v1/payment_intents") => self.pay(request).await,
             (&Method::GET, "/admin/v1/sales/drop") => reply(200, &self.document()),
             (&Method::GET, "/admin/v1/sales/drop/report") => self.report(),
@@ -281,10 +318,16 @@ impl Shop {
             value.to_str().unwrap().to_owned()
         };
         let (buyer, request_id) = (header("x-buyer-id"), header("idempotency-key"));
+        let is_cart = request.uri().path().ends_with("/carts");
         let body = request.into_body().collect().await.unwrap().to_bytes();
         let body: Value = serde_json::from_slice(&body).unwrap();
-        let sku = body["sku"].as_str().unwrap().to_owned();
-        assert_eq!(body["quantity"], 1);
+        let lines = match is_cart {
+            true => body["lines"].as_array().unwrap().clone(),
+            false => vec![body],
+        };
+        assert!(lines.iter().all(|line| line["quantity"] == 1));
+        let skus = lines.iter().map(|line| line["sku"].as_str().unwrap());
+        let mut skus: Vec<String> = skus.map(str::to_owned).collect();
 
         let faults = &self.faults;
         let every = |n: Option<u64>, count: u64| n.is_some_and(|n| count.is_multiple_of(n));
@@ -299,27 +342,33 @@ impl Shop {
             }
             let swallow = every(faults.swallow_every, count);
             let unknown = every(faults.unknown_every, count);
-            let answer = if let Some(at) = books.by_request.get(&request_id) {
-                reply(200, &json!({ "id": books.orders[*at].id }))
-            } else if books.orders.len() as u64 >= self.stock + faults.oversell {
+            let is_left = |sku: &String| books.made(sku) < self.stock + faults.oversell;
+            if is_cart && faults.tears_carts {
+                skus.retain(|sku| is_left(sku));
+            }
+            let answer = if let Some(known) = books.by_request.get(&request_id) {
+                reply(200, &books.told(is_cart, known))
+            } else if skus.is_empty() || !skus.iter().all(is_left) {
                 problem(409, "sold_out")
             } else {
-                let number = books.orders.len() as u64;
-                let order = Order {
-                    id: format!("ord_{number:026}"),
-                    sku,
-                    buyer,
-                    request_id: request_id.clone(),
-                    status: "reserved",
-                    in_ledger: !every(faults.lose_every, number + 1),
-                };
-                let id = order.id.clone();
-                books.orders.push(order);
-                books.by_request.insert(request_id, number as usize);
-                if unknown {
-                    reply(202, &json!({ "object": "order", "status": "unknown" }))
-                } else {
-                    reply(201, &json!({ "id": id }))
+                let first = books.orders.len();
+                for sku in skus {
+                    let number = books.orders.len() as u64;
+                    books.orders.push(Order {
+                        id: format!("ord_{number:026}"),
+                        sku,
+                        buyer: buyer.clone(),
+                        request_id: request_id.clone(),
+                        status: "reserved",
+                        in_ledger: !every(faults.lose_every, number + 1),
+                    });
+                }
+                let made: Vec<usize> = (first..books.orders.len()).collect();
+                let told = books.told(is_cart, &made);
+                books.by_request.insert(request_id, made);
+                match unknown {
+                    true => reply(202, &json!({ "object": "order", "status": "unknown" })),
+                    false => reply(201, &told),
                 }
             };
             (swallow, answer)
@@ -339,7 +388,10 @@ impl Shop {
             return reply(202, &json!({ "status": "unknown" }));
         }
         match books.by_request.get(&id) {
-            Some(at) => reply(200, &json!({ "id": books.orders[*at].id })),
+            Some(known) => {
+                let is_cart = request.uri().path().ends_with("/carts");
+                reply(200, &books.told(is_cart, known))
+            }
             None => problem(404, "not_found"),
         }
     }
@@ -360,25 +412,31 @@ impl Shop {
     }
 
     fn document(&self) -> Value {
+        let sku = |sku: &&str| json!({ "sku": sku, "stock": self.stock, "price_minor": 4900 });
         json!({
             "id": "drop", "buyer_limit": 2, "starts_at_ms": 0, "ends_at_ms": u64::MAX >> 16,
-            "skus": [{ "sku": "shoe", "stock": self.stock, "price_minor": 4900 }],
+            "skus": self.skus.iter().map(sku).collect::<Vec<_>>(),
         })
     }
 
     fn report(&self) -> Response<Full<Bytes>> {
         let books = self.books.lock().unwrap();
         let made = books.orders.len() as u64;
-        let recorded = books.orders.iter().filter(|o| o.in_ledger).count();
         let paid = books.orders.iter().filter(|o| o.status == "paid").count() as u64;
+        let sku = |sku: &&str| {
+            let of = || books.orders.iter().filter(|order| order.sku == *sku);
+            let made = of().count() as u64;
+            let paid = of().filter(|order| order.status == "paid").count() as u64;
+            json!({
+                "sku": sku, "stock": self.stock, "restocked": 0, "available": self.stock.saturating_sub(made),
+                "reserved": made.min(self.stock) - paid.min(self.stock), "sold": paid,
+                "ledger_sold": of().filter(|order| order.in_ledger).count(),
+            })
+        };
         reply(
             200,
             &json!({
-                "sale": "drop", "state": "open",
-                "skus": [{
-                    "sku": "shoe", "stock": self.stock, "restocked": 0, "available": self.stock.saturating_sub(made),
-                    "reserved": made.min(self.stock) - paid.min(self.stock), "sold": paid, "ledger_sold": recorded,
-                }],
+                "sale": "drop", "state": "open", "skus": self.skus.iter().map(sku).collect::<Vec<_>>(),
                 "accepted": made, "settled": made, "paid": paid, "returned": 0, "refused": 0,
                 "dead_letters": 0, "queue_depth": 0, "outbox_pending": 0,
             }),
@@ -416,7 +474,7 @@ pub fn scenario(server: &Running, shape: Shape) -> Scenario {
     scenario.sale = Some(Sale {
         id: "drop".into(),
         skus: vec!["shoe".into()],
-        quantity: 1,
+        ..Sale::default()
     });
     // A busy test machine is no fault of the generator.
     scenario.thresholds.max_schedule_lag = Duration::from_secs(30);

@@ -185,7 +185,7 @@ fn scenario(
     scenario.sale = Some(Bought {
         id: SALE.to_owned(),
         skus: vec![SKU.to_owned()],
-        quantity: 1,
+        ..Bought::default()
     });
     scenario.buyers = Buyers {
         count: args.buyers,

@@ -73,10 +73,14 @@ impl Cheat {
                 Cheat::HidesStock => bench.redis_cli(&["EVAL", HIDE, "1", &key("meta")]).await,
                 Cheat::InventsStock => bench.redis_cli(&["EVAL", INVENT, "1", &key("meta")]).await,
                 Cheat::HidesASegment => {
-                    bench.redis_cli(&["EVAL", HIDE, "1", &key_in(1, "meta")]).await;
+                    bench
+                        .redis_cli(&["EVAL", HIDE, "1", &key_in(1, "meta")])
+                        .await;
                 }
                 Cheat::InventsInASegment => {
-                    bench.redis_cli(&["EVAL", INVENT, "1", &key_in(1, "meta")]).await;
+                    bench
+                        .redis_cli(&["EVAL", INVENT, "1", &key_in(1, "meta")])
+                        .await;
                 }
                 Cheat::LosesARow | Cheat::TurnsBack | Cheat::TearsACart | Cheat::ReturnsALine => {
                     return;

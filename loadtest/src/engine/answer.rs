@@ -3,6 +3,7 @@
 use http::StatusCode;
 use serde::Deserialize;
 
+use crate::history::event::CartOrder;
 use crate::outcome::Outcome;
 use crate::plan::Kind;
 use crate::reconcile::OrderStatus;
@@ -11,8 +12,10 @@ use crate::reconcile::OrderStatus;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Answer {
     pub outcome: Outcome,
-    /// The order it names, for purchases.
+    /// The order it names, for purchases of one sku.
     pub order: Option<Box<str>>,
+    /// The orders it names, for carts, in the order of the cart's lines.
+    pub orders: Vec<CartOrder>,
     /// A payment that may succeed a little later (the order is not settled yet, or a limit said no).
     pub try_later: bool,
     /// HTTP status; 0 without an answer.
@@ -34,6 +37,7 @@ impl Answer {
         Answer {
             outcome,
             order: None,
+            orders: Vec::new(),
             try_later: false,
             status: 0,
             code: Box::default(),
@@ -43,11 +47,30 @@ impl Answer {
             is_second_copy: false,
         }
     }
+
+    /// The ids of the orders it names.
+    pub(super) fn named(&self) -> impl Iterator<Item = &str> {
+        let of_cart = self.orders.iter().map(|one| one.order.as_str());
+        self.order.as_deref().into_iter().chain(of_cart)
+    }
 }
 
 #[derive(Deserialize)]
 struct Order {
     id: Option<Box<str>>,
+    status: Option<OrderStatus>,
+    pay_by_ms: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct Cart {
+    orders: Vec<Line>,
+}
+
+#[derive(Deserialize)]
+struct Line {
+    id: String,
+    sku: String,
     status: Option<OrderStatus>,
     pay_by_ms: Option<u64>,
 }
@@ -63,12 +86,13 @@ struct ProblemDocument {
     code: Option<Box<str>>,
 }
 
-/// Reads an answer.
-pub(super) fn read(kind: Kind, status: StatusCode, body: &[u8]) -> Answer {
-    let answer = match kind {
-        Kind::Page => Answer::of(page(status)),
-        Kind::Buy | Kind::BuyAgain | Kind::Poll => purchase(status, body),
-        Kind::Pay => payment(status, body),
+/// Reads an answer; `cart` are the skus of the cart it is about, if it is about one.
+pub(super) fn read(kind: Kind, cart: Option<&[&str]>, status: StatusCode, body: &[u8]) -> Answer {
+    let answer = match (kind, cart, status.as_u16()) {
+        (Kind::Page, ..) => Answer::of(page(status)),
+        (Kind::Pay, ..) => payment(status, body),
+        (_, Some(skus), 200 | 201) => bought_cart(skus, status, body),
+        (Kind::Buy | Kind::BuyAgain | Kind::Poll, ..) => purchase(status, body),
     };
     Answer {
         status: status.as_u16(),
@@ -82,6 +106,29 @@ fn page(status: StatusCode) -> Outcome {
         429 => Outcome::Limited,
         400..=499 => Outcome::ClientError,
         _ => Outcome::ServerError,
+    }
+}
+
+/// A cart that was bought: as with an order, a success that names none is none.
+fn bought_cart(skus: &[&str], status: StatusCode, body: &[u8]) -> Answer {
+    let orders =
+        serde_json::from_slice::<Cart>(body).map_or_else(|_| Vec::new(), |cart| cart.orders);
+    let outcome = match (orders.is_empty(), status) {
+        (true, _) => Outcome::ServerError,
+        (false, StatusCode::CREATED) => Outcome::Accepted,
+        (false, _) => Outcome::Replayed,
+    };
+    let order = |line: Line| CartOrder {
+        sku: line.sku,
+        order: line.id,
+        state: line.status,
+        pay_by_ms: line.pay_by_ms,
+    };
+    let mut orders: Vec<CartOrder> = orders.into_iter().map(order).collect();
+    orders.sort_by_key(|one| skus.iter().position(|sku| *sku == one.sku));
+    Answer {
+        orders,
+        ..Answer::of(outcome)
     }
 }
 
@@ -163,7 +210,7 @@ mod tests {
 
     fn buy(status: u16, body: &str) -> Outcome {
         let status = StatusCode::from_u16(status).unwrap();
-        read(Kind::Buy, status, body.as_bytes()).outcome
+        read(Kind::Buy, None, status, body.as_bytes()).outcome
     }
 
     #[test]
@@ -195,10 +242,29 @@ mod tests {
     }
 
     #[test]
+    fn the_orders_of_a_cart_are_told_in_the_order_of_its_lines() {
+        let body = r#"{"object":"cart","orders":[{"id":"ord_a","sku":"a","status":"reserved"},{"id":"ord_b","sku":"b"}]}"#;
+        let read = |status, body: &str| {
+            let skus: &[&str] = &["b", "a"];
+            read(Kind::Buy, Some(skus), status, body.as_bytes())
+        };
+        let bought = read(StatusCode::CREATED, body);
+        assert_eq!(bought.outcome, Outcome::Accepted);
+        assert_eq!(bought.named().collect::<Vec<_>>(), ["ord_b", "ord_a"]);
+        assert_eq!(read(StatusCode::OK, body).outcome, Outcome::Replayed);
+        for nothing in ["", "{}", r#"{"orders":[]}"#, r#"{"id":"ord_a"}"#] {
+            let answer = read(StatusCode::CREATED, nothing);
+            assert_eq!(answer.outcome, Outcome::ServerError, "{nothing}");
+        }
+        let refused = read(StatusCode::CONFLICT, r#"{"code":"sold_out"}"#);
+        assert_eq!(refused.outcome, Outcome::SoldOut);
+    }
+
+    #[test]
     fn payments_are_paid_declined_or_to_be_tried_again() {
         let pay = |status: u16, body: &str| {
             let status = StatusCode::from_u16(status).unwrap();
-            read(Kind::Pay, status, body.as_bytes())
+            read(Kind::Pay, None, status, body.as_bytes())
         };
         assert_eq!(pay(200, r#"{"status":"succeeded"}"#).outcome, Outcome::Paid);
         assert_eq!(pay(402, r#"{"error":{}}"#).outcome, Outcome::Declined);

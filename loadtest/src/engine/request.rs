@@ -33,6 +33,9 @@ pub(super) struct Parts {
     pages: Vec<Uri>,
     buy: Uri,
     buy_bodies: Vec<Bytes>,
+    buy_cart: Uri,
+    /// By the first sku of the cart.
+    cart_bodies: Vec<Bytes>,
     skus: Vec<String>,
     buyer_header: HeaderName,
     address_header: Option<HeaderName>,
@@ -93,6 +96,15 @@ impl Parts {
                         .into()
                 })
                 .collect(),
+            buy_cart: uri(&format!("/v1/sales/{sale_id}/carts"))?,
+            cart_bodies: (0..skus.len())
+                .map(|first| {
+                    let lines = sale.map_or(0, |sale| sale.cart_skus);
+                    let line = |at| serde_json::json!({ "sku": skus[at % skus.len()], "quantity": quantity });
+                    let lines: Vec<_> = (first..first + lines).map(line).collect();
+                    serde_json::json!({ "lines": lines }).to_string().into()
+                })
+                .collect(),
             skus,
             buyer_header: HeaderName::from_bytes(s.buyers.header.as_bytes())?,
             address_header: s
@@ -132,8 +144,15 @@ impl Parts {
                 headers.insert(CONTENT_TYPE, JSON);
                 headers.insert(IDEMPOTENCY_KEY, self.request_id(job.number, ""));
                 self.insert_buyer(&mut headers, job.number);
-                let body = self.buy_bodies[self.ids.sku_of(job.number)].clone();
-                (Method::POST, self.buy.clone(), body)
+                let sku = self.ids.sku_of(job.number);
+                match self.ids.is_cart(job.number) {
+                    true => (
+                        Method::POST,
+                        self.buy_cart.clone(),
+                        self.cart_bodies[sku].clone(),
+                    ),
+                    false => (Method::POST, self.buy.clone(), self.buy_bodies[sku].clone()),
+                }
             }
             Kind::Poll => {
                 self.insert_buyer(&mut headers, job.number);
@@ -155,6 +174,15 @@ impl Parts {
         *request.uri_mut() = uri;
         *request.headers_mut() = headers;
         request
+    }
+
+    /// The skus of a job that is about a cart, in the order of its lines.
+    pub(super) fn cart_of(&self, job: &Job) -> Option<Vec<&str>> {
+        let of_purchase = matches!(job.kind, Kind::Buy | Kind::BuyAgain | Kind::Poll);
+        (of_purchase && self.ids.is_cart(job.number)).then(|| {
+            let skus = self.ids.skus_of(job.number);
+            skus.map(|sku| self.skus[sku].as_str()).collect()
+        })
     }
 
     fn insert_buyer(&self, headers: &mut HeaderMap, purchase: u32) {
@@ -181,9 +209,12 @@ impl Parts {
     fn poll_uri(&self, purchase: u32) -> Uri {
         let sku = &self.skus[self.ids.sku_of(purchase)];
         let id = self.ids.request_id(purchase);
-        let path = self.buy.path();
         // Sale, sku and request id were checked to need no escaping.
-        format!("{}{path}?sku={sku}&request_id={id}", self.origin)
+        let path = match self.ids.is_cart(purchase) {
+            true => format!("{}?request_id={id}", self.buy_cart.path()),
+            false => format!("{}?sku={sku}&request_id={id}", self.buy.path()),
+        };
+        format!("{}{path}", self.origin)
             .parse()
             .expect("made of checked parts")
     }

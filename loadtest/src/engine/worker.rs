@@ -81,9 +81,10 @@ async fn send(local: &Local, line: &mut Line, job: &Job) -> Answer {
         let keep = job.kind != Kind::Page;
         match line.exchange(&local.wires, request, keep).await {
             Ok(reply) => {
+                let cart = local.cart_of(job);
                 return Answer {
                     is_second_copy,
-                    ..answer::read(job.kind, reply.status, &reply.body)
+                    ..answer::read(job.kind, cart.as_deref(), reply.status, &reply.body)
                 };
             }
             Err(Broken::NoConnection(_)) => {

@@ -80,14 +80,19 @@ impl History {
         self.set(purchase, if again { SENT | REPEATED } else { SENT });
     }
 
-    /// A copy of the purchase was answered, or will never be.
-    pub fn note_purchase(&mut self, purchase: u32, outcome: Outcome, order: Option<&str>) {
+    /// A copy of the purchase was answered, or will never be. Of a cart the answer names several orders, in the order of its lines.
+    pub fn note_purchase<'a>(
+        &mut self,
+        purchase: u32,
+        outcome: Outcome,
+        orders: impl IntoIterator<Item = &'a str>,
+    ) {
         match outcome {
             Outcome::Accepted | Outcome::Replayed => {
                 self.set(purchase, ACKNOWLEDGED);
-                if let Some(order) = order {
+                for order in orders {
                     let ids = self.orders.entry(purchase).or_default();
-                    // Bounded by the number of copies; two entries already are a finding.
+                    // Bounded by the number of copies and lines; two entries for one line already are a finding.
                     if !ids.iter().any(|id| **id == *order) {
                         ids.push(order.into());
                     }
@@ -150,7 +155,8 @@ impl History {
         }
     }
 
-    /// The order ids the purchase was answered with; more than one is a fault of the server.
+    /// The order ids the purchase was answered with, those of the first answer in the order of its lines; more than it has lines is a
+    /// fault of the server.
     pub fn orders_of(&self, purchase: u32) -> &[Box<str>] {
         self.orders.get(&purchase).map_or(&[], Vec::as_slice)
     }
@@ -232,10 +238,10 @@ mod tests {
     #[test]
     fn the_same_order_twice_is_one_and_another_is_two() {
         let mut history = History::new(1);
-        history.note_purchase(0, Outcome::Accepted, Some("ord_a"));
-        history.note_purchase(0, Outcome::Replayed, Some("ord_a"));
+        history.note_purchase(0, Outcome::Accepted, ["ord_a"]);
+        history.note_purchase(0, Outcome::Replayed, ["ord_a"]);
         assert_eq!(history.orders_of(0).len(), 1);
-        history.note_purchase(0, Outcome::Replayed, Some("ord_b"));
+        history.note_purchase(0, Outcome::Replayed, ["ord_b"]);
         assert_eq!(history.orders_of(0).len(), 2);
     }
 
@@ -243,10 +249,10 @@ mod tests {
     fn merging_threads_keeps_both_sides() {
         let mut one = History::new(2);
         one.note_sent(0, false);
-        one.note_purchase(0, Outcome::Accepted, Some("ord_a"));
+        one.note_purchase(0, Outcome::Accepted, ["ord_a"]);
         let mut two = History::new(2);
         two.note_sent(1, false);
-        two.note_purchase(1, Outcome::Accepted, Some("ord_b"));
+        two.note_purchase(1, Outcome::Accepted, ["ord_b"]);
         one.merge(two);
         assert_eq!(one.summary().acknowledged, 2);
         assert_eq!(one.acknowledged().count(), 2);

@@ -18,6 +18,7 @@ pub(super) enum Choice {
     Decline,
     PayDelay,
     Poisson,
+    Cart,
 }
 
 /// Numbers → identities, request ids and choices.
@@ -30,6 +31,8 @@ pub struct Identities {
     bots: u32,
     buyers: u32,
     skus: u32,
+    cart_percent: f64,
+    cart_skus: u32,
     pay_percent: f64,
     decline_percent: f64,
     pay_delay_ns: u64,
@@ -49,6 +52,8 @@ impl Identities {
             bots: s.bots.count,
             buyers: s.buyers.count.max(1),
             skus: s.sale.as_ref().map_or(1, |sale| sale.skus.len().max(1)) as u32,
+            cart_percent: s.sale.as_ref().map_or(0.0, |sale| sale.cart_percent),
+            cart_skus: s.sale.as_ref().map_or(1, |sale| sale.cart_skus) as u32,
             pay_percent: pay.map_or(0.0, |pay| pay.share_percent),
             decline_percent: pay.map_or(0.0, |pay| pay.decline_percent),
             pay_delay_ns: pay.map_or(0, |pay| pay.delay.as_nanos() as u64),
@@ -107,9 +112,25 @@ impl Identities {
         (hash(self.seed, Choice::Sku, purchase.into()) % u64::from(self.skus)) as usize
     }
 
-    /// Whether the order of this purchase is paid; the others are abandoned.
+    /// Whether a purchase is a cart.
+    pub fn is_cart(&self, purchase: u32) -> bool {
+        percent(self.seed, Choice::Cart, purchase.into(), self.cart_percent)
+    }
+
+    /// All skus that a purchase takes, in the order of its lines.
+    pub fn skus_of(&self, purchase: u32) -> impl Iterator<Item = usize> + use<> {
+        let (first, skus) = (self.sku_of(purchase), self.skus as usize);
+        let lines = match self.is_cart(purchase) {
+            true => self.cart_skus as usize,
+            false => 1,
+        };
+        (first..first + lines).map(move |sku| sku % skus)
+    }
+
+    /// Whether the order of this purchase is paid; the others are abandoned, those of carts among them.
     pub fn pays(&self, purchase: u32) -> bool {
-        percent(self.seed, Choice::Pay, purchase.into(), self.pay_percent)
+        !self.is_cart(purchase)
+            && percent(self.seed, Choice::Pay, purchase.into(), self.pay_percent)
     }
 
     /// Whether its payment uses a card that is declined.
@@ -172,7 +193,7 @@ mod tests {
         s.sale = Some(Sale {
             id: "s".into(),
             skus: vec!["a".into(), "b".into()],
-            quantity: 1,
+            ..Sale::default()
         });
         s.bots.count = 3;
         s.bots.burst = 10;
@@ -205,6 +226,20 @@ mod tests {
             .map(|purchase| ids.buyer_name(ids.buyer_of(purchase)))
             .collect();
         assert_eq!(names.len(), 1000 + 3);
+    }
+
+    #[test]
+    fn a_share_of_the_purchases_are_carts_of_skus_that_follow_each_other() {
+        let mut ids = identities(7);
+        (ids.cart_percent, ids.cart_skus, ids.skus) = (40.0, 3, 4);
+        let carts = (0..1000).filter(|p| ids.is_cart(*p)).count();
+        assert!((350..450).contains(&carts), "{carts}");
+        for purchase in 0..1000 {
+            let skus: Vec<usize> = ids.skus_of(purchase).collect();
+            assert_eq!(skus.len(), if ids.is_cart(purchase) { 3 } else { 1 });
+            assert_eq!(skus[0], ids.sku_of(purchase));
+            assert!(skus.windows(2).all(|two| two[1] == (two[0] + 1) % 4));
+        }
     }
 
     #[test]

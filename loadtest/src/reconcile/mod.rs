@@ -64,6 +64,9 @@ pub struct Reconciliation {
     pub phantom: u64,
     /// Orders answered to one request and recorded for another.
     pub misattributed: u64,
+    /// Carts answered or recorded without all their lines.
+    #[serde(default)]
+    pub partial_carts: u64,
     /// Payments seen by the client and not by the ledger, or the other way round.
     pub paid_mismatch: u64,
     /// Buyers who hold more than they may.
@@ -165,6 +168,7 @@ fn summarise(
         lost: judged.lost,
         phantom: judged.phantom,
         misattributed: judged.misattributed,
+        partial_carts: judged.partial_carts,
         paid_mismatch: judged.paid_mismatch,
         over_limit: judged.over_limit,
         unsettled: report.unsettled(),

@@ -174,6 +174,7 @@ fn ledger(r: &Report) -> String {
             ("lost", l.lost),
             ("phantom", l.phantom),
             ("misattributed", l.misattributed),
+            ("partial carts", l.partial_carts),
             ("paid mismatch", l.paid_mismatch),
             ("buyers over their limit", l.over_limit),
         ]);

@@ -184,6 +184,7 @@ fn write_ledger(out: &mut String, r: &Report, paint: &Paint) -> std::fmt::Result
         ("lost", l.lost),
         ("phantom", l.phantom),
         ("misattributed", l.misattributed),
+        ("partial carts", l.partial_carts),
         ("paid mismatch", l.paid_mismatch),
         ("over limit", l.over_limit),
     ];

@@ -6,13 +6,15 @@ use http::Uri;
 use http::header::{HeaderName, HeaderValue};
 
 use super::section::Problem;
-use super::{Scenario, Shape, Trust};
+use super::{Sale, Scenario, Shape, Trust};
 use crate::plan::Plan;
 
 /// Longest run: a day. Latencies and the plan fit their integers with room to spare.
 const MAX_DURATION: Duration = Duration::from_secs(24 * 3600);
 /// Above any single machine's reach; guards against a slip of the finger.
 const MAX_RATE: f64 = 10_000_000.0;
+/// Most lines of a cart in the sale API.
+const MAX_CART_SKUS: usize = 16;
 
 pub(super) fn problems(s: &Scenario) -> Vec<Problem> {
     let mut list = List(Vec::new());
@@ -206,6 +208,10 @@ fn people(s: &Scenario, list: &mut List) {
                 path_part(list, "sale.skus", sku);
             }
             list.range("sale.quantity", f64::from(sale.quantity), 1.0, 1e6);
+            list.range("sale.cart_percent", sale.cart_percent, 0.0, 100.0);
+            if sale.cart_percent > 0.0 {
+                carts(list, sale);
+            }
         }
         None if s.page_views.share < 1.0 || s.bots.count > 0 => list.add(
             "sale",
@@ -237,6 +243,23 @@ fn people(s: &Scenario, list: &mut List) {
                 "a path that begins with /",
             );
         }
+    }
+}
+
+/// A cart names each sku once, and all of them are skus of the sale.
+fn carts(list: &mut List, sale: &Sale) {
+    let most = MAX_CART_SKUS.min(sale.skus.len());
+    if !(2..=most).contains(&sale.cart_skus) {
+        let allowed = match most {
+            0 | 1 => "two skus or more in sale.skus, to make carts of".to_owned(),
+            _ => format!("2 to {most}, of the {} skus of the sale", sale.skus.len()),
+        };
+        list.add("sale.cart_skus", sale.cart_skus, &allowed);
+    }
+    let mut seen = std::collections::HashSet::new();
+    if let Some(twice) = sale.skus.iter().find(|sku| !seen.insert(sku.as_str())) {
+        let allowed = "each sku once, where carts are made of them";
+        list.add("sale.skus", format!("{twice:?} twice"), allowed);
     }
 }
 

@@ -4,6 +4,7 @@
 //! same reasons and in the same words as a file.
 
 mod check;
+mod defaults;
 mod duration;
 mod parse;
 mod section;
@@ -174,8 +175,12 @@ pub struct Sale {
     pub id: String,
     /// Each purchase takes one of these, chosen from the seed.
     pub skus: Vec<String>,
-    /// Units per purchase.
+    /// Units per purchase; of a cart, of each sku.
     pub quantity: u32,
+    /// Share of the purchases that are carts, in percent: several skus, all or nothing. The sale must have been made for it.
+    pub cart_percent: f64,
+    /// Skus of one cart: the one that the seed chooses, and those after it in the list.
+    pub cart_skus: usize,
 }
 
 /// Who buys.
@@ -224,7 +229,7 @@ pub struct PageViews {
 /// Payment of accepted orders.
 #[derive(Clone, Debug)]
 pub struct Pay {
-    /// Share of the accepted orders, in percent. The rest is abandoned and times out.
+    /// Share of the accepted orders, in percent. The rest is abandoned and times out, and so are the orders of carts.
     pub share_percent: f64,
     /// Of the payments, the share made with a card that is declined, in percent.
     pub decline_percent: f64,
@@ -310,88 +315,5 @@ impl Scenario {
     /// Every value that cannot work; empty if the scenario can run.
     pub fn check(&self) -> Vec<Problem> {
         check::problems(self)
-    }
-}
-
-/// Enough for tens of thousands of requests per second on loopback, few enough not to be the spike themselves.
-const DEFAULT_CONNECTIONS: usize = 64;
-/// What most servers allow (hyper, nginx and Envoy: 100 to 200).
-const DEFAULT_STREAMS: usize = 100;
-/// Ten seconds of 2,000 waiting buyers per second.
-const DEFAULT_MAX_IN_FLIGHT: usize = 20_000;
-/// About as long as a buyer looks at a spinner.
-const DEFAULT_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-/// Beyond this the arrivals no longer have the planned shape at the scale of a spike's first second.
-const DEFAULT_MAX_LAG: Duration = Duration::from_millis(100);
-/// Workers that need longer than this to catch up after a peak are behind for good.
-const DEFAULT_SETTLE_TIMEOUT: Duration = Duration::from_secs(30);
-
-impl Default for Generator {
-    fn default() -> Self {
-        Generator {
-            threads: 1,
-            connections: DEFAULT_CONNECTIONS,
-            streams_per_connection: DEFAULT_STREAMS,
-            max_in_flight: DEFAULT_MAX_IN_FLIGHT,
-            request_timeout: DEFAULT_REQUEST_TIMEOUT,
-        }
-    }
-}
-
-impl Default for Buyers {
-    fn default() -> Self {
-        Buyers {
-            count: 1000,
-            header: "x-buyer-id".into(),
-            address_header: None,
-        }
-    }
-}
-
-impl Default for Retry {
-    fn default() -> Self {
-        Retry {
-            percent: 0.0,
-            concurrent_percent: 50.0,
-            within: Duration::from_secs(2),
-        }
-    }
-}
-
-impl Default for Bots {
-    fn default() -> Self {
-        Bots {
-            count: 0,
-            burst: 0,
-            within: Duration::from_secs(1),
-        }
-    }
-}
-
-impl Default for PageViews {
-    fn default() -> Self {
-        PageViews {
-            paths: vec!["/".into()],
-            share: 0.0,
-        }
-    }
-}
-
-impl Default for Thresholds {
-    fn default() -> Self {
-        Thresholds {
-            p99: BTreeMap::new(),
-            max_error_share: None,
-            max_schedule_lag: DEFAULT_MAX_LAG,
-        }
-    }
-}
-
-impl Default for ReconcileWait {
-    fn default() -> Self {
-        ReconcileWait {
-            settle_timeout: DEFAULT_SETTLE_TIMEOUT,
-            returns_timeout: Duration::ZERO,
-        }
     }
 }

@@ -174,10 +174,13 @@ fn profile(mut s: Section) -> Profile {
 }
 
 fn sale(mut s: Section) -> Sale {
+    let base = Sale::default();
     let read = Sale {
         id: s.required_string("id"),
         skus: s.strings("skus").unwrap_or_default(),
-        quantity: s.integer("quantity").unwrap_or(1),
+        quantity: s.integer("quantity").unwrap_or(base.quantity),
+        cart_percent: s.number("cart_percent").unwrap_or(base.cart_percent),
+        cart_skus: s.integer("cart_skus").unwrap_or(base.cart_skus),
     };
     s.finish();
     read

@@ -124,7 +124,7 @@ fn whole_purchases_and_cancellations_are_read_and_nothing_else() {
     assert_eq!((found.f, found.sale.as_str()), (Action::Buy, "s"));
     assert_eq!((found.buyer.as_str(), found.request.as_str()), ("b", "k"));
     assert_eq!(found.lines, [("shoe".to_owned(), 2)]);
-    let cart = "POST /v1/sales/s/carts HTTP/1.1\r\nx-buyer-id: b\r\nidempotency-key: k\r\ncontent-length: 66\r\n\r\n\
+    let cart = "POST /v1/sales/s/carts HTTP/1.1\r\nx-buyer-id: b\r\nidempotency-key: k\r\ncontent-length: 67\r\n\r\n\
                 {\"lines\":[{\"quantity\":2,\"sku\":\"shoe\"},{\"quantity\":1,\"sku\":\"sock\"}]}";
     let found = read_text(cart).unwrap();
     assert_eq!((found.f, found.lines.len()), (Action::CartBuy, 2));

@@ -46,21 +46,20 @@ impl Local {
 
     fn finish_purchase(&self, job: Job, done_ns: u64, answer: &Answer) {
         let first = self.history.borrow().orders_of(job.number).is_empty();
-        let order = answer.order.as_deref();
-        self.history
-            .borrow_mut()
-            .note_purchase(job.number, answer.outcome, order);
+        let mut history = self.history.borrow_mut();
+        history.note_purchase(job.number, answer.outcome, answer.named());
+        drop(history);
         if answer.outcome == Outcome::Unknown {
             self.follow(job, Kind::Poll, 0, done_ns + POLL_PAUSE_NS);
         }
-        if order.is_some() && first && self.ids.pays(job.number) {
+        if answer.order.is_some() && first && self.ids.pays(job.number) {
             let delay = self.ids.pay_delay_ns(job.number);
             self.follow(job, Kind::Pay, 0, done_ns + delay);
         }
     }
 
     fn finish_poll(&self, job: Job, done_ns: u64, answer: &Answer) {
-        if answer.order.is_some() {
+        if answer.named().next().is_some() {
             self.recorder.borrow_mut().counts.polls_settled += 1;
             self.finish_purchase(job, done_ns, answer);
             return;

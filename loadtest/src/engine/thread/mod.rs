@@ -363,6 +363,11 @@ impl Local {
         self.parts.request(job, order)
     }
 
+    /// The skus of a job that is about a cart.
+    pub(super) fn cart_of(&self, job: &Job) -> Option<Vec<&str>> {
+        self.parts.cart_of(job)
+    }
+
     /// No connection could be opened for the request: it never went out.
     pub(super) fn note_unsent(&self) {
         let mut recorder = self.recorder.borrow_mut();

@@ -49,10 +49,12 @@ impl Scribe {
         let number = self.next.replace(self.next.get() + 1);
         // Threads take turns, so no two give the same number.
         let op = number * self.threads + self.thread;
-        let f = match job.kind {
-            Kind::Poll => Action::Poll,
-            Kind::Pay => Action::Pay,
-            Kind::Buy | Kind::BuyAgain | Kind::Page => Action::Buy,
+        let f = match (job.kind, ids.is_cart(job.number)) {
+            (Kind::Poll, false) => Action::Poll,
+            (Kind::Poll, true) => Action::CartPoll,
+            (Kind::Pay, _) => Action::Pay,
+            (Kind::Buy | Kind::BuyAgain, true) => Action::CartBuy,
+            (Kind::Buy | Kind::BuyAgain | Kind::Page, _) => Action::Buy,
         };
         let mut invoke = Invoke {
             t_us: now_ns / 1000,
@@ -65,7 +67,8 @@ impl Scribe {
         };
         if f != Action::Pay {
             invoke.request = ids.request_id(job.number);
-            invoke.lines = vec![(self.skus[ids.sku_of(job.number)].clone(), self.quantity)];
+            let line = |sku: usize| (self.skus[sku].clone(), self.quantity);
+            invoke.lines = ids.skus_of(job.number).map(line).collect();
         }
         self.tape.record(Event::Invoke(invoke));
         op
@@ -74,7 +77,9 @@ impl Scribe {
     /// It was answered, or will never be.
     pub(super) fn done(&self, op: u64, kind: Kind, now_ns: u64, answer: &Answer) {
         let code = match &*answer.code {
-            "" if answer.order.is_none() && answer.intent.is_none() => answer.outcome.name(),
+            "" if answer.named().next().is_none() && answer.intent.is_none() => {
+                answer.outcome.name()
+            }
             code => code,
         };
         let done = Done {
@@ -87,7 +92,7 @@ impl Scribe {
             state: answer.state,
             pay_by_ms: answer.pay_by_ms,
             intent: answer.intent.as_deref().unwrap_or_default().to_owned(),
-            orders: Vec::new(),
+            orders: answer.orders.clone(),
         };
         self.tape.record(match proves(kind, answer) {
             Proof::Done => Event::Ok(done),

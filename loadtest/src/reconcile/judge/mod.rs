@@ -1,6 +1,8 @@
 //! The judgement: the client's memory against the ledger's rows and the sale's own account. Pure; every rule has a test with
 //! a case it must catch.
 
+mod carts;
+
 use std::collections::{HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
@@ -51,6 +53,8 @@ pub struct Judged {
     pub phantom: u64,
     /// Orders answered to one request and recorded for another.
     pub misattributed: u64,
+    /// Carts answered or recorded without all their lines.
+    pub partial_carts: u64,
     /// Disagreements on who paid.
     pub paid_mismatch: u64,
     /// Buyers who hold more than they may.
@@ -64,6 +68,7 @@ impl Judged {
     pub fn may_be_in_passing(&self) -> bool {
         let passing = [
             "lost",
+            "partial_cart",
             "paid_mismatch",
             "stock_sum",
             "unsettled",
@@ -121,6 +126,7 @@ pub fn judge(
     duplicated(&books, &mut judged);
     lost(&books, &mut judged);
     phantom(&books, &mut judged);
+    carts::partial(&books, rules, &mut judged);
     paid_mismatch(&books, &mut judged);
     over_limit(&books, rules, &mut judged);
     account(report, rules, &mut judged);
@@ -135,11 +141,18 @@ fn oversold(books: &Books<'_>, report: &SaleReport, rules: &Rules, judged: &mut 
     }
     let mut acknowledged: HashMap<&str, u64> = HashMap::new();
     for (purchase, orders) in books.history.acknowledged() {
-        for order in orders {
+        let lines: Vec<usize> = books.ids.skus_of(purchase).collect();
+        for (at, order) in orders.iter().enumerate() {
             // An order the ledger does not know was promised all the same.
             let row = books.by_id.get(&**order);
             if row.is_none_or(|row| row.status.is_live()) {
-                let sku = rules.skus.get(books.ids.sku_of(purchase));
+                // Of a cart the row says which line it is, as long as there is one; orders come in the order of the lines. One order
+                // too many is another finding.
+                let line = lines.get(at).unwrap_or(&lines[0]);
+                let sku = match row.filter(|_| lines.len() > 1) {
+                    Some(row) => Some(&row.sku),
+                    None => rules.skus.get(*line),
+                };
                 *acknowledged
                     .entry(sku.map_or("", String::as_str))
                     .or_default() += rules.quantity;
@@ -176,12 +189,16 @@ fn duplicated(books: &Books<'_>, judged: &mut Judged) {
     let mut guilty: HashSet<u32> = books
         .history
         .acknowledged()
-        .filter(|(_, orders)| orders.len() > 1)
+        .filter(|(purchase, orders)| orders.len() > books.ids.skus_of(*purchase).count())
         .map(|(purchase, _)| purchase)
         .collect();
-    let mut seen: HashMap<u32, &str> = HashMap::new();
+    let mut seen: HashMap<(u32, &str), &str> = HashMap::new();
     for (purchase, row) in &books.ours {
-        if *seen.entry(*purchase).or_insert(&row.id) != row.id {
+        if *seen
+            .entry((*purchase, line_of(books, *purchase, row)))
+            .or_insert(&row.id)
+            != row.id
+        {
             guilty.insert(*purchase);
         }
     }
@@ -191,7 +208,7 @@ fn duplicated(books: &Books<'_>, judged: &mut Judged) {
         "INV-ORDER-1",
         judged.duplicated,
         examples(
-            "request ids with more than one order",
+            "request ids with more than one order of a sku",
             guilty.iter().map(|p| books.ids.request_id(*p)),
         ),
     );
@@ -219,6 +236,14 @@ fn duplicated(books: &Books<'_>, judged: &mut Judged) {
             wrong.iter(),
         ),
     );
+}
+
+/// What tells the orders of one request apart: of a cart the sku, of a single purchase nothing.
+fn line_of<'a>(books: &Books<'_>, purchase: u32, row: &'a LedgerRow) -> &'a str {
+    match books.ids.is_cart(purchase) {
+        true => &row.sku,
+        false => "",
+    }
 }
 
 /// INV-ORDER-3: an acknowledged order is in the ledger.
@@ -288,21 +313,21 @@ fn paid_mismatch(books: &Books<'_>, judged: &mut Judged) {
     );
 }
 
-/// INV-BUYER-1: no buyer holds more than the limit.
+/// INV-BUYER-1: no buyer holds more of a sku than the limit.
 fn over_limit(books: &Books<'_>, rules: &Rules, judged: &mut Judged) {
     let Some(limit) = rules.buyer_limit else {
         return;
     };
-    let mut held: HashMap<&str, u64> = HashMap::new();
+    let mut held: HashMap<(&str, &str), u64> = HashMap::new();
     for row in books.rows.iter().filter(|row| row.status.is_live()) {
-        *held.entry(&row.buyer).or_default() += row.quantity;
+        *held.entry((&row.buyer, &row.sku)).or_default() += row.quantity;
     }
-    let mut over: Vec<(&str, u64)> = held.into_iter().filter(|(_, n)| *n > limit).collect();
+    let mut over: Vec<_> = held.into_iter().filter(|(_, n)| *n > limit).collect();
     over.sort_unstable();
     judged.over_limit = over.len() as u64;
     let named = over
         .iter()
-        .map(|(buyer, n)| format!("{buyer} holds {n} of {limit}"));
+        .map(|((buyer, sku), n)| format!("{buyer} holds {n} of {limit} {sku}"));
     judged.find(
         "over_limit",
         "INV-BUYER-1",

@@ -28,7 +28,7 @@ impl Case {
         scenario.sale = Some(Sale {
             id: "drop".into(),
             skus: vec!["shoe".into()],
-            quantity: 1,
+            ..Sale::default()
         });
         Case {
             history: History::new(10),
@@ -56,7 +56,7 @@ impl Case {
         self.history.note_sent(purchase, false);
         let order = format!("ord_{purchase}");
         self.history
-            .note_purchase(purchase, Outcome::Accepted, Some(&order));
+            .note_purchase(purchase, Outcome::Accepted, [order.as_str()]);
     }
 
     fn settle(&mut self, purchase: u32, status: OrderStatus) {
@@ -158,8 +158,7 @@ fn stock_of_one_sku_does_not_cover_another() {
 fn two_order_ids_for_one_request_in_the_answers_is_a_duplicate() {
     let mut case = Case::new();
     case.sell(0);
-    case.history
-        .note_purchase(0, Outcome::Replayed, Some("ord_1"));
+    case.history.note_purchase(0, Outcome::Replayed, ["ord_1"]);
     case.settle(1, OrderStatus::Reserved);
     case.rows[1].request_id = None;
     assert_eq!(case.judge().duplicated, 1);
