@@ -83,9 +83,9 @@ pub(super) fn new_sale(args: &CreateArgs, now_ms: u64) -> anyhow::Result<Value> 
         ),
         ("order_limit", args.order_limit.map(|units| json!(units))),
         ("admission", args.admission.as_ref().map(|who| json!(who))),
-        ("draft", args.draft.then(|| json!(true))),
+        ("draft", args.draft.then_some(json!(true))),
         ("segments", args.segments.map(|parts| json!(parts))),
-        ("carts", args.carts.then(|| json!(true))),
+        ("carts", args.carts.then_some(json!(true))),
         (
             "durability",
             args.durability.as_ref().map(|level| json!(level)),

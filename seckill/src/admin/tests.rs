@@ -117,7 +117,7 @@ async fn a_sale_that_was_never_open_has_no_findings_and_a_lost_one_is_not_taken_
     let engine = &desk.parts.engine;
     let (store, ledger) = (engine.store().clone(), engine.ledger().clone());
     let reconciler = Reconciler::new(store, ledger.clone(), Violations::new());
-    let new: NewSale = serde_json::from_value(sale("summer")).unwrap();
+    let new: crate::sale::NewSale = serde_json::from_value(sale("summer")).unwrap();
     let unopened = new.check().unwrap();
     ledger.create_sale(&unopened, START).await.unwrap();
     assert_eq!(reconciler.run(&unopened).await.unwrap(), []);
