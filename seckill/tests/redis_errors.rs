@@ -166,16 +166,16 @@ async fn a_poison_entry_is_handed_out_with_its_reason_and_can_be_acknowledged() 
 async fn an_unreadable_answer_leaves_unknown_what_was_executed() {
     let server = Server::start(&[]);
     let store = connect(&server.url()).await;
-    let mut stranger = "#!lua name=penstock_v2\n".to_owned();
+    let mut stranger = "#!lua name=penstock_v3\n".to_owned();
     for name in [
         "open", "buy", "release", "confirm", "set_gate", "restock", "snapshot",
     ] {
         stranger += &format!(
-            "redis.register_function('penstock_v2_{name}', function() return 'nonsense' end)\n"
+            "redis.register_function('penstock_v3_{name}', function() return 'nonsense' end)\n"
         );
     }
     let loaded = server.cli(&["function", "load", "replace", &stranger]);
-    assert_eq!(loaded, "penstock_v2");
+    assert_eq!(loaded, "penstock_v3");
     let spec = spec(5, 5);
     let id = &spec.id;
     let wish = purchase(id, "ann", "r1");

@@ -164,7 +164,7 @@ async fn a_gateway_that_starts_again_goes_on_with_the_same_server() {
             "function",
             "load",
             "replace",
-            "#!lua name=penstock_v2\nredis.register_function('penstock_v2_open', function() return 'nonsense' end)",
+            "#!lua name=penstock_v3\nredis.register_function('penstock_v3_open', function() return 'nonsense' end)",
         ]);
     }
 }

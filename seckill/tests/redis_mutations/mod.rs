@@ -54,7 +54,7 @@ impl Bed {
 
     /// The library that the store has loaded.
     fn library(&self) -> String {
-        let list = ["function", "list", "libraryname", "penstock_v2", "withcode"];
+        let list = ["function", "list", "libraryname", "penstock_v3", "withcode"];
         let listed = self.server.cli(&list);
         let (_, code) = listed
             .split_once("library_code\n")
@@ -64,7 +64,7 @@ impl Bed {
 
     fn load(&self, library: &str) {
         let loaded = self.server.cli(&["function", "load", "replace", library]);
-        assert_eq!(loaded, "penstock_v2", "a mutation must still be a program");
+        assert_eq!(loaded, "penstock_v3", "a mutation must still be a program");
     }
 
     /// Puts a text in place of another that the loaded library has once.

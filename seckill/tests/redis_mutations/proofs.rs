@@ -218,6 +218,48 @@ pub async fn an_order_id_is_given_once(bed: Arc<Bed>) {
     );
 }
 
+/// INV-ORDER-2: a request whose order somebody deleted is not a new one.
+pub async fn an_order_that_is_gone_is_not_bought_again(bed: Arc<Bed>) {
+    let (spec, epoch) = bed.open(5, 5).await;
+    let order = bed.take(&spec, epoch, "ann").await;
+    let orders = key(&spec, "orders");
+    bed.server.cli(&["hdel", &orders, &order.order.to_string()]);
+    let wish = purchase(&spec.id, "ann", "r1");
+    let bought = bed.store.buy_many(&spec.id, epoch, vec![wish]).await;
+    assert!(matches!(bought, Err(StockError::Corrupt(_))), "{bought:?}");
+}
+
+/// INV-BUYER-1: nobody knows how many he has.
+pub async fn a_buyer_whose_units_cannot_be_read_buys_nothing(bed: Arc<Bed>) {
+    let (spec, epoch) = bed.open(5, 5).await;
+    bed.server
+        .cli(&["hset", &key(&spec, "buyers"), "ann", "many"]);
+    let wish = purchase(&spec.id, "ann", "r1");
+    let bought = bed.store.buy_many(&spec.id, epoch, vec![wish]).await;
+    assert!(matches!(bought, Err(StockError::Corrupt(_))), "{bought:?}");
+}
+
+/// What is only written for some purchases is looked at before all.
+pub async fn requests_of_a_foreign_type_stop_the_sale_before_a_write(bed: Arc<Bed>) {
+    stops_before_a_write(&bed, "requests").await;
+}
+
+/// The same for what is never read.
+pub async fn a_queue_of_a_foreign_type_stops_the_sale_before_a_write(bed: Arc<Bed>) {
+    stops_before_a_write(&bed, "stream").await;
+}
+
+async fn stops_before_a_write(bed: &Bed, part: &str) {
+    let (spec, epoch) = bed.open(5, 5).await;
+    bed.server.cli(&["del", &key(&spec, part)]);
+    bed.server.cli(&["set", &key(&spec, part), "somebody's"]);
+    let wish = purchase(&spec.id, "ann", "r1");
+    let bought = bed.store.buy_many(&spec.id, epoch, vec![wish]).await;
+    assert!(matches!(bought, Err(StockError::Corrupt(_))), "{bought:?}");
+    let counts = bed.store.snapshot(&spec.id).await.unwrap();
+    assert_eq!((counts.available, counts.needs_rebuild), (5, false));
+}
+
 /// The tombstones of a sale go when nobody may ask for them any more and nothing of it is open, and not before.
 pub async fn only_a_settled_sale_forgets_its_orders_and_never_sells_again(bed: Arc<Bed>) {
     const WEEK_MS: u64 = 7 * 24 * 3_600_000;

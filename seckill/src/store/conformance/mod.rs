@@ -73,6 +73,7 @@ macro_rules! stock_store_conformance {
             a_request_id_with_other_content_is_a_conflict
             another_buyers_request_id_is_another_request
             the_same_request_twice_in_one_batch_is_one_order
+            later_orders_of_a_buyer_are_remembered_like_his_first
             a_batch_is_answered_in_the_order_of_its_items
             a_batch_of_any_size_is_answered_whole
             before_the_window_nothing_is_sold
@@ -117,6 +118,7 @@ macro_rules! stock_store_conformance {
             an_older_epoch_cannot_freeze_or_rebuild
             what_was_never_settled_is_read_while_frozen
             a_rebuilt_segment_holds_what_the_ledger_said
+            a_rebuilt_segment_knows_the_later_orders_of_a_buyer
             a_rebuilt_segment_hands_out_no_settled_order_again
             a_rebuild_that_died_half_way_begins_anew
             a_lost_segment_is_rebuilt_from_nothing

@@ -66,7 +66,15 @@ pub async fn a_released_request_stays_a_tombstone(subject: &Subject) {
     );
     assert_eq!(counter.buy("ann", "r1", 2).await, Verdict::KeyReused);
     assert_eq!(counter.snapshot().await, before);
-    counter.take("ann", "r2", 1).await;
+    let later = counter.take("ann", "r2", 1).await;
+    release(&counter, &[later.order]).await;
+    let tombstone = StoredOrder {
+        state: OrderState::Released,
+        ..later
+    };
+    let again = counter.buy("ann", "r2", 1).await;
+    assert_eq!(again, Verdict::Replayed(tombstone));
+    counter.take("ann", "r3", 2).await;
 }
 
 /// INV-ORDER-4, second half.

@@ -121,6 +121,44 @@ pub async fn the_same_request_twice_in_one_batch_is_one_order(subject: &Subject)
     assert_eq!((counts.available, counts.accepted), (8, 1));
 }
 
+/// INV-ORDER-1 of every order of a buyer, whether it came in one call with his others or later.
+pub async fn later_orders_of_a_buyer_are_remembered_like_his_first(subject: &Subject) {
+    let counter = Counter::open(subject, 10, 5).await;
+    // One ends like the other.
+    let batch = [("r1", 1), ("xr1", 1), ("xr1", 1), ("r1", 1), ("xr1", 2)]
+        .map(|(request, quantity)| counter.purchase("ann", request, quantity));
+    let verdicts = counter.buy_many(batch.to_vec()).await;
+    let [
+        Verdict::Accepted { order: first, .. },
+        Verdict::Accepted { order: second, .. },
+        Verdict::Replayed(second_again),
+        Verdict::Replayed(first_again),
+        Verdict::KeyReused,
+    ] = &verdicts[..]
+    else {
+        panic!("{verdicts:?}")
+    };
+    assert_eq!((first, second), (first_again, second_again));
+
+    let third = counter.take("ann", "1", 1).await;
+    let before = counter.snapshot().await;
+    assert_eq!((before.available, before.accepted), (7, 3));
+    for order in [first, second, &third] {
+        let request = order.request.as_str();
+        let again = counter.buy("ann", request, 1).await;
+        assert_eq!(again, Verdict::Replayed(order.clone()));
+        let other = counter.buy("ann", request, 2).await;
+        assert_eq!(other, Verdict::KeyReused);
+        let lookup = Lookup::Request(order.buyer.clone(), order.request.clone());
+        let found = counter.store().find(counter.id(), &lookup).await.unwrap();
+        assert_eq!(found.as_ref(), Some(order));
+    }
+    assert_eq!(counter.snapshot().await, before);
+    let lookup = Lookup::Request(third.buyer, "r2".parse().unwrap());
+    let found = counter.store().find(counter.id(), &lookup).await.unwrap();
+    assert_eq!(found, None);
+}
+
 /// Each item sees what the items before it did: the buyer limit and the stock included.
 pub async fn a_batch_is_answered_in_the_order_of_its_items(subject: &Subject) {
     let counter = Counter::open(subject, 4, 2).await;

@@ -232,6 +232,28 @@ pub async fn a_rebuilt_segment_holds_what_the_ledger_said(subject: &Subject) {
     assert_eq!((counts.restocked, counts.withdrawn), (4, 1));
 }
 
+/// All of them, and none that the ledger does not know.
+pub async fn a_rebuilt_segment_knows_the_later_orders_of_a_buyer(subject: &Subject) {
+    let mut counter = Counter::open(subject, 10, 4).await;
+    let first = counter.take("ann", "r1", 1).await;
+    let later = counter.take("ann", "r2", 1).await;
+    let forgotten = counter.take("ann", "r3", 1).await;
+    let returned = in_state(&first, OrderState::Released);
+    let ledger = [returned.clone(), later.clone()];
+    rebuild(&mut counter, &ledger, &StockMoves::default()).await;
+
+    for order in [returned, later] {
+        let again = counter.buy("ann", order.request.as_str(), 1).await;
+        assert_eq!(again, Verdict::Replayed(order));
+    }
+    assert_eq!(
+        counter.buy("ann", "r3", 4).await,
+        Verdict::BuyerLimit { held: 1, limit: 4 }
+    );
+    let anew = counter.take("ann", "r3", 1).await;
+    assert_ne!(anew.order, forgotten.order);
+}
+
 /// Nodes page through all accepted orders to know their request ids; settlement sees only what is new.
 pub async fn a_rebuilt_segment_hands_out_no_settled_order_again(subject: &Subject) {
     let mut counter = Counter::open(subject, 10, 1).await;

@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// Words of one purchase among the arguments of a batch.
-const ARGS_OF_PURCHASE: usize = 5;
+const ARGS_OF_PURCHASE: usize = 4;
 /// In place of a durability where the sale names none.
 const STORES_OWN: &str = "-";
 /// Bytes of a purchase whose buyer and request id are of usual length; a guess too small only costs a second allocation.
@@ -58,31 +58,29 @@ pub(super) fn units_args(id: &str, units: u64) -> Result<Vec<Value>, StockError>
     Ok(vec![id.into(), number(units, "units")?])
 }
 
+/// `epoch {order buyer content quantity}…`, where content is `fingerprint buyer request`.
 pub(super) fn buy_args(epoch: u64, purchases: &[Purchase]) -> Vec<Value> {
-    // One buffer for the whole batch; each argument is a piece of it.
+    // One buffer for the whole batch; each argument is a piece of it, the buyer a piece of the content.
     let mut text = String::with_capacity(TYPICAL_PURCHASE * purchases.len());
-    let mut ends = Vec::with_capacity(ARGS_OF_PURCHASE * purchases.len());
+    let mut pieces = Vec::with_capacity(ARGS_OF_PURCHASE * purchases.len());
     for purchase in purchases {
-        let words: [std::fmt::Arguments<'_>; ARGS_OF_PURCHASE] = [
-            format_args!("{}", purchase.order),
-            format_args!("{}", purchase.buyer),
-            format_args!("{}", purchase.request),
-            format_args!("{:016x}", purchase.fingerprint),
-            format_args!("{}", purchase.quantity),
-        ];
-        for word in words {
+        let mut write = |word: std::fmt::Arguments<'_>| {
+            let start = text.len();
             text.write_fmt(word).expect("a String takes any text");
-            ends.push(text.len());
-        }
+            start..text.len()
+        };
+        let order = write(format_args!("{}", purchase.order));
+        let fingerprint = write(format_args!("{:016x} ", purchase.fingerprint));
+        let buyer = write(format_args!("{}", purchase.buyer));
+        let request = write(format_args!(" {}", purchase.request));
+        let quantity = write(format_args!("{}", purchase.quantity));
+        let content = fingerprint.start..request.end;
+        pieces.extend([order, buyer, content, quantity]);
     }
     let text = Bytes::from(text);
-    let mut args = Vec::with_capacity(1 + ends.len());
+    let mut args = Vec::with_capacity(1 + pieces.len());
     args.push(epoch.to_string().into());
-    let mut start = 0;
-    for end in ends {
-        args.push(text.slice(start..end).into());
-        start = end;
-    }
+    args.extend(pieces.into_iter().map(|piece| text.slice(piece).into()));
     args
 }
 
@@ -95,20 +93,48 @@ pub(super) fn gate_arg(gate: Gate) -> &'static str {
     }
 }
 
-/// One line a purchase, in order.
+/// `available version created pay_by` before the first purchase, then one line a purchase, in order.
 pub(super) fn read_verdicts(
     answer: &str,
     purchases: &[Purchase],
 ) -> Result<Vec<Verdict>, StockError> {
-    let verdicts: Vec<_> = answer
-        .lines()
-        .zip(purchases)
-        .map(|(line, purchase)| read_verdict(line, purchase))
-        .collect::<Result<_, _>>()?;
+    let mut lines = answer.lines();
+    let mut words = Words::new(lines.next().ok_or_else(|| unreadable(answer))?);
+    let (mut available, mut version): (u64, u64) = (words.next()?, words.next()?);
+    let (created_at_ms, pay_by_ms) = (words.next()?, words.next()?);
+    let read = |(line, purchase): (&str, &Purchase)| {
+        if line != "A" {
+            return read_verdict(line, purchase);
+        }
+        available = available
+            .checked_sub(purchase.quantity.into())
+            .ok_or_else(|| unreadable(answer))?;
+        version += 1;
+        Ok(Verdict::Accepted {
+            order: reserved(purchase, created_at_ms, pay_by_ms),
+            remaining: available,
+            version,
+        })
+    };
+    let verdicts: Vec<_> = lines.zip(purchases).map(read).collect::<Result<_, _>>()?;
     if verdicts.len() != purchases.len() {
         return Err(unreadable(answer));
     }
     Ok(verdicts)
+}
+
+/// The order that a purchase has become.
+fn reserved(purchase: &Purchase, created_at_ms: u64, pay_by_ms: u64) -> StoredOrder {
+    StoredOrder {
+        order: purchase.order,
+        buyer: purchase.buyer.clone(),
+        request: purchase.request.clone(),
+        quantity: purchase.quantity,
+        fingerprint: purchase.fingerprint,
+        state: OrderState::Reserved,
+        created_at_ms,
+        pay_by_ms,
+    }
 }
 
 fn read_verdict(line: &str, purchase: &Purchase) -> Result<Verdict, StockError> {
@@ -116,18 +142,8 @@ fn read_verdict(line: &str, purchase: &Purchase) -> Result<Verdict, StockError> 
     Ok(match words.text()? {
         "A" => {
             let (remaining, version) = (words.next()?, words.next()?);
-            let order = StoredOrder {
-                order: purchase.order,
-                buyer: purchase.buyer.clone(),
-                request: purchase.request.clone(),
-                quantity: purchase.quantity,
-                fingerprint: purchase.fingerprint,
-                state: OrderState::Reserved,
-                created_at_ms: words.next()?,
-                pay_by_ms: words.next()?,
-            };
             Verdict::Accepted {
-                order,
+                order: reserved(purchase, words.next()?, words.next()?),
                 remaining,
                 version,
             }

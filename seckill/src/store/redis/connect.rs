@@ -22,6 +22,7 @@ use crate::store::{Durability, StockError};
 /// The stock functions; `library/base.lua` says how they work.
 const LIBRARY: &str = concat!(
     include_str!("library/base.lua"),
+    include_str!("library/holders.lua"),
     include_str!("library/segment.lua"),
     include_str!("library/buy.lua"),
     include_str!("library/cart.lua"),
@@ -31,7 +32,7 @@ const LIBRARY: &str = concat!(
 );
 
 /// Its name, as its first line says.
-const LIBRARY_NAME: &str = "penstock_v2";
+const LIBRARY_NAME: &str = "penstock_v3";
 
 /// Functions came with Redis 7.
 const MIN_MAJOR_VERSION: u32 = 7;

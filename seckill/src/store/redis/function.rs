@@ -11,27 +11,27 @@ pub(super) struct Function {
 }
 
 impl Function {
-    pub(super) const OPEN: Self = Self::writing("penstock_v2_open");
-    pub(super) const BUY: Self = Self::writing("penstock_v2_buy");
-    pub(super) const BUY_CART: Self = Self::writing("penstock_v2_buy_cart");
-    pub(super) const RELEASE: Self = Self::writing("penstock_v2_release");
-    pub(super) const CONFIRM: Self = Self::writing("penstock_v2_confirm");
-    pub(super) const SET_GATE: Self = Self::writing("penstock_v2_set_gate");
-    pub(super) const RESTOCK: Self = Self::writing("penstock_v2_restock");
-    pub(super) const WITHDRAW: Self = Self::writing("penstock_v2_withdraw");
-    pub(super) const SNAPSHOT: Self = Self::reading("penstock_v2_snapshot");
-    pub(super) const FIND: Self = Self::reading("penstock_v2_find");
-    pub(super) const ACCEPTED: Self = Self::reading("penstock_v2_accepted");
-    pub(super) const DEPTH: Self = Self::reading("penstock_v2_depth");
+    pub(super) const OPEN: Self = Self::writing("penstock_v3_open");
+    pub(super) const BUY: Self = Self::writing("penstock_v3_buy");
+    pub(super) const BUY_CART: Self = Self::writing("penstock_v3_buy_cart");
+    pub(super) const RELEASE: Self = Self::writing("penstock_v3_release");
+    pub(super) const CONFIRM: Self = Self::writing("penstock_v3_confirm");
+    pub(super) const SET_GATE: Self = Self::writing("penstock_v3_set_gate");
+    pub(super) const RESTOCK: Self = Self::writing("penstock_v3_restock");
+    pub(super) const WITHDRAW: Self = Self::writing("penstock_v3_withdraw");
+    pub(super) const SNAPSHOT: Self = Self::reading("penstock_v3_snapshot");
+    pub(super) const FIND: Self = Self::reading("penstock_v3_find");
+    pub(super) const ACCEPTED: Self = Self::reading("penstock_v3_accepted");
+    pub(super) const DEPTH: Self = Self::reading("penstock_v3_depth");
     // Both write, but what they write may be lost: settlement is idempotent and is handed the entry again.
-    pub(super) const PULL: Self = Self::reading("penstock_v2_pull");
-    pub(super) const ACK: Self = Self::reading("penstock_v2_ack");
-    pub(super) const FREEZE: Self = Self::writing("penstock_v2_freeze");
-    pub(super) const UNSETTLED: Self = Self::reading("penstock_v2_unsettled");
-    pub(super) const REBUILD_BEGIN: Self = Self::writing("penstock_v2_rebuild_begin");
-    pub(super) const REBUILD_MOVES: Self = Self::writing("penstock_v2_rebuild_moves");
-    pub(super) const REBUILD_LOAD: Self = Self::writing("penstock_v2_rebuild_load");
-    pub(super) const REBUILD_FINISH: Self = Self::writing("penstock_v2_rebuild_finish");
+    pub(super) const PULL: Self = Self::reading("penstock_v3_pull");
+    pub(super) const ACK: Self = Self::reading("penstock_v3_ack");
+    pub(super) const FREEZE: Self = Self::writing("penstock_v3_freeze");
+    pub(super) const UNSETTLED: Self = Self::reading("penstock_v3_unsettled");
+    pub(super) const REBUILD_BEGIN: Self = Self::writing("penstock_v3_rebuild_begin");
+    pub(super) const REBUILD_MOVES: Self = Self::writing("penstock_v3_rebuild_moves");
+    pub(super) const REBUILD_LOAD: Self = Self::writing("penstock_v3_rebuild_load");
+    pub(super) const REBUILD_FINISH: Self = Self::writing("penstock_v3_rebuild_finish");
 
     const fn writing(name: &'static str) -> Self {
         Self { name, writes: true }

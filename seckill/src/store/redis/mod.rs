@@ -207,9 +207,11 @@ impl StockStore for RedisStore {
     ) -> Result<Option<StoredOrder>, StockError> {
         let args = || match lookup {
             Lookup::Order(order) => vec!["order".into(), order.to_string().into()],
-            Lookup::Request(buyer, request) => {
-                vec!["request".into(), format!("{buyer} {request}").into()]
-            }
+            Lookup::Request(buyer, request) => vec![
+                "request".into(),
+                buyer.as_str().into(),
+                request.as_str().into(),
+            ],
         };
         codec::read_found(&self.ask(Function::FIND, segment, args).await?)
     }

@@ -22,7 +22,17 @@ fn a_buyer_that_looks_like_a_poison_mark_is_still_an_order() {
 
 #[test]
 fn an_unreadable_answer_is_an_error_and_not_a_panic() {
-    for answer in ["", "Z", "A", "A x y", "L 1", "R ord_x R 1", "N 1"] {
+    for answer in [
+        "",
+        "9 1 5 6",
+        "9 1 5\nA",
+        "0 1 5 6\nA",
+        "9 1 5 6\nZ",
+        "9 1 5 6\nA x y",
+        "9 1 5 6\nL 1",
+        "9 1 5 6\nR ord_x R 1",
+        "9 1 5 6\nN 1",
+    ] {
         let purchase = Purchase {
             order: OrderId::from_u128(1),
             buyer: "b".parse().unwrap(),
@@ -65,7 +75,7 @@ fn a_batch_is_written_into_one_buffer() {
     let args = buy_args(7, &purchases);
     let words: Vec<_> = args.iter().map(|arg| arg.as_string().unwrap()).collect();
     let ids = purchases.map(|purchase| purchase.order.to_string());
-    let of = |id: &str| [id, "ann", "r-1", "00000000000000ab", "12"].map(str::to_owned);
+    let of = |id: &str| [id, "ann", "00000000000000ab ann r-1", "12"].map(str::to_owned);
     assert_eq!(words[0], "7");
     assert_eq!(words[1..], [of(&ids[0]), of(&ids[1])].concat());
     let pieces: Vec<&Bytes> = args[1..]
@@ -75,11 +85,33 @@ fn a_batch_is_written_into_one_buffer() {
             other => panic!("{other:?}"),
         })
         .collect();
-    assert!(
-        pieces
-            .windows(2)
-            .all(|pair| pair[0].as_ptr_range().end == pair[1].as_ptr())
-    );
+    for piece in pieces.chunks(4) {
+        let [order, buyer, content, quantity] = piece else {
+            panic!("{piece:?}")
+        };
+        assert_eq!(order.as_ptr_range().end, content.as_ptr());
+        assert!(content.as_ptr_range().contains(&buyer.as_ptr()));
+        assert_eq!(content.as_ptr_range().end, quantity.as_ptr());
+    }
+}
+
+#[test]
+fn accepted_purchases_count_down_from_the_first_line() {
+    let purchases = [3, 1, 2].map(|quantity| Purchase {
+        order: OrderId::from_u128(quantity.into()),
+        buyer: "ann".parse().unwrap(),
+        request: "r-1".parse().unwrap(),
+        fingerprint: 0xab,
+        quantity,
+    });
+    let verdicts = read_verdicts("9 4 50 60\nA\nP\nA", &purchases).unwrap();
+    let accepted = |index: usize, remaining, version| Verdict::Accepted {
+        order: reserved(&purchases[index], 50, 60),
+        remaining,
+        version,
+    };
+    let expected = [accepted(0, 6, 5), Verdict::Paused, accepted(2, 4, 6)];
+    assert_eq!(verdicts, expected);
 }
 
 #[test]

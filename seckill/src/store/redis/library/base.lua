@@ -1,12 +1,12 @@
-#!lua name=penstock_v2
+#!lua name=penstock_v3
 
 -- The stock of a segment, decided inside Redis: what all functions of the library share. The files of this folder are loaded as
 -- one library, base.lua first, on every primary by connect.rs; call.rs calls the functions, codec/ reads their answers.
 --
 -- Every function takes the same six keys a segment (keys.rs), all under one hash tag:
 --   meta      hash: the rules, the counters, the gate, the epoch, the state, the server
---   buyers    hash: buyer -> live units (reserved or sold)
---   requests  hash: "buyer request" -> order id; kept when an order is returned, so a late retry finds its tombstone
+--   buyers    hash: buyer -> "units first", his live units (reserved or sold) and his first order; kept when that is returned
+--   requests  hash: "buyer request" -> order id, of a buyer's orders after his first; kept too, so a late retry finds its tombstone
 --   orders    hash: order id -> "state quantity created pay_by fingerprint buyer request"; state is R, S or X
 --   moves     hash: "+ restock id" and "- withdrawal id" -> units
 --   stream    one entry {o = order id} for each accepted order, read by the consumer group `settlement`, never trimmed
@@ -23,7 +23,7 @@
 --
 -- Answers are one string of lines of words: one reply to build and to read, however large the batch. No id contains a space.
 -- No `allow-oom` where units are taken: a full Redis refuses to sell. What gives back, settles or informs must go on.
--- The names carry the version: two versions can live side by side while nodes are upgraded. Any change of meaning is a `_v3`.
+-- The names carry the version: two versions can live side by side while nodes are upgraded. Any change of meaning is a `_v4`.
 
 local META, BUYERS, REQUESTS, ORDERS, MOVES, STREAM = 1, 2, 3, 4, 5, 6
 local KEYS_OF_SEGMENT = 6

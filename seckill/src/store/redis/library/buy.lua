@@ -42,11 +42,15 @@ local function times_of(meta, now)
   return int(now) .. ' ' .. int(now + meta.pay_within)
 end
 
--- args: epoch {order buyer request fingerprint quantity}…
+-- Digits at the beginning of a purchase's content; a space and "buyer request" follow.
+local FINGERPRINT = 16
+
+-- args: epoch {order buyer content quantity}…, where content is "fingerprint buyer request". Answers "available version created pay_by"
+-- as they are before the first purchase, then a line for each: A takes its quantity off the one and adds 1 to the other.
 local function buy(keys, args)
-  local count = (#args - 1) / 5
+  local count = (#args - 1) / 4
   if count < 1 or count > MAX_BATCH or count % 1 ~= 0 then
-    return redis.error_reply('ERR penstock: a batch has 1 to 1024 purchases of 5 arguments')
+    return redis.error_reply('ERR penstock: a batch has 1 to 1024 purchases of 4 arguments')
   end
   local meta, fault = read_open_meta(keys)
   if fault then
@@ -56,76 +60,62 @@ local function buy(keys, args)
   local refusal = refusal_of(meta, tonumber(args[1]), now)
   local times = times_of(meta, now)
 
-  -- One read for the whole batch each. Together with XLEN they raise WRONGTYPE before anything is written.
-  local ids, buyers, requests = {}, {}, {}
+  -- One read for the whole batch each. What has the wrong type raises an error here, before anything is written.
+  local ids, buyers = {}, {}
   for i = 1, count do
-    local at = i * 5 - 3
-    ids[i], buyers[i], requests[i] = args[at], args[at + 1], args[at + 1] .. ' ' .. args[at + 2]
+    ids[i], buyers[i] = args[i * 4 - 2], args[i * 4 - 1]
   end
-  local known = redis.call('HMGET', keys[REQUESTS], unpack(requests))
-  local live = redis.call('HMGET', keys[BUYERS], unpack(buyers))
+  local holders = redis.call('HMGET', keys[BUYERS], unpack(buyers))
   local taken = redis.call('HMGET', keys[ORDERS], unpack(ids))
-  redis.call('XLEN', keys[STREAM])
+  check_types(keys)
 
-  local answers, accepted = {}, {}
-  local fresh_ids, fresh_records, held = {}, {}, {}
-  local new_requests, new_orders = {}, {}
+  local answers = { int(meta.available) .. ' ' .. int(meta.version) .. ' ' .. times }
+  local fresh = nothing_fresh()
+  -- Few numbers of units in a batch are different, and putting one into words is dear.
+  local words = {}
+  local function word(units)
+    words[units] = words[units] or int(units)
+    return words[units]
+  end
 
   for i = 1, count do
-    local id, buyer, request, fingerprint = ids[i], buyers[i], requests[i], args[i * 5]
-    local quantity = tonumber(args[i * 5 + 1])
-    -- The same request may stand in one batch twice: its second place replays its first.
-    local first_id = fresh_ids[request] or known[i]
+    local id, buyer, content, quantity = ids[i], buyers[i], args[i * 4], tonumber(args[i * 4 + 1])
+    -- The same buyer, and the same request, may stand in one batch twice.
+    local holder = fresh.holders[buyer] or holders[i]
+    -- Who has no entry has no request either.
+    local request = holder and string.sub(content, FINGERPRINT + 2)
+    local holds, first, known, record, corruption = standing_of(keys, fresh, holder, request)
 
     if not quantity or quantity < 1 or quantity % 1 ~= 0 then
-      answers[i] = 'Q'
-    elseif first_id then
-      local record = fresh_records[first_id] or redis.call('HGET', keys[ORDERS], first_id)
-      if not record then
-        return corrupt('INV-ORDER-2: a request points to an order that does not exist')
-      end
-      local _, _, first_fingerprint = parse(record)
-      answers[i] = first_fingerprint == fingerprint and 'R ' .. first_id .. ' ' .. record or 'K'
+      answers[i + 1] = 'Q'
+    elseif corruption then
+      return corruption
+    elseif known then
+      local _, _, fingerprint = parse(record)
+      answers[i + 1] = fingerprint == string.sub(content, 1, FINGERPRINT) and 'R ' .. known .. ' ' .. record or 'K'
     elseif refusal then
-      answers[i] = refusal
+      answers[i + 1] = refusal
     else
-      local holds = held[buyer] or tonumber(live[i] or 0)
       local shortage = shortage_of(meta, holds, quantity)
       if shortage then
-        answers[i] = shortage
-      elseif taken[i] or fresh_records[id] then
+        answers[i + 1] = shortage
+      elseif taken[i] or fresh.records[id] then
         return redis.error_reply('TAKEN the order id ' .. id .. ' belongs to another order')
       else
         take(meta, quantity)
-        local record = 'R ' .. int(quantity) .. ' ' .. times .. ' ' .. fingerprint .. ' ' .. request
-        fresh_ids[request], fresh_records[id], held[buyer] = id, record, holds + quantity
-        accepted[#accepted + 1] = id
-        new_requests[#new_requests + 1] = request
-        new_requests[#new_requests + 1] = id
-        new_orders[#new_orders + 1] = id
-        new_orders[#new_orders + 1] = record
-        answers[i] = 'A ' .. int(meta.available) .. ' ' .. int(meta.version) .. ' ' .. times
+        record = 'R ' .. word(quantity) .. ' ' .. times .. ' ' .. content
+        add_order(fresh, id, record, buyer, word(holds + quantity), first, request)
+        answers[i + 1] = 'A'
       end
     end
   end
 
-  if #accepted > 0 then
-    local new_buyers = {}
-    for buyer, units in pairs(held) do
-      new_buyers[#new_buyers + 1] = buyer
-      new_buyers[#new_buyers + 1] = units
-    end
+  if #fresh.new_orders > 0 then
     set_dirty(keys)
-    -- Requests last: were the server to stop half way, whatever can be replayed is on the queue, and a rebuild finds it there.
-    for _, id in ipairs(accepted) do
-      redis.call('XADD', keys[STREAM], '*', 'o', id)
-    end
-    redis.call('HSET', keys[ORDERS], unpack(new_orders))
-    redis.call('HSET', keys[BUYERS], unpack(new_buyers))
-    redis.call('HSET', keys[REQUESTS], unpack(new_requests))
+    write_orders(keys, fresh)
     write_counters(keys, meta)
   end
   return table.concat(answers, '\n')
 end
 
-redis.register_function{ function_name = 'penstock_v2_buy', callback = buy }
+redis.register_function{ function_name = 'penstock_v3_buy', callback = buy }

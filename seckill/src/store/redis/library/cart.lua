@@ -43,6 +43,16 @@ local function replay_of(lines, fingerprint)
   return table.concat(answers, '\n')
 end
 
+-- Reads what the line is decided by, and answers the error if it cannot be. What has the wrong type raises one.
+local function read_line(own, buyer, request)
+  own.fresh = nothing_fresh()
+  own.is_taken = redis.call('HGET', own.keys[ORDERS], own.id)
+  check_types(own.keys)
+  local holder, fault = redis.call('HGET', own.keys[BUYERS], buyer), nil
+  own.holds, own.first, own.known, own.record, fault = standing_of(own.keys, own.fresh, holder, request)
+  return fault
+end
+
 -- keys: six a line. args: buyer request fingerprint {epoch order quantity}… Answers one line a line of the cart (A or R), or
 -- "X line verdict".
 local function buy_cart(keys, args)
@@ -65,12 +75,9 @@ local function buy_cart(keys, args)
     end
     local at = 1 + 3 * line
     local own = { keys = own_keys, meta = meta, epoch = tonumber(args[at]), id = args[at + 1], quantity = tonumber(args[at + 2]) }
-    own.holds = tonumber(redis.call('HGET', own_keys[BUYERS], buyer) or 0)
-    own.known = redis.call('HGET', own_keys[REQUESTS], request)
-    own.record = redis.call('HGET', own_keys[ORDERS], own.known or own.id)
-    redis.call('XLEN', own_keys[STREAM])
-    if own.known and not own.record then
-      return corrupt('INV-ORDER-2: a request points to an order that does not exist')
+    fault = read_line(own, buyer, request)
+    if fault then
+      return fault
     end
     lines[line] = own
   end
@@ -88,7 +95,7 @@ local function buy_cart(keys, args)
     local refusal = refusal_of(own.meta, own.epoch, now) or shortage_of(own.meta, own.holds, own.quantity)
     if refusal then
       return refused(line, refusal)
-    elseif own.record then
+    elseif own.is_taken then
       return redis.error_reply('TAKEN the order id ' .. own.id .. ' belongs to another order')
     end
   end
@@ -100,12 +107,9 @@ local function buy_cart(keys, args)
   for line, own in ipairs(lines) do
     local times = times_of(own.meta, now)
     take(own.meta, own.quantity)
-    -- In the same order as for single purchases, for the same reason.
-    redis.call('XADD', own.keys[STREAM], '*', 'o', own.id)
-    redis.call('HSET', own.keys[ORDERS], own.id,
-      'R ' .. int(own.quantity) .. ' ' .. times .. ' ' .. fingerprint .. ' ' .. request)
-    redis.call('HSET', own.keys[BUYERS], buyer, own.holds + own.quantity)
-    redis.call('HSET', own.keys[REQUESTS], request, own.id)
+    local record = 'R ' .. int(own.quantity) .. ' ' .. times .. ' ' .. fingerprint .. ' ' .. request
+    add_order(own.fresh, own.id, record, buyer, int(own.holds + own.quantity), own.first, request)
+    write_orders(own.keys, own.fresh)
     answers[line] = 'A ' .. int(own.meta.available) .. ' ' .. int(own.meta.version) .. ' ' .. times
   end
   for _, own in ipairs(lines) do
@@ -114,4 +118,4 @@ local function buy_cart(keys, args)
   return table.concat(answers, '\n')
 end
 
-redis.register_function{ function_name = 'penstock_v2_buy_cart', callback = buy_cart }
+redis.register_function{ function_name = 'penstock_v3_buy_cart', callback = buy_cart }

@@ -11,7 +11,7 @@ local function settle(keys, ids, into)
     return fault
   end
   local records = redis.call('HMGET', keys[ORDERS], unpack(ids))
-  local answers, moved, held, writes = {}, {}, {}, {}
+  local answers, moved, held, firsts, writes = {}, {}, {}, {}, {}
   local units = 0
   for i, id in ipairs(ids) do
     local record = moved[id] or records[i]
@@ -25,11 +25,13 @@ local function settle(keys, ids, into)
         answers[i] = state
       else
         if into == 'X' then
-          local live = held[buyer] or tonumber(redis.call('HGET', keys[BUYERS], buyer) or 0)
-          if live < quantity then
+          if not held[buyer] then
+            held[buyer], firsts[buyer] = parse_holder(redis.call('HGET', keys[BUYERS], buyer) or '')
+          end
+          if not held[buyer] or held[buyer] < quantity then
             return corrupt('INV-BUYER-1: the buyer of order ' .. id .. ' holds fewer units than it')
           end
-          held[buyer] = live - quantity
+          held[buyer] = held[buyer] - quantity
         end
         units = units + quantity
         moved[id] = into .. string.sub(record, 2)
@@ -52,12 +54,8 @@ local function settle(keys, ids, into)
     meta.version = meta.version + #writes / 2
     set_dirty(keys)
     redis.call('HSET', keys[ORDERS], unpack(writes))
-    for buyer, live in pairs(held) do
-      if live > 0 then
-        redis.call('HSET', keys[BUYERS], buyer, live)
-      else
-        redis.call('HDEL', keys[BUYERS], buyer)
-      end
+    for buyer, units in pairs(held) do
+      redis.call('HSET', keys[BUYERS], buyer, int(units) .. ' ' .. firsts[buyer])
     end
     write_counters(keys, meta)
   end
@@ -72,20 +70,22 @@ local function confirm(keys, ids)
   return settle(keys, ids, 'S')
 end
 
--- args: 'order' id | 'request' "buyer request". Answers "id record", or nothing.
+-- args: 'order' id | 'request' buyer request. Answers "id record", or nothing.
 local function find(keys, args)
   local _, fault = read_open_meta(keys)
   if fault then
     return fault
   end
-  local id = args[2]
-  if args[1] == 'request' then
-    id = redis.call('HGET', keys[REQUESTS], id)
+  local id, record = args[2], nil
+  if args[1] == 'order' then
+    record = redis.call('HGET', keys[ORDERS], id)
+  else
+    local holder = redis.call('HGET', keys[BUYERS], args[2])
+    _, _, id, record, fault = standing_of(keys, nothing_fresh(), holder, args[2] .. ' ' .. args[3])
   end
-  local record = id and redis.call('HGET', keys[ORDERS], id)
-  return record and id .. ' ' .. record or ''
+  return fault or record and id .. ' ' .. record or ''
 end
 
-redis.register_function{ function_name = 'penstock_v2_release', callback = release, flags = { 'allow-oom' } }
-redis.register_function{ function_name = 'penstock_v2_confirm', callback = confirm, flags = { 'allow-oom' } }
-redis.register_function{ function_name = 'penstock_v2_find', callback = find, flags = { 'no-writes' } }
+redis.register_function{ function_name = 'penstock_v3_release', callback = release, flags = { 'allow-oom' } }
+redis.register_function{ function_name = 'penstock_v3_confirm', callback = confirm, flags = { 'allow-oom' } }
+redis.register_function{ function_name = 'penstock_v3_find', callback = find, flags = { 'no-writes' } }

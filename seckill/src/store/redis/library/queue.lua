@@ -223,8 +223,8 @@ local function depth(keys)
   return int(group['pending'] + lag) .. ' ' .. int(age)
 end
 
-redis.register_function{ function_name = 'penstock_v2_accepted', callback = accepted, flags = { 'no-writes' } }
-redis.register_function{ function_name = 'penstock_v2_unsettled', callback = unsettled, flags = { 'no-writes' } }
-redis.register_function{ function_name = 'penstock_v2_pull', callback = pull, flags = { 'allow-oom' } }
-redis.register_function{ function_name = 'penstock_v2_ack', callback = ack, flags = { 'allow-oom' } }
-redis.register_function{ function_name = 'penstock_v2_depth', callback = depth, flags = { 'no-writes' } }
+redis.register_function{ function_name = 'penstock_v3_accepted', callback = accepted, flags = { 'no-writes' } }
+redis.register_function{ function_name = 'penstock_v3_unsettled', callback = unsettled, flags = { 'no-writes' } }
+redis.register_function{ function_name = 'penstock_v3_pull', callback = pull, flags = { 'allow-oom' } }
+redis.register_function{ function_name = 'penstock_v3_ack', callback = ack, flags = { 'allow-oom' } }
+redis.register_function{ function_name = 'penstock_v3_depth', callback = depth, flags = { 'no-writes' } }

@@ -142,22 +142,24 @@ local function load(keys, args)
   if fault or count == 0 then
     return fault or ''
   end
-  local ids, buyers, requests = {}, {}, {}
+  local ids, buyers = {}, {}
   for i = 1, count do
-    local at = i * 8 - 6
-    ids[i], buyers[i], requests[i] = args[at], args[at + 6], args[at + 6] .. ' ' .. args[at + 7]
+    ids[i], buyers[i] = args[i * 8 - 6], args[i * 8]
   end
   local known = redis.call('HMGET', keys[ORDERS], unpack(ids))
-  local taken = redis.call('HMGET', keys[REQUESTS], unpack(requests))
-  local live = redis.call('HMGET', keys[BUYERS], unpack(buyers))
+  local holders = redis.call('HMGET', keys[BUYERS], unpack(buyers))
+  check_types(keys)
 
-  local fresh, fresh_requests, held = {}, {}, {}
-  local new_ids, new_orders, new_requests = {}, {}, {}
+  local fresh = nothing_fresh()
   for i, id in ipairs(ids) do
-    if not known[i] and not fresh[id] then
+    if not known[i] and not fresh.records[id] then
       local at = i * 8 - 6
-      local buyer, request, state, quantity = buyers[i], requests[i], args[at + 1], tonumber(args[at + 2])
-      if taken[i] or fresh_requests[request] then
+      local buyer, state, quantity = buyers[i], args[at + 1], tonumber(args[at + 2])
+      local request = buyer .. ' ' .. args[at + 7]
+      local holds, first, other, _, corruption = standing_of(keys, fresh, fresh.holders[buyer] or holders[i], request)
+      if corruption then
+        return corruption
+      elseif other then
         return corrupt('INV-ORDER-1: the request of order ' .. id .. ' has another order too')
       end
       if state ~= 'X' then
@@ -166,38 +168,20 @@ local function load(keys, args)
         end
         local side = state == 'S' and 'sold' or 'reserved'
         meta.available, meta[side] = meta.available - quantity, meta[side] + quantity
-        held[buyer] = (held[buyer] or tonumber(live[i] or 0)) + quantity
+        holds = holds + quantity
       end
       meta.accepted = meta.accepted + 1
       meta.version = meta.version + 1
-      fresh[id], fresh_requests[request] = true, true
-      new_ids[#new_ids + 1] = id
-      new_orders[#new_orders + 1] = id
-      new_orders[#new_orders + 1] = table.concat(args, ' ', at + 1, at + 7)
-      new_requests[#new_requests + 1] = request
-      new_requests[#new_requests + 1] = id
+      add_order(fresh, id, table.concat(args, ' ', at + 1, at + 7), buyer, int(holds), first, request)
     end
   end
-  if #new_ids == 0 then
+  if #fresh.new_orders == 0 then
     return ''
   end
-  local new_buyers = {}
-  for buyer, units in pairs(held) do
-    new_buyers[#new_buyers + 1] = buyer
-    new_buyers[#new_buyers + 1] = units
-  end
   redis.call('HSET', keys[META], 'state', 'H')
-  local last
-  for _, id in ipairs(new_ids) do
-    last = redis.call('XADD', keys[STREAM], '*', 'o', id)
-  end
+  local last = write_orders(keys, fresh)
   -- The ledger has them: they are handed out to nobody.
   redis.call('XGROUP', 'SETID', keys[STREAM], GROUP, last, 'ENTRIESREAD', meta.accepted)
-  redis.call('HSET', keys[ORDERS], unpack(new_orders))
-  if #new_buyers > 0 then
-    redis.call('HSET', keys[BUYERS], unpack(new_buyers))
-  end
-  redis.call('HSET', keys[REQUESTS], unpack(new_requests))
   write_counters(keys, meta)
   return ''
 end
@@ -220,8 +204,8 @@ local function finish(keys, args)
   return snapshot_of(keys, meta)
 end
 
-redis.register_function{ function_name = 'penstock_v2_freeze', callback = freeze, flags = { 'allow-oom' } }
-redis.register_function{ function_name = 'penstock_v2_rebuild_begin', callback = begin, flags = { 'allow-oom' } }
-redis.register_function{ function_name = 'penstock_v2_rebuild_moves', callback = moves }
-redis.register_function{ function_name = 'penstock_v2_rebuild_load', callback = load }
-redis.register_function{ function_name = 'penstock_v2_rebuild_finish', callback = finish, flags = { 'allow-oom' } }
+redis.register_function{ function_name = 'penstock_v3_freeze', callback = freeze, flags = { 'allow-oom' } }
+redis.register_function{ function_name = 'penstock_v3_rebuild_begin', callback = begin, flags = { 'allow-oom' } }
+redis.register_function{ function_name = 'penstock_v3_rebuild_moves', callback = moves }
+redis.register_function{ function_name = 'penstock_v3_rebuild_load', callback = load }
+redis.register_function{ function_name = 'penstock_v3_rebuild_finish', callback = finish, flags = { 'allow-oom' } }

@@ -96,8 +96,8 @@ local function snapshot(keys)
   return snapshot_of(keys, meta)
 end
 
-redis.register_function{ function_name = 'penstock_v2_open', callback = open }
-redis.register_function{ function_name = 'penstock_v2_set_gate', callback = set_gate, flags = { 'allow-oom' } }
-redis.register_function{ function_name = 'penstock_v2_restock', callback = restock }
-redis.register_function{ function_name = 'penstock_v2_withdraw', callback = withdraw }
-redis.register_function{ function_name = 'penstock_v2_snapshot', callback = snapshot, flags = { 'no-writes' } }
+redis.register_function{ function_name = 'penstock_v3_open', callback = open }
+redis.register_function{ function_name = 'penstock_v3_set_gate', callback = set_gate, flags = { 'allow-oom' } }
+redis.register_function{ function_name = 'penstock_v3_restock', callback = restock }
+redis.register_function{ function_name = 'penstock_v3_withdraw', callback = withdraw }
+redis.register_function{ function_name = 'penstock_v3_snapshot', callback = snapshot, flags = { 'no-writes' } }
