@@ -1,6 +1,7 @@
-//! How a lane should call Redis: one call at a time, two in flight, or one after a millisecond's wait for company. Buyers ask again
-//! as soon as they are answered; one line for each way and number of buyers, in interleaved rounds, with the server's CPU time for a
-//! reservation. `cargo run --release -p benches --bin combining -- redis://127.0.0.1:6379` (a server that does nothing else).
+//! How a lane should call Redis: one call at a time, two in flight, or one after a millisecond's wait for company, and how large the
+//! batch before must have been for that wait. Buyers ask again as soon as they are answered; one line for each way and number of
+//! buyers, in interleaved rounds, with the server's CPU time for a reservation.
+//! `cargo run --release -p benches --bin combining -- redis://127.0.0.1:6379` (a server that does nothing else).
 
 use std::{
     io::{Read, Write},
@@ -23,16 +24,22 @@ use tokio::{
 };
 
 /// As in `seckill/src/purchase/mod.rs`.
-const BATCH_MAX: usize = 128;
+const BATCH_MAX: usize = 256;
+/// As in `seckill/src/purchase/combiner.rs`.
+const WAIT: Duration = Duration::from_millis(1);
 /// How long one way is watched.
 const WATCHED: Duration = Duration::from_secs(2);
 const ROUNDS: usize = 3;
-const BUYERS: [usize; 3] = [16, 256, 2048];
-const WAYS: [Way; 4] = [
-    Way::new("one call", 1, 0),
-    Way::new("two calls", 2, 0),
-    Way::new("one call, 1 ms wait", 1, 1),
-    Way::new("two calls, 1 ms wait", 2, 1),
+const BUYERS: [usize; 6] = [1, 8, 16, 64, 256, 2048];
+const NEVER: usize = usize::MAX;
+const WAYS: [Way; 7] = [
+    Way::new("one call", 1, NEVER, BATCH_MAX),
+    Way::new("two calls", 2, NEVER, BATCH_MAX),
+    Way::new("one call, 1 ms wait after 4", 1, 4, BATCH_MAX),
+    Way::new("one call, 1 ms wait after 16", 1, 16, BATCH_MAX),
+    Way::new("one call, 1 ms wait after 32", 1, 32, BATCH_MAX),
+    Way::new("one call of 128, 1 ms wait after 4", 1, 4, 128),
+    Way::new("two calls, 1 ms wait after 32", 2, 32, BATCH_MAX),
 ];
 
 /// How a lane calls.
@@ -41,16 +48,19 @@ struct Way {
     name: &'static str,
     /// Calls in flight at most.
     calls: usize,
-    /// How long a batch that is not full waits for company, after one of several.
-    wait_ms: u64,
+    /// A batch that is not full waits for company after one of at least so many.
+    company: usize,
+    /// Purchases in one call at most.
+    most: usize,
 }
 
 impl Way {
-    const fn new(name: &'static str, calls: usize, wait_ms: u64) -> Self {
+    const fn new(name: &'static str, calls: usize, company: usize, most: usize) -> Self {
         Self {
             name,
             calls,
-            wait_ms,
+            company,
+            most,
         }
     }
 }
@@ -159,12 +169,12 @@ async fn work(
         }
         let mut next = Vec::new();
         tokio::select! {
-            count = waiting.recv_many(&mut next, BATCH_MAX) => if count == 0 { break },
+            count = waiting.recv_many(&mut next, way.most) => if count == 0 { break },
             Some(()) = in_flight.next() => continue,
         }
-        if way.wait_ms > 0 && last >= 4 && next.len() < BATCH_MAX {
-            sleep(Duration::from_millis(way.wait_ms)).await;
-            while next.len() < BATCH_MAX
+        if last >= way.company && next.len() < way.most {
+            sleep(WAIT).await;
+            while next.len() < way.most
                 && let Ok(late) = waiting.try_recv()
             {
                 next.push(late);

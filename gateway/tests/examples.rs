@@ -109,11 +109,11 @@ fn with(text: &str, first: usize, paragraph: &[&str]) -> String {
     let table = |line: &&str| line.starts_with('[');
     let begins = lines[..first]
         .iter()
-        .rposition(|line| table(&line))
+        .rposition(&table)
         .unwrap_or(0);
     let ends = lines[first..]
         .iter()
-        .position(|line| table(&line))
+        .position(&table)
         .map_or(lines.len(), |at| first + at);
     let own: Vec<String> = paragraph
         .iter()

@@ -66,8 +66,10 @@ impl Cheat {
         let key = |part: &str| key_in(0, part);
         while Instant::now() < until {
             match self {
+                // A buyer's first request stands beside his units.
                 Cheat::ForgetsRequests | Cheat::ForgetsTokens => {
-                    bench.redis_cli(&["DEL", &key("requests")]).await
+                    let words = ["DEL", &key("requests"), &key("buyers")];
+                    bench.redis_cli(&words).await;
                 }
                 Cheat::ForgetsBuyers => bench.redis_cli(&["DEL", &key("buyers")]).await,
                 Cheat::HidesStock => bench.redis_cli(&["EVAL", HIDE, "1", &key("meta")]).await,

@@ -9,8 +9,8 @@ use tokio::{sync::mpsc, time::sleep};
 
 use super::{BATCH_MAX, Waiting};
 
-/// A batch of at least so many says that there is load. Purchases that come one after the other never make one.
-const COMPANY: usize = 4;
+/// A batch of at least so many says that there is a peak: below it Redis has time to spare, and waiting would only delay buyers.
+const COMPANY: usize = 32;
 /// How long a batch waits for company: far below what a buyer notices, and the least that the runtime's timer can tell apart.
 const WAIT: Duration = Duration::from_millis(1);
 
