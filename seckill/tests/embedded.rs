@@ -243,6 +243,23 @@ async fn nothing_durable_is_answered_before_its_sync() {
     assert!(matches!(answer, Err(StockError::Unknown(_))), "{answer:?}");
 }
 
+// Chaos runs found them waiting for the next purchase of their segment.
+#[tokio::test]
+async fn what_a_fast_sale_had_accepted_is_settled_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path(), Method::Auto);
+    let fast = SegmentSpec {
+        durability: Some(Durability::Fast),
+        ..spec("fast", 10)
+    };
+    store.open(&fast).await.unwrap();
+    buy(&store, &fast.id, 0..2).await;
+    close(store, folder.path()).await;
+    let store = open(folder.path(), Method::Auto);
+    let pulled = store.pull(&fast.id, "c", 9, Duration::ZERO).await.unwrap();
+    assert_eq!(pulled.len(), 2);
+}
+
 /// What `fast` means, beside a durable sale in the same journal: the fast answer does not wait, the durable one does, and whatever a
 /// durable answer came after is on the disk with it.
 #[tokio::test]

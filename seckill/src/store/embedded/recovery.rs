@@ -110,6 +110,6 @@ fn attempt(
         |body| engine.replay(body),
     );
     let journal = journal.map_err(|error| (error, false))?;
-    engine.mark_synced();
+    engine.has_been_read();
     Ok((engine, journal, progress, bytes))
 }

@@ -93,6 +93,13 @@ impl Engine {
         }
     }
 
+    /// Everything was read back, so all of it is on the disk.
+    pub(super) fn has_been_read(&mut self) {
+        for segment in &mut self.segments {
+            segment.mark_synced();
+        }
+    }
+
     /// Reads a frame back.
     pub(super) fn replay(&mut self, mut body: &[u8]) -> Result<(), String> {
         while !body.is_empty() {
