@@ -27,7 +27,7 @@ use seckill::{
 };
 use tokio::time::Instant;
 
-/// Purchases of one call, as the gateway's lanes make them in a peak.
+/// Purchases of one call, half of what a lane makes at most.
 const BATCH: u64 = 128;
 const SIZES: [u64; 4] = [1_000, 10_000, 100_000, 1_000_000];
 

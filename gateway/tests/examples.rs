@@ -107,10 +107,7 @@ fn commented(text: &str) -> Vec<(usize, Vec<&str>)> {
 fn with(text: &str, first: usize, paragraph: &[&str]) -> String {
     let lines: Vec<&str> = text.lines().collect();
     let table = |line: &&str| line.starts_with('[');
-    let begins = lines[..first]
-        .iter()
-        .rposition(&table)
-        .unwrap_or(0);
+    let begins = lines[..first].iter().rposition(&table).unwrap_or(0);
     let ends = lines[first..]
         .iter()
         .position(&table)

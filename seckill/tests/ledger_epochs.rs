@@ -50,7 +50,10 @@ async fn orders_of_an_older_epoch_are_not_settled(engine: Engine) {
     assert_eq!(test.shoe().await.sold, 1);
     let rescued = test.ledger.settle(&segment(), 2, &[order(2, 1)], T0).await;
     assert_eq!(rescued.unwrap(), [Settled::Settled]);
-    assert_eq!(test.ledger.epochs().await.unwrap()[&segment()], 2);
+    assert_eq!(
+        test.ledger.epochs_of(&segment().sale).await.unwrap()[&segment()],
+        2
+    );
 }
 
 async fn an_epoch_is_raised_only_by_the_holder_of_the_newest_token(engine: Engine) {
@@ -60,7 +63,10 @@ async fn an_epoch_is_raised_only_by_the_holder_of_the_newest_token(engine: Engin
     assert!(new > old);
     let raise = async |token| test.ledger.raise_epoch(&segment(), 0, token).await.unwrap();
     assert_eq!(raise(old).await, Raised::LeaseLost);
-    assert_eq!(test.ledger.epochs().await.unwrap()[&segment()], 1);
+    assert_eq!(
+        test.ledger.epochs_of(&segment().sale).await.unwrap()[&segment()],
+        1
+    );
     assert_eq!(raise(new).await, Raised::To(2));
     let unopened = Sale {
         segments: 2,

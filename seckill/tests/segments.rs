@@ -11,20 +11,9 @@ use seckill::{
 
 use crate::support::{
     faulty_store::{Fault, Verb},
-    floor::{Cut, Floor, On, buyer_at, is_accepted, is_sold_out},
-    ledger::{Engine, eventually},
+    floor::{Cut, FOUR, buyer_at, floor, is_accepted, is_sold_out},
+    ledger::eventually,
 };
-
-const FOUR: Cut = Cut {
-    segments: 4,
-    stock: 8,
-    buyer_limit: 3,
-    carts: false,
-};
-
-async fn floor(cut: Cut) -> Floor {
-    Floor::open(On::Embedded, Engine::Sqlite, cut).await
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn everything_of_a_buyer_lives_at_home() {

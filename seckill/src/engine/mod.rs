@@ -140,6 +140,8 @@ pub struct SaleEngine {
     is_ready: AtomicBool,
     /// Sales whose every segment was open at the last refresh. A `std` lock, held for one look.
     warm: Mutex<AHashSet<SaleId>>,
+    /// Sales that are over and whose store was asked to throw their orders away. A `std` lock, held for one look.
+    retired: Mutex<AHashSet<SaleId>>,
     /// All segments, for the settlement workers.
     segments: watch::Sender<Vec<SegmentId>>,
     transfers: Transfers,
@@ -172,6 +174,7 @@ impl SaleEngine {
             changing: tokio::sync::Mutex::new(()),
             is_ready: AtomicBool::new(false),
             warm: Mutex::default(),
+            retired: Mutex::default(),
             segments: watch::Sender::new(Vec::new()),
             runtime: tokio::runtime::Handle::current(),
             metrics: PurchaseMetrics::new(),

@@ -5,7 +5,10 @@
 //! that the ledger decides must reach it. So a sale is over only while the ledger wants nothing of it and each of its segments
 //! is whole; otherwise settlement and recovery go on with it as before its end.
 
-use std::time::Duration;
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use futures_util::{StreamExt, future::join_all, stream};
 use tokio_util::sync::CancellationToken;
@@ -18,7 +21,7 @@ use crate::{
     catalogue::OpenSale,
     recovery,
     sale::Sale,
-    store::{KEPT, SegmentSpec, StockError},
+    store::{SegmentSpec, StockError},
 };
 
 /// How often sales that are over are looked at: bounds how long an unpaid order of one may wait for a rebuild to begin.
@@ -49,10 +52,25 @@ impl SaleEngine {
     }
 
     async fn review_sale(&self, sale: &Sale) {
-        match self.is_over(sale).await {
-            Ok(true) => self.let_retire(sale).await,
+        let is_retired = lock(&self.retired).contains(&sale.id);
+        let is_over = match is_retired {
+            // Only the ledger can want anything of it now.
+            true => {
+                let work = self.ledger.has_work(&sale.id).await;
+                work.map(|has_work| !has_work).map_err(EngineError::from)
+            }
+            false => self.is_over(sale).await,
+        };
+        match is_over {
+            Ok(true) if is_retired => {}
+            Ok(true) => {
+                if self.let_retire(sale).await && self.now_ms() >= sale.kept_until_ms() + GRACE_MS {
+                    lock(&self.retired).insert(sale.id.clone());
+                }
+            }
             Ok(false) => {
                 tracing::info!(sale = %sale.id, "a sale that was over has work again");
+                lock(&self.retired).remove(&sale.id);
                 self.take_up(sale).await;
             }
             Err(error) => {
@@ -63,7 +81,7 @@ impl SaleEngine {
 
     /// Whether nothing is left to do for a sale but to answer late reads.
     pub(super) async fn is_over(&self, sale: &Sale) -> Result<bool, EngineError> {
-        if self.now_ms() <= last_payment_ms(sale) + GRACE_MS
+        if self.now_ms() <= sale.last_payment_ms() + GRACE_MS
             || self.ledger.has_work(&sale.id).await?
         {
             return Ok(false);
@@ -90,9 +108,7 @@ impl SaleEngine {
             Ok(counts) => counts,
             // Lost. Nobody asks for what was in it once its requests may be forgotten.
             Err(StockError::NotOpen(_)) => {
-                let kept_ms = u64::try_from(KEPT.as_millis()).unwrap_or(u64::MAX);
-                let kept_until_ms = last_payment_ms(sale).saturating_add(kept_ms);
-                return Ok(epoch.is_none() || self.now_ms() >= kept_until_ms);
+                return Ok(epoch.is_none() || self.now_ms() >= sale.kept_until_ms());
             }
             Err(error) => return Err(error.into()),
         };
@@ -107,13 +123,20 @@ impl SaleEngine {
     }
 
     /// A store gives the memory of a segment back when it is asked for work, has none, and nobody may repeat a request any more.
-    async fn let_retire(&self, sale: &Sale) {
+    /// False if one was not asked.
+    async fn let_retire(&self, sale: &Sale) -> bool {
+        let mut is_asked = true;
         for spec in sale.segment_specs() {
             let pulled = self.store.pull(&spec.id, REVIEWER, 1, Duration::MAX);
-            if let Err(error) = bounded(pulled).await {
-                tracing::debug!(segment = %spec.id, %error, "a segment that is over was not asked for work");
+            match bounded(pulled).await {
+                Ok(_) | Err(StockError::NotOpen(_)) => {}
+                Err(error) => {
+                    is_asked = false;
+                    tracing::debug!(segment = %spec.id, %error, "a segment that is over was not asked for work");
+                }
             }
         }
+        is_asked
     }
 
     /// Has the next refresh watch a sale again.
@@ -145,7 +168,6 @@ impl SaleEngine {
     }
 }
 
-/// When the last order of a sale has to be paid.
-fn last_payment_ms(sale: &Sale) -> u64 {
-    sale.ends_at_ms.saturating_add(sale.pay_within_ms)
+fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
 }

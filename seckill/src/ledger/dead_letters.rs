@@ -107,7 +107,8 @@ const PAGE: &str = concat!(
     " FROM order_dead_letters WHERE sale = $1 AND outcome = '' AND (sku, segment, position) > ($2, $3, $4) \
      ORDER BY sku, segment, position LIMIT $5"
 );
-const OPEN: &str = "SELECT COUNT(*) FROM order_dead_letters WHERE outcome = ''";
+/// Those that an operator can close: a second order and an unreadable entry are kept as evidence.
+const OPEN: &str = "SELECT COUNT(*) FROM order_dead_letters WHERE outcome = '' AND order_id <> '' AND order_id <> position";
 const ONE: &str = concat!(
     "SELECT ",
     letter_columns!(),

@@ -50,16 +50,6 @@ const PAGE: &str = concat!(
 );
 
 impl OrderLedger {
-    /// The epochs of all segments that were ever opened, in one reading.
-    pub async fn epochs(&self) -> Result<HashMap<SegmentId, u64>, LedgerError> {
-        let rows = sqlx::query("SELECT sale, sku, segment, epoch FROM sale_segments")
-            .fetch_all(self.reads())
-            .await?;
-        rows.iter()
-            .map(|row| Ok((read_segment(row, 0)?, count(row, 3)?)))
-            .collect()
-    }
-
     /// The epochs of a sale's segments that were ever opened.
     pub async fn epochs_of(&self, sale: &SaleId) -> Result<HashMap<SegmentId, u64>, LedgerError> {
         let rows =

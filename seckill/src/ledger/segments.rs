@@ -48,11 +48,16 @@ impl OrderLedger {
         rows.iter().map(|row| read_segment(row, 0)).collect()
     }
 
-    /// Where each segment that was ever open was last seen whole; '' where nobody has looked.
-    pub async fn places(&self) -> Result<HashMap<SegmentId, String>, LedgerError> {
-        let rows = sqlx::query("SELECT sale, sku, segment, place FROM sale_segments")
-            .fetch_all(self.reads())
-            .await?;
+    /// Where each segment of a sale that was ever open was last seen whole; '' where nobody has looked.
+    pub async fn places_of(
+        &self,
+        sale: &SaleId,
+    ) -> Result<HashMap<SegmentId, String>, LedgerError> {
+        let rows =
+            sqlx::query("SELECT sale, sku, segment, place FROM sale_segments WHERE sale = $1")
+                .bind(sale.as_str())
+                .fetch_all(self.reads())
+                .await?;
         rows.iter()
             .map(|row| Ok((read_segment(row, 0)?, row.try_get(3)?)))
             .collect()

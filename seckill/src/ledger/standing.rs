@@ -47,20 +47,15 @@ mod tests {
     use super::*;
     use crate::ledger::OrderEvent;
 
-    const EVENTS: [OrderEvent; 5] = [
-        OrderEvent::Hold,
-        OrderEvent::DropHold,
-        OrderEvent::Pay,
-        OrderEvent::Expire,
-        OrderEvent::Cancel,
-    ];
-
     /// Every standing an order has in turn, as the ledger counts them.
     fn history(events: &[usize]) -> Vec<Standing> {
         let mut now = Standing::in_store(OrderState::Reserved);
         let mut all = vec![now];
         for event in events {
-            if let Ok(status) = now.status.after(EVENTS[event % EVENTS.len()]) {
+            if let Ok(status) = now
+                .status
+                .after(OrderEvent::ALL[event % OrderEvent::ALL.len()])
+            {
                 now = Standing {
                     version: now.version + 1,
                     status,

@@ -35,6 +35,18 @@ pub enum OrderEvent {
     Cancel,
 }
 
+#[cfg(test)]
+impl OrderEvent {
+    /// All of them.
+    pub(super) const ALL: [Self; 5] = [
+        Self::Hold,
+        Self::DropHold,
+        Self::Pay,
+        Self::Expire,
+        Self::Cancel,
+    ];
+}
+
 impl OrderStatus {
     /// All of them.
     pub const ALL: [Self; 5] = [
@@ -102,14 +114,6 @@ impl FromStr for OrderStatus {
 mod tests {
     use super::*;
 
-    const EVENTS: [OrderEvent; 5] = [
-        OrderEvent::Hold,
-        OrderEvent::DropHold,
-        OrderEvent::Pay,
-        OrderEvent::Expire,
-        OrderEvent::Cancel,
-    ];
-
     #[test]
     fn nothing_leaves_a_final_status() {
         for status in [
@@ -117,7 +121,7 @@ mod tests {
             OrderStatus::Released,
             OrderStatus::Refused,
         ] {
-            for event in EVENTS {
+            for event in OrderEvent::ALL {
                 assert_eq!(status.after(event), Err(status), "{event:?}");
             }
         }

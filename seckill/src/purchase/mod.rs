@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// Purchases in one store call at most. Redis does nothing else in the 2 ms that it takes for so many, and a fifth less work for each
-/// than in calls of half the size (docs/adr/0012); its other callers wait no longer than a timer's tick.
+/// than in calls of half the size (docs/adr/0009); its other callers wait no longer than a timer's tick.
 pub const BATCH_MAX: usize = 256;
 /// Purchases that may wait in one lane. Beyond it a request is refused at once (503, retry) instead of waiting in vain: at the
 /// slowest measured rate (10,000/s) a full lane is four tenths of a second deep.

@@ -10,7 +10,11 @@ mod metrics;
 mod place;
 mod rebuild;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -146,11 +150,7 @@ impl Recovery {
             return Ok(0);
         };
         self.seen.retain(|segment, _| segments.contains(segment));
-        let epochs = self.ledger.epochs().await?;
-        let places = match self.place {
-            Some(_) => self.ledger.places().await?,
-            None => HashMap::new(),
-        };
+        let (epochs, places) = self.in_ledger(segments).await?;
         let (mut rebuilt, mut waiting) = (0, 0);
         for segment in segments {
             // A segment that was never opened has nothing to recover; the engine opens it.
@@ -161,7 +161,7 @@ impl Recovery {
             let cause = match self.diagnose(segment, *epoch).await {
                 Ok(Some(cause)) => cause,
                 Ok(None) => {
-                    self.note_place(segment, seen_at).await?;
+                    self.note_place(segment, seen_at).await;
                     continue;
                 }
                 // The store is away: nothing can be rebuilt in it, and buyers are refused already.
@@ -179,7 +179,7 @@ impl Recovery {
             match self.rebuild(segment, cause, token).await {
                 Ok(done) => {
                     rebuilt += 1;
-                    self.note_place(segment, seen_at).await?;
+                    self.note_place(segment, seen_at).await;
                     info!(%segment, epoch = done.epoch, orders = done.orders, held = done.held, rescued = done.rescued, "segment rebuilt");
                 }
                 Err(RecoveryError::LeaseLost) => {
@@ -198,6 +198,23 @@ impl Recovery {
         Ok(rebuilt)
     }
 
+    /// The epochs of segments that were ever opened, and where they were last seen whole. Two questions a sale, however many
+    /// segments it has and however many sales there were.
+    async fn in_ledger(
+        &mut self,
+        segments: &[SegmentId],
+    ) -> Result<(HashMap<SegmentId, u64>, HashMap<SegmentId, String>), LedgerError> {
+        let (mut epochs, mut places) = (HashMap::new(), HashMap::new());
+        let sales: HashSet<&SaleId> = segments.iter().map(|segment| &segment.sale).collect();
+        for sale in sales {
+            epochs.extend(self.ledger.epochs_of(sale).await?);
+            if self.place.is_some() {
+                places.extend(self.ledger.places_of(sale).await?);
+            }
+        }
+        Ok((epochs, places))
+    }
+
     /// Whether a segment that is not known here was whole at another place, and nobody has said that it may be rebuilt here.
     fn is_elsewhere(&self, seen_at: &str) -> bool {
         match &self.place {
@@ -212,12 +229,16 @@ impl Recovery {
     }
 
     /// Remembers that a segment is whole here. Its data may have moved with it, or a server joined the cluster.
-    async fn note_place(&mut self, segment: &SegmentId, seen_at: &str) -> Result<(), LedgerError> {
-        match &self.place {
-            Some((place, _)) if place.to_string() != seen_at => {
-                self.ledger.set_place(segment, &place.to_string()).await
-            }
-            Some(_) | None => Ok(()),
+    async fn note_place(&mut self, segment: &SegmentId, seen_at: &str) {
+        let Some((place, _)) = &self.place else {
+            return;
+        };
+        let here = place.to_string();
+        if here == seen_at {
+            return;
+        }
+        if let Err(error) = self.ledger.set_place(segment, &here).await {
+            warn!(%segment, %error, "where the segment is was not written down, trying again");
         }
     }
 

@@ -28,9 +28,11 @@ impl Place {
 
     /// Whether this may be what was remembered: one server in common is enough, because clusters grow and shrink.
     pub fn may_be(&self, remembered: &str) -> bool {
-        remembered
-            .split(',')
-            .any(|known| self.0.iter().any(|here| here == known))
+        // A folder may have a comma in its name.
+        remembered == self.to_string()
+            || remembered
+                .split(',')
+                .any(|known| self.0.iter().any(|here| here == known))
     }
 }
 
@@ -75,5 +77,7 @@ mod tests {
         assert_eq!(place, Place::of_folder(&here));
         assert!(place.may_be(&here.display().to_string()));
         assert!(!place.may_be("/elsewhere/data"));
+        let comma = Place::of_folder(Path::new("/srv/a,b/data"));
+        assert!(comma.may_be(&comma.to_string()));
     }
 }

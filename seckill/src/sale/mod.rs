@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     ids::{SaleId, SegmentId, SkuId},
-    store::{Durability, Gate, SegmentSpec},
+    store::{Durability, Gate, KEPT, SegmentSpec},
 };
 
 pub use self::{
@@ -86,6 +86,17 @@ impl Sale {
             index,
         };
         (0..self.segments).map(part).collect()
+    }
+
+    /// When the last of its orders has to be paid.
+    pub fn last_payment_ms(&self) -> u64 {
+        self.ends_at_ms.saturating_add(self.pay_within_ms)
+    }
+
+    /// How long a request of it may be repeated and must find its order.
+    pub fn kept_until_ms(&self) -> u64 {
+        let kept_ms = u64::try_from(KEPT.as_millis()).unwrap_or(u64::MAX);
+        self.last_payment_ms().saturating_add(kept_ms)
     }
 
     /// One sku of the sale.

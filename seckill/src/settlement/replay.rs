@@ -179,6 +179,10 @@ impl Replayer {
                 let lost = (epoch, &held);
                 self.ledger.refuse_lost(sale, id, lost, now_ms).await?
             }
+            _ if id.position == order.to_string() => {
+                let outcome = Outcome::SecondOrder;
+                return self.stays(sale, id, outcome, &letter.reason).await;
+            }
             _ => return self.stays(sale, id, Outcome::Lost, LOST).await,
         };
         Ok(match replayed {
@@ -219,7 +223,11 @@ impl Replayer {
         // The epoch first: if the segment is rebuilt after this, the ledger refuses what the store said before.
         let counts = match self.store.snapshot(segment).await {
             Ok(counts) => counts,
+            // Lost: it is rebuilt, or so old that nobody will.
             Err(StockError::NotOpen(_)) => {
+                if !self.is_forgotten(&segment.sale).await? {
+                    return Err(StockError::AwaitsRebuild(segment.clone()).into());
+                }
                 let epochs = self.ledger.epochs_of(&segment.sale).await?;
                 return Ok((epochs.get(segment).copied(), None));
             }
@@ -231,6 +239,12 @@ impl Replayer {
         }
         let stored = self.store.find(segment, &Lookup::Order(order)).await?;
         Ok((Some(counts.epoch), stored))
+    }
+
+    /// Whether nobody may repeat a request of a sale any more, so that nobody rebuilds what was lost of it.
+    async fn is_forgotten(&self, sale: &SaleId) -> Result<bool, EngineError> {
+        let sale = self.ledger.sale(sale).await?;
+        Ok(sale.is_none_or(|sale| (self.clock)() >= sale.kept_until_ms()))
     }
 
     /// Counts a replay that the ledger was not even asked about.

@@ -186,7 +186,8 @@ pub trait StockStore: Send + Sync + 'static {
 }
 
 /// How long the stores keep the orders of a sale after its last moment to pay, unless configured otherwise. A week: longer than any
-/// client repeats a request that must find its tombstone, and an operator still sees a sale of last weekend in the store. `redis/library/queue.lua` has the same number.
+/// client repeats a request that must find its tombstone, and an operator still sees a sale of last weekend in the store.
+/// `redis/library/queue.lua` has the same number.
 pub const KEPT: Duration = Duration::from_secs(7 * 24 * 3_600);
 
 /// Most lines of a cart.

@@ -48,6 +48,19 @@ pub struct Cut {
     pub carts: bool,
 }
 
+/// What most facts about segments need.
+pub const FOUR: Cut = Cut {
+    segments: 4,
+    stock: 8,
+    buyer_limit: 3,
+    carts: false,
+};
+
+/// A floor on the parts that start at once.
+pub async fn floor(cut: Cut) -> Floor {
+    Floor::open(On::Embedded, Engine::Sqlite, cut).await
+}
+
 /// The sale, its parts, and a first node.
 pub struct Floor {
     pub store: Arc<FaultyStore>,

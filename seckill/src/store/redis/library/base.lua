@@ -23,11 +23,14 @@
 --
 -- Answers are one string of lines of words: one reply to build and to read, however large the batch. No id contains a space.
 -- No `allow-oom` where units are taken: a full Redis refuses to sell. What gives back, settles or informs must go on.
--- The names carry the version: two versions can live side by side while nodes are upgraded. Any change of meaning is a `_v4`.
+-- The names carry the version: two versions can be loaded side by side. What a segment holds belongs to one of them: to another it is
+-- not whole, and is rebuilt from queue and ledger. Any change of meaning is a `_v4`, and another LAYOUT.
 
 local META, BUYERS, REQUESTS, ORDERS, MOVES, STREAM = 1, 2, 3, 4, 5, 6
 local KEYS_OF_SEGMENT = 6
 local GROUP = 'settlement'
+-- Of what the keys of a segment hold.
+local LAYOUT = 'v3'
 -- Lua's numbers are doubles: above 2^53 they skip integers.
 local EXACT = 9007199254740992
 -- Bounds the time that one call may hold the server, and what `unpack` may put on the stack. The same number is in call.rs.
@@ -69,7 +72,7 @@ local incarnation
 local function this_server()
   if not incarnation then
     local info = redis.call('INFO', 'server', 'replication')
-    incarnation = string.match(info, 'run_id:(%w+)') .. ':' .. string.match(info, 'second_repl_offset:(%-?%d+)')
+    incarnation = LAYOUT .. ':' .. string.match(info, 'run_id:(%w+)') .. ':' .. string.match(info, 'second_repl_offset:(%-?%d+)')
       .. ':' .. string.match(info, 'master_replid2:(%w+)')
   end
   return incarnation
