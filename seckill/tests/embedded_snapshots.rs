@@ -315,9 +315,8 @@ async fn a_sale_that_is_long_over_is_dropped() {
         ..Tuning::default()
     };
     let store = open_tuned(folder.path(), tuning.clone(), wall_clock());
-    let now_ms = wall_clock()();
     let sale = SegmentSpec {
-        ends_at_ms: now_ms + 2_000,
+        ends_at_ms: wall_clock()() + 600_000,
         pay_within_ms: 1,
         ..spec("s", 1_000)
     };
@@ -342,6 +341,14 @@ async fn a_sale_that_is_long_over_is_dropped() {
     let pulled = store.pull(&sale.id, "c", 99, Duration::ZERO).await.unwrap();
     let positions: Vec<_> = pulled.iter().map(|entry| entry.position).collect();
     store.ack(&sale.id, &positions).await.unwrap();
+    // However long that took, both windows were open. Now they have been over for a while.
+    for open in [&sale, &quiet] {
+        let over = SegmentSpec {
+            ends_at_ms: wall_clock()() - 1_000,
+            ..open.clone()
+        };
+        store.open(&over).await.unwrap();
+    }
     until_dropped(&store, &quiet).await;
     assert_eq!(
         orders(&store, &sale.id).await.len(),

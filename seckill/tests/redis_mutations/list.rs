@@ -260,13 +260,19 @@ pub(super) const MUTATIONS: &[Mutation] = &[
         proof: own!(proofs::a_cart_that_dies_half_way_stops_its_segments),
     },
     Mutation {
-        rule: "cart: requests remembered",
+        rule: "cart: later carts of a buyer are remembered",
         from: "    write_orders(own.keys, own.fresh)\n",
-        to: "",
-        proof: own!(proofs::a_cart_sells_and_is_replayed),
+        to: "    own.fresh.new_requests = {}\n    write_orders(own.keys, own.fresh)\n",
+        proof: own!(proofs::later_carts_of_a_buyer_are_remembered_like_his_first),
     },
     Mutation {
-        rule: "cart: order on the queue",
+        rule: "cart: a first cart stays the first",
+        from: "int(own.holds + own.quantity), own.first, request)",
+        to: "int(own.holds + own.quantity), nil, request)",
+        proof: own!(proofs::later_carts_of_a_buyer_are_remembered_like_his_first),
+    },
+    Mutation {
+        rule: "cart: orders are written",
         from: "    write_orders(own.keys, own.fresh)\n",
         to: "",
         proof: case!(a_cart_takes_all_its_lines),

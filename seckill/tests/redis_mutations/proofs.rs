@@ -119,13 +119,33 @@ async fn cart(bed: &Bed) -> ([SegmentSpec; 2], Vec<CartLine>) {
     (specs, lines)
 }
 
-/// A cart of one sale, whose keys the function takes apart itself.
-pub async fn a_cart_sells_and_is_replayed(bed: Arc<Bed>) {
-    let (_, lines) = cart(&bed).await;
-    let bought = bed.store.buy_cart(lines.clone()).await.unwrap();
-    assert!(matches!(bought, CartVerdict::Accepted(_)), "{bought:?}");
-    let again = bed.store.buy_cart(lines).await.unwrap();
-    assert!(matches!(again, CartVerdict::Replayed(_)), "{again:?}");
+/// A cart of one sale, whose keys the function takes apart itself; then two more of the same buyer. Each is found by its request.
+pub async fn later_carts_of_a_buyer_are_remembered_like_his_first(bed: Arc<Bed>) {
+    let (specs, first) = cart(&bed).await;
+    let under = |request: &str| {
+        let mut lines = first.clone();
+        for line in &mut lines {
+            line.purchase = purchase(&line.segment, "ann", request);
+        }
+        lines
+    };
+    let carts = [first.clone(), under("r2"), under("r3")];
+    for lines in &carts {
+        let bought = bed.store.buy_cart(lines.clone()).await.unwrap();
+        assert!(matches!(bought, CartVerdict::Accepted(_)), "{bought:?}");
+    }
+    for lines in carts {
+        let orders: Vec<_> = lines.iter().map(|line| line.purchase.order).collect();
+        let again = bed.store.buy_cart(lines).await.unwrap();
+        let CartVerdict::Replayed(again) = again else {
+            panic!("{again:?}")
+        };
+        let found: Vec<_> = again.iter().map(|order| order.order).collect();
+        assert_eq!(found, orders);
+    }
+    for spec in &specs {
+        assert_eq!(bed.store.snapshot(&spec.id).await.unwrap().available, 2);
+    }
 }
 
 /// A cart is more than the sum of its lines, even where the request says the same.
