@@ -15,6 +15,8 @@ use crate::{
 
 /// How often a cheat is repeated while clients buy.
 const AGAIN: Duration = Duration::from_millis(25);
+/// Runs, each with a seed of its own, of which one must be caught. A bench that is blind catches none.
+const ATTEMPTS: u64 = 3;
 
 /// Calls everything that is free reserved. The sum must stay right, or the functions themselves refuse to go on.
 const HIDE: &str = "\
@@ -113,7 +115,7 @@ impl Cheat {
 }
 
 /// Runs without a fault, but with a cheat, and answers which rules the oracle found broken.
-async fn caught(cheat: Cheat, goods: Goods, server: &Arc<Postgres>) -> Vec<Rule> {
+async fn broken_by(cheat: Cheat, goods: Goods, attempt: u64, server: &Arc<Postgres>) -> Vec<Rule> {
     let plan = Plan {
         topology: Topology::Redis,
         level: Level::Durable,
@@ -125,10 +127,10 @@ async fn caught(cheat: Cheat, goods: Goods, server: &Arc<Postgres>) -> Vec<Rule>
         opens_after: Duration::ZERO,
         faults: Vec::new(),
         // Apart from the seeds of the runs: it names the database and the history.
-        ..Plan::from_seed(1_000_000 + cheat as u64)
+        ..Plan::from_seed(1_000_000 + 1_000 * attempt + cheat as u64)
     };
     let ended = run::run_with(&plan, server, Some(cheat)).await;
-    println!("{cheat:?}: {:?}", ended.broken());
+    println!("{cheat:?}, attempt {attempt}: {:?}", ended.broken());
     ended.broken()
 }
 
@@ -201,7 +203,14 @@ async fn whoever_cheats_behind_the_gateway_is_caught() {
             vec![Rule::PartialCart],
         ),
     ] {
-        let found = caught(cheat, goods, &server).await;
+        // Some cheats show only to clients who come at the right moment, and a busy machine has few of them in a second.
+        let mut found = Vec::new();
+        for attempt in 0..ATTEMPTS {
+            found = broken_by(cheat, goods.clone(), attempt, &server).await;
+            if by.iter().any(|rule| found.contains(rule)) {
+                break;
+            }
+        }
         assert!(
             by.iter().any(|rule| found.contains(rule)),
             "{cheat:?}: {found:?}"
@@ -237,9 +246,9 @@ async fn a_failover_behind_is_caught_at_durable_and_loses_nothing_at_replicated(
         ..Plan::from_seed(1_000_100 + number)
     };
     // An operator who pauses the sale just before cannot resume it while PostgreSQL stands still: then nothing is sold that
-    // could be lost. That is not so in three runs of three.
+    // could be lost. That does not befall every attempt.
     let mut is_caught = false;
-    for number in 0..3 {
+    for number in 0..ATTEMPTS {
         let ended = run::run(&plan(Level::Durable, number), &server).await;
         println!("durable: {:?}", ended.broken());
         is_caught |= ended.broken().contains(&Rule::Lost);

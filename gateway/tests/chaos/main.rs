@@ -8,7 +8,7 @@
 //!
 //! [`plan`] says what a run does and [`draw`] decides it, [`goods`] what is sold, [`bench`] starts the processes, [`proxy`] stands in
 //! every link, [`faults`] breaks and mends, [`clients`] buy,
-//! [`market`] writes down, [`run`] is one run from first to last. [`cheats`] is the negative control. A new kind of
+//! [`market`] writes down, [`drain`] sells what is left, [`run`] is one run from first to last. [`cheats`] is the negative control. A new kind of
 //! fault is a variant of [`plan::Break`], its arm in [`faults`] and its place in [`draw`].
 
 // A failed step of a test is a failed test; clippy knows this of `#[test]` functions only, not of their helpers.
@@ -19,6 +19,8 @@ mod bench;
 mod cheats;
 
 mod clients;
+
+mod drain;
 
 mod draw;
 

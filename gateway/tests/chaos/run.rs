@@ -18,9 +18,11 @@ use tokio::{
 use crate::{
     bench::{Bench, Postgres},
     cheats::Cheat,
-    clients, faults,
-    goods::{Kind, SALE},
-    market::{Market, Seen, Wish},
+    clients,
+    drain::drain,
+    faults,
+    goods::SALE,
+    market::{Market, Seen},
     plan::Plan,
     scribe::{Scribe, wall_ms},
     wire::{Ask, send},
@@ -32,10 +34,6 @@ const QUIET_WITHIN: Duration = Duration::from_secs(20);
 const CHEATED_WITHIN: Duration = Duration::from_secs(1);
 /// Connections of the pools back off up to five seconds after a fault, and so does what waits for them.
 const RETURN_LAG_MS: u64 = 8_000;
-/// Fresh buyers after the faults, at most: more than any stock that is below the demand.
-const LATE_BUYERS: u64 = 200;
-/// A node learns twice a second what others sold.
-const MEMORY: Duration = Duration::from_millis(700);
 
 /// A finished run.
 pub struct Ended {
@@ -120,7 +118,7 @@ pub async fn run_with(plan: &Plan, server: &Arc<Postgres>, cheat: Option<Cheat>)
     }
     market.scribe.quiet();
     ask_for_unknowns(&market, patience, &mut problems).await;
-    let drained = cheat.is_none() && drain(plan, &market, &mut problems).await;
+    let drained = cheat.is_none() && drain(plan, &market, &admins, &mut problems).await;
     if !settled(&admins, plan, patience).await {
         problems.push("what was sold after the faults did not settle".to_owned());
     }
@@ -302,47 +300,6 @@ async fn ask_for_unknowns(market: &Market, patience: Duration, problems: &mut Ve
             problems.push(format!("{wish:?} is still unknown"));
         }
     }
-}
-
-/// New buyers come until "sold out" is the answer of every node: of carts first, where there are any, then of each sku.
-async fn drain(plan: &Plan, market: &Market, problems: &mut Vec<String>) -> bool {
-    // What was said from memory before the last return is over now.
-    sleep(MEMORY).await;
-    if plan.goods.kind == Kind::Carts {
-        let cart = |number| Wish::late_cart(&plan.goods, number);
-        sold_out(market, cart).await;
-    }
-    let mut is_drained = true;
-    for sku in &plan.goods.skus {
-        let is_empty = sold_out(market, |number| Wish::late(&plan.goods, sku.name, number)).await;
-        is_drained &= is_empty;
-        // A stock above the demand is left over, and that is right.
-        if !is_empty && sku.stock < LATE_BUYERS {
-            problems.push(format!(
-                "{LATE_BUYERS} buyers after the faults, and {} never sold out",
-                sku.name
-            ));
-        }
-    }
-    is_drained
-}
-
-/// Whether buyers with these wishes were told "sold out" by every node before they were too many.
-async fn sold_out(market: &Market, wish: impl Fn(u64) -> Wish) -> bool {
-    for number in 0..LATE_BUYERS {
-        let wish = wish(number);
-        let mut seen = Seen::Unknown;
-        for front in 0..market.fronts.len() {
-            seen = market.buy(97, front + number as usize, &wish).await;
-            if !seen.is_sold_out() {
-                break;
-            }
-        }
-        if seen.is_sold_out() {
-            return true;
-        }
-    }
-    false
 }
 
 /// The server's own opinion, which must be the oracle's.
