@@ -21,7 +21,11 @@ use loadtest::history::Level;
 use tempfile::TempDir;
 use tokio::sync::Mutex;
 
-pub use self::{clock::Clock, postgres::Postgres, redis::Redis};
+pub use self::{
+    clock::Clock,
+    postgres::Postgres,
+    redis::{METAS, Redis},
+};
 use crate::{
     plan::{Link, Plan, Target, Topology},
     process::{Penstock, Process},

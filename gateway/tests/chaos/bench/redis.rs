@@ -15,6 +15,9 @@ use crate::{plan::Aof, process::free_port, proxy::Proxy};
 const PATIENCE: Duration = Duration::from_secs(20);
 const AGAIN: Duration = Duration::from_millis(20);
 
+/// The counters of every segment: of a sku, whose hash tag is the segment, and of carts, whose hash tag is the sale.
+pub const METAS: &str = "penstock:{*:meta";
+
 /// One server.
 pub struct Redis {
     pub process: Shared,
@@ -193,7 +196,7 @@ impl Redis {
 
     /// The keys of the sale that it has.
     pub async fn stock_keys(&self) -> Vec<String> {
-        let said = self.cli(&["keys", "penstock:{*}:meta"]).await;
+        let said = self.cli(&["keys", METAS]).await;
         let keys = said.lines().filter(|line| line.starts_with("penstock:"));
         let mut keys: Vec<String> = keys.map(str::to_owned).collect();
         keys.sort();

@@ -4,7 +4,7 @@ use tokio::time::{Duration, sleep};
 
 use super::restart;
 use crate::{
-    bench::{Bench, Redis},
+    bench::{Bench, METAS, Redis},
     plan::Damage,
     scribe::Scribe,
 };
@@ -78,7 +78,7 @@ pub async fn move_slot(lasts: Duration, bench: &Bench, scribe: &Scribe, what: &s
     let (from, to) = (&bench.redis[from_at], &bench.redis[1 - from_at]);
     let number = scribe.breaks("slot", what);
     let key = from
-        .until(&["keys", "penstock:{*}:meta"], "the sale's keys", |said| {
+        .until(&["keys", METAS], "the sale's keys", |said| {
             said.starts_with("penstock:")
         })
         .await;
