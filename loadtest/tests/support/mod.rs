@@ -1,5 +1,7 @@
 //! A small sale server with faults to switch on: enough of the wire to test the generator, nothing of the product.
 
+mod runs;
+
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -13,8 +15,6 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use loadtest::scenario::{Admin, Sale, Shape};
-use loadtest::{Report, RunOutput, Scenario};
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -23,6 +23,8 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+
+pub use self::runs::{constant, run, run_and_check, scenario, spike};
 
 /// What the server does wrong, or slowly.
 #[derive(Clone, Default)]
@@ -463,59 +465,5 @@ impl Shop {
             .collect();
         let next = (after + 7 < books.orders.len()).then(|| (after + 7).to_string());
         reply(200, &json!({ "orders": orders, "next": next }))
-    }
-}
-
-/// A scenario that sells `drop` on that server, which is its own admin API too.
-pub fn scenario(server: &Running, shape: Shape) -> Scenario {
-    let mut scenario = Scenario::new(server.url(), shape);
-    scenario.generator.connections = 8;
-    scenario.generator.request_timeout = Duration::from_secs(5);
-    scenario.sale = Some(Sale {
-        id: "drop".into(),
-        skus: vec!["shoe".into()],
-        ..Sale::default()
-    });
-    // A busy test machine is no fault of the generator.
-    scenario.thresholds.max_schedule_lag = Duration::from_secs(30);
-    if server.ca_pem.is_none() {
-        scenario.admin = Some(Admin {
-            url: server.url(),
-            token_file: None,
-        });
-    }
-    scenario
-}
-
-/// Runs without progress and without stopping.
-pub async fn run(scenario: &Scenario) -> RunOutput {
-    loadtest::run(scenario, |_| {}, std::future::pending())
-        .await
-        .unwrap()
-}
-
-/// Runs, reconciles and judges.
-pub async fn run_and_check(scenario: &Scenario) -> Report {
-    loadtest::run_and_check(scenario, |_| {}, std::future::pending())
-        .await
-        .unwrap()
-}
-
-/// A spike of that many buyers within a second.
-pub fn spike() -> Shape {
-    Shape::Spike {
-        duration: Duration::from_secs(1),
-        first_share: 0.8,
-        first_within: Duration::from_millis(500),
-        warm_up: Duration::ZERO,
-        warm_up_rate: 0.0,
-    }
-}
-
-/// That many requests per second for that many milliseconds.
-pub fn constant(rate: f64, millis: u64) -> Shape {
-    Shape::Constant {
-        rate,
-        duration: Duration::from_millis(millis),
     }
 }
