@@ -1,11 +1,15 @@
 //! The life of an order after it was settled: held, paid, cancelled, expired. The same facts on SQLite and on PostgreSQL.
 
-use seckill::ledger::{
-    Action, Cancel, Dropped, Hold, NotPayable, OrderEvent, OrderStatus, Payment,
+use seckill::{
+    ledger::{
+        Action, Cancel, Dropped, Hold, NotPayable, OrderEvent, OrderStatus, Payment, Settled,
+    },
+    reaper,
+    store::StoredOrder,
 };
 
 use crate::support::ledger::{
-    Engine, PAY_WITHIN_MS, T0, TestLedger, on_both_engines, order_id, segment,
+    Engine, PAY_WITHIN_MS, T0, TestLedger, on_both_engines, order, order_id, segment,
 };
 
 on_both_engines! {
@@ -16,6 +20,28 @@ on_both_engines! {
     a_rolled_back_payment_leaves_nothing,
     only_the_buyer_cancels_and_never_after_payment,
     the_sql_agrees_with_the_state_machine,
+}
+
+/// INV-CLOCK-1. Broke: a worker an hour ahead released every unpaid order of the cluster within a second, irreversibly.
+#[tokio::test]
+async fn a_node_an_hour_ahead_returns_no_order_of_the_cluster() {
+    let test = TestLedger::with_sale(Engine::Postgres, 1).await;
+    let now_ms = test.ledger.now_ms(0).await.unwrap();
+    let fresh = StoredOrder {
+        pay_by_ms: now_ms + 600_000,
+        ..order(1, 1)
+    };
+    let settled = test.ledger.settle(&segment(), 1, &[fresh], now_ms).await;
+    assert_eq!(settled.unwrap(), [Settled::Settled]);
+    let hour_ms = 3_600_000;
+    let ahead = reaper::look(&test.ledger, now_ms + hour_ms).await;
+    assert_eq!(ahead.unwrap(), None, "it decides nothing");
+    let behind = reaper::look(&test.ledger, now_ms - hour_ms).await;
+    assert_eq!(behind.unwrap(), None);
+    let right = reaper::look(&test.ledger, now_ms).await;
+    assert_eq!(right.unwrap(), Some(0), "nothing is due");
+    let row = test.ledger.order(order_id(1)).await.unwrap().unwrap();
+    assert_eq!(row.status, OrderStatus::Reserved);
 }
 
 async fn unpaid_orders_expire_exactly_once(engine: Engine) {

@@ -1,10 +1,9 @@
 //! The reconciler mends leaks by position and freezes on suspicion; a second run changes nothing.
 
-use std::time::Duration;
-
 use seckill::{
+    ledger::OrderStatus,
     reconcile::{Reconciler, Repairs, Violations},
-    store::{Gate, OrderState},
+    store::{Gate, OrderState, StoredOrder},
 };
 
 use crate::support::{
@@ -21,33 +20,113 @@ async fn repair(world: &World) -> Repairs {
     reconciler.repair(&world.sale, 9).await.unwrap()
 }
 
-/// An order that was acknowledged without being settled: nobody would ever return it.
+/// A ledger that went back in time: a standby that lagged took over, or a copy was restored.
+async fn forget(world: &World, orders: &[&StoredOrder]) {
+    let pool = world.ledger().pool();
+    for order in orders {
+        for table in ["order_outbox", "order_effects", "order_orders"] {
+            sqlx::query(sqlx::AssertSqlSafe(format!(
+                "DELETE FROM {table} WHERE order_id = $1"
+            )))
+            .bind(order.order.to_string())
+            .execute(pool)
+            .await
+            .unwrap();
+        }
+        sqlx::query("UPDATE sale_skus SET sold = sold - 1 WHERE sku = 'shoe'")
+            .execute(pool)
+            .await
+            .unwrap();
+    }
+}
+
+/// Broke: the orders were called leaks, and their units sold again under their buyers' hands (INV-ORDER-3).
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn units_of_an_order_that_only_the_store_has_go_back_once() {
+async fn what_the_ledger_had_and_lost_is_settled_again() {
     for kind in [Kind::Embedded, Kind::Redis] {
         let world = World::new(kind, 5).await;
-        world.take(1).await;
-        world.settle(1).await;
-        let leaked = world.take(2).await;
-        let entry = world
-            .store
-            .pull(&segment(), "c1", 1, Duration::ZERO)
+        let kept = world.take(1).await;
+        let lost = world.take(2).await;
+        let paid = world.take(3).await;
+        let unpaid = world.take(4).await;
+        world.settle(9).await;
+        world.pay(paid.order).await;
+        world.pay(unpaid.order).await;
+        world.apply_effects().await.unwrap();
+        forget(&world, &[&lost, &paid]).await;
+        // Only the payment is gone from this one.
+        sqlx::query("UPDATE order_orders SET status = 'reserved', intent = '' WHERE order_id = $1")
+            .bind(unpaid.order.to_string())
+            .execute(world.ledger().pool())
             .await
             .unwrap();
+        let waiting = world.take(5).await;
+        let repairs = repair(&world).await;
+        assert_eq!(
+            repairs.settled_again,
+            [lost.order, paid.order, unpaid.order],
+            "{kind:?} {repairs:?}"
+        );
+        assert!(repairs.refused.is_empty() && repairs.frozen.is_empty());
+        assert_eq!(world.counts().await.available, 0);
+        assert_eq!(status(&world, &kept).await, Some(OrderStatus::Reserved));
+        assert_eq!(status(&world, &lost).await, Some(OrderStatus::Reserved));
+        assert_eq!(status(&world, &paid).await, Some(OrderStatus::Paid));
+        assert_eq!(status(&world, &unpaid).await, Some(OrderStatus::Paid));
+        // What still waits for settlement is left to settlement.
+        assert_eq!(status(&world, &waiting).await, None);
+        world.settle(9).await;
+        assert!(repair(&world).await.is_empty(), "{kind:?}");
+        world.apply_effects().await.unwrap();
+        world.agree().await;
+    }
+}
+
+/// The rebuild reads the ledger, so it fills the ledger first: a paid order was wiped with the rest.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rebuild_keeps_what_the_ledger_had_and_lost() {
+    for kind in [Kind::Embedded, Kind::Redis] {
+        let world = World::new(kind, 5).await;
+        let lost = world.take(1).await;
+        let paid = world.take(2).await;
+        world.settle(9).await;
+        world.pay(paid.order).await;
+        world.apply_effects().await.unwrap();
+        forget(&world, &[&lost, &paid]).await;
         world
             .store
-            .ack(&segment(), &[entry[0].position])
+            .set_gate(&segment(), Gate::Frozen)
             .await
             .unwrap();
-        let waiting = world.take(3).await;
-        assert_eq!(repair(&world).await.leaks_returned, [leaked.order]);
+        assert_eq!(world.recover().await, 1, "{kind:?}");
+        assert_eq!(status(&world, &lost).await, Some(OrderStatus::Reserved));
+        assert_eq!(status(&world, &paid).await, Some(OrderStatus::Paid));
+        world.agree().await;
         assert_eq!(world.counts().await.available, 3);
-        assert!(repair(&world).await.is_empty(), "{kind:?}");
-        // What still waits for settlement is no leak.
-        world.settle(9).await;
-        let row = world.ledger().order(waiting.order).await.unwrap();
-        assert!(row.is_some());
     }
+}
+
+/// The ledger has the last word: what it has no unit left for is refused, and only then do the units go back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_ledger_refuses_gives_its_units_back_once() {
+    let world = World::new(Kind::Embedded, 5).await;
+    let lost = world.take(1).await;
+    world.settle(9).await;
+    forget(&world, &[&lost]).await;
+    sqlx::query("UPDATE sale_skus SET sold = total WHERE sku = 'shoe'")
+        .execute(world.ledger().pool())
+        .await
+        .unwrap();
+    let repairs = repair(&world).await;
+    assert_eq!(repairs.refused, [lost.order]);
+    world.apply_effects().await.unwrap();
+    assert_eq!(world.counts().await.available, 5);
+    assert!(repair(&world).await.is_empty());
+}
+
+async fn status(world: &World, order: &StoredOrder) -> Option<OrderStatus> {
+    let row = world.ledger().order(order.order).await.unwrap();
+    row.map(|row| row.status)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

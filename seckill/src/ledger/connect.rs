@@ -13,7 +13,7 @@ use sqlx::{AnyConnection, AnyPool, Connection, Executor, any::AnyPoolOptions};
 use super::LedgerError;
 
 /// The steps from an empty database to today's tables. A step that was released is never edited: changes are a new step.
-const SCHEMA: [&str; 9] = [
+const SCHEMA: [&str; 10] = [
     include_str!("sql/schema_1.sql"),
     include_str!("sql/schema_2.sql"),
     include_str!("sql/schema_telling.sql"),
@@ -23,6 +23,7 @@ const SCHEMA: [&str; 9] = [
     include_str!("sql/schema_letters.sql"),
     include_str!("sql/schema_stuck.sql"),
     include_str!("sql/schema_places.sql"),
+    include_str!("sql/schema_segment_orders.sql"),
 ];
 const STEPS_TABLE: &str =
     "CREATE TABLE IF NOT EXISTS sale_schema (step BIGINT NOT NULL PRIMARY KEY)";
@@ -203,8 +204,16 @@ async fn is_outside_transaction(connection: &mut AnyConnection) -> Result<bool, 
     }
 }
 
-/// Bounds what a lost caller can hold.
+/// Bounds what a lost caller can hold, and lets no setting of the role or the database answer before a commit is on disk: an
+/// order is acknowledged to the queue after it.
 async fn prepare_postgres(connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
+    // `on` and `remote_apply` promise more than `local` and `off`; what promises less is raised, what promises more is kept.
+    connection
+        .execute(
+            "SELECT set_config('synchronous_commit', 'on', false) \
+             WHERE current_setting('synchronous_commit') IN ('off', 'local', 'remote_write')",
+        )
+        .await?;
     connection.execute("SET statement_timeout = '30s'").await?;
     connection
         .execute("SET idle_in_transaction_session_timeout = '60s'")

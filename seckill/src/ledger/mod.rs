@@ -23,6 +23,7 @@ mod lottery;
 mod news;
 mod orders;
 mod outbox;
+mod refill;
 mod repairs;
 mod report;
 mod rows;
@@ -60,6 +61,7 @@ pub use self::{
     lottery::{Draw, Entered, Entry, Recorded},
     orders::{Cancel, CancelAll, Expiry, OrderPage},
     outbox::{EventKind, OutboxEvent},
+    refill::Refilled,
     report::{BuyerOverLimit, LedgerAudit, LedgerReport, SkuReport},
     rows::LedgerOrder,
     sales::{Created, GateMoved, Restock, Restocked},
@@ -113,6 +115,11 @@ impl LedgerError {
     /// Whether the same call may succeed later.
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Unavailable(_))
+    }
+
+    /// Whether the ledger refuses one order for its own sake, so that the others of its batch may still be settled.
+    pub(crate) fn is_about_one_order(&self) -> bool {
+        matches!(self, Self::Invalid(_) | Self::Corrupt(_))
     }
 }
 

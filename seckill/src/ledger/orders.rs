@@ -41,6 +41,8 @@ pub enum CancelAll {
     Unknown(OrderId),
 }
 
+const POSTGRES_NOW: &str = "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)";
+
 /// What one round of [`OrderLedger::expire_due`] did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Expiry {
@@ -264,6 +266,15 @@ impl OrderLedger {
         self.wake();
         all.append(&mut released);
         Ok(CancelAll::Cancelled(all))
+    }
+
+    /// The ledger's clock, in unix milliseconds. PostgreSQL has one of its own; SQLite is in this process, so its clock is ours.
+    pub async fn now_ms(&self, own_ms: u64) -> Result<u64, LedgerError> {
+        if self.is_sqlite {
+            return Ok(own_ms);
+        }
+        let row = sqlx::query(POSTGRES_NOW).fetch_one(&self.pool).await?;
+        super::rows::count(&row, 0)
     }
 
     /// Releases orders that were not paid in time, at most `limit` of them. An order is released by exactly one caller.

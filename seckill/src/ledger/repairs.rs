@@ -12,6 +12,8 @@ use crate::ids::{OrderId, SegmentId};
 
 const COUNT: &str =
     "SELECT COUNT(*) FROM order_orders WHERE sale = $1 AND sku = $2 AND segment = $3";
+const PAID_UNITS: &str = "SELECT CAST(COALESCE(SUM(quantity), 0) AS BIGINT) FROM order_orders \
+    WHERE sale = $1 AND sku = $2 AND segment = $3 AND status = 'paid'";
 const STATUSES_POSTGRES: &str =
     "SELECT order_id, status FROM order_orders WHERE order_id = ANY(string_to_array($1, E'\\n'))";
 const STATUSES_SQLITE: &str =
@@ -26,6 +28,17 @@ impl OrderLedger {
     /// How many orders of a segment there are, refused and returned ones included.
     pub async fn order_count(&self, segment: &SegmentId) -> Result<u64, LedgerError> {
         let row = sqlx::query(COUNT)
+            .bind(segment.sale.as_str())
+            .bind(segment.sku.as_str())
+            .bind(i64::from(segment.index))
+            .fetch_one(self.reads())
+            .await?;
+        count(&row, 0)
+    }
+
+    /// How many units of a segment are paid.
+    pub async fn paid_units(&self, segment: &SegmentId) -> Result<u64, LedgerError> {
+        let row = sqlx::query(PAID_UNITS)
             .bind(segment.sale.as_str())
             .bind(segment.sku.as_str())
             .bind(i64::from(segment.index))

@@ -1,9 +1,12 @@
 //! Mends what the comparison of store and ledger can mend, order by order and by position in the queue, never by time.
 //!
 //! An entry before the first unacknowledged one was acknowledged, and that happens only after its order was committed to the
-//! ledger. So an order at such a position that the ledger does not have is a leak: nobody will ever pay or return it, and its
-//! units go back. Where the store may have *more* to sell than there is, nothing is counted up or down here: the segment is
-//! frozen, and [`crate::recovery`] rebuilds it from the ledger. A second run over the same state changes nothing.
+//! ledger. So an order at such a position that the ledger does not have was lost by the ledger: a standby that lagged took over,
+//! or a copy was restored. Its buyer holds a 201, so it is settled again ([`OrderLedger::refill`]); its units go back only if
+//! the ledger refuses it. Where the store may have *more* to sell than there is, nothing is counted up or down here: the segment
+//! is frozen, and [`crate::recovery`] rebuilds it from the ledger. A second run over the same state changes nothing.
+//!
+//! [`OrderLedger::refill`]: crate::ledger::OrderLedger::refill
 
 use std::collections::{HashMap, HashSet};
 
@@ -12,9 +15,9 @@ use serde::Serialize;
 use super::{ReconcileError, Reconciler};
 use crate::{
     ids::{OrderId, SegmentId},
-    ledger::{Action, OrderStatus},
+    ledger::{Action, DeadLetter, LedgerError, OrderStatus, Refilled, Settled},
     sale::Sale,
-    store::{Gate, Lookup, OrderState, Position, Release, StoredOrder},
+    store::{Gate, Lookup, OrderState, Position, StoredOrder},
 };
 
 /// Orders compared at once.
@@ -23,8 +26,10 @@ const PAGE: usize = 512;
 /// What was mended.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Repairs {
-    /// Orders that only the store had: their units are for sale again.
-    pub leaks_returned: Vec<OrderId>,
+    /// Orders that the ledger had lost, settled or paid again as the store has them.
+    pub settled_again: Vec<OrderId>,
+    /// Orders that only the store had and the ledger refuses: their units go back.
+    pub refused: Vec<OrderId>,
     /// Orders whose fate the store is told again.
     pub told_again: Vec<OrderId>,
     /// Segments that might have sold more than there is, with the reason.
@@ -56,8 +61,8 @@ impl Repairs {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mend {
     Nothing,
-    /// The ledger will never hear of it.
-    ReturnLeak,
+    /// The ledger has lost the order, or its payment.
+    Refill,
     /// The store has not heard what the ledger decided.
     TellAgain(Action),
     /// Both may give the same units away.
@@ -68,14 +73,15 @@ fn mend(in_store: OrderState, in_ledger: Option<OrderStatus>) -> Mend {
     use OrderState as S;
     use OrderStatus as L;
     match (in_store, in_ledger) {
-        (S::Reserved, None) => Mend::ReturnLeak,
+        (S::Reserved | S::Sold, None) | (S::Sold, Some(L::Reserved | L::Paying)) => Mend::Refill,
         (S::Released, None) => Mend::Nothing,
-        (S::Sold, None) => Mend::Freeze("an order is sold in the store and not in the ledger"),
         (S::Reserved, Some(L::Reserved | L::Paying)) => Mend::Nothing,
         (S::Reserved, Some(L::Paid)) => Mend::TellAgain(Action::Confirm),
         (S::Reserved, Some(L::Released | L::Refused)) => Mend::TellAgain(Action::Release),
         (S::Sold, Some(L::Paid)) => Mend::Nothing,
-        (S::Sold, Some(_)) => Mend::Freeze("an order is sold in the store and not paid"),
+        (S::Sold, Some(_)) => {
+            Mend::Freeze("an order is sold in the store and returned in the ledger")
+        }
         (S::Released, Some(L::Released | L::Refused)) => Mend::Nothing,
         (S::Released, Some(L::Reserved | L::Paying | L::Paid)) => {
             Mend::Freeze("an order is returned in the store and lives in the ledger")
@@ -96,7 +102,8 @@ impl Reconciler {
         if !repairs.is_empty() {
             tracing::warn!(
                 sale = %sale.id,
-                leaks_returned = repairs.leaks_returned.len(),
+                settled_again = repairs.settled_again.len(),
+                refused = repairs.refused.len(),
                 told_again = repairs.told_again.len(),
                 frozen = repairs.frozen.len(),
                 "sale mended"
@@ -148,7 +155,10 @@ impl Reconciler {
                         && !set_aside.contains(&order.order.to_string())
                 })
                 .collect();
-            if let Some(reason) = self.mend_page(segment, &closed, now_ms, repairs).await? {
+            if let Some(reason) = self
+                .mend_page(segment, counts.epoch, &closed, now_ms, repairs)
+                .await?
+            {
                 return Ok(Some(reason));
             }
             if first_open.is_some_and(|open| after >= open) {
@@ -160,6 +170,7 @@ impl Reconciler {
     async fn mend_page(
         &self,
         segment: &SegmentId,
+        epoch: u64,
         page: &[&(Position, StoredOrder)],
         now_ms: u64,
         repairs: &mut Repairs,
@@ -167,14 +178,15 @@ impl Reconciler {
         let ids = page.iter().map(|(_, order)| order.order);
         let statuses: HashMap<OrderId, OrderStatus> = self.ledger.statuses(ids).await?;
         let pending: HashSet<OrderId> = self.ledger.with_effects(segment).await?;
-        let mut leaks = Vec::new();
-        for (_, order) in page {
+        let mut lost = Vec::new();
+        for entry in page {
+            let (_, order) = entry;
             if pending.contains(&order.order) {
                 continue;
             }
             match mend(order.state, statuses.get(&order.order).copied()) {
                 Mend::Nothing => {}
-                Mend::ReturnLeak => leaks.push(order.order),
+                Mend::Refill => lost.push(*entry),
                 Mend::TellAgain(action) => {
                     // The effect may have been carried out since the page was read.
                     let lookup = Lookup::Order(order.order);
@@ -190,16 +202,59 @@ impl Reconciler {
                 Mend::Freeze(reason) => return Ok(Some(format!("{reason}: {}", order.order))),
             }
         }
-        if !leaks.is_empty() {
-            let answers = self.store.release_many(segment, &leaks).await?;
-            for (order, answer) in leaks.into_iter().zip(answers) {
-                if answer == Release::Released {
-                    tracing::warn!(%segment, %order, "leaked units returned");
-                    repairs.leaks_returned.push(order);
+        self.refill(segment, epoch, &lost, now_ms, repairs).await?;
+        Ok(None)
+    }
+
+    /// Fills the ledger again with what only the store has, together and, if one of them stands in the way, one by one.
+    async fn refill(
+        &self,
+        segment: &SegmentId,
+        epoch: u64,
+        lost: &[&(Position, StoredOrder)],
+        now_ms: u64,
+        repairs: &mut Repairs,
+    ) -> Result<(), ReconcileError> {
+        let orders: Vec<StoredOrder> = lost.iter().map(|(_, order)| order.clone()).collect();
+        let together = self.ledger.refill(segment, epoch, &orders, now_ms).await;
+        let outcomes = match together {
+            Err(error) if error.is_about_one_order() => {
+                let mut outcomes = Vec::with_capacity(orders.len());
+                for (position, order) in lost {
+                    let one = std::slice::from_ref(order);
+                    match self.ledger.refill(segment, epoch, one, now_ms).await {
+                        Ok(refilled) => outcomes.extend(refilled),
+                        Err(error) if error.is_about_one_order() => {
+                            let letter = DeadLetter::of_order(
+                                segment.clone(),
+                                position.to_string(),
+                                order,
+                                error.to_string(),
+                            );
+                            self.ledger.set_aside(&[letter], now_ms).await?;
+                            outcomes.push(Refilled::Known);
+                        }
+                        Err(error) => return Err(error.into()),
+                    }
+                }
+                outcomes
+            }
+            // The segment is being rebuilt, and the rebuild fills the ledger itself.
+            Err(LedgerError::StaleEpoch { .. }) => return Ok(()),
+            together => together?,
+        };
+        for (order, outcome) in orders.iter().zip(outcomes) {
+            match outcome {
+                Refilled::Known | Refilled::Settled(Settled::Duplicate) => {}
+                Refilled::Paid | Refilled::Settled(Settled::Settled) => {
+                    repairs.settled_again.push(order.order);
+                }
+                Refilled::Settled(Settled::Refused | Settled::SecondOrder) => {
+                    repairs.refused.push(order.order);
                 }
             }
         }
-        Ok(None)
+        Ok(())
     }
 
     async fn freeze(
@@ -231,18 +286,26 @@ mod tests {
             for state in [OrderState::Reserved, OrderState::Sold, OrderState::Released] {
                 let mend = mend(state, Some(status));
                 assert!(
-                    !matches!(mend, Mend::ReturnLeak | Mend::TellAgain(Action::Release)),
+                    !matches!(mend, Mend::TellAgain(Action::Release)),
                     "{state:?} {status:?}: {mend:?}"
                 );
             }
         }
     }
 
+    /// INV-ORDER-3, also when the ledger goes back in time.
     #[test]
-    fn only_a_reserved_order_that_the_ledger_does_not_have_is_a_leak() {
-        for state in [OrderState::Reserved, OrderState::Sold, OrderState::Released] {
-            let is_leak = mend(state, None) == Mend::ReturnLeak;
-            assert_eq!(is_leak, state == OrderState::Reserved);
+    fn what_the_ledger_does_not_know_is_settled_again_and_never_returned() {
+        for state in [OrderState::Reserved, OrderState::Sold] {
+            assert_eq!(mend(state, None), Mend::Refill);
+        }
+        assert_eq!(mend(OrderState::Released, None), Mend::Nothing);
+    }
+
+    #[test]
+    fn a_payment_that_the_ledger_lost_is_taken_from_the_store() {
+        for status in [OrderStatus::Reserved, OrderStatus::Paying] {
+            assert_eq!(mend(OrderState::Sold, Some(status)), Mend::Refill);
         }
     }
 }

@@ -1,8 +1,9 @@
 //! The rebuild of one segment: fence, rescue, begin anew, load, open.
 //!
 //! 1. *Fence.* The ledger raises the epoch, so settlement under the old one is over; the store freezes under the new one.
-//! 2. *Rescue.* What the store's queue still has and the ledger does not is settled into the ledger. From here on the ledger has
-//!    everything that can be known, so nothing is lost if this process dies at any later step.
+//! 2. *Rescue.* What the store has and the ledger does not is settled into the ledger: what it never had (the queue), and what it
+//!    had and lost (a failover to a standby that lagged, a restored copy). From here on the ledger has everything that can be
+//!    known, so nothing is lost if this process dies at any later step.
 //! 3. *Begin anew, load.* The store forgets the segment and takes the ledger's orders: live ones with their units, returned ones
 //!    as tombstones, so that replays, limits and late retries find what they found before. Orders that wait as dead letters are
 //!    loaded after them, as held: otherwise their units were sold again before an operator could decide.
@@ -17,7 +18,7 @@ use tracing::warn;
 use crate::{
     clock::WallClock,
     ids::SegmentId,
-    ledger::{DeadLetter, LedgerError, OrderLedger, Raised, Settled},
+    ledger::{DeadLetter, OrderLedger, Raised, Refilled, Settled},
     sale::Sale,
     store::{OrderState, Position, StockError, StockStore, StoredOrder},
 };
@@ -56,7 +57,7 @@ pub(super) struct Rebuild<'a> {
 impl Rebuild<'_> {
     pub(super) async fn run(&mut self) -> Result<Rebuilt, RecoveryError> {
         let epoch = self.fence().await?;
-        let rescued = self.rescue(epoch).await?;
+        let rescued = self.refill(epoch).await? + self.rescue(epoch).await?;
         self.begin(epoch).await?;
         let orders = self.load(epoch).await?;
         let held = self.hold_letters(epoch).await?;
@@ -99,7 +100,58 @@ impl Rebuild<'_> {
         Err(RecoveryError::LeaseLost)
     }
 
-    /// Settles what only the store has.
+    /// Fills the ledger again with what it had and lost. Only where the counts say that there may be any: it reads all orders.
+    async fn refill(&mut self, epoch: u64) -> Result<u64, RecoveryError> {
+        let counts = match self.store.snapshot(self.segment).await {
+            Ok(counts) => counts,
+            // The store has nothing at all.
+            Err(StockError::NotOpen(_)) => return Ok(0),
+            Err(error) => return Err(error.into()),
+        };
+        if counts.accepted <= self.ledger.order_count(self.segment).await?
+            && counts.sold <= self.ledger.paid_units(self.segment).await?
+        {
+            return Ok(0);
+        }
+        let set_aside = self.ledger.set_aside_in(self.segment).await?;
+        let (mut after, mut rescued) = (Position::default(), 0);
+        loop {
+            self.keep_lease().await?;
+            let mut page = self.store.accepted_after(self.segment, after, PAGE).await?;
+            let Some((last, _)) = page.last() else {
+                return Ok(rescued);
+            };
+            after = *last;
+            page.retain(|(position, order)| {
+                !set_aside.contains(&position.to_string())
+                    && !set_aside.contains(&order.order.to_string())
+            });
+            let orders: Vec<StoredOrder> = page.iter().map(|(_, order)| order.clone()).collect();
+            let now_ms = (self.clock)();
+            match self
+                .ledger
+                .refill(self.segment, epoch, &orders, now_ms)
+                .await
+            {
+                Ok(refilled) => {
+                    let is_new = |outcome: &&Refilled| {
+                        !matches!(
+                            outcome,
+                            Refilled::Known | Refilled::Settled(Settled::Duplicate)
+                        )
+                    };
+                    rescued += refilled.iter().filter(is_new).count() as u64;
+                }
+                Err(error) if error.is_about_one_order() => {
+                    let settled = self.settle_alone(epoch, &page, now_ms).await?;
+                    rescued += settled.len() as u64;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Settles what is on the store's queue.
     async fn rescue(&mut self, epoch: u64) -> Result<u64, RecoveryError> {
         let (mut after, mut rescued) = (Position::default(), 0);
         loop {
@@ -116,7 +168,7 @@ impl Rebuild<'_> {
                 .settle(self.segment, epoch, &orders, now_ms)
                 .await
             {
-                Err(error) if is_about_one_order(&error) => {
+                Err(error) if error.is_about_one_order() => {
                     self.settle_alone(epoch, &page, now_ms).await?
                 }
                 settled => settled?,
@@ -138,7 +190,7 @@ impl Rebuild<'_> {
             let one = std::slice::from_ref(order);
             match self.ledger.settle(self.segment, epoch, one, now_ms).await {
                 Ok(settled) => outcomes.extend(settled),
-                Err(error) if is_about_one_order(&error) => {
+                Err(error) if error.is_about_one_order() => {
                     let letter = DeadLetter::of_order(
                         self.segment.clone(),
                         position.to_string(),
@@ -234,8 +286,4 @@ impl Rebuild<'_> {
             _ => Err(RecoveryError::LeaseLost),
         }
     }
-}
-
-fn is_about_one_order(error: &LedgerError) -> bool {
-    matches!(error, LedgerError::Invalid(_) | LedgerError::Corrupt(_))
 }

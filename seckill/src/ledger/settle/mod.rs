@@ -176,7 +176,9 @@ impl OrderLedger {
             }
             let quantity = i64::from(order.quantity);
             let status = match arrival_status(order) {
-                OrderStatus::Reserved if quantity > left => OrderStatus::Refused,
+                OrderStatus::Reserved | OrderStatus::Paid if quantity > left => {
+                    OrderStatus::Refused
+                }
                 other => other,
             };
             let fresh = self
@@ -188,7 +190,7 @@ impl OrderLedger {
                 settled.push(Settled::SecondOrder);
                 continue;
             }
-            if status == OrderStatus::Reserved {
+            if status.is_live() {
                 left -= quantity;
                 units += quantity;
             }
@@ -246,10 +248,12 @@ impl OrderLedger {
     }
 }
 
-/// What an order is in the ledger if there is stock for it. One that the store has already taken back never takes units here.
+/// What an order is in the ledger if there is stock for it. One that the store has already taken back never takes units here;
+/// one that the store has as sold was paid once, in a ledger that has lost it since.
 fn arrival_status(order: &StoredOrder) -> OrderStatus {
     match order.state {
-        OrderState::Reserved | OrderState::Sold => OrderStatus::Reserved,
+        OrderState::Reserved => OrderStatus::Reserved,
+        OrderState::Sold => OrderStatus::Paid,
         OrderState::Released => OrderStatus::Released,
     }
 }
