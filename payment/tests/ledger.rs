@@ -6,7 +6,7 @@ use payment::{
         AccountId, LedgerError, Recorded, Resolved, Transfer, TransferId, check, pend, post, void,
     },
 };
-use sqlx::AnyConnection;
+use sqlx::{AnyConnection, AssertSqlSafe, Row};
 
 use crate::support::{Db, on_both_engines};
 
@@ -175,6 +175,29 @@ async fn concurrent_reservations_never_exceed_the_balance(db: Db) {
     let mut conn = db.pool.acquire().await.unwrap();
     assert_eq!(available(&mut conn).await, 100);
     assert_eq!(check(&mut conn).await.unwrap(), []);
+}
+
+/// INV-PAST-1. Broke: SQLite saw no index, each intent scanned all charges, and from 7,500 payments on nobody could pay.
+#[tokio::test]
+async fn what_is_asked_on_a_timer_uses_the_indexes_on_sqlite() {
+    let db = Db::sqlite().await;
+    fresh(&db).await;
+    for (statement, index) in [
+        (
+            include_str!("../src/intent/queries/double_charges.sql"),
+            "pay_charges_live",
+        ),
+        (
+            include_str!("../src/intent/queries/count_unknown.sql"),
+            "pay_charges_open",
+        ),
+    ] {
+        let explain = AssertSqlSafe(format!("EXPLAIN QUERY PLAN {statement}"));
+        let rows = sqlx::query(explain).fetch_all(&db.pool).await.unwrap();
+        let plan: Vec<String> = rows.iter().map(|row| row.get(3)).collect();
+        let uses = |line: &String| line.contains(&format!("INDEX {index}"));
+        assert!(plan.iter().any(uses), "{plan:#?}");
+    }
 }
 
 async fn planted_damage_is_found(db: Db) {

@@ -12,6 +12,7 @@ use crate::{
 
 const INSERT: &str = include_str!("queries/insert_charge.sql");
 const CLAIM: &str = include_str!("queries/claim_charges.sql");
+const COUNT_UNKNOWN: &str = include_str!("queries/count_unknown.sql");
 const INSERT_REFUND: &str = include_str!("queries/insert_refund.sql");
 const CLAIM_REFUNDS: &str = include_str!("queries/claim_refunds.sql");
 
@@ -147,9 +148,7 @@ pub(crate) async fn claim(
 
 /// How many charges nobody knows the outcome of.
 pub(crate) async fn count_unknown(conn: &mut AnyConnection) -> Result<i64, sqlx::Error> {
-    sqlx::query_scalar("SELECT COUNT(*) FROM pay_charges WHERE status = 'unknown'")
-        .fetch_one(conn)
-        .await
+    sqlx::query_scalar(COUNT_UNKNOWN).fetch_one(conn).await
 }
 
 /// Records that a charge's money must go back; tried from `next_try_ms` on by the resolver if not sooner.
