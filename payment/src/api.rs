@@ -19,6 +19,7 @@ use http::{
 };
 
 use crate::{
+    card_number,
     error::PaymentError,
     form::{Form, echo},
     idempotency::{self, Answer, Key},
@@ -80,19 +81,30 @@ async fn dispatch(
     request_id: &str,
 ) -> Result<Answer, PaymentError> {
     service.auth.check(&head.headers)?;
+    // Before anything is looked at more closely: what is refused later repeats what it was given.
+    if card_number::is_in(head.uri.path()) {
+        return Err(params::card_data_refused("path"));
+    }
     let endpoint = endpoint(&head.method, head.uri.path())?;
-    let query = || Form::parse(head.uri.query().unwrap_or_default().as_bytes());
+    let query = || {
+        let form = Form::parse(head.uri.query().unwrap_or_default().as_bytes())?;
+        params::refuse_card_data(&form).map(|()| form)
+    };
     match endpoint {
         Endpoint::List => return service.list(&Page::parse(query()?)?).await,
         Endpoint::Retrieve(id) => {
-            params::nothing_but_expand(query()?)?;
-            return service.retrieve(&id).await;
+            let client_secret = params::retrieve(query()?)?;
+            return service.retrieve(&id, client_secret.as_deref()).await;
         }
         _ => {}
     }
     let form = read_form(&head.headers, body, service.config.body_limit).await?;
+    params::refuse_card_data(&form)?;
     let key = match head.headers.get(&IDEMPOTENCY_KEY) {
         None => None,
+        Some(key) if card_number::is_in(&String::from_utf8_lossy(key.as_bytes())) => {
+            return Err(params::card_data_refused(idempotency::HEADER));
+        }
         Some(key) => {
             let (method, path) = (head.method.as_str(), head.uri.path());
             Some(Key::new(key.as_bytes(), method, path, &form)?)

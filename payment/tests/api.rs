@@ -12,6 +12,8 @@ on_both_engines!(
     hostile_paths_and_methods_get_an_error_body,
     bodies_too_large_or_of_another_kind_are_refused,
     card_numbers_are_neither_taken_nor_kept,
+    a_card_number_is_refused_wherever_it_stands,
+    a_client_secret_opens_its_own_intent_only,
     an_intent_has_every_field_the_sdks_read,
     strange_but_valid_text_survives,
 );
@@ -234,6 +236,64 @@ async fn card_numbers_are_neither_taken_nor_kept(db: Db) {
     );
     assert_eq!(stack.db.count("pay_idempotency").await, 0);
     assert_eq!(stack.db.count("pay_intents").await, 1);
+}
+
+/// Broke: a number in metadata or a description went to the database, one in another parameter came back in the error.
+async fn a_card_number_is_refused_wherever_it_stands(db: Db) {
+    let stack = Stack::new(db).await;
+    let card = "4242 4242 4242 4242";
+    let written = card.replace(' ', "+");
+    for parameter in [
+        "metadata[note]",
+        "description",
+        "receipt_email",
+        "statement_descriptor",
+        "return_url",
+        "client_secret",
+        "nonsense",
+        "currency",
+    ] {
+        let body = format!("{BODY}&{parameter}={written}").replacen("currency=usd&", "", 1);
+        let reply = stack.api.post_with_key(PATH, &body, "k").await;
+        assert_eq!(reply.error_code(), "raw_card_data_refused", "{parameter}");
+        assert!(!reply.json.to_string().contains("4242"), "{}", reply.json);
+    }
+    let plain = card.replace(' ', "");
+    let of_key = format!("{BODY}&metadata[{plain}]=1");
+    let replies = [
+        stack.api.post(PATH, &of_key).await,
+        stack.api.post_with_key(PATH, BODY, &plain).await,
+        stack.api.get(&format!("{PATH}/{plain}")).await,
+        stack.api.get(&format!("{PATH}?limit={plain}")).await,
+    ];
+    for reply in replies {
+        assert_eq!(reply.error_code(), "raw_card_data_refused");
+        assert!(!reply.json.to_string().contains(&plain), "{}", reply.json);
+    }
+    assert_eq!(stack.db.count("pay_intents").await, 0);
+    assert_eq!(stack.db.count("pay_idempotency").await, 0);
+}
+
+/// Broke: the secret of one intent confirmed another, which was charged, and a wrong one was ignored on retrieve.
+async fn a_client_secret_opens_its_own_intent_only(db: Db) {
+    let stack = Stack::new(db).await;
+    let (one, other) = (
+        stack.api.post(PATH, BODY).await,
+        stack.api.post(PATH, BODY).await,
+    );
+    let path = format!("{PATH}/{}", other.text("id"));
+    let confirm = format!("{path}/confirm");
+    let form = |of: &crate::support::Reply| format!("client_secret={}", of.text("client_secret"));
+    let wrong = stack.api.post(&confirm, &form(&one)).await;
+    assert_eq!(wrong.status, 400);
+    assert_eq!(wrong.json["error"]["param"], "client_secret");
+    assert_eq!(stack.db.count("pay_charges").await, 0);
+    let read = stack.api.get(&format!("{path}?{}", form(&one))).await;
+    assert_eq!(read.status, 400);
+    let read = stack.api.get(&format!("{path}?{}", form(&other))).await;
+    assert_eq!(read.status, 200);
+    let right = stack.api.post(&confirm, &form(&other)).await;
+    assert_eq!(right.text("status"), "succeeded");
 }
 
 async fn an_intent_has_every_field_the_sdks_read(db: Db) {

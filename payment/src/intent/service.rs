@@ -72,6 +72,10 @@ impl PaymentService {
         if let Some(token) = &params.payment_method {
             self.check_token(token)?;
         }
+        if let Some(secret) = &params.client_secret {
+            let mut conn = self.pool.acquire().await?;
+            check_secret(&existing(&mut conn, &id).await?, secret)?;
+        }
         self.confirm(Target::Existing { id, params }, call).await
     }
 
@@ -86,9 +90,16 @@ impl PaymentService {
     }
 
     /// One intent.
-    pub(crate) async fn retrieve(&self, id: &IntentId) -> Result<Answer, PaymentError> {
+    pub(crate) async fn retrieve(
+        &self,
+        id: &IntentId,
+        client_secret: Option<&str>,
+    ) -> Result<Answer, PaymentError> {
         let mut conn = self.pool.acquire().await?;
         let intent = existing(&mut conn, id).await?;
+        if let Some(secret) = client_secret {
+            check_secret(&intent, secret)?;
+        }
         Ok(Answer::ok(wire::json(&intent).to_string()))
     }
 
@@ -280,4 +291,17 @@ pub(super) async fn existing(
             id: id.to_string(),
             param: None,
         })
+}
+
+/// A caller who names a secret must name this intent's. The API key let them in already, so it is no second lock: it keeps a shop
+/// that mixes two intents up from charging the wrong one.
+fn check_secret(intent: &Intent, client_secret: &str) -> Result<(), PaymentError> {
+    if intent.client_secret == client_secret {
+        return Ok(());
+    }
+    Err(PaymentError::param(
+        None,
+        "client_secret",
+        "The client_secret provided does not match the client_secret associated with the PaymentIntent.",
+    ))
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::{
+    card_number,
     error::PaymentError,
     form::{Form, bracketed, echo},
     money::{Currency, Money, MoneyError},
@@ -175,7 +176,6 @@ pub(super) fn card_only(form: &mut Form) -> Result<(), PaymentError> {
 /// Accepted for the clients that always send them; none of them changes what a server-side confirmation does.
 pub(super) fn ignore_presentation(form: &mut Form) -> Result<(), PaymentError> {
     form.take_all("expand");
-    form.take("client_secret");
     form.take_text("return_url", MAX_URL)?;
     form.take_bool("error_on_requires_action")?;
     form.take_bool("use_stripe_sdk")?;
@@ -183,8 +183,9 @@ pub(super) fn ignore_presentation(form: &mut Form) -> Result<(), PaymentError> {
     Ok(())
 }
 
-/// Card numbers never come in: neither stored nor logged nor repeated. The shop's page gets a token for them elsewhere.
-pub(super) fn refuse_card_data(form: &Form) -> Result<(), PaymentError> {
+/// Card numbers never come in: neither stored nor logged nor repeated, in whichever parameter they stand. The shop's page gets a
+/// token for them elsewhere.
+pub(crate) fn refuse_card_data(form: &Form) -> Result<(), PaymentError> {
     let raw = form.sorted().map(|(key, _)| key).find(|key| {
         let is_method = ["payment_method_data", "card", "source"]
             .iter()
@@ -194,10 +195,26 @@ pub(super) fn refuse_card_data(form: &Form) -> Result<(), PaymentError> {
             });
         is_method && !key.starts_with("payment_method_data[type]")
     });
-    let Some(key) = raw else { return Ok(()) };
-    Err(PaymentError::param(
+    let number_in = || {
+        form.sorted()
+            .find(|(key, value)| card_number::is_in(key) || card_number::is_in(value))
+            .map(|(key, _)| key)
+    };
+    let Some(key) = raw.or_else(number_in) else {
+        return Ok(());
+    };
+    let key = match card_number::is_in(key) {
+        true => "metadata",
+        false => key,
+    };
+    Err(card_data_refused(&echo(key)))
+}
+
+/// The answer to a card number, which it does not repeat.
+pub(crate) fn card_data_refused(param: &str) -> PaymentError {
+    PaymentError::param(
         Some("raw_card_data_refused"),
-        echo(key),
+        param,
         "Sending card data directly to this API is not accepted. Use a token instead: pass the id of a payment method as payment_method, such as pm_card_visa.",
-    ))
+    )
 }

@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 
 use self::fields::{
     MAX_DESCRIPTION, MAX_DESCRIPTOR, MAX_EMAIL, amount, card_only, created, currency,
-    ignore_presentation, metadata, payment_method, refuse_card_data,
+    ignore_presentation, metadata, payment_method,
 };
+pub(crate) use self::fields::{card_data_refused, refuse_card_data};
 use crate::{
     config::Config,
     error::PaymentError,
@@ -34,6 +35,8 @@ pub(crate) struct Create {
 #[derive(Clone, Debug)]
 pub(crate) struct ConfirmParams {
     pub(crate) payment_method: Option<String>,
+    /// What the caller believes the intent's secret to be.
+    pub(crate) client_secret: Option<String>,
 }
 
 /// Give up.
@@ -60,7 +63,6 @@ pub(crate) enum Cursor {
 
 impl Create {
     pub(crate) fn parse(mut form: Form, config: &Config) -> Result<Self, PaymentError> {
-        refuse_card_data(&form)?;
         ignore_presentation(&mut form)?;
         let currency = currency(&mut form, &config.currencies)?;
         let amount = amount(&mut form, currency)?;
@@ -91,14 +93,17 @@ impl Create {
 
 impl ConfirmParams {
     pub(crate) fn parse(mut form: Form) -> Result<Self, PaymentError> {
-        refuse_card_data(&form)?;
         ignore_presentation(&mut form)?;
         card_only(&mut form)?;
         form.take_choice("capture_method", &["automatic", "automatic_async"])?;
         form.take_text("receipt_email", MAX_EMAIL)?;
+        let client_secret = form.take("client_secret");
         let payment_method = payment_method(&mut form)?;
         form.finish()?;
-        Ok(Self { payment_method })
+        Ok(Self {
+            payment_method,
+            client_secret,
+        })
     }
 }
 
@@ -161,12 +166,12 @@ impl Page {
     }
 }
 
-/// Reads that take nothing but `expand`.
-pub(crate) fn nothing_but_expand(mut form: Form) -> Result<(), PaymentError> {
+/// Parameters of a read: `expand`, and the intent's secret where the caller names it.
+pub(crate) fn retrieve(mut form: Form) -> Result<Option<String>, PaymentError> {
     form.take_all("expand");
-    // With it a browser reads its own intent; the secret key that let this request in opens all of them.
-    form.take("client_secret");
-    form.finish()
+    let client_secret = form.take("client_secret");
+    form.finish()?;
+    Ok(client_secret)
 }
 
 #[cfg(test)]
@@ -264,9 +269,9 @@ mod tests {
             "card[number]",
             "source[number]",
         ] {
-            let error = create(&format!("amount=1&currency=usd&{key}=4242424242424242"))
-                .unwrap_err()
-                .answer();
+            let body = format!("amount=1&currency=usd&{key}=4242424242424242");
+            let form = Form::parse(body.as_bytes()).unwrap();
+            let error = refuse_card_data(&form).unwrap_err().answer();
             assert_eq!(error.status, 400);
             assert!(
                 error.body.contains("Use a token") && !error.body.contains("4242"),
