@@ -115,10 +115,16 @@ pub async fn forward(core: &Core, upstream: &Upstream, exchange: Exchange<'_>) -
         now = Instant::now();
         match tried {
             Tried::Answered(response, lease) => {
+                let status = response.status();
+                let Some(response) = answer(response, lease, config.body_timeout, now) else {
+                    meters.attempt(Attempt::Error);
+                    record(permit, false, now);
+                    return Problem::BadGateway.response();
+                };
                 meters.attempt(Attempt::Ok);
                 meters.responded(now.saturating_duration_since(exchange.started));
-                record(permit, !is_sick(response.status()), now);
-                return answer(response, lease, config.body_timeout, now);
+                record(permit, !is_sick(status), now);
+                return response;
             }
             Tried::Gone(problem) => {
                 if let Some(fault) = client_fault(progress.as_deref()) {
@@ -258,7 +264,7 @@ fn answer(
     lease: Lease,
     pause: Duration,
     now: Instant,
-) -> Response<Body> {
+) -> Option<Response<Body>> {
     let (mut head, incoming) = response.into_parts();
     drop_overruled_length(&mut head.headers);
     if head.status == StatusCode::NO_CONTENT {
@@ -270,8 +276,9 @@ fn answer(
     let body = match receive(incoming, lease, pause, now) {
         Received::Whole(bytes) => Body::full(bytes),
         Received::Streaming(body) => Body::Upstream(body),
+        Received::Broken => return None,
     };
-    Response::from_parts(head, body)
+    Some(Response::from_parts(head, body))
 }
 
 /// Answers that say the endpoint itself is unwell. A 500 is not among them: it is usually one page's defect, and one broken page

@@ -224,6 +224,34 @@ async fn a_response_that_breaks_off_is_not_passed_as_whole() {
     gateway.stopped().await;
 }
 
+/// Broke: the error of a body that fails before its first piece was lost, and the client got a clean, empty 200 (INV-EDGE-3).
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_response_that_breaks_before_its_first_piece_is_not_passed_as_an_empty_whole() {
+    for broken in [
+        "Transfer-Encoding: chunked\r\n\r\nzz\r\n",
+        "Transfer-Encoding: chunked\r\n\r\n",
+        "Content-Length: 5\r\n\r\n",
+    ] {
+        let origin = Origin::scripted(move |_, mut stream| async move {
+            read_head(&mut stream).await;
+            let answer = format!("HTTP/1.1 200 OK\r\n{broken}");
+            let _ = stream.write_all(answer.as_bytes()).await;
+        })
+        .await;
+        let gateway = Gateway::start(&shop(&[origin.address], "")).await;
+        for _ in 0..20 {
+            let answer = gateway.get("/").await;
+            let is_clean =
+                answer.ends_with("\r\n0\r\n\r\n") || header(&answer, "content-length") == Some("0");
+            assert!(
+                status(&answer) == 502 || !is_clean,
+                "{broken:?}: {answer:?}"
+            );
+        }
+        gateway.stopped().await;
+    }
+}
+
 /// Answers the first request of its first connection, then reads the second and closes without a word: what a server looks like
 /// that closed its idle connection while the request was on its way.
 async fn closes_on_the_second_request() -> Origin {

@@ -46,6 +46,36 @@ async fn a_client_over_its_rate_is_told_when_to_come_back() {
     gateway.stopped().await;
 }
 
+/// Broke: requests without the header shared one bucket, so one client took everybody's place.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_without_the_key_of_a_limit_do_not_share_one_bucket() {
+    let origin = Origin::named("shop").await;
+    let text = shop(&[origin.address], "").replace(
+        "name = \"shop\"\nupstream",
+        "name = \"limited-shop\"\nlimits = [\"per-buyer\"]\nupstream",
+    );
+    let gateway = Gateway::start(&format!(
+        "{text}[[limit]]\nname = \"per-buyer\"\nkey = \"header:x-buyer-id\"\nrate = \"1/m\"\nburst = 2\n"
+    ))
+    .await;
+    let ask_from = async |client: &str| {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind(format!("{client}:0").parse().unwrap()).unwrap();
+        let mut stream = socket.connect(gateway.address()).await.unwrap();
+        let request = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+        stream.write_all(request).await.unwrap();
+        let mut answer = String::new();
+        within(stream.read_to_string(&mut answer)).await.unwrap();
+        status(&answer)
+    };
+    for _ in 0..2 {
+        assert_eq!(ask_from("127.0.0.2").await, 200);
+    }
+    assert_eq!(ask_from("127.0.0.2").await, 429);
+    assert_eq!(ask_from("127.0.0.3").await, 200);
+    gateway.stopped().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn malformed_requests_are_refused() {
     let origin = Origin::named("shop").await;

@@ -65,7 +65,8 @@ impl Bucket {
             Key::Ip => RateKey::from_ip(exchange.client_ip),
             Key::Header(name, key) => match exchange.head.headers.get(name) {
                 Some(value) => key.key_of(value.as_bytes()),
-                None => RateKey::ABSENT,
+                // Whoever names nobody is counted by their address: one bucket for all of them would let one client empty it.
+                None => RateKey::from_ip(exchange.client_ip),
             },
         };
         self.limiter.check(key, exchange.started)

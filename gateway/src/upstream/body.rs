@@ -21,6 +21,8 @@ pub enum Received {
     Whole(Bytes),
     /// More is to come.
     Streaming(Box<UpstreamBody>),
+    /// It broke before its first piece, so nothing of the answer is worth passing on.
+    Broken,
 }
 
 /// A body that is still being received. It drives its connection, and returns it to the pool at its end.
@@ -48,20 +50,26 @@ pub fn receive(
     let mut first = None;
     let mut second = None;
     let mut is_whole = incoming.is_end_stream();
-    if !is_whole
-        && let Poll::Ready(Some(Ok(frame))) = Pin::new(&mut incoming).poll_frame(&mut no_waker)
-    {
-        // Trailers come after the end of the data only, so a first frame is data.
-        first = frame.into_data().ok();
-        is_whole = incoming.is_end_stream();
-        if !is_whole {
-            // The end of a chunked body may be here too; the driver has not looked since the first piece was taken.
-            let _ = lease.poll_driver(&mut no_waker);
-            match Pin::new(&mut incoming).poll_frame(&mut no_waker) {
-                Poll::Ready(None) => is_whole = true,
-                Poll::Ready(frame) => second = frame,
-                Poll::Pending => {}
+    if !is_whole {
+        match Pin::new(&mut incoming).poll_frame(&mut no_waker) {
+            Poll::Ready(Some(Ok(frame))) => {
+                // Trailers come after the end of the data only, so a first frame is data.
+                first = frame.into_data().ok();
+                is_whole = incoming.is_end_stream();
+                if !is_whole {
+                    // The end of a chunked body may be here too; the driver has not looked since the first piece was taken.
+                    let _ = lease.poll_driver(&mut no_waker);
+                    match Pin::new(&mut incoming).poll_frame(&mut no_waker) {
+                        Poll::Ready(None) => is_whole = true,
+                        Poll::Ready(frame) => second = frame,
+                        Poll::Pending => {}
+                    }
+                }
             }
+            // hyper says so once; what is asked of this body later ends as if it were whole (INV-EDGE-3).
+            Poll::Ready(Some(Err(_))) => return Received::Broken,
+            Poll::Ready(None) => is_whole = true,
+            Poll::Pending => {}
         }
     }
     if is_whole {
