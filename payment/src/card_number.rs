@@ -61,7 +61,7 @@ fn luhn(digits: &[u8]) -> bool {
             _ => u32::from(digit) * 2 - if digit > 4 { 9 } else { 0 },
         })
         .sum();
-    sum % 10 == 0
+    sum.is_multiple_of(10)
 }
 
 #[cfg(test)]
