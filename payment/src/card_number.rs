@@ -12,37 +12,40 @@ const MAX: usize = 19;
 /// Whether a card number stands in the text. Digits that touch a letter or `_` belong to an id, not to a card.
 pub(crate) fn is_in(text: &str) -> bool {
     let bytes = text.as_bytes();
-    let mut at = 0;
-    while at < bytes.len() {
-        if !bytes[at].is_ascii_digit() {
-            at += 1;
-            continue;
-        }
-        let begin = at;
-        let mut digits: Vec<u8> = Vec::with_capacity(MAX + 1);
-        let mut end = at;
-        while at < bytes.len() {
-            if bytes[at].is_ascii_digit() {
-                digits.push(bytes[at] - b'0');
-                at += 1;
-                end = at;
-            } else if matches!(bytes[at], b' ' | b'-' | b'.' | b'+')
-                && bytes.get(at + 1).is_some_and(u8::is_ascii_digit)
-            {
-                at += 1;
-            } else {
-                break;
-            }
-        }
-        let touches = |byte: Option<&u8>| {
-            byte.is_some_and(|byte| byte.is_ascii_alphabetic() || *byte == b'_')
-        };
-        let is_id = begin > 0 && touches(bytes.get(begin - 1)) || touches(bytes.get(end));
-        if !is_id && is_card(&digits) {
+    let mut begin = 0;
+    while begin < bytes.len() {
+        let is_start = begin == 0 || !is_word(bytes[begin - 1]);
+        if bytes[begin].is_ascii_digit() && is_start && begins_with_card(&bytes[begin..]) {
             return true;
         }
+        begin += 1;
     }
     false
+}
+
+/// Whether the text begins with a card number that ends where a group of digits ends: an expiry or a security code may follow it.
+fn begins_with_card(text: &[u8]) -> bool {
+    let mut digits = Vec::with_capacity(MAX);
+    let mut at = 0;
+    while digits.len() < MAX && at < text.len() {
+        let next = text.get(at + 1);
+        if text[at].is_ascii_digit() {
+            digits.push(text[at] - b'0');
+            if !next.is_some_and(|&byte| is_word(byte)) && is_card(&digits) {
+                return true;
+            }
+        } else if !matches!(text[at], b' ' | b'-' | b'.' | b'+')
+            || !next.is_some_and(u8::is_ascii_digit)
+        {
+            return false;
+        }
+        at += 1;
+    }
+    false
+}
+
+fn is_word(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_'
 }
 
 fn is_card(digits: &[u8]) -> bool {
@@ -75,6 +78,9 @@ mod tests {
             "4242 4242 4242 4242",
             "4242-4242-4242-4242",
             "card: 5555 5555 5555 4444, exp 12/30",
+            "4242 4242 4242 4242 123",
+            "4242424242424242 12 30",
+            "12 4242-4242-4242-4242",
             "378282246310005",
             "6011111111111117",
             "3056930009020004",
