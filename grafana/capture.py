@@ -21,7 +21,7 @@ PATIENCE_S = 60
 CONFIG = """
 [server]
 workers = 1
-trusted_proxies = ["127.0.0.0/8"]
+trusted_headers_from = ["127.0.0.0/8"]
 
 [[listener]]
 address = "127.0.0.1:0"

@@ -24,6 +24,7 @@ use serde::Serialize;
 use crate::{
     config,
     metrics::{Outcome, Protocol},
+    redact,
 };
 
 /// Lines a core collects before it hands them over early.
@@ -192,7 +193,7 @@ fn write_all(receiver: &Receiver<Vec<Line>>, mut output: Box<dyn Write + Send>) 
 }
 
 fn write_line(text: &mut Vec<u8>, line: &Line) {
-    let path = line.uri.path();
+    let path = redact::path(line.uri.path());
     let written = Written {
         time_ms: line
             .at
@@ -201,7 +202,7 @@ fn write_line(text: &mut Vec<u8>, line: &Line) {
         target: "access",
         client: line.client,
         method: line.method.as_str(),
-        path: path.get(..PATH_MAX).unwrap_or(path),
+        path: path.get(..PATH_MAX).unwrap_or(&path),
         protocol: line.protocol.label(),
         route: &line.route,
         status: line.status.map(|status| status.as_u16()),

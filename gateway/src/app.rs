@@ -173,6 +173,7 @@ impl App {
     /// Serves until `shutdown` is ready, then drains. Call once, on the control runtime.
     pub async fn run(&mut self, shutdown: impl Future<Output = ()>) -> Result<(), AppError> {
         let now = Instant::now();
+        let identity = self.config.seckill.as_ref().map(|sale| &sale.buyer);
         let shared = Arc::new(Shared {
             upstreams: self
                 .config
@@ -184,7 +185,7 @@ impl App {
                 .config
                 .limits
                 .iter()
-                .map(|limit| Arc::new(Bucket::new(limit.clone(), now)))
+                .map(|limit| Arc::new(Bucket::new(limit.clone(), identity, now)))
                 .collect(),
             sales: self.handlers.sales.take(),
             payments: self.handlers.payments.take(),

@@ -40,6 +40,9 @@ pub enum Command {
         /// Which parts this process runs.
         #[arg(long, value_enum, default_value_t)]
         role: Role,
+        /// Believe programs on this machine about who the buyer is: for trying things out without a login proxy.
+        #[arg(long)]
+        trust_local_buyers: bool,
     },
     /// Read the configuration and print every problem in it.
     Check {
@@ -126,9 +129,15 @@ mod tests {
     #[test]
     fn serving_needs_no_arguments() {
         let cli = Cli::try_parse_from(["penstock", "serve"]).unwrap();
-        let Command::Serve { config, role } = cli.command else {
+        let Command::Serve {
+            config,
+            role,
+            trust_local_buyers,
+        } = cli.command
+        else {
             panic!("not serve");
         };
         assert_eq!((config, role), (PathBuf::from(DEFAULT_CONFIG), Role::All));
+        assert!(!trust_local_buyers);
     }
 }

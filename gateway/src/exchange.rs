@@ -41,6 +41,8 @@ pub struct Client {
     pub peer_value: HeaderValue,
     /// Whether its `X-Forwarded-*` are believed.
     pub is_trusted: bool,
+    /// Whether it may say who somebody is (`server.trusted_headers`).
+    pub may_identify: bool,
     /// Whether it came over TLS.
     pub is_tls: bool,
     /// Its HTTP version.

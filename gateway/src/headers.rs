@@ -14,10 +14,6 @@ pub const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-p
 /// The host the client asked.
 pub const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
-/// Names in `Connection` beyond this many are not honoured but make no difference either: the named headers go on as ordinary
-/// ones. Bounds the work a client can ask for.
-const NAMED_MAX: usize = 16;
-
 /// Removes the headers whose names fit, in one pass: nearly every message has none of them, so looking each of them up would
 /// cost a hash per name and find nothing.
 pub fn remove_where(headers: &mut HeaderMap, is_unwanted: impl Fn(&HeaderName) -> bool) {
@@ -37,12 +33,11 @@ pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
     if headers.contains_key(CONNECTION) {
         let named: Vec<HeaderName> = tokens(headers, &CONNECTION)
             // The usual tokens, whose headers go anyway or are none.
-            .filter(|token| !token.eq_ignore_ascii_case("keep-alive"))
-            .filter(|token| !token.eq_ignore_ascii_case("close"))
-            .filter_map(|token| HeaderName::from_bytes(token.as_bytes()).ok())
+            .filter(|token| !token.eq_ignore_ascii_case(b"keep-alive"))
+            .filter(|token| !token.eq_ignore_ascii_case(b"close"))
+            .filter_map(|token| HeaderName::from_bytes(token).ok())
             // What a message cannot be read without belongs to the message, whatever `Connection` says.
             .filter(|name| *name != HOST && *name != CONTENT_LENGTH)
-            .take(NAMED_MAX)
             .collect();
         for name in named {
             headers.remove(name);
@@ -69,15 +64,35 @@ fn is_hop_by_hop(name: &HeaderName) -> bool {
 
 /// Whether a header says what only a proxy in front can know: whose request it is and how it came.
 pub fn is_proxy_claim(name: &HeaderName) -> bool {
-    matches!(
-        name.as_str(),
-        "x-forwarded-for"
-            | "x-forwarded-proto"
-            | "x-forwarded-host"
-            | "x-forwarded-port"
-            | "x-real-ip"
-            | "forwarded"
-    )
+    let name = name.as_str();
+    name.starts_with("x-forwarded-")
+        || matches!(
+            name,
+            "forwarded"
+                // The client's address, as nginx, Cloudflare, Akamai, Fastly, Fly, Azure, Envoy and older load balancers write it.
+                | "x-real-ip"
+                | "true-client-ip"
+                | "cf-connecting-ip"
+                | "cf-connecting-ipv6"
+                | "fastly-client-ip"
+                | "fly-client-ip"
+                | "x-azure-clientip"
+                | "x-client-ip"
+                | "x-cluster-client-ip"
+                | "x-envoy-external-address"
+                | "x-original-forwarded-for"
+                | "x-appengine-user-ip"
+                // The scheme.
+                | "front-end-https"
+                | "x-url-scheme"
+                // The target, which Symfony, Zend, IIS and some WSGI servers take instead of the request's own.
+                | "x-original-url"
+                | "x-original-uri"
+                | "x-original-host"
+                | "x-rewrite-url"
+                | "x-host"
+                | "x-http-host-override"
+        )
 }
 
 /// Whether a header is a credential meant for a proxy: this one asks for none, and the shop must not see it.
@@ -91,9 +106,9 @@ pub fn wants_websocket(headers: &HeaderMap) -> bool {
     let mut protocols = tokens(headers, &UPGRADE);
     protocols
         .next()
-        .is_some_and(|protocol| protocol.eq_ignore_ascii_case("websocket"))
+        .is_some_and(|protocol| protocol.eq_ignore_ascii_case(b"websocket"))
         && protocols.next().is_none()
-        && tokens(headers, &CONNECTION).any(|token| token.eq_ignore_ascii_case("upgrade"))
+        && tokens(headers, &CONNECTION).any(|token| token.eq_ignore_ascii_case(b"upgrade"))
 }
 
 /// Joins the lines that an HTTP/2 client may cut `Cookie` into: towards HTTP/1.1 they must be one (RFC 9113 8.2.3).
@@ -145,13 +160,12 @@ fn joined(headers: &HeaderMap) -> Option<Vec<u8>> {
 }
 
 /// The comma-separated tokens of all lines of a header.
-pub fn tokens<'h>(headers: &'h HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'h str> {
+pub fn tokens<'h>(headers: &'h HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'h [u8]> {
     headers
         .get_all(name)
         .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|line| line.split(','))
-        .map(str::trim)
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .map(<[u8]>::trim_ascii)
         .filter(|token| !token.is_empty())
 }
 
@@ -191,6 +205,23 @@ mod tests {
         ]);
         remove_hop_by_hop(&mut headers);
         assert_eq!(headers, map(&[("accept", "*/*")]));
+    }
+
+    #[test]
+    fn every_name_in_connection_stays_on_it_however_many_and_whatever_stands_beside_it() {
+        let names: Vec<String> = (0..40).map(|at| format!("x-{at}")).collect();
+        let mut list = names.join(",").into_bytes();
+        list.extend_from_slice(b", caf\xE9 , x-last");
+        let mut headers = HeaderMap::new();
+        headers.insert(CONNECTION, HeaderValue::from_bytes(&list).unwrap());
+        for name in names.iter().map(String::as_str).chain(["x-last", "accept"]) {
+            headers.insert(
+                HeaderName::from_bytes(name.as_bytes()).unwrap(),
+                HeaderValue::from_static("1"),
+            );
+        }
+        remove_hop_by_hop(&mut headers);
+        assert_eq!(headers, map(&[("accept", "1")]));
     }
 
     #[test]

@@ -45,6 +45,7 @@ const ENDS: &[End] = &[
         "serve",
         &[
             "penstock serve",
+            "penstock serve --trust-local-buyers",
             "penstock serve --config config/cluster.toml --role edge",
             "penstock serve --config config/cluster.toml --role worker",
         ],
@@ -70,7 +71,7 @@ const ENDS: &[End] = &[
             "penstock check --config config/cluster.toml",
         ],
         &[
-            ("0", "no problems"),
+            ("0", "no problems; warnings name what may be a mistake"),
             ("2", "problems; every one was printed"),
         ],
     ),

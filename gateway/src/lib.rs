@@ -51,6 +51,8 @@ pub mod metrics;
 
 pub mod access_log;
 
+mod redact;
+
 pub mod admin;
 
 pub mod services;

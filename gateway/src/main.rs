@@ -10,7 +10,7 @@ use gateway::{
     dead_letters_cli, demo, help, logging, lottery_cli, sale_cli, services, signals, token_cli,
 };
 use tokio::runtime::{Builder, Runtime};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 const FAILED: ExitCode = ExitCode::FAILURE;
 const BAD_CONFIG: u8 = 2;
@@ -22,12 +22,24 @@ fn main() -> ExitCode {
     // clap ends the process itself where the words are wrong or help is asked for.
     let cli = Cli::from_arg_matches(&help::command().get_matches());
     match cli.unwrap_or_else(|error| error.exit()).command {
-        Command::Serve { config, role } => match load(&config) {
-            Ok(config) => serve(Config { role, ..config }),
+        Command::Serve {
+            config,
+            role,
+            trust_local_buyers,
+        } => match load(&config) {
+            Ok(mut config) => {
+                if trust_local_buyers {
+                    config.trust_local_buyers();
+                }
+                serve(Config { role, ..config })
+            }
             Err(code) => code,
         },
         Command::Check { config } => match load(&config) {
-            Ok(_) => {
+            Ok(found) => {
+                for warning in &found.warnings {
+                    println!("warning: {warning}");
+                }
                 println!("{}: no problems", config.display());
                 ExitCode::SUCCESS
             }
@@ -87,6 +99,9 @@ fn main() -> ExitCode {
 /// Serves until a signal comes.
 fn serve(config: Config) -> ExitCode {
     logging::install();
+    for warning in &config.warnings {
+        warn!("{warning}");
+    }
     let role = config.role;
     let served = control().and_then(|runtime| {
         let app = runtime.block_on(async {

@@ -33,7 +33,7 @@ use tokio_rustls::TlsAcceptor;
 use tracing::{debug, warn};
 
 use crate::{
-    config,
+    config::{self, values::Cidr},
     core::{Core, Socket},
     exchange::{Client, Wish},
     metrics::Protocol,
@@ -271,11 +271,13 @@ fn client<S>(
 ) -> Client {
     let ip = peer.ip().to_canonical();
     let peer = SocketAddr::new(ip, peer.port());
-    let trusted = &listening.core.shared.config.server.trusted_proxies;
+    let server = &listening.core.shared.config.server;
+    let is_in = |networks: &[Cidr]| networks.iter().any(|network| network.contains(ip));
     Client {
         peer,
         peer_value: HeaderValue::try_from(ip.to_string()).expect("an address is visible ASCII"),
-        is_trusted: trusted.iter().any(|network| network.contains(ip)),
+        is_trusted: is_in(&server.trusted_proxies),
+        may_identify: is_in(&server.trusted_headers_from),
         is_tls: listening.tls.is_some(),
         protocol,
         in_flight: Cell::new(0),

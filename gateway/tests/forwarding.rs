@@ -85,7 +85,8 @@ async fn names_with_an_underscore_come_from_trusted_proxies_only() {
 async fn a_trusted_proxy_is_believed_and_added_to_the_list() {
     let origin = Origin::echo().await;
     let gateway = Gateway::start(&format!(
-        "{}[server]\ntrusted_proxies = [\"127.0.0.0/8\"]\ntrusted_headers = [\"x-buyer-id\"]\n",
+        "{}[server]\ntrusted_proxies = [\"127.0.0.0/8\"]\ntrusted_headers = [\"x-buyer-id\"]\n\
+         trusted_headers_from = [\"127.0.0.1\"]\n",
         shop(&[origin.address], "")
     ))
     .await;
@@ -99,6 +100,26 @@ async fn a_trusted_proxy_is_believed_and_added_to_the_list() {
     ] {
         assert!(answer.contains(kept), "{kept} not in {answer}");
     }
+    gateway.stopped().await;
+}
+
+/// Broke: behind any proxy on the same machine a visitor's own `x-buyer-id` was believed, because the proxy's address was.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_trusted_proxy_does_not_say_who_the_buyer_is() {
+    let origin = Origin::echo().await;
+    let gateway = Gateway::start(&format!(
+        "{}[server]\ntrusted_proxies = [\"127.0.0.0/8\"]\n[seckill]\nbuyer = \"header:x-buyer-id\"\n",
+        shop(&[origin.address], "")
+    ))
+    .await;
+    let answer = gateway
+        .raw("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nX-Buyer-Id: victim\r\nX_Buyer_Id: victim\r\nX-Forwarded-For: 192.0.2.9\r\n\r\n")
+        .await;
+    assert!(!answer.contains("victim"), "{answer}");
+    assert!(
+        answer.contains("x-forwarded-for: 192.0.2.9, 127.0.0.1"),
+        "{answer}"
+    );
     gateway.stopped().await;
 }
 

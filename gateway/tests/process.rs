@@ -173,7 +173,7 @@ impl Penstock {
         let http = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let admin = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let text = format!(
-            "[server]\nworkers = 2\ntrusted_proxies = [\"127.0.0.0/8\"]\ntrusted_headers = [\"x-buyer-id\"]\n\
+            "[server]\nworkers = 2\ntrusted_headers_from = [\"127.0.0.0/8\"]\n\
              [log]\naccess = \"off\"\n\
              [[listener]]\naddress = \"{http}\"\n\
              [[upstream]]\nname = \"shop\"\nendpoints = [{{ address = \"127.0.0.1:9\" }}]\n\

@@ -76,6 +76,61 @@ async fn clients_without_the_key_of_a_limit_do_not_share_one_bucket() {
     gateway.stopped().await;
 }
 
+/// Broke: with `buyer = "jwt:sub"` a limit by header put all buyers into one bucket. A forged token must not buy a bucket of its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_limit_by_buyer_follows_the_configured_identity() {
+    let folder = tempfile::tempdir().unwrap();
+    let key_file = folder.path().join("login.key");
+    std::fs::write(&key_file, "a secret of the shop and its login").unwrap();
+    let jwt = format!(
+        "buyer = \"jwt:sub\"\njwt = {{ algorithm = \"HS256\", key_file = \"{}\" }}\n",
+        key_file.display()
+    );
+    let header = "buyer = \"header:x-member\"\n".to_owned();
+    for (identity, field) in [(jwt, "Authorization"), (header, "X-Member")] {
+        let is_jwt = field == "Authorization";
+        let named = |name: &str, secret: &str| match is_jwt {
+            true => format!("Bearer {}", token(name, secret)),
+            false => name.to_owned(),
+        };
+        let origin = Origin::named("shop").await;
+        let text = shop(&[origin.address], "").replace(
+            "name = \"shop\"\nupstream",
+            "name = \"by-buyer\"\nlimits = [\"per-buyer\"]\nupstream",
+        );
+        let gateway = Gateway::start(&format!(
+            "{text}[server]\ntrusted_headers_from = [\"127.0.0.1\"]\n\
+             [[limit]]\nname = \"per-buyer\"\nkey = \"buyer\"\nrate = \"1/m\"\nburst = 1\n\
+             [seckill]\nstore = \"embedded:{}\"\n{identity}",
+            folder.path().join("store").display()
+        ))
+        .await;
+        let ask = async |value: &str| {
+            let request = format!(
+                "GET / HTTP/1.1\r\nHost: a\r\n{field}: {value}\r\nConnection: close\r\n\r\n"
+            );
+            status(&gateway.raw(&request).await)
+        };
+        let login = "a secret of the shop and its login";
+        for buyer in ["ann", "bob", "cid"] {
+            assert_eq!(ask(&named(buyer, login)).await, 200, "{field} {buyer}");
+            assert_eq!(ask(&named(buyer, login)).await, 429, "{field} {buyer}");
+        }
+        if is_jwt {
+            // Nobody's word for it: these go by the address they share.
+            assert_eq!(ask(&named("dan", "another secret, of nobody")).await, 200);
+            assert_eq!(ask(&named("eve", "another secret, of nobody")).await, 429);
+        }
+        gateway.stopped().await;
+    }
+}
+
+fn token(sub: &str, secret: &str) -> String {
+    let claims = serde_json::json!({"sub": sub, "exp": 4_000_000_000_u64});
+    let key = jsonwebtoken::EncodingKey::from_secret(secret.as_bytes());
+    jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key).unwrap()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn malformed_requests_are_refused() {
     let origin = Origin::named("shop").await;

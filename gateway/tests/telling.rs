@@ -35,7 +35,7 @@ impl Shop {
         let folder = tempfile::tempdir().unwrap();
         let text = format!(
             "[log]\naccess = \"off\"\n\
-             [server]\nworkers = 2\ntrusted_proxies = [\"127.0.0.0/8\"]\ntrusted_headers = [\"x-buyer-id\"]\n\
+             [server]\nworkers = 2\ntrusted_headers_from = [\"127.0.0.0/8\"]\n\
              idle_timeout = \"1s\"\nsend_timeout = \"1s\"\nheader_timeout = \"1s\"\nbody_timeout = \"1s\"\n\
              [[route]]\nname = \"orders\"\npath = \"/\"\nhandler = \"sales\"\n\
              [admin]\naddress = \"127.0.0.1:0\"\n\

@@ -33,6 +33,7 @@ const FORM: &str = "application/x-www-form-urlencoded";
 static REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
 static STRIPE_VERSION: HeaderName = HeaderName::from_static("stripe-version");
 static SHOULD_RETRY: HeaderName = HeaderName::from_static("stripe-should-retry");
+static STRIPE_ACCOUNT: HeaderName = HeaderName::from_static("stripe-account");
 static REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static(idempotency::HEADER);
 
@@ -81,6 +82,12 @@ async fn dispatch(
     request_id: &str,
 ) -> Result<Answer, PaymentError> {
     service.auth.check(&head.headers)?;
+    if let Some(account) = head.headers.get(&STRIPE_ACCOUNT) {
+        // There are no connected accounts here; charging the default one instead would move somebody else's money.
+        return Err(PaymentError::UnknownAccount {
+            account: echo(&String::from_utf8_lossy(account.as_bytes())),
+        });
+    }
     // Before anything is looked at more closely: what is refused later repeats what it was given.
     if card_number::is_in(head.uri.path()) {
         return Err(params::card_data_refused("path"));

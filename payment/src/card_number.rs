@@ -5,12 +5,12 @@
 //! by chance about once in twenty; a refused reference can be sent with a letter in front.
 
 /// The fewest digits a card number has.
-const MIN: usize = 13;
+pub const MIN: usize = 13;
 /// The most digits.
 const MAX: usize = 19;
 
 /// Whether a card number stands in the text. Digits that touch a letter or `_` belong to an id, not to a card.
-pub(crate) fn is_in(text: &str) -> bool {
+pub fn is_in(text: &str) -> bool {
     let bytes = text.as_bytes();
     let mut begin = 0;
     while begin < bytes.len() {

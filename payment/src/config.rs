@@ -200,7 +200,8 @@ impl ApiKey {
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder)?;
         }
-        let key = format!("{SECRET_PREFIX}live_{random:032x}");
+        // `test`: the only channel is a simulator, and every object says `livemode: false`.
+        let key = format!("{SECRET_PREFIX}test_{random:032x}");
         let mut file = fs::OpenOptions::new()
             .write(true)
             .create_new(true)

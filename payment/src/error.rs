@@ -20,6 +20,14 @@ pub enum PaymentError {
         /// What is wrong with it, without repeating it.
         message: &'static str,
     },
+    /// An account that is none of this service's. The caller must leave the header out.
+    #[error(
+        "No such account: '{account}'. This service has no connected accounts; send no Stripe-Account header."
+    )]
+    UnknownAccount {
+        /// The account asked for.
+        account: String,
+    },
     /// A parameter is wrong. The caller must send another.
     #[error("{message}")]
     Param {
@@ -199,6 +207,7 @@ impl PaymentError {
         use Retry::*;
         match self {
             Self::Unauthorized { .. } => (401, Authentication, None, Never),
+            Self::UnknownAccount { .. } => (403, InvalidRequest, Some("account_invalid"), Never),
             Self::Param { code, .. } => (400, InvalidRequest, *code, Never),
             Self::Malformed { .. } => (400, InvalidRequest, Some("malformed_body"), Never),
             Self::BodyTooLarge { .. } => (413, InvalidRequest, Some("body_too_large"), Never),

@@ -24,7 +24,7 @@ pub mod participant;
 
 mod api;
 mod auth;
-mod card_number;
+pub mod card_number;
 mod error;
 mod events;
 mod form;

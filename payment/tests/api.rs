@@ -14,6 +14,7 @@ on_both_engines!(
     card_numbers_are_neither_taken_nor_kept,
     a_card_number_is_refused_wherever_it_stands,
     a_client_secret_opens_its_own_intent_only,
+    an_account_of_nobody_is_not_charged,
     an_intent_has_every_field_the_sdks_read,
     strange_but_valid_text_survives,
 );
@@ -294,6 +295,20 @@ async fn a_client_secret_opens_its_own_intent_only(db: Db) {
     assert_eq!(read.status, 200);
     let right = stack.api.post(&confirm, &form(&other)).await;
     assert_eq!(right.text("status"), "succeeded");
+}
+
+/// Broke: the header was ignored and the default account charged.
+async fn an_account_of_nobody_is_not_charged(db: Db) {
+    let stack = Stack::new(db).await;
+    let request = stack
+        .api
+        .request("POST", PATH)
+        .header("stripe-account", "acct_nobody")
+        .body(Body::from(format!("{BODY}&confirm=true")))
+        .unwrap();
+    let reply = stack.api.send(request).await;
+    assert_eq!((reply.status, reply.error_code()), (403, "account_invalid"));
+    assert_eq!(stack.db.count("pay_intents").await, 0);
 }
 
 async fn an_intent_has_every_field_the_sdks_read(db: Db) {

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use super::{AccessLog, Admin, Inputs, Listener, Log, Server, Tls, section::Section};
+use super::{AccessLog, Admin, Inputs, Listener, Log, Server, Tls, section::Section, values::Cidr};
 use crate::tls::Certificate;
 
 /// A page's slowest request is a few seconds; half a minute lets it end and keeps a restart short.
@@ -89,15 +89,8 @@ pub(super) fn server(root: &Section<'_>, inputs: &Inputs<'_>) -> Server {
     if let Some(count) = section.integer("h2_streams", 1..=10_000) {
         server.h2_streams = count as u32;
     }
-    for text in section.texts("trusted_proxies").unwrap_or_default() {
-        match text.parse() {
-            Ok(cidr) => server.trusted_proxies.push(cidr),
-            Err(()) => section.problem(
-                "trusted_proxies",
-                format_args!("{text:?} must be an address or a network such as 10.0.0.0/8"),
-            ),
-        }
-    }
+    server.trusted_proxies = networks(&section, "trusted_proxies");
+    server.trusted_headers_from = networks(&section, "trusted_headers_from");
     for text in section.texts("trusted_headers").unwrap_or_default() {
         match text.parse() {
             Ok(name) => server.trusted_headers.push(name),
@@ -111,6 +104,20 @@ pub(super) fn server(root: &Section<'_>, inputs: &Inputs<'_>) -> Server {
     }
     section.finish();
     server
+}
+
+fn networks(section: &Section<'_>, key: &'static str) -> Vec<Cidr> {
+    let mut networks = Vec::new();
+    for text in section.texts(key).unwrap_or_default() {
+        match text.parse() {
+            Ok(network) => networks.push(network),
+            Err(()) => section.problem(
+                key,
+                format_args!("{text:?} must be an address or a network such as 10.0.0.0/8"),
+            ),
+        }
+    }
+    networks
 }
 
 fn defaults(inputs: &Inputs<'_>) -> Server {
@@ -130,6 +137,7 @@ fn defaults(inputs: &Inputs<'_>) -> Server {
         h2_streams: H2_STREAMS as u32,
         trusted_proxies: Vec::new(),
         trusted_headers: Vec::new(),
+        trusted_headers_from: Vec::new(),
     }
 }
 

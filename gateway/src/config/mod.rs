@@ -18,6 +18,8 @@ mod references;
 
 mod services;
 
+mod warnings;
+
 use std::{
     io,
     net::SocketAddr,
@@ -59,6 +61,8 @@ pub struct Config {
     pub seckill: Option<seckill::config::Config>,
     /// `[payment]`.
     pub payment: Option<payment::Config>,
+    /// What is allowed and may still be a mistake.
+    pub warnings: Vec<String>,
 }
 
 /// Which parts a process runs.
@@ -104,8 +108,11 @@ pub struct Server {
     pub h2_streams: u32,
     /// Peers whose `X-Forwarded-*` are believed.
     pub trusted_proxies: Vec<Cidr>,
-    /// Headers that only trusted proxies may set; removed from everybody else's requests, as are all names with an underscore.
+    /// Headers that say who somebody is; removed from the requests of all peers but [`trusted_headers_from`](Self::trusted_headers_from).
     pub trusted_headers: Vec<HeaderName>,
+    /// Peers that log people in, and therefore set or remove the trusted headers of every request. A proxy that only passes requests
+    /// on is none of them: it would pass on what a visitor claims.
+    pub trusted_headers_from: Vec<Cidr>,
 }
 
 /// `[log]`.
@@ -341,19 +348,30 @@ impl Config {
         }
     }
 
-    /// Who the buyer is may only be said by a trusted proxy, whether the file lists that header or not: otherwise anybody could
-    /// buy, read and cancel in anybody's name.
-    fn trust_buyer_header_to_proxies(mut self) -> Self {
-        let buyer = self.seckill.as_ref().and_then(|sale| match &sale.buyer {
-            Identity::Header(name) => Some(name.clone()),
-            Identity::Jwt(_) => None,
-        });
-        if let Some(buyer) = buyer
+    /// Who the buyer is may only be said by a hop that logs people in, whether the file lists that header or not: otherwise anybody
+    /// could buy, read and cancel in anybody's name.
+    fn guard_buyer_header(mut self) -> Self {
+        if let Some(buyer) = self.buyer_header().cloned()
             && !self.server.trusted_headers.contains(&buyer)
         {
             self.server.trusted_headers.push(buyer);
         }
+        self.warnings = warnings::of(&self);
         self
+    }
+
+    /// The header that names the buyer, unless a token does.
+    fn buyer_header(&self) -> Option<&HeaderName> {
+        match &self.seckill.as_ref()?.buyer {
+            Identity::Header(name) => Some(name),
+            Identity::Jwt(_) => None,
+        }
+    }
+
+    /// Believes what programs on this machine say about who the buyer is: for trying things out without a login proxy.
+    pub fn trust_local_buyers(&mut self) {
+        self.server.trusted_headers_from.extend(values::LOOPBACK);
+        self.warnings = warnings::of(self);
     }
 
     /// Reads what is there and fills what is wrong with something harmless: the result counts only without problems.
@@ -376,9 +394,10 @@ impl Config {
             admin,
             seckill: services::seckill(root, inputs),
             payment: services::payment(root, inputs),
+            warnings: Vec::new(),
         };
         references::check(&config, root);
-        config.trust_buyer_header_to_proxies()
+        config.guard_buyer_header()
     }
 }
 

@@ -1,6 +1,6 @@
 //! Checks that need the whole configuration: unique names, and sections that routes depend on.
 
-use super::{Config, Target, section::Section};
+use super::{Config, Target, section::Section, values::LimitKey};
 
 pub(super) fn check(config: &Config, root: &Section<'_>) {
     unique(
@@ -21,6 +21,21 @@ pub(super) fn check(config: &Config, root: &Section<'_>) {
         "route",
         config.routes.iter().map(|route| route.name.as_str()),
     );
+    for (at, limit) in config.limits.iter().enumerate() {
+        if limit.key == LimitKey::Buyer && !root.has("seckill") {
+            root.problem(
+                &format!("limit[{at}].key"),
+                "\"buyer\" needs [seckill] buyer, which says how buyers are known: must be ip or header:NAME without it",
+            );
+        }
+    }
+    // Payments belong to orders: without the sale every one of them would be answered 503 for ever.
+    if root.has("payment") && !root.has("seckill") {
+        root.missing(
+            "seckill",
+            "present, because [payment] takes the money of its orders",
+        );
+    }
     for (at, route) in config.routes.iter().enumerate() {
         let needs = match route.target {
             Target::Sales if !root.has("seckill") => "seckill",

@@ -20,7 +20,7 @@ pub(super) fn limits(root: &Section<'_>) -> Vec<Limit> {
 }
 
 fn limit(section: Section<'_>) -> Limit {
-    let key = section.parsed("key", "ip or header:NAME", |text| text.parse().ok());
+    let key = section.parsed("key", "ip, buyer or header:NAME", |text| text.parse().ok());
     let form = "<count>/<time> such as 100/s or 30/m";
     if section.value("rate").is_none() {
         section.missing("rate", form);

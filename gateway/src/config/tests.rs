@@ -169,6 +169,54 @@ fn the_buyers_header_is_taken_from_trusted_proxies_only() {
     );
 }
 
+#[test]
+fn what_may_be_a_mistake_is_a_warning() {
+    let warnings = |server: &str| {
+        let text = format!("{GOOD}\n[seckill]\n{server}");
+        parse(&text).unwrap().warnings
+    };
+    let nobody = warnings("");
+    assert!(
+        nobody[0].starts_with("server.trusted_headers_from: missing, so x-buyer-id is removed"),
+        "{nobody:?}"
+    );
+    assert_eq!(nobody.len(), 1);
+    let separate =
+        "[server]\ntrusted_proxies = [\"10.0.0.0/8\"]\ntrusted_headers_from = [\"10.1.0.0/24\"]\n";
+    assert!(warnings(separate)[0].contains("overlaps trusted_proxies"));
+    assert!(warnings(&separate.replace("10.1.0.0/24", "192.168.1.1")).is_empty());
+    let text = GOOD.replace("127.0.0.1:0", "0.0.0.0:443");
+    assert!(parse(&text).unwrap().warnings[0].starts_with("listener[0].tls = \"self-signed\""));
+}
+
+#[test]
+fn a_limit_by_buyer_needs_to_know_who_buyers_are() {
+    let text = GOOD.replace("key = \"ip\"", "key = \"buyer\"");
+    let found = problems(&text);
+    assert!(
+        found[0].starts_with("limit[0].key: \"buyer\" needs [seckill]"),
+        "{found:?}"
+    );
+    assert!(parse(&format!("{text}\n[seckill]\n")).is_ok());
+}
+
+#[test]
+fn payments_without_a_sale_are_refused() {
+    let text = format!("{GOOD}\n[payment]\napi_key = {{ env = \"KEY\" }}\n");
+    let inputs = Inputs {
+        read: &|_| Err(io::ErrorKind::NotFound.into()),
+        env: &|_| Some("sk_test_0123456789abcdef".to_owned()),
+        cores: 1,
+    };
+    match Config::try_parse(&text, &inputs) {
+        Err(ConfigError::Problems(found)) => assert_eq!(
+            found,
+            ["seckill: missing: must be present, because [payment] takes the money of its orders"]
+        ),
+        other => panic!("{other:?}"),
+    }
+}
+
 /// The first of them hid the others, with the whole table before it, secrets in the wrong place included.
 #[test]
 fn every_problem_of_a_sales_or_payments_table_is_told_and_no_value_with_it() {

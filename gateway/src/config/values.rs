@@ -42,9 +42,23 @@ pub enum HashOn {
 pub enum LimitKey {
     /// The client's address; one IPv6 /64 is one client.
     Ip,
-    /// A header's first value; all requests without it share one bucket.
+    /// A header's first value; the client's address where it is missing.
     Header(HeaderName),
+    /// The buyer as `[seckill] buyer` finds them, proven; the client's address where there is none.
+    Buyer,
 }
+
+/// This machine.
+pub const LOOPBACK: [Cidr; 2] = [
+    Cidr {
+        network: 0xffff_7f00_0000,
+        mask: u128::MAX << 24,
+    },
+    Cidr {
+        network: 1,
+        mask: u128::MAX,
+    },
+];
 
 /// `250ms`, `30s`, `15m`, `2h`, `1d`.
 pub fn duration(text: &str) -> Option<Duration> {
@@ -109,6 +123,12 @@ impl fmt::Display for Size {
 }
 
 impl Cidr {
+    /// Whether some address is in both.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        let both = self.mask & other.mask;
+        self.network & both == other.network & both
+    }
+
     /// Whether the address is inside. An IPv4 address written inside IPv6 counts as IPv4.
     pub fn contains(&self, ip: IpAddr) -> bool {
         bits(ip) & self.mask == self.network
@@ -177,6 +197,7 @@ impl FromStr for LimitKey {
     fn from_str(text: &str) -> Result<Self, ()> {
         match text.split_once(':') {
             None if text == "ip" => Ok(Self::Ip),
+            None if text == "buyer" => Ok(Self::Buyer),
             Some(("header", name)) => name.parse().map(Self::Header).map_err(|_| ()),
             _ => Err(()),
         }
@@ -260,6 +281,15 @@ mod tests {
         assert!(!inside("2001:db8::/32", "2001:db9::1"));
         assert!(inside("0.0.0.0/0", "192.0.2.1") && !inside("0.0.0.0/0", "2001:db8::1"));
         assert!(inside("::/0", "192.0.2.1"));
+        let [v4, v6] = LOOPBACK;
+        assert_eq!(("127.0.0.0/8".parse(), "::1".parse()), (Ok(v4), Ok(v6)));
+        let overlap = |a: &str, b: &str| {
+            let (a, b): (Cidr, Cidr) = (a.parse().unwrap(), b.parse().unwrap());
+            assert_eq!(a.overlaps(&b), b.overlaps(&a));
+            a.overlaps(&b)
+        };
+        assert!(overlap("10.0.0.0/8", "10.1.2.3") && overlap("0.0.0.0/0", "127.0.0.1"));
+        assert!(!overlap("10.0.0.0/8", "11.0.0.0/8") && !overlap("::1", "127.0.0.0/8"));
         for bad in ["10.0.0.0/33", "x", "10.0.0.0/", "::/129"] {
             assert!(bad.parse::<Cidr>().is_err(), "{bad}");
         }

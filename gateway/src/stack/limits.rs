@@ -4,15 +4,23 @@
 //! one limiter around a tower `Service`, while here every route brings its own list and the stack is no `Service` (see the
 //! [stack](super)).
 
-use std::{future::ready, sync::Arc, time::Duration};
+use std::{
+    future::ready,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use futures_util::future::Either;
-use http::{HeaderMap, HeaderName, HeaderValue, Response, header::CONTENT_LENGTH};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Response,
+    header::{AUTHORIZATION, CONTENT_LENGTH},
+};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use limiter::rate::{
     Decision, HeaderKey, Limited, RateKey, RateLimiter, policy_field, remaining_field,
 };
+use seckill::api::identity::Identity;
 use tower_layer::Layer;
 
 use super::Handle;
@@ -42,18 +50,28 @@ pub struct Bucket {
 enum Key {
     Ip,
     Header(HeaderName, HeaderKey),
+    Buyer(Identity, HeaderKey),
 }
 
 impl Bucket {
-    /// The buckets of a limit, all full.
-    pub fn new(config: config::Limit, now: tokio::time::Instant) -> Self {
+    /// The buckets of a limit, all full. `identity` says who a buyer is, for limits that go by it.
+    pub fn new(
+        config: config::Limit,
+        identity: Option<&Identity>,
+        now: tokio::time::Instant,
+    ) -> Self {
         let capacity =
             std::num::NonZeroUsize::new(config.max_keys).unwrap_or(std::num::NonZeroUsize::MIN);
         Self {
             limiter: RateLimiter::new(config.quota, capacity, now),
-            key: match &config.key {
-                LimitKey::Ip => Key::Ip,
-                LimitKey::Header(name) => Key::Header(name.clone(), HeaderKey::new(name.clone())),
+            key: match (&config.key, identity) {
+                (LimitKey::Header(name), _) => {
+                    Key::Header(name.clone(), HeaderKey::new(name.clone()))
+                }
+                (LimitKey::Buyer, Some(identity)) => {
+                    Key::Buyer(identity.clone(), HeaderKey::new(AUTHORIZATION))
+                }
+                (LimitKey::Ip | LimitKey::Buyer, _) => Key::Ip,
             },
             policy: policy_field(&config.name, config.quota),
             config,
@@ -61,14 +79,17 @@ impl Bucket {
     }
 
     fn check(&self, exchange: &Exchange<'_>) -> Decision {
-        let key = match &self.key {
-            Key::Ip => RateKey::from_ip(exchange.client_ip),
-            Key::Header(name, key) => match exchange.head.headers.get(name) {
-                Some(value) => key.key_of(value.as_bytes()),
-                // Whoever names nobody is counted by their address: one bucket for all of them would let one client empty it.
-                None => RateKey::from_ip(exchange.client_ip),
-            },
+        let headers = &exchange.head.headers;
+        let named = match &self.key {
+            Key::Ip => None,
+            Key::Header(name, key) => headers.get(name).map(|value| key.key_of(value.as_bytes())),
+            // Only what is proven counts: a key out of a token that nobody signed could be a new one for every request.
+            Key::Buyer(identity, key) => identity
+                .proven(headers, now_ms())
+                .map(|buyer| key.key_of(buyer.as_str().as_bytes())),
         };
+        // Whoever names nobody is counted by their address: one bucket for all of them would let one client empty it.
+        let key = named.unwrap_or_else(|| RateKey::from_ip(exchange.client_ip));
         self.limiter.check(key, exchange.started)
     }
 
@@ -84,6 +105,13 @@ impl Bucket {
         headers.append(RATE_LIMIT, remaining_field(&self.config.name, remaining));
         headers.append(RATE_LIMIT_POLICY, self.policy.clone());
     }
+}
+
+/// Unix time, for tokens that end.
+fn now_ms() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |time| time.as_millis() as u64)
 }
 
 /// Makes [`RouteLimits`].

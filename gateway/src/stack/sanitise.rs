@@ -62,25 +62,44 @@ impl<S: Handle> Handle for Sanitise<S> {
             return Either::Left(ready(Problem::MethodNotAllowed.response()));
         }
         let headers = &mut exchange.head.headers;
-        if exchange.client.is_trusted {
-            remove_where(headers, is_proxy_credential);
-        } else {
-            let trusted = &self.core.shared.config.server.trusted_headers;
-            remove_where(headers, |name| is_forbidden(name, trusted));
-        }
+        let trusted = &self.core.shared.config.server.trusted_headers;
+        let client = exchange.client;
+        remove_where(headers, |name| {
+            is_forbidden(name, client.is_trusted, client.may_identify, trusted)
+        });
         Either::Right(self.inner.handle(exchange))
     }
 }
 
-/// What a peer that is no trusted proxy may not send on.
+/// What a peer may not send on: where a request came from, unless it is a trusted proxy; who somebody is, unless it logs people in;
+/// what is meant for a proxy, whoever it is.
 ///
-/// Every name with an underscore is among it: CGI, WSGI and PHP turn `-` into `_`, so a shop reads `x_buyer_id` and `x-buyer-id`
-/// as one header, and leaving the other spelling through would leave the claim through. nginx drops such names too.
-fn is_forbidden(name: &HeaderName, trusted: &[HeaderName]) -> bool {
-    is_proxy_claim(name)
-        || is_proxy_credential(name)
-        || name.as_str().contains('_')
-        || trusted.contains(name)
+/// CGI, WSGI and PHP turn `-` into `_`, so a shop reads `x_buyer_id` and `x-buyer-id` as one header, and leaving the other spelling
+/// through would leave the claim through. Names with an underscore come from trusted proxies only (nginx drops them too), and
+/// spellings of a trusted header from those who may set that header.
+fn is_forbidden(
+    name: &HeaderName,
+    is_trusted: bool,
+    may_identify: bool,
+    trusted: &[HeaderName],
+) -> bool {
+    let text = name.as_str();
+    let has_underscore = text.contains('_');
+    if is_proxy_credential(name) || text == "proxy" {
+        return true;
+    }
+    if !is_trusted && (has_underscore || is_proxy_claim(name)) {
+        return true;
+    }
+    let is_same = |identity: &HeaderName| {
+        let identity = identity.as_str().bytes();
+        text.len() == identity.len()
+            && text
+                .bytes()
+                .zip(identity)
+                .all(|(byte, other)| byte == other || (byte == b'_' && other == b'-'))
+    };
+    !may_identify && trusted.iter().any(is_same)
 }
 
 /// Whose address a request carries: the last hop of `X-Forwarded-For` that is not itself a trusted proxy, if the peer is one;
@@ -92,9 +111,12 @@ pub fn client_ip(headers: &HeaderMap, client: &Client, trusted: &[Cidr]) -> IpAd
     }
     let mut found = peer;
     for line in headers.get_all(X_FORWARDED_FOR).iter().rev() {
-        for hop in line.to_str().unwrap_or_default().rsplit(',') {
-            // A hop that cannot be read hides everything before it.
-            let Some(ip) = address(hop.trim()) else {
+        // Hop by hop in bytes: one that is no text hides what is before it, not what is behind it.
+        for hop in line.as_bytes().rsplit(|byte| *byte == b',') {
+            let Some(ip) = std::str::from_utf8(hop)
+                .ok()
+                .and_then(|hop| address(hop.trim()))
+            else {
                 return found;
             };
             found = ip;
@@ -128,7 +150,7 @@ mod tests {
     use super::*;
     use crate::{exchange::Wish, metrics::Protocol};
 
-    fn found(peer: &str, lines: &[&str]) -> String {
+    fn found_in(headers: &HeaderMap, peer: &str) -> String {
         let trusted: Vec<Cidr> = ["10.0.0.0/8", "2001:db8::/32"]
             .map(|text| text.parse().unwrap())
             .to_vec();
@@ -137,6 +159,7 @@ mod tests {
             peer: (peer, 1).into(),
             peer_value: HeaderValue::from_static("x"),
             is_trusted: trusted.iter().any(|network| network.contains(peer)),
+            may_identify: false,
             is_tls: false,
             protocol: Protocol::H1,
             in_flight: Cell::new(0),
@@ -147,37 +170,74 @@ mod tests {
             wish: Cell::new(Wish::Serve),
             waker: RefCell::default(),
         };
+        client_ip(headers, &client, &trusted).to_string()
+    }
+
+    fn found(peer: &str, lines: &[&str]) -> String {
         let mut headers = HeaderMap::new();
         for line in lines {
-            headers.append(X_FORWARDED_FOR, HeaderValue::from_str(line).unwrap());
+            headers.append(
+                X_FORWARDED_FOR,
+                HeaderValue::from_bytes(line.as_bytes()).unwrap(),
+            );
         }
-        client_ip(&headers, &client, &trusted).to_string()
+        found_in(&headers, peer)
+    }
+
+    /// Which of these names go on from a peer that is a trusted proxy, that may identify, both or neither.
+    fn passed<'n>(names: &[&'n str], is_trusted: bool, may_identify: bool) -> Vec<&'n str> {
+        let trusted = [HeaderName::from_static("x-buyer-id")];
+        let is_passed = |name: &&str| {
+            let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
+            !is_forbidden(&name, is_trusted, may_identify, &trusted)
+        };
+        names.iter().copied().filter(is_passed).collect()
     }
 
     #[test]
     fn claims_credentials_and_underscores_are_forbidden_to_strangers() {
-        let trusted = [HeaderName::from_static("x-buyer-id")];
-        for name in [
+        let claims = [
             "x-forwarded-for",
+            "x-forwarded-ssl",
+            "x-forwarded-scheme",
+            "x-forwarded-prefix",
+            "x-forwarded-server",
             "x-real-ip",
+            "true-client-ip",
+            "cf-connecting-ip",
+            "x-original-url",
             "forwarded",
-            "proxy-authorization",
-            "x-buyer-id",
-            "x_buyer_id",
             "x_forwarded-for",
             "any_thing",
-        ] {
-            assert!(
-                is_forbidden(&HeaderName::from_static(name), &trusted),
-                "{name}"
-            );
+        ];
+        let identities = ["x-buyer-id", "x_buyer_id", "x-buyer_id"];
+        let credentials = ["proxy-authorization", "proxy"];
+        for (is_trusted, may_identify) in
+            [(false, false), (false, true), (true, false), (true, true)]
+        {
+            let all = |names| passed(names, is_trusted, may_identify);
+            assert_eq!(all(&claims).is_empty(), !is_trusted);
+            assert!(all(&credentials).is_empty());
+            let ordinary = ["host", "accept", "x-forwarded", "x-buyer", "authorization"];
+            assert_eq!(all(&ordinary), ordinary);
         }
-        for name in ["host", "accept", "x-forwarded", "x-buyer", "authorization"] {
-            assert!(
-                !is_forbidden(&HeaderName::from_static(name), &trusted),
-                "{name}"
-            );
-        }
+        assert!(passed(&identities, false, false).is_empty());
+        // What broke: a proxy on the same machine passed on what its visitor claimed.
+        assert!(passed(&identities, true, false).is_empty());
+        assert_eq!(passed(&identities, false, true), ["x-buyer-id"]);
+        assert_eq!(passed(&identities, true, true), identities);
+    }
+
+    #[test]
+    fn a_byte_that_is_no_text_hides_no_hop_behind_it() {
+        // 0xE9 alone, and the two bytes of an é.
+        let mut headers = HeaderMap::new();
+        headers.append(
+            X_FORWARDED_FOR,
+            HeaderValue::from_bytes(b"\xE9, 203.0.113.32").unwrap(),
+        );
+        assert_eq!(found_in(&headers, "10.0.0.1"), "203.0.113.32");
+        assert_eq!(found("10.0.0.1", &["é, 203.0.113.32"]), "203.0.113.32");
     }
 
     #[test]

@@ -139,11 +139,9 @@ fn cookie<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h [u8]> {
     headers
         .get_all(COOKIE)
         .iter()
-        .filter_map(|line| line.to_str().ok())
-        .flat_map(|line| line.split(';'))
-        .filter_map(|pair| pair.trim_start().split_once('='))
-        .find(|(key, _)| *key == name)
-        .map(|(_, value)| value.as_bytes())
+        .flat_map(|line| line.as_bytes().split(|byte| *byte == b';'))
+        .map(<[u8]>::trim_ascii)
+        .find_map(|pair| pair.strip_prefix(name.as_bytes())?.strip_prefix(b"="))
 }
 
 fn parameter<'u>(query: &'u str, name: &str) -> Option<&'u [u8]> {
@@ -167,12 +165,22 @@ mod tests {
         headers.append("x-user-id", HeaderValue::from_static("ann"));
         let uri: Uri = "/p?a=1&sku=blue".parse().unwrap();
         let client = [7; 16];
-        let hash = |on: &str| hash_of(&on.parse().unwrap(), &client, &headers, &uri);
+        let old = headers.clone();
+        let hash = |on: &str| hash_of(&on.parse().unwrap(), &client, &old, &uri);
         assert_eq!(hash("cookie:sid"), hash64(b"xyz"));
         assert_eq!(hash("header:x-user-id"), hash64(b"ann"));
         assert_eq!(hash("query:sku"), hash64(b"blue"));
         assert_eq!(hash("path"), hash64(b"/p"));
         assert_eq!(hash("ip"), hash64(&client));
         assert_eq!(hash("cookie:none"), hash("ip"));
+        // A byte that is no text in another cookie's value; what broke was stickiness.
+        headers.insert(
+            COOKIE,
+            HeaderValue::from_bytes(b"n=caf\xE9; sid=beta").unwrap(),
+        );
+        assert_eq!(
+            hash_of(&"cookie:sid".parse().unwrap(), &client, &headers, &uri),
+            hash64(b"beta")
+        );
     }
 }

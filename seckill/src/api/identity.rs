@@ -1,5 +1,7 @@
 //! Who buys: a header that only trusted hops may set, or the `sub` of a JSON Web Token (RFC 7519) in `Authorization: Bearer`.
 
+use std::fmt;
+
 use http::{HeaderMap, HeaderName, header};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde::Deserialize;
@@ -27,6 +29,16 @@ pub enum Identity {
 pub struct Jwt {
     key: DecodingKey,
     validation: Validation,
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Header(name) => f.debug_tuple("Header").field(name).finish(),
+            // Its key is a secret.
+            Self::Jwt(_) => f.write_str("Jwt"),
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -87,13 +99,20 @@ impl Jwt {
 }
 
 impl Identity {
+    /// Who sent these headers, if they prove it; for limits, which go by the address of everybody else.
+    pub fn proven(&self, headers: &HeaderMap, now_ms: u64) -> Option<BuyerId> {
+        self.buyer(headers, now_ms).ok()
+    }
+
     /// Who sent these headers.
     pub(super) fn buyer(&self, headers: &HeaderMap, now_ms: u64) -> Result<BuyerId, Problem> {
         match self {
             Self::Header(name) => match one(headers, name)? {
                 None => Err(Problem::new(
                     Code::Unauthenticated,
-                    format!("the header {name} does not name a buyer"),
+                    format!(
+                        "no header {name} names the buyer; it counts from hops in server.trusted_headers_from only"
+                    ),
                 )),
                 Some(text) => BuyerId::try_new(text)
                     .map_err(|e| Problem::new(Code::InvalidRequest, format!("{name}: {e}"))),
