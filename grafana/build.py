@@ -313,9 +313,10 @@ def upstream(b):
             quantiles("penstock_upstream_duration_seconds", "upstream"), w=6, colours=False, log=True)
     b.lines("Upstream connections", "Pooled connections to the shop, in use and idle.", "short",
             [(gauge("penstock_upstream_connections", by="upstream, state"), "{{upstream}} {{state}}")], w=6, colours=False)
-    b.lines("New connections and retries", "Connections opened (a busy pool opens few), connections refused, requests sent again.", "ops",
+    b.lines("New connections and retries", "Connections opened (a busy pool opens few), connections refused, requests sent again, places taken from late clients.", "ops",
             [(rate("penstock_upstream_connects_total", by="upstream, result"), "{{upstream}} connect {{result}}"),
-             (rate("penstock_upstream_retries_total", by="upstream"), "{{upstream}} retry")], w=6)
+             (rate("penstock_upstream_retries_total", by="upstream"), "{{upstream}} retry"),
+             (rate("penstock_upstream_evicted_total", by="upstream"), "{{upstream}} evicted")], w=6)
 
 
 def payments(b):
@@ -338,7 +339,8 @@ def transport(b):
     b.row("Transport")
     b.lines("Connections open", "Client connections, by protocol.", "short", [(gauge("penstock_connections_open", by="protocol"), "{{protocol}}")], w=6, colours=False)
     b.lines("Connections accepted", "New client connections per second, by protocol.", "cps",
-            [(rate("penstock_connections_total", by="protocol"), "{{protocol}}")], w=6, colours=False)
+            [(rate("penstock_connections_total", by="protocol"), "{{protocol}}"),
+             (rate("penstock_connections_refused_total"), "refused")], w=6, colours=False)
     b.lines("TLS handshakes", "Handshakes per second. Failures come from scanners and from expired certificates.", "ops",
             [(rate("penstock_tls_handshakes_total", by="result"), "{{result}}")], w=6)
     b.lines("Certificates", "Time until each certificate ends.", "dtdurations",

@@ -4,10 +4,11 @@
 //! nothing piles up here. Plain enums and structs instead of boxed bodies: most responses are one buffer that is already here.
 
 use std::{
+    collections::VecDeque,
     pin::Pin,
     sync::{
-        Arc, OnceLock,
-        atomic::{AtomicU8, Ordering},
+        Arc, LazyLock, OnceLock,
+        atomic::{AtomicU8, AtomicU64, Ordering},
     },
     task::{Context, Poll, ready},
     time::Duration,
@@ -18,7 +19,10 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
-use crate::upstream::UpstreamBody;
+use crate::{
+    spool::Spooled,
+    upstream::{UpstreamBody, holder::MinRate},
+};
 
 /// A response's body.
 #[derive(Debug)]
@@ -27,6 +31,8 @@ pub enum Body {
     Full(Option<Bytes>),
     /// Being received from an upstream.
     Upstream(Box<UpstreamBody>),
+    /// Taken off the upstream's connection, because its reader is slow.
+    Spooled(Box<Spooled>),
     /// Made by the sale or payment router.
     Handler(axum::body::Body),
 }
@@ -43,6 +49,9 @@ pub enum BodyError {
     /// The client took nothing for longer than `server.send_timeout`.
     #[error("client did not read for longer than send_timeout")]
     ClientStalled,
+    /// What was kept of it for a slow reader was lost.
+    #[error("temporary file: {0}")]
+    Spool(#[source] std::io::Error),
     /// The handler's body failed.
     #[error("handler broke off: {0}")]
     Handler(#[from] axum::Error),
@@ -69,6 +78,7 @@ impl HttpBody for Body {
         match self.get_mut() {
             Self::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Self::Upstream(body) => Pin::new(body).poll_frame(cx),
+            Self::Spooled(body) => Pin::new(body).poll_frame(cx),
             Self::Handler(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::Handler),
         }
     }
@@ -77,6 +87,7 @@ impl HttpBody for Body {
         match self {
             Self::Full(bytes) => bytes.is_none(),
             Self::Upstream(body) => body.is_end_stream(),
+            Self::Spooled(body) => body.is_end_stream(),
             Self::Handler(body) => body.is_end_stream(),
         }
     }
@@ -87,6 +98,7 @@ impl HttpBody for Body {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
             }
             Self::Upstream(body) => body.size_hint(),
+            Self::Spooled(body) => body.size_hint(),
             Self::Handler(body) => body.size_hint(),
         }
     }
@@ -95,6 +107,8 @@ impl HttpBody for Body {
 /// A request's body, with its limit and its clock.
 #[derive(Debug)]
 pub struct RequestBody {
+    /// What was read before it was asked for, in order.
+    ahead: VecDeque<Bytes>,
     /// `None` for a request that is sent again, which never had one.
     incoming: Option<Incoming>,
     /// Bytes that may still come.
@@ -103,6 +117,8 @@ pub struct RequestBody {
     pause: Duration,
     /// Whether a frame begins a new pause.
     is_per_frame: bool,
+    /// How slowly it may come.
+    rate: MinRate,
     /// Made at the first pause, re-used for later ones.
     timer: Option<Pin<Box<Sleep>>>,
     /// Shared with whoever waits for the response; `None` for an empty body, which cannot fail.
@@ -113,9 +129,18 @@ pub struct RequestBody {
 #[derive(Debug, Default)]
 pub struct Progress {
     stage: AtomicU8,
+    /// Bytes that have come.
+    bytes: AtomicU64,
+    /// How long the client took for them, in microseconds.
+    spent: AtomicU64,
+    /// Since when the client has been waited for, in microseconds after [`EPOCH`]; 0 while it is not.
+    waits_since: AtomicU64,
     /// When the last piece was handed over.
     done_at: OnceLock<Instant>,
 }
+
+/// What instants are counted from where they must fit into an atomic.
+static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 /// What [`Progress`] says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -164,6 +189,39 @@ impl Progress {
         self.done_at.get().copied()
     }
 
+    /// How long the client has kept the upload waiting: for its next piece, or beyond what the least rate allows for all of them.
+    pub fn late(&self, now: Instant, rate: MinRate) -> Duration {
+        if self.stage() != Stage::Sending {
+            return Duration::ZERO;
+        }
+        let spent = self.spent.load(Ordering::Relaxed);
+        let waiting = match self.waits_since.load(Ordering::Relaxed) {
+            0 => 0,
+            since => micros(now).saturating_sub(since),
+        };
+        let bytes = self.bytes.load(Ordering::Relaxed);
+        let waiting = Duration::from_micros(waiting);
+        waiting.max(rate.late(Duration::from_micros(spent) + waiting, bytes))
+    }
+
+    /// The client is waited for, from now on if it was not before.
+    fn wait(&self) {
+        if self.waits_since.load(Ordering::Relaxed) == 0 {
+            self.waits_since
+                .store(micros(Instant::now()), Ordering::Relaxed);
+        }
+    }
+
+    /// This many bytes have come.
+    fn take(&self, bytes: u64) {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let since = self.waits_since.swap(0, Ordering::Relaxed);
+        if since > 0 {
+            let waited = micros(Instant::now()).saturating_sub(since);
+            self.spent.fetch_add(waited, Ordering::Relaxed);
+        }
+    }
+
     fn reach(&self, stage: Stage) {
         if stage == Stage::Done {
             // The last frame and the end behind it both say so; the first is meant.
@@ -173,11 +231,18 @@ impl Progress {
     }
 }
 
+/// Microseconds after [`EPOCH`], at least 1.
+fn micros(now: Instant) -> u64 {
+    now.saturating_duration_since(*EPOCH).as_micros() as u64 + 1
+}
+
 impl RequestBody {
-    /// Wraps what hyper received.
-    pub fn new(incoming: Incoming, limit: u64, pause: Duration) -> Self {
+    /// Wraps what hyper received. It may pause for `pause` at a time, and be as much behind the least rate.
+    pub fn new(incoming: Incoming, limit: u64, pause: Duration, rate: MinRate) -> Self {
         let progress = (!incoming.is_end_stream()).then(Arc::default);
         Self {
+            ahead: VecDeque::new(),
+            rate,
             incoming: Some(incoming),
             left: limit,
             pause,
@@ -191,13 +256,16 @@ impl RequestBody {
     pub fn within(incoming: Incoming, limit: u64, total: Duration) -> Self {
         Self {
             is_per_frame: false,
-            ..Self::new(incoming, limit, total)
+            // The whole has one time; a rate adds nothing.
+            ..Self::new(incoming, limit, total, MinRate(u64::MAX))
         }
     }
 
     /// No body at all.
     pub fn empty() -> Self {
         Self {
+            ahead: VecDeque::new(),
+            rate: MinRate(u64::MAX),
             incoming: None,
             left: 0,
             pause: Duration::ZERO,
@@ -210,6 +278,37 @@ impl RequestBody {
     /// `None` for an empty body.
     pub fn progress(&self) -> Option<Arc<Progress>> {
         self.progress.clone()
+    }
+
+    /// Reads until the end, or until this many bytes are here, so that nothing of an upstream is held meanwhile.
+    pub async fn read_ahead(&mut self, most: usize) -> Result<(), RequestBodyError> {
+        let mut held = 0;
+        while held < most
+            && self
+                .incoming
+                .as_ref()
+                .is_some_and(|body| !body.is_end_stream())
+        {
+            match std::future::poll_fn(|cx| self.poll_client(cx)).await {
+                Some(Ok(frame)) => {
+                    // Trailers belong to the message's end, and are dropped there by hyper too.
+                    let Ok(data) = frame.into_data() else { break };
+                    held += data.len();
+                    if !data.is_empty() {
+                        self.ahead.push_back(data);
+                    }
+                }
+                Some(Err(error)) => return Err(error),
+                None => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether all of it is here, and how much that is.
+    pub fn whole(&self) -> Option<u64> {
+        let is_here = self.incoming.as_ref().is_none_or(HttpBody::is_end_stream);
+        is_here.then(|| self.ahead.iter().map(|piece| piece.len() as u64).sum())
     }
 
     fn fail(&mut self, stage: Stage, error: RequestBodyError) -> RequestBodyError {
@@ -229,23 +328,22 @@ impl RequestBody {
     }
 }
 
-impl HttpBody for RequestBody {
-    type Data = Bytes;
-    type Error = RequestBodyError;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
+impl RequestBody {
+    /// The next piece from the client, within its bounds of size and time.
+    fn poll_client(
+        &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
-        let this = self.get_mut();
+        let this = self;
         let Some(incoming) = &mut this.incoming else {
             return Poll::Ready(None);
         };
-        let polled = Pin::new(&mut *incoming).poll_frame(cx);
-        let is_last = incoming.is_end_stream();
-        let frame = match polled {
+        let frame = match Pin::new(incoming).poll_frame(cx) {
             Poll::Ready(frame) => frame,
             Poll::Pending => {
+                if let Some(progress) = &this.progress {
+                    progress.wait();
+                }
                 ready!(this.poll_pause(cx));
                 return Poll::Ready(Some(Err(
                     this.fail(Stage::TimedOut, RequestBodyError::TimedOut)
@@ -260,35 +358,72 @@ impl HttpBody for RequestBody {
         Poll::Ready(match frame {
             Some(Ok(frame)) => {
                 let length = frame.data_ref().map_or(0, |data| data.len() as u64);
+                let late = this.progress.as_ref().map_or(Duration::ZERO, |progress| {
+                    progress.take(length);
+                    progress.late(Instant::now(), this.rate)
+                });
+                if this.is_per_frame && late >= this.pause {
+                    let error = this.fail(Stage::TimedOut, RequestBodyError::TimedOut);
+                    return Poll::Ready(Some(Err(error)));
+                }
                 match this.left.checked_sub(length) {
                     Some(left) => {
                         this.left = left;
-                        if let (true, Some(progress)) = (is_last, &this.progress) {
-                            progress.reach(Stage::Done);
-                        }
                         Some(Ok(frame))
                     }
                     None => Some(Err(this.fail(Stage::TooLarge, RequestBodyError::TooLarge))),
                 }
             }
             Some(Err(error)) => Some(Err(this.fail(Stage::Broken, error.into()))),
-            None => {
-                if let Some(progress) = &this.progress {
-                    progress.reach(Stage::Done);
-                }
-                None
-            }
+            None => None,
         })
+    }
+}
+
+impl HttpBody for RequestBody {
+    type Data = Bytes;
+    type Error = RequestBodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
+        let this = self.get_mut();
+        let frame = match this.ahead.pop_front() {
+            Some(piece) => Some(Ok(Frame::data(piece))),
+            None => ready!(this.poll_client(cx)),
+        };
+        let is_over = match &frame {
+            Some(Ok(_)) => this.is_end_stream(),
+            Some(Err(_)) => false,
+            None => true,
+        };
+        if let (true, Some(progress)) = (is_over, &this.progress) {
+            progress.reach(Stage::Done);
+        }
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.as_ref().is_none_or(HttpBody::is_end_stream)
+        self.ahead.is_empty() && self.incoming.as_ref().is_none_or(HttpBody::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.incoming {
-            Some(incoming) => incoming.size_hint(),
-            None => SizeHint::with_exact(0),
+        if let Some(whole) = self.whole() {
+            return SizeHint::with_exact(whole);
+        }
+        let held = self
+            .ahead
+            .iter()
+            .map(|piece| piece.len() as u64)
+            .sum::<u64>();
+        match self
+            .incoming
+            .as_ref()
+            .and_then(|body| body.size_hint().exact())
+        {
+            Some(rest) => SizeHint::with_exact(held + rest),
+            None => SizeHint::default(),
         }
     }
 }

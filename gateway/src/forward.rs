@@ -4,11 +4,11 @@
 //! written; or it is idempotent, has no body, and a kept-alive connection died before an answer's header (its other end had
 //! closed it at the same moment). Everything else is answered with 502 or 504.
 
-use std::{net::IpAddr, time::Duration};
+use std::{rc::Rc, time::Duration};
 
 use http::{
-    HeaderValue, Request, Response, StatusCode, Uri, Version,
-    header::{CONTENT_LENGTH, EXPECT, HOST},
+    HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version,
+    header::{CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING},
     request::Parts,
     uri::PathAndQuery,
 };
@@ -29,7 +29,8 @@ use crate::{
     metrics::Attempt,
     problem::Problem,
     upstream::{
-        ClientBits, Lease, PoolError, Received, SendError, Upstream, endpoint::Admission, receive,
+        Lease, PoolError, Received, SendError, Upstream, client_bits, client_share,
+        endpoint::Admission, receive,
     },
 };
 
@@ -50,21 +51,36 @@ enum Tried {
     Intact(Request<RequestBody>, Problem),
     /// No answer, and the request is gone.
     Gone(Problem),
+    /// Its client uploaded so slowly that the place went to somebody else.
+    Evicted,
 }
 
 /// Sends the request to an endpoint of the upstream and returns its answer, or a problem.
 pub async fn forward(core: &Core, upstream: &Upstream, exchange: Exchange<'_>) -> Response<Body> {
     let config = &upstream.shared.config;
+    let server = &core.shared.config.server;
     let meters = core.meters.upstream(upstream.index);
     let limit = exchange.route.map_or(0, |route| route.max_body);
+    let ahead = exchange.route.map_or(0, |route| route.request_buffer);
     let bits = client_bits(exchange.client_ip);
+    let share = client_share(exchange.client_ip);
     let candidates = upstream.candidates(&bits, &exchange.head.headers, &exchange.head.uri);
 
     let mut now = exchange.started;
     let mut head = exchange.head;
     rewrite_request(&mut head, exchange.client);
-    let body = RequestBody::new(exchange.body, limit, core.shared.config.server.body_timeout);
+    let mut body = RequestBody::new(exchange.body, limit, server.body_timeout, server.min_rate);
     let progress = body.progress();
+    if progress.is_some() {
+        // A client that uploads slowly holds nothing of the upstream meanwhile.
+        if body.read_ahead(ahead).await.is_err() {
+            return client_fault(progress.as_deref())
+                .unwrap_or(Problem::BadRequest)
+                .response();
+        }
+        now = Instant::now();
+        frame_body(&mut head.headers, &body);
+    }
     let mut request = Request::from_parts(head, body);
     let mut walked = Walked::default();
     let mut retries_left = config.retries;
@@ -80,10 +96,10 @@ pub async fn forward(core: &Core, upstream: &Upstream, exchange: Exchange<'_>) -
                 continue;
             }
         };
-        let lease = match upstream.pools[candidate].lease(now).await {
+        let lease = match upstream.pools[candidate].lease(&share, now).await {
             Ok(lease) => lease,
-            Err(PoolError::Busy) => {
-                walked.note(Problem::UpstreamBusy);
+            Err(refused @ (PoolError::Busy | PoolError::Share)) => {
+                walked.note(connect_problem(&refused));
                 continue;
             }
             Err(error) => {
@@ -103,11 +119,19 @@ pub async fn forward(core: &Core, upstream: &Upstream, exchange: Exchange<'_>) -
             }
         };
         let is_reused = lease.is_reused();
+        if !is_reused {
+            // Connecting took its own time, which is not the answer's.
+            now = Instant::now();
+        }
+        let sent = now;
         let mut tried = send(lease, request, config.response_timeout, now).await;
         if is_reused && let Tried::Intact(intact, _) = tried {
             // The idle connection had been closed by the other end. That says nothing about the endpoint: ask it on a fresh one.
             meters.retries.add();
-            tried = match upstream.pools[candidate].connect().await {
+            tried = match upstream.pools[candidate]
+                .connect(&share, Instant::now())
+                .await
+            {
                 Ok(lease) => send(lease, intact, config.response_timeout, Instant::now()).await,
                 Err(error) => Tried::Intact(intact, connect_problem(&error)),
             };
@@ -122,10 +146,12 @@ pub async fn forward(core: &Core, upstream: &Upstream, exchange: Exchange<'_>) -
                     return Problem::BadGateway.response();
                 };
                 meters.attempt(Attempt::Ok);
-                meters.responded(now.saturating_duration_since(exchange.started));
+                meters.responded(now.saturating_duration_since(sent));
                 record(permit, !is_sick(status), now);
                 return response;
             }
+            // Not held against the endpoint: the permit is dropped.
+            Tried::Evicted => return Problem::BodyTimeout.response(),
             Tried::Gone(problem) => {
                 if let Some(fault) = client_fault(progress.as_deref()) {
                     // Not held against the endpoint: the permit is dropped.
@@ -150,7 +176,10 @@ pub async fn forward(core: &Core, upstream: &Upstream, exchange: Exchange<'_>) -
     }
     if matches!(
         walked.problem,
-        Problem::NoEndpoint | Problem::BreakerOpen(_) | Problem::UpstreamBusy
+        Problem::NoEndpoint
+            | Problem::BreakerOpen(_)
+            | Problem::UpstreamBusy
+            | Problem::ClientShare
     ) {
         meters.attempt(Attempt::Unavailable);
     }
@@ -172,7 +201,7 @@ impl Walked {
             (Problem::BreakerOpen(a), Problem::BreakerOpen(b)) => Problem::BreakerOpen(a.min(b)),
             (
                 Problem::BadGateway | Problem::UpstreamTimeout,
-                Problem::BreakerOpen(_) | Problem::UpstreamBusy,
+                Problem::BreakerOpen(_) | Problem::UpstreamBusy | Problem::ClientShare,
             ) => {
                 return;
             }
@@ -201,7 +230,19 @@ async fn send(
         && request.method().is_idempotent()
         && request.body().is_end_stream();
     let spare = may_repeat.then(|| copy_of(&request));
-    match lease.send(request, timeout, now).await {
+    let answer = match request.body().progress() {
+        None => lease.send(request, timeout, now).await,
+        Some(progress) => {
+            let holder = Rc::clone(lease.holder());
+            holder.uploads(progress);
+            tokio::select! {
+                biased;
+                answer = lease.send(request, timeout, now) => answer,
+                () = holder.cut_off() => return Tried::Evicted,
+            }
+        }
+    };
+    match answer {
         // Nobody asked for another protocol, and the client must not be told that it got one.
         Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
             Tried::Gone(Problem::BadGateway)
@@ -220,6 +261,18 @@ async fn send(
             }
         }
     }
+}
+
+/// Says how the body is framed, in words that hyper's client takes whatever the method: by itself it sends the body of a GET or HEAD
+/// only if its length is known.
+fn frame_body(headers: &mut HeaderMap, body: &RequestBody) {
+    if headers.contains_key(CONTENT_LENGTH) {
+        return;
+    }
+    match body.whole() {
+        Some(length) => headers.insert(CONTENT_LENGTH, HeaderValue::from(length)),
+        None => headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked")),
+    };
 }
 
 fn copy_of(request: &Request<RequestBody>) -> Request<()> {
@@ -300,6 +353,7 @@ pub fn record(permit: Option<Permit>, is_success: bool, now: Instant) {
 pub fn connect_problem(error: &PoolError) -> Problem {
     match error {
         PoolError::Busy => Problem::UpstreamBusy,
+        PoolError::Share => Problem::ClientShare,
         PoolError::Connect(_) => Problem::BadGateway,
         PoolError::TimedOut => Problem::UpstreamTimeout,
     }
@@ -309,7 +363,7 @@ pub fn connect_problem(error: &PoolError) -> Problem {
 pub fn attempt_of(problem: Problem) -> Attempt {
     match problem {
         Problem::UpstreamTimeout => Attempt::Timeout,
-        Problem::UpstreamBusy => Attempt::Unavailable,
+        Problem::UpstreamBusy | Problem::ClientShare => Attempt::Unavailable,
         _ => Attempt::Error,
     }
 }
@@ -321,13 +375,5 @@ fn client_fault(progress: Option<&Progress>) -> Option<Problem> {
         Stage::TooLarge => Some(Problem::BodyTooLarge),
         Stage::TimedOut => Some(Problem::BodyTimeout),
         Stage::Broken => Some(Problem::BadRequest),
-    }
-}
-
-/// The address for hashing.
-pub fn client_bits(ip: IpAddr) -> ClientBits {
-    match ip {
-        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
-        IpAddr::V6(v6) => v6.octets(),
     }
 }

@@ -27,6 +27,8 @@ pub mod core;
 
 pub mod server;
 
+mod preface;
+
 pub mod tls;
 
 pub mod stack;
@@ -52,6 +54,8 @@ pub mod metrics;
 pub mod access_log;
 
 mod redact;
+
+pub mod spool;
 
 pub mod admin;
 

@@ -46,6 +46,8 @@ pub enum Problem {
     BreakerOpen(Duration),
     /// Every endpoint left has as many connections as the pool allows.
     UpstreamBusy,
+    /// The endpoints are busy, and this client has its share of them already. The client may ask again when one of its requests is over.
+    ClientShare,
     /// The route's handler is not part of this process.
     NotReady,
     /// The handler panicked: a defect.
@@ -114,7 +116,9 @@ impl Problem {
     fn retry_after(self) -> Option<Duration> {
         match self {
             Self::Limited(wait) | Self::AdminLimited(wait) | Self::BreakerOpen(wait) => Some(wait),
-            Self::NoEndpoint | Self::UpstreamBusy | Self::NotReady => Some(SOON),
+            Self::NoEndpoint | Self::UpstreamBusy | Self::ClientShare | Self::NotReady => {
+                Some(SOON)
+            }
             _ => None,
         }
     }
@@ -169,6 +173,12 @@ impl Problem {
                 "limited",
                 "Too many requests",
                 "the client's token bucket is empty"
+            ),
+            Self::ClientShare => document!(
+                429,
+                "client_share",
+                "Too many requests",
+                "as many requests of this client are under way as one client may have while the upstream is busy"
             ),
             Self::AdminLimited(_) => document!(
                 429,
@@ -250,6 +260,7 @@ mod tests {
             Problem::NoEndpoint,
             Problem::BreakerOpen(wait),
             Problem::UpstreamBusy,
+            Problem::ClientShare,
             Problem::NotReady,
             Problem::HandlerFailed,
             Problem::UpstreamTimeout,

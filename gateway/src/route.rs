@@ -155,6 +155,8 @@ mod tests {
             target: Target::Sales,
             limits: Vec::new(),
             max_body: 0,
+            request_buffer: 0,
+            response_buffer: 0,
         }
     }
 

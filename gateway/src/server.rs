@@ -37,6 +37,7 @@ use crate::{
     core::{Core, Socket},
     exchange::{Client, Wish},
     metrics::Protocol,
+    preface,
     stack::{Handle, observe::Observe},
 };
 
@@ -99,7 +100,11 @@ pub async fn accept<S: Handle + 'static>(core: Rc<Core>, stack: Rc<Observe<S>>, 
     let mut stopped = pin!(core.stop.notified());
     // A core that drains before this task first runs has called already.
     while !core.is_draining() {
-        // At the bound the kernel's queue waits; nobody is refused who could be served a moment later.
+        // At the bound idle connections are given up; if there is none, the kernel's queue waits: nobody is refused who could be
+        // served a moment later.
+        if core.room.available_permits() == 0 {
+            core.give_up_idle(Instant::now());
+        }
         let room = tokio::select! {
             room = Arc::clone(&core.room).acquire_owned() => room,
             () = &mut stopped => break,
@@ -109,6 +114,7 @@ pub async fn accept<S: Handle + 'static>(core: Rc<Core>, stack: Rc<Observe<S>>, 
             () = &mut stopped => break,
         };
         match accepted {
+            Ok((_, peer)) if !core.may_connect(peer.ip()) => core.meters.connections_refused.add(),
             Ok((stream, peer)) => start(&listening, stream, peer, room.ok()),
             Err(error) if is_passing(&error) => {}
             Err(error) => {
@@ -140,8 +146,9 @@ fn start<S: Handle + 'static>(
 ) {
     let listening = Rc::clone(listening);
     let place = listening.core.take_place();
+    let share = listening.core.count_connection(peer.ip());
     tokio::task::spawn_local(async move {
-        let _place = place;
+        let _held = (place, share);
         // Responses are written whole.
         if let Err(error) = stream.set_nodelay(true) {
             debug!(%error, "client left at once");
@@ -194,31 +201,14 @@ async fn plain<S: Handle + 'static>(
         (false, true) => Protocol::H2,
         (true, true) => {
             let limit = listening.core.shared.config.server.header_timeout;
-            match timeout(limit, begins_as_h2(&stream)).await {
-                Ok(Ok(true)) => Protocol::H2,
-                Ok(Ok(false)) => Protocol::H1,
-                Ok(Err(_)) | Err(_) => return,
-            }
+            let Ok(Ok((is_h2, io))) = timeout(limit, preface::look(stream)).await else {
+                return;
+            };
+            let protocol = if is_h2 { Protocol::H2 } else { Protocol::H1 };
+            return serve(listening, io, peer, protocol, room).await;
         }
     };
     serve(listening, TokioIo::new(stream), peer, protocol, room).await;
-}
-
-/// Whether the first bytes are those of an HTTP/2 client with prior knowledge. They are left for hyper to read.
-async fn begins_as_h2(stream: &TcpStream) -> io::Result<bool> {
-    const PREFACE: &[u8] = b"PRI ";
-    let mut first = [0; PREFACE.len()];
-    loop {
-        let count = stream.peek(&mut first).await?;
-        if count == 0 || !PREFACE.starts_with(&first[..count]) {
-            return Ok(false);
-        }
-        if count == PREFACE.len() {
-            return Ok(true);
-        }
-        // A client that sends its first word in pieces; peeking again at once would spin.
-        sleep(Duration::from_millis(5)).await;
-    }
 }
 
 /// Speaks HTTP until the connection ends.

@@ -26,10 +26,10 @@ use crate::{
     body::Body,
     core::Core,
     exchange::{Client, Exchange},
-    forward::{Walked, attempt_of, client_bits, connect_problem, is_sick, record, rewrite_request},
+    forward::{Walked, attempt_of, connect_problem, is_sick, record, rewrite_request},
     metrics::Attempt,
     problem::Problem,
-    upstream::{Place, PoolError, Upstream, endpoint::Admission},
+    upstream::{Place, PoolError, Upstream, client_bits, client_share, endpoint::Admission},
 };
 
 /// What a tunnel reads at a time, in each direction: messages are small, and there are many tunnels.
@@ -49,6 +49,7 @@ pub async fn upgrade(
         return Problem::BadRequest.response();
     };
     let bits = client_bits(exchange.client_ip);
+    let share = client_share(exchange.client_ip);
     let candidates = upstream.candidates(&bits, &head.headers, &head.uri);
     rewrite_request(&mut head, exchange.client);
     // A handshake has no body, and what follows it is not one.
@@ -74,9 +75,12 @@ pub async fn upgrade(
                 continue;
             }
         };
-        let Ok(place) = upstream.pools[candidate].place() else {
-            walked.note(Problem::UpstreamBusy);
-            continue;
+        let place = match upstream.pools[candidate].place(&share, Instant::now()) {
+            Ok(place) => place,
+            Err(refused) => {
+                walked.note(connect_problem(&refused));
+                continue;
+            }
         };
         let stream = match connect(endpoint.address(), config.connect_timeout).await {
             Ok(stream) => stream,
@@ -98,12 +102,13 @@ pub async fn upgrade(
         meters.connects_ok.add();
         let place = Rc::new(place);
         let shaken = handshake(stream, request, Rc::clone(&place));
+        let sent = Instant::now();
         let answer = timeout(config.response_timeout, shaken).await;
         let now = Instant::now();
         let problem = match answer {
             Ok(Ok(response)) => {
                 meters.attempt(Attempt::Ok);
-                meters.responded(now.saturating_duration_since(exchange.started));
+                meters.responded(now.saturating_duration_since(sent));
                 record(permit, !is_sick(response.status()), now);
                 return finish(core, exchange.client, response, from_client, place);
             }

@@ -125,6 +125,34 @@ async fn a_limit_by_buyer_follows_the_configured_identity() {
     }
 }
 
+/// Broke: an upload of one byte before every pause went on for ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upload_below_the_least_rate_is_answered_408() {
+    let origin = Origin::echo().await;
+    let gateway = Gateway::start(&format!(
+        "{}[server]\nbody_timeout = \"1s\"\nmin_rate = \"1KiB\"\n",
+        shop(&[origin.address], "")
+    ))
+    .await;
+    let mut stream = tokio::net::TcpStream::connect(gateway.address())
+        .await
+        .unwrap();
+    let head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n";
+    stream.write_all(head).await.unwrap();
+    let (mut read, mut write) = stream.into_split();
+    let drip = tokio::spawn(async move {
+        while write.write_all(b"x").await.is_ok() {
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+    });
+    let mut answer = String::new();
+    let _ = within(read.read_to_string(&mut answer)).await;
+    assert_eq!(status(&answer), 408);
+    assert_eq!(origin.served(), 0);
+    drip.abort();
+    gateway.stopped().await;
+}
+
 fn token(sub: &str, secret: &str) -> String {
     let claims = serde_json::json!({"sub": sub, "exp": 4_000_000_000_u64});
     let key = jsonwebtoken::EncodingKey::from_secret(secret.as_bytes());

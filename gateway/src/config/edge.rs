@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{AccessLog, Admin, Inputs, Listener, Log, Server, Tls, section::Section, values::Cidr};
-use crate::tls::Certificate;
+use crate::{tls::Certificate, upstream::holder::MinRate};
 
 /// A page's slowest request is a few seconds; half a minute lets it end and keeps a restart short.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(30);
@@ -24,6 +24,15 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// As nginx: a phone in a tunnel comes back within a minute.
 const SEND_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A byte count per second that a phone on the edge of its cell still reaches.
+const MIN_RATE: MinRate = MinRate(512);
+
+/// A thousand pages of slow readers.
+const BUFFER_MEMORY: u64 = 64 << 20;
+
+/// As nginx allows one answer.
+const BUFFER_DISK: u64 = 1 << 30;
 
 /// WebSocket libraries ping every 20 to 60 s; five minutes is a page nobody has open.
 const TUNNEL_TIMEOUT: Duration = Duration::from_secs(300);
@@ -83,6 +92,15 @@ pub(super) fn server(root: &Section<'_>, inputs: &Inputs<'_>) -> Server {
     if let Some(bytes) = section.size("max_body", 0..=1 << 40) {
         server.max_body = bytes;
     }
+    if let Some(bytes) = section.size("buffer_memory", 0..=1 << 40) {
+        server.buffer_memory = bytes;
+    }
+    if let Some(bytes) = section.size("buffer_disk", 0..=1 << 40) {
+        server.buffer_disk = bytes;
+    }
+    if let Some(bytes) = section.size("min_rate", 1..=1 << 30) {
+        server.min_rate = MinRate(bytes);
+    }
     if let Some(count) = section.integer("max_connections", 1..=10_000_000) {
         server.max_connections = count as usize;
     }
@@ -130,6 +148,9 @@ fn defaults(inputs: &Inputs<'_>) -> Server {
         body_timeout: BODY_TIMEOUT,
         send_timeout: SEND_TIMEOUT,
         tunnel_timeout: TUNNEL_TIMEOUT,
+        min_rate: MIN_RATE,
+        buffer_memory: BUFFER_MEMORY,
+        buffer_disk: BUFFER_DISK,
         max_header_bytes: MAX_HEADER_BYTES as usize,
         max_headers: MAX_HEADERS as usize,
         max_body: MAX_BODY,

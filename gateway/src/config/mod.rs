@@ -36,7 +36,7 @@ use self::{
     section::{Problems, Section},
     values::{Cidr, HashOn, LimitKey},
 };
-use crate::tls::Certificate;
+use crate::{tls::Certificate, upstream::holder::MinRate};
 
 /// The whole configuration, checked.
 #[derive(Clone, Debug)]
@@ -94,6 +94,12 @@ pub struct Server {
     pub body_timeout: Duration,
     /// The longest a client may leave a response unread. It has to take 64 KiB at most in this time to go on.
     pub send_timeout: Duration,
+    /// How slowly a client may send or read: who is behind it by more than `body_timeout` or `send_timeout` is cut off.
+    pub min_rate: MinRate,
+    /// What answers of slow readers may occupy in memory, per core.
+    pub buffer_memory: u64,
+    /// What more they may occupy in temporary files, per core.
+    pub buffer_disk: u64,
     /// A tunnel (WebSocket) is closed after this without a byte in either direction.
     pub tunnel_timeout: Duration,
     /// The most bytes of a request's line and header.
@@ -210,6 +216,8 @@ pub struct Pool {
     pub max_idle: usize,
     /// Connections in use, tunnels included; at the limit the endpoint is passed over.
     pub max_active: usize,
+    /// Of these, what one client may have once half of them are in use.
+    pub max_per_client: usize,
     /// An idle connection is closed after this. Keep it below the shop's own keep-alive time.
     pub idle_timeout: Duration,
 }
@@ -246,6 +254,10 @@ pub struct Route {
     pub limits: Vec<usize>,
     /// The most bytes of a request's body.
     pub max_body: u64,
+    /// How many bytes of a request's body are read before the upstream is asked; 0 streams it from its first byte.
+    pub request_buffer: usize,
+    /// How many bytes of an answer are taken off the upstream's connection for a client that reads it slowly.
+    pub response_buffer: u64,
 }
 
 /// Where a route leads.

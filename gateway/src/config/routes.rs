@@ -14,6 +14,12 @@ use super::{
 /// 24 bytes each, allocated at start: 1.5 MiB.
 const MAX_KEYS: u64 = 65_536;
 
+/// Forms and JSON fit; what is longer streams on from there.
+const REQUEST_BUFFER: u64 = 64 << 10;
+
+/// A page with its pictures; what is longer holds its connection.
+const RESPONSE_BUFFER: u64 = 16 << 20;
+
 /// All limits.
 pub(super) fn limits(root: &Section<'_>) -> Vec<Limit> {
     root.sections("limit").into_iter().map(limit).collect()
@@ -108,6 +114,12 @@ fn route(section: Section<'_>, upstreams: &[Upstream], limits: &[Limit], max_bod
         target: target(&section, upstreams),
         limits: route_limits,
         max_body: section.size("max_body", 0..=1 << 40).unwrap_or(max_body),
+        request_buffer: section
+            .size("request_buffer", 0..=16 << 20)
+            .unwrap_or(REQUEST_BUFFER) as usize,
+        response_buffer: section
+            .size("response_buffer", 0..=1 << 40)
+            .unwrap_or(RESPONSE_BUFFER),
         path,
     };
     section.finish();

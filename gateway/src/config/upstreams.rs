@@ -26,6 +26,7 @@ const RETRIES: usize = 1;
 const POOL: Pool = Pool {
     max_idle: 128,
     max_active: 1024,
+    max_per_client: 64,
     // Below the 5 s of node's default keep-alive: the side that closes first must be ours.
     idle_timeout: Duration::from_secs(4),
 };
@@ -77,6 +78,11 @@ fn upstream(section: Section<'_>) -> Upstream {
         if let Some(count) = pool.integer("max_active", 1..=100_000) {
             upstream.pool.max_active = count as usize;
         }
+        upstream.pool.max_per_client = pool
+            .integer("max_per_client", 1..=100_000)
+            .map_or((upstream.pool.max_active / 16).max(16), |count| {
+                count as usize
+            });
         if let Some(time) = pool.duration("idle_timeout", MILLISECOND..=HOUR) {
             upstream.pool.idle_timeout = time;
         }

@@ -8,11 +8,13 @@ mod life;
 use std::{
     cell::{Cell, RefCell},
     collections::BTreeMap,
+    net::IpAddr,
     rc::Rc,
     sync::Arc,
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
+use ahash::HashMap;
 use http::{Method, StatusCode};
 use tokio::{
     runtime::Handle,
@@ -27,8 +29,12 @@ use crate::{
     exchange::{Client, Wish},
     metrics::{Meters, NO_ROUTE, Protocol},
     route::RouteTable,
+    spool::Budget,
     stack::limits::Bucket,
-    upstream::{self, Upstream},
+    upstream::{
+        self, ClientBits, Upstream, client_share,
+        holder::{GRACE, MinRate},
+    },
 };
 
 /// What all cores share.
@@ -70,9 +76,13 @@ pub struct Core {
     /// Ends tunnels at the drain's deadline.
     pub cut: Rc<Notify>,
     upstreams: Vec<Rc<Upstream>>,
+    /// What answers of slow readers may occupy.
+    spool: Rc<Budget>,
     is_draining: Cell<bool>,
     clients: RefCell<BTreeMap<u64, Rc<Client>>>,
     next_client: Cell<u64>,
+    /// How many connections each address has.
+    connections: RefCell<HashMap<ClientBits, usize>>,
     /// Connections and tunnels that hold the drain up.
     places: Cell<usize>,
     left: Notify,
@@ -92,6 +102,10 @@ pub struct RouteEntry {
     pub limits: Vec<Arc<Bucket>>,
     /// The most bytes of a request's body.
     pub max_body: u64,
+    /// How much of a request's body is read before the upstream is asked.
+    pub request_buffer: usize,
+    /// How much of an answer may be taken off the upstream's connection for a client that reads it slowly.
+    pub response_buffer: u64,
 }
 
 /// Where a route leads, resolved.
@@ -142,6 +156,13 @@ pub struct PlaceGuard {
     core: Rc<Core>,
 }
 
+/// A connection among those of its client's address.
+#[derive(Debug)]
+pub struct ConnectionGuard {
+    core: Rc<Core>,
+    client: ClientBits,
+}
+
 impl Core {
     fn new(shared: Arc<Shared>, lines: Option<Lines>) -> Self {
         let config = &shared.config;
@@ -150,7 +171,10 @@ impl Core {
             .upstreams
             .iter()
             .enumerate()
-            .map(|(at, shared)| Rc::new(Upstream::new(Arc::clone(shared), at, &meters)))
+            .map(|(at, shared)| {
+                let min_rate = config.server.min_rate;
+                Rc::new(Upstream::new(Arc::clone(shared), at, min_rate, &meters))
+            })
             .collect();
         let target = |target: &Target| match target {
             Target::Upstream(at) => RouteTarget::Upstream(Rc::clone(&upstreams[*at])),
@@ -170,6 +194,8 @@ impl Core {
                 .map(|at| Arc::clone(&shared.buckets[*at]))
                 .collect(),
             max_body: route.max_body,
+            request_buffer: route.request_buffer,
+            response_buffer: route.response_buffer,
         };
         Self {
             table: RouteTable::new(&config.routes),
@@ -185,9 +211,11 @@ impl Core {
             )),
             stop: Notify::new(),
             cut: Rc::default(),
+            spool: Budget::new(config.server.buffer_memory, config.server.buffer_disk),
             is_draining: Cell::new(false),
             clients: RefCell::default(),
             next_client: Cell::new(0),
+            connections: RefCell::default(),
             places: Cell::new(0),
             left: Notify::new(),
             route_names: config
@@ -246,6 +274,54 @@ impl Core {
         }
     }
 
+    /// Whether an address may have another connection: from half of `max_connections` on, one that is no trusted proxy may have a
+    /// sixteenth of them, and 16 at least (INV-EDGE-4).
+    pub fn may_connect(&self, ip: IpAddr) -> bool {
+        let server = &self.shared.config.server;
+        let all = server.max_connections.div_ceil(server.workers);
+        let ip = ip.to_canonical();
+        if self.room.available_permits() > all / 2
+            || server
+                .trusted_proxies
+                .iter()
+                .any(|network| network.contains(ip))
+        {
+            return true;
+        }
+        let held = self.connections.borrow().get(&client_share(ip)).copied();
+        held.unwrap_or(0) < (all / 16).max(16)
+    }
+
+    /// Counts a connection of an address until the guard is dropped.
+    pub fn count_connection(self: &Rc<Self>, ip: IpAddr) -> ConnectionGuard {
+        let client = client_share(ip);
+        *self.connections.borrow_mut().entry(client).or_default() += 1;
+        ConnectionGuard {
+            core: Rc::clone(self),
+            client,
+        }
+    }
+
+    /// Asks those connections to end that have been idle longest, because others wait to be accepted: a sixty-fourth of all at a
+    /// time, so that looking for them is paid once for many.
+    pub fn give_up_idle(&self, now: Instant) {
+        let clients = self.clients.borrow();
+        let is_idle = |client: &&Rc<Client>| {
+            client.in_flight.get() == 0
+                && (client.has_served.get()
+                    || now.saturating_duration_since(client.idle_since.get()) >= GRACE)
+        };
+        let mut idle: Vec<&Rc<Client>> = clients.values().filter(is_idle).collect();
+        if idle.is_empty() {
+            return;
+        }
+        let count = (clients.len() / 64).clamp(1, idle.len());
+        idle.select_nth_unstable_by_key(count - 1, |client| client.idle_since.get());
+        for client in &idle[..count] {
+            client.ask(Wish::CloseIdle);
+        }
+    }
+
     /// Asks every connection for something.
     fn ask_all(&self, wish: Wish) {
         for client in self.clients.borrow().values() {
@@ -258,7 +334,10 @@ impl Core {
         let server = &self.shared.config.server;
         for client in self.clients.borrow().values() {
             if client.in_flight.get() > 0 {
-                cut_stalled(client, now, server.send_timeout);
+                for sending in client.sending.borrow().iter() {
+                    sending.spool_after(now, GRACE, &self.spool);
+                }
+                cut_stalled(client, now, server.send_timeout, server.min_rate);
                 continue;
             }
             let allowed = match client.has_served.get() {
@@ -296,6 +375,18 @@ impl Core {
     }
 }
 
+impl Drop for ConnectionGuard {
+    fn drop(&mut self) {
+        let mut connections = self.core.connections.borrow_mut();
+        if let Some(count) = connections.get_mut(&self.client) {
+            *count -= 1;
+            if *count == 0 {
+                connections.remove(&self.client);
+            }
+        }
+    }
+}
+
 impl Drop for PlaceGuard {
     fn drop(&mut self) {
         let places = self.core.places.get() - 1;
@@ -308,11 +399,11 @@ impl Drop for PlaceGuard {
 
 /// Cuts off the responses that the client has not read from for too long: what they hold of an upstream is free at once. The
 /// connection ends when nothing else is going on on it; an HTTP/2 client that reads its other streams keeps those.
-fn cut_stalled(client: &Client, now: Instant, allowed: std::time::Duration) {
+fn cut_stalled(client: &Client, now: Instant, allowed: Duration, rate: MinRate) {
     let sending = client.sending.borrow();
     let cut = sending
         .iter()
-        .filter(|sending| sending.is_cut_after(now, allowed))
+        .filter(|sending| sending.is_cut_after(now, allowed, rate))
         .count();
     if cut > 0 && cut == client.in_flight.get() as usize {
         client.ask(Wish::Abort);

@@ -124,6 +124,8 @@ pub struct Meters {
     pub in_flight: Level,
     connections_open: [Level; 2],
     connections_total: [Tally; 2],
+    /// Connections refused because their address had its share of a process that is getting full.
+    pub connections_refused: Tally,
     /// Handshakes that succeeded.
     pub handshakes_ok: Tally,
     /// Handshakes that did not.
@@ -151,6 +153,8 @@ pub struct UpstreamMeters {
     pub connects_failed: Tally,
     /// Second and later attempts of a request.
     pub retries: Tally,
+    /// Requests whose clients were so late that their places went to others.
+    pub evicted: Tally,
     /// Requests an open breaker kept from an endpoint.
     pub rejected: Tally,
 }
@@ -179,6 +183,7 @@ impl Meters {
             connections_total: PROTOCOLS.map(|protocol| {
                 Tally::new(counter!("penstock_connections_total", "protocol" => protocol))
             }),
+            connections_refused: Tally::new(counter!("penstock_connections_refused_total")),
             handshakes_ok: handshake("ok"),
             handshakes_failed: handshake("failed"),
         };
@@ -235,11 +240,13 @@ impl Meters {
             upstream.connects_ok.flush();
             upstream.connects_failed.flush();
             upstream.retries.flush();
+            upstream.evicted.flush();
             upstream.rejected.flush();
         }
         self.in_flight.flush();
         self.connections_open.iter().for_each(Level::flush);
         self.connections_total.iter().for_each(Tally::flush);
+        self.connections_refused.flush();
         self.handshakes_ok.flush();
         self.handshakes_failed.flush();
     }
@@ -292,6 +299,7 @@ impl UpstreamMeters {
             connects_ok: connects("ok"),
             connects_failed: connects("failed"),
             retries: Tally::new(counter!("penstock_upstream_retries_total", "upstream" => name())),
+            evicted: Tally::new(counter!("penstock_upstream_evicted_total", "upstream" => name())),
             rejected: Tally::new(
                 counter!("penstock_circuit_breaker_rejected_total", "upstream" => name()),
             ),

@@ -148,6 +148,12 @@ impl Watch {
         }
     }
 
+    /// How much of an answer of this route may be kept for a client that reads it slowly.
+    pub(super) fn response_buffer(&self) -> u64 {
+        let route = self.core.routes.get(self.route);
+        route.map_or(0, |route| route.response_buffer)
+    }
+
     fn log(&mut self, outcome: Outcome, now: Instant, took: Duration) {
         let Some(lines) = &self.core.lines else {
             return;

@@ -16,7 +16,11 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::time::Instant;
 
 use super::observe::Watch;
-use crate::body::{Body, BodyError};
+use crate::{
+    body::{Body, BodyError},
+    spool::{Budget, Spooled},
+    upstream::holder::{Download, MinRate},
+};
 
 /// A response's body with its watch.
 #[derive(Debug)]
@@ -37,8 +41,13 @@ enum Watched {
 #[derive(Debug)]
 pub struct Sending {
     body: RefCell<Body>,
+    /// How much of it may be kept for a client that is slow.
+    buffer: u64,
     /// When the client's side took the last piece; `None` while it waits for the next, which is the upstream's time and not its own.
     taken: Cell<Option<Instant>>,
+    /// How long the client took for all pieces before, and how many bytes they had.
+    spent: Cell<Duration>,
+    bytes: Cell<u64>,
     is_cut: Cell<bool>,
 }
 
@@ -49,12 +58,23 @@ impl Observed {
         let body = match body {
             whole @ Body::Full(_) => Watched::Whole(whole),
             streaming => {
+                let holder = match &streaming {
+                    Body::Upstream(body) => body.holder().cloned(),
+                    Body::Full(_) | Body::Spooled(_) | Body::Handler(_) => None,
+                };
                 let sending = Rc::new(Sending {
                     body: RefCell::new(streaming),
+                    buffer: watch.response_buffer(),
                     // A client may leave no room for even the first piece.
                     taken: Cell::new(Some(Instant::now())),
+                    spent: Cell::default(),
+                    bytes: Cell::default(),
                     is_cut: Cell::new(false),
                 });
+                if let Some(holder) = holder {
+                    let download: Rc<dyn Download> = Rc::clone(&sending) as _;
+                    holder.downloads(Rc::downgrade(&download));
+                }
                 let all = &watch.client.sending;
                 all.borrow_mut().push(Rc::clone(&sending));
                 Watched::Streaming(sending)
@@ -65,26 +85,69 @@ impl Observed {
 }
 
 impl Sending {
-    /// Cuts it off if the client has taken nothing for this long, which frees the upstream's connection. True if it is cut off,
-    /// now or before.
-    pub fn is_cut_after(&self, now: Instant, allowed: Duration) -> bool {
-        let is_stalled = self
-            .taken
-            .get()
-            .is_some_and(|taken| now.saturating_duration_since(taken) >= allowed);
-        if is_stalled && !self.is_cut.replace(true) {
-            self.body.replace(Body::EMPTY);
+    /// Cuts it off if the client has taken nothing for this long, or is this much behind the least rate, which frees the upstream's
+    /// connection. True if it is cut off, now or before.
+    pub fn is_cut_after(&self, now: Instant, allowed: Duration, rate: MinRate) -> bool {
+        if self.late(now, rate) >= allowed {
+            self.cut();
         }
         self.is_cut.get()
+    }
+
+    /// Takes the answer off the upstream's connection if its client has taken nothing for this long.
+    pub fn spool_after(self: &Rc<Self>, now: Instant, allowed: Duration, budget: &Rc<Budget>) {
+        let mut body = self.body.borrow_mut();
+        if self.buffer == 0 || self.pause(now) < allowed || !matches!(*body, Body::Upstream(_)) {
+            return;
+        }
+        if let Body::Upstream(upstream) = std::mem::replace(&mut *body, Body::EMPTY) {
+            let download: Rc<dyn Download> = Rc::clone(self) as _;
+            let reader = Rc::downgrade(&download);
+            let spooled = Spooled::begin(upstream, self.buffer, Rc::clone(budget), reader);
+            *body = Body::Spooled(Box::new(spooled));
+        }
+    }
+
+    /// Since when the client has taken nothing.
+    fn pause(&self, now: Instant) -> Duration {
+        self.taken
+            .get()
+            .map_or(Duration::ZERO, |taken| now.saturating_duration_since(taken))
     }
 
     fn poll_frame(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if self.is_cut.get() {
             return Poll::Ready(Some(Err(BodyError::ClientStalled)));
         }
+        if let Some(taken) = self.taken.take() {
+            self.spent.set(self.spent.get() + taken.elapsed());
+        }
         let frame = Pin::new(&mut *self.body.borrow_mut()).poll_frame(cx);
         self.taken.set(frame.is_ready().then(Instant::now));
+        if let Poll::Ready(Some(Ok(frame))) = &frame {
+            let length = frame.data_ref().map_or(0, Bytes::len);
+            self.bytes.set(self.bytes.get() + length as u64);
+        }
         frame
+    }
+}
+
+impl Download for Sending {
+    fn late(&self, now: Instant, rate: MinRate) -> Duration {
+        // Only while it waits for its client.
+        match self.taken.get() {
+            Some(_) => {
+                let pause = self.pause(now);
+                pause.max(rate.late(self.spent.get() + pause, self.bytes.get()))
+            }
+            None => Duration::ZERO,
+        }
+    }
+
+    fn cut(&self) {
+        if !self.is_cut.replace(true) {
+            self.body.replace(Body::EMPTY);
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::{
     pin::Pin,
+    rc::Rc,
     task::{Context, Poll, Waker},
     time::Duration,
 };
@@ -11,7 +12,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
-use super::Lease;
+use super::{Lease, holder::Holder};
 use crate::body::BodyError;
 
 /// What is known of a body right after the header.
@@ -87,6 +88,11 @@ pub fn receive(
 }
 
 impl UpstreamBody {
+    /// Who holds the place of the connection it comes on, while it does.
+    pub fn holder(&self) -> Option<&Rc<Holder>> {
+        self.lease.as_ref().map(Lease::holder)
+    }
+
     /// Passes a frame on; at the last one the connection goes back to its pool.
     fn pass(
         &mut self,

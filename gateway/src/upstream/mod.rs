@@ -20,7 +20,9 @@ mod connection;
 
 mod body;
 
-use std::{rc::Rc, sync::Arc};
+pub mod holder;
+
+use std::{net::IpAddr, rc::Rc, sync::Arc};
 
 use http::{HeaderMap, Uri, header::COOKIE};
 use tokio::time::Instant;
@@ -33,6 +35,7 @@ pub use self::{
     pool::{Lease, Place, Pool, PoolError},
 };
 use self::{
+    holder::MinRate,
     policy::{Candidates, Cursor},
     ring::hash64,
 };
@@ -80,11 +83,12 @@ impl Shared {
 
 impl Upstream {
     /// One core's pools over the shared endpoints.
-    pub fn new(shared: Arc<Shared>, index: usize, meters: &Rc<Meters>) -> Self {
+    pub fn new(shared: Arc<Shared>, index: usize, min_rate: MinRate, meters: &Rc<Meters>) -> Self {
         let pool = |endpoint: &Endpoint| {
             Rc::new(Pool::new(
                 endpoint.address(),
                 &shared.config,
+                min_rate,
                 Rc::clone(meters),
                 index,
             ))
@@ -121,6 +125,23 @@ impl Upstream {
 
 /// The client's address as bytes for hashing.
 pub type ClientBits = [u8; 16];
+
+/// The client's address as bytes for shares: an IPv6 client owns a whole /64 and could walk through its addresses.
+pub fn client_share(ip: IpAddr) -> ClientBits {
+    let mut bits = client_bits(ip);
+    if matches!(ip.to_canonical(), IpAddr::V6(_)) {
+        bits[8..].fill(0);
+    }
+    bits
+}
+
+/// The client's address as bytes for hashing.
+pub fn client_bits(ip: IpAddr) -> ClientBits {
+    match ip {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+        IpAddr::V6(v6) => v6.octets(),
+    }
+}
 
 /// The place of a request on the ring. A request without the header, cookie or parameter goes by its client's address: all
 /// such requests together must not land on one endpoint.

@@ -1,7 +1,9 @@
 //! Kept-alive connections of one core to one endpoint.
 //!
-//! Last in, first out: the warmest connection goes first and the surplus grows old and is closed. At `max_active` connections
-//! in use the endpoint is passed over ([`PoolError::Busy`]); of more than `max_idle` the oldest is closed.
+//! Last in, first out: the warmest connection goes first and the surplus grows old and is closed. Of more than `max_idle` the oldest is
+//! closed. At `max_active` connections in use, the one whose client has kept it waiting longest loses its place ([`Holder`]); if no client
+//! is late the endpoint is passed over ([`PoolError::Busy`]). From half of `max_active` on, one client may hold `max_per_client` places
+//! (INV-EDGE-4).
 
 use std::{
     cell::{Cell, RefCell},
@@ -12,9 +14,13 @@ use std::{
     time::Duration,
 };
 
+use ahash::HashMap;
 use tokio::time::{Instant, timeout};
 
-use super::Connection;
+use super::{
+    ClientBits, Connection,
+    holder::{GRACE, Holder, MinRate},
+};
 use crate::{
     config,
     metrics::{Meters, UpstreamMeters},
@@ -29,6 +35,11 @@ pub struct Pool {
     /// Back = most recently used.
     idle: RefCell<VecDeque<Idle>>,
     active: Cell<usize>,
+    /// Who holds the places; in no order.
+    holders: RefCell<Vec<Rc<Holder>>>,
+    /// How many places each client holds.
+    shares: RefCell<HashMap<ClientBits, usize>>,
+    min_rate: MinRate,
     meters: Rc<Meters>,
     upstream: usize,
 }
@@ -42,8 +53,10 @@ struct Idle {
 /// Why there is no connection.
 #[derive(Debug)]
 pub enum PoolError {
-    /// `pool.max_active` are in use.
+    /// `pool.max_active` are in use, and no client is late.
     Busy,
+    /// The client holds its share of a pool that is getting full.
+    Share,
     /// The endpoint refused, or its name has no address.
     Connect(io::Error),
     /// No answer within `connect_timeout`.
@@ -64,16 +77,21 @@ pub struct Lease {
 #[derive(Debug)]
 pub struct Place {
     pool: Rc<Pool>,
+    holder: Rc<Holder>,
 }
 
 impl Pool {
     pub(super) fn new(
         address: &str,
         upstream: &config::Upstream,
+        min_rate: MinRate,
         meters: Rc<Meters>,
         index: usize,
     ) -> Self {
         Self {
+            holders: RefCell::default(),
+            shares: RefCell::default(),
+            min_rate,
             address: address.into(),
             bounds: upstream.pool,
             connect_timeout: upstream.connect_timeout,
@@ -85,8 +103,12 @@ impl Pool {
     }
 
     /// An idle connection that is still alive, or a new one.
-    pub async fn lease(self: &Rc<Self>, now: Instant) -> Result<Lease, PoolError> {
-        let place = self.place()?;
+    pub async fn lease(
+        self: &Rc<Self>,
+        client: &ClientBits,
+        now: Instant,
+    ) -> Result<Lease, PoolError> {
+        let place = self.place(client, now)?;
         match self.take_idle(now) {
             Some(Idle { connection, since }) => Ok(Lease {
                 connection: Some(connection),
@@ -98,20 +120,71 @@ impl Pool {
     }
 
     /// A place for a connection that the caller makes by itself.
-    pub fn place(self: &Rc<Self>) -> Result<Place, PoolError> {
-        if self.active.get() >= self.bounds.max_active {
+    pub fn place(self: &Rc<Self>, client: &ClientBits, now: Instant) -> Result<Place, PoolError> {
+        let active = self.active.get();
+        let is_filling = active >= self.bounds.max_active.div_ceil(2);
+        let held = || self.shares.borrow().get(client).copied().unwrap_or(0);
+        if is_filling && held() >= self.bounds.max_per_client {
+            return Err(PoolError::Share);
+        }
+        if active >= self.bounds.max_active && !self.take_from_the_latest(now) {
             return Err(PoolError::Busy);
         }
         self.active.set(self.active.get() + 1);
         self.meters().active.up();
+        *self.shares.borrow_mut().entry(*client).or_default() += 1;
+        let mut holders = self.holders.borrow_mut();
+        let holder = Rc::new(Holder::new(*client, holders.len()));
+        holders.push(Rc::clone(&holder));
         Ok(Place {
             pool: Rc::clone(self),
+            holder,
         })
     }
 
+    /// Takes the place of the request whose client has kept it waiting longest, if any is late.
+    fn take_from_the_latest(&self, now: Instant) -> bool {
+        let latest = {
+            let holders = self.holders.borrow();
+            let lateness =
+                |holder: &Rc<Holder>| (holder.late(now, self.min_rate), Rc::clone(holder));
+            holders.iter().map(lateness).max_by_key(|(late, _)| *late)
+        };
+        let Some((_, holder)) = latest.filter(|(late, _)| *late >= GRACE) else {
+            return false;
+        };
+        self.forget(&holder);
+        self.meters().evicted.add();
+        holder.cut();
+        true
+    }
+
+    /// A holder's place is free.
+    fn forget(&self, holder: &Rc<Holder>) {
+        self.active.set(self.active.get() - 1);
+        self.meters().active.down();
+        let mut holders = self.holders.borrow_mut();
+        let at = holder.at.get();
+        holders.swap_remove(at);
+        if let Some(moved) = holders.get(at) {
+            moved.at.set(at);
+        }
+        let mut shares = self.shares.borrow_mut();
+        if let Some(count) = shares.get_mut(&holder.client) {
+            *count -= 1;
+            if *count == 0 {
+                shares.remove(&holder.client);
+            }
+        }
+    }
+
     /// A new connection, also when idle ones are there: they may all have died together.
-    pub async fn connect(self: &Rc<Self>) -> Result<Lease, PoolError> {
-        let place = self.place()?;
+    pub async fn connect(
+        self: &Rc<Self>,
+        client: &ClientBits,
+        now: Instant,
+    ) -> Result<Lease, PoolError> {
+        let place = self.place(client, now)?;
         self.connect_in(place).await
     }
 
@@ -188,8 +261,10 @@ impl Drop for Pool {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.pool.active.set(self.pool.active.get() - 1);
-        self.pool.meters().active.down();
+        // One that was cut has been counted out already.
+        if !self.holder.is_cut() {
+            self.pool.forget(&self.holder);
+        }
     }
 }
 
@@ -197,6 +272,11 @@ impl Lease {
     /// How long its connection had been idle before.
     pub fn idled(&self) -> Duration {
         self.idled
+    }
+
+    /// Who holds its place.
+    pub fn holder(&self) -> &Rc<Holder> {
+        &self.place.holder
     }
 
     /// Back into the pool, if another request can be sent on it; else closed.

@@ -1,0 +1,309 @@
+//! Answers of slow readers, taken off the upstream's connection: into memory, then into a temporary file without a name.
+//!
+//! Beside the request path: the core's sweep moves an answer here when its client has taken nothing for a while. A pump then reads the
+//! upstream at the upstream's speed, so that its connection is free for the next request, and the client reads what was kept. Bounds: per
+//! answer (`route.response_buffer`), and per core in memory and on disk ([`Budget`]); at a bound the pump waits for the reader.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::VecDeque,
+    fs::File,
+    io,
+    os::unix::fs::FileExt,
+    pin::Pin,
+    rc::{Rc, Weak},
+    sync::Arc,
+    task::{Context, Poll, Waker, ready},
+};
+
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body_util::BodyExt;
+use tokio::task::{JoinHandle, spawn_blocking, spawn_local};
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::{
+    body::BodyError,
+    upstream::{UpstreamBody, holder::Download},
+};
+
+/// What is read from a file at a time: one piece of an answer.
+const PIECE: usize = 64 << 10;
+
+/// What the answers of one core may occupy.
+#[derive(Debug)]
+pub struct Budget {
+    memory: Cell<u64>,
+    disk: Cell<u64>,
+}
+
+impl Budget {
+    /// So many bytes in memory, and so many on disk.
+    pub fn new(memory: u64, disk: u64) -> Rc<Self> {
+        Rc::new(Self {
+            memory: Cell::new(memory),
+            disk: Cell::new(disk),
+        })
+    }
+}
+
+/// Takes from a budget if that much is left.
+fn take(left: &Cell<u64>, bytes: u64) -> bool {
+    match left.get().checked_sub(bytes) {
+        Some(rest) => {
+            left.set(rest);
+            true
+        }
+        None => false,
+    }
+}
+
+fn give_back(left: &Cell<u64>, bytes: u64) {
+    left.set(left.get() + bytes);
+}
+
+/// What is kept of one answer. What is in memory comes before what is in the file.
+#[derive(Debug)]
+struct Kept {
+    memory: VecDeque<Bytes>,
+    /// Bytes in `memory`.
+    held: u64,
+    file: Option<Arc<File>>,
+    /// The unread part of the file is what stands between these.
+    read: u64,
+    written: u64,
+    /// The upstream's part is over, well or badly.
+    end: Option<Result<(), BodyError>>,
+    reader: Option<Waker>,
+    pump: Option<Waker>,
+    budget: Rc<Budget>,
+}
+
+/// The client's end: an answer's body.
+#[derive(Debug)]
+pub struct Spooled {
+    kept: Rc<RefCell<Kept>>,
+    /// What the whole body still has, where the upstream said so.
+    left: Option<u64>,
+    reading: Option<JoinHandle<io::Result<Bytes>>>,
+    _pump: AbortOnDropHandle<()>,
+}
+
+impl Spooled {
+    /// Moves an answer off its connection. `most` is what of it may be kept at a time; `download` is whoever reads it.
+    pub fn begin(
+        body: Box<UpstreamBody>,
+        most: u64,
+        budget: Rc<Budget>,
+        download: Weak<dyn Download>,
+    ) -> Self {
+        let left = body.size_hint().exact();
+        let kept = Rc::new(RefCell::new(Kept {
+            memory: VecDeque::new(),
+            held: 0,
+            file: None,
+            read: 0,
+            written: 0,
+            end: None,
+            reader: None,
+            pump: None,
+            budget,
+        }));
+        let pump = spawn_local(pump(body, most, Rc::clone(&kept), download));
+        Self {
+            kept,
+            left,
+            reading: None,
+            _pump: AbortOnDropHandle::new(pump),
+        }
+    }
+}
+
+/// Reads the upstream's part to its end.
+async fn pump(
+    mut body: Box<UpstreamBody>,
+    most: u64,
+    kept: Rc<RefCell<Kept>>,
+    download: Weak<dyn Download>,
+) {
+    let end = loop {
+        if let Some(holder) = body.holder() {
+            // The upstream's time: a client that is late keeps nobody waiting.
+            holder.answers();
+        }
+        let data = match body.frame().await {
+            None => break Ok(()),
+            Some(Err(error)) => break Err(error),
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(data) => data,
+                Err(_trailers) => continue,
+            },
+        };
+        let room = std::future::poll_fn(|cx| {
+            let mut kept = kept.borrow_mut();
+            let room = kept.room(data.len() as u64, most);
+            if room.is_none() {
+                kept.pump = Some(cx.waker().clone());
+                if let Some(holder) = body.holder() {
+                    holder.downloads(Weak::clone(&download));
+                }
+                return Poll::Pending;
+            }
+            Poll::Ready(room)
+        });
+        match room.await {
+            Some(Room::File(file, at)) => {
+                let length = data.len() as u64;
+                let written = spawn_blocking(move || file.write_all_at(&data, at)).await;
+                match written {
+                    Ok(Ok(())) => kept.borrow_mut().written = at + length,
+                    Ok(Err(error)) => break Err(BodyError::Spool(error)),
+                    Err(_stopping) => return,
+                }
+            }
+            Some(Room::Memory) => kept.borrow_mut().memory.push_back(data),
+            None => {}
+        }
+        kept.borrow_mut().wake_reader();
+    };
+    let mut kept = kept.borrow_mut();
+    kept.end = Some(end);
+    kept.wake_reader();
+}
+
+/// Where a piece goes.
+enum Room {
+    Memory,
+    File(Arc<File>, u64),
+}
+
+impl Kept {
+    fn unread(&self) -> u64 {
+        self.held + (self.written - self.read)
+    }
+
+    /// Takes room for a piece; `None` if it has to wait for the reader.
+    fn room(&mut self, bytes: u64, most: u64) -> Option<Room> {
+        // Something has to be let through, however long the piece.
+        let unread = self.unread();
+        if unread > 0 && unread + bytes > most {
+            return None;
+        }
+        if self.written == self.read && take(&self.budget.memory, bytes) {
+            self.held += bytes;
+            return Some(Room::Memory);
+        }
+        if !take(&self.budget.disk, bytes) {
+            return None;
+        }
+        if self.file.is_none() {
+            match tempfile::tempfile() {
+                Ok(file) => self.file = Some(Arc::new(file)),
+                Err(error) => {
+                    // No descriptor or no folder: then it waits, as without this.
+                    tracing::debug!(%error, "no temporary file");
+                    give_back(&self.budget.disk, bytes);
+                    return None;
+                }
+            }
+        }
+        let file = Arc::clone(self.file.as_ref()?);
+        Some(Room::File(file, self.written))
+    }
+
+    fn wake_reader(&mut self) {
+        if let Some(waker) = self.reader.take() {
+            waker.wake();
+        }
+    }
+
+    fn wake_pump(&mut self) {
+        if let Some(waker) = self.pump.take() {
+            waker.wake();
+        }
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        give_back(&self.budget.memory, self.held);
+        give_back(&self.budget.disk, self.written);
+    }
+}
+
+impl Spooled {
+    fn poll_kept(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+        if let Some(reading) = &mut self.reading {
+            let read = ready!(Pin::new(reading).poll(cx));
+            self.reading = None;
+            let mut kept = self.kept.borrow_mut();
+            return Poll::Ready(Some(match read {
+                Ok(Ok(data)) => {
+                    kept.read += data.len() as u64;
+                    kept.wake_pump();
+                    Ok(data)
+                }
+                Ok(Err(error)) => Err(BodyError::Spool(error)),
+                Err(error) => Err(BodyError::Spool(io::Error::other(error))),
+            }));
+        }
+        let mut kept = self.kept.borrow_mut();
+        if let Some(data) = kept.memory.pop_front() {
+            let bytes = data.len() as u64;
+            kept.held -= bytes;
+            give_back(&kept.budget.memory, bytes);
+            kept.wake_pump();
+            return Poll::Ready(Some(Ok(data)));
+        }
+        if kept.read < kept.written
+            && let Some(file) = kept.file.clone()
+        {
+            let (at, length) = (kept.read, (kept.written - kept.read).min(PIECE as u64));
+            drop(kept);
+            self.reading = Some(spawn_blocking(move || {
+                let mut piece = vec![0; length as usize];
+                file.read_exact_at(&mut piece, at)?;
+                Ok(Bytes::from(piece))
+            }));
+            return self.poll_kept(cx);
+        }
+        match kept.end.take() {
+            Some(Ok(())) => {
+                kept.end = Some(Ok(()));
+                Poll::Ready(None)
+            }
+            Some(Err(error)) => Poll::Ready(Some(Err(error))),
+            None => {
+                kept.reader = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl HttpBody for Spooled {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.get_mut();
+        let data = ready!(this.poll_kept(cx));
+        if let (Some(Ok(data)), Some(left)) = (&data, &mut this.left) {
+            *left = left.saturating_sub(data.len() as u64);
+        }
+        Poll::Ready(data.map(|data| data.map(Frame::data)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        let kept = self.kept.borrow();
+        self.reading.is_none() && kept.unread() == 0 && matches!(kept.end, Some(Ok(())))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.left
+            .map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}
