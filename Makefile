@@ -29,7 +29,9 @@ test-rules: deps ## the alert rules against promtool, and the proof that weakene
 	promtool test rules grafana/rules/*.test.yml
 	$(PYTHON) grafana/mutate.py
 
-test-scripts: deps ## the Python checks themselves
+# The examples of docs/integrate.md run against the binary that the integration tests ran: --no-run finds it built after `make test-rust`.
+test-scripts: deps ## the Python checks themselves, and the examples of docs/integrate.md
+	$(CARGO) test --workspace --no-run
 	$(PYTHON) -m unittest discover -s grafana -p '*_test.py'
 	$(PYTHON) -m unittest discover -s scripts -p '*_test.py'
 	$(PYTHON) -m unittest discover -s benches/peers -p '*_test.py'

@@ -25,6 +25,8 @@ need prometheus promtool
 need nginx-light nginx
 need curl curl
 need python3 python3
+# The Node example of docs/integrate.md.
+need nodejs node
 # The Kafka client of the tests is built from C, and so is what steps the clock of a process in the chaos runs.
 need make make
 need gcc cc
@@ -53,7 +55,7 @@ if [ "$(id -u)" -ne 0 ]; then
   fi
 fi
 if ! command -v apt-get >/dev/null 2>&1; then
-  echo "The tests need redis-server, postgresql, rabbitmq-server, nats-server, promtool (Prometheus), nginx, curl and python3, and this machine has no apt-get." >&2
+  echo "The tests need redis-server, postgresql, rabbitmq-server, nats-server, promtool (Prometheus), nginx, curl, python3 and nodejs, and this machine has no apt-get." >&2
   echo "On Debian: $by_hand" >&2
   exit 1
 fi
