@@ -35,6 +35,8 @@ need g++ c++
 if ! command -v initdb >/dev/null 2>&1 && ! compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null; then
   missing+=(postgresql)
 fi
+# A module of Python has no command.
+python3 -c 'import yaml' >/dev/null 2>&1 || missing+=(python3-yaml)
 [ -e /etc/ssl/certs/ca-certificates.crt ] || missing+=(ca-certificates)
 
 [ ${#missing[@]} -gt 0 ] || exit 0
@@ -55,7 +57,7 @@ if [ "$(id -u)" -ne 0 ]; then
   fi
 fi
 if ! command -v apt-get >/dev/null 2>&1; then
-  echo "The tests need redis-server, postgresql, rabbitmq-server, nats-server, promtool (Prometheus), nginx, curl, python3 and nodejs, and this machine has no apt-get." >&2
+  echo "The tests need redis-server, postgresql, rabbitmq-server, nats-server, promtool (Prometheus), nginx, curl, python3, python3-yaml and nodejs, and this machine has no apt-get." >&2
   echo "On Debian: $by_hand" >&2
   exit 1
 fi
