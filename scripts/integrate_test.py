@@ -24,7 +24,7 @@ HOOK_SECRET, PAYMENT_KEY, LOGIN_KEY = "whsec_of_the_examples_test", "sk_test_of_
 CONFIG = """
 [server]
 workers = 1
-trusted_proxies = ["127.0.0.0/8"]
+trusted_headers_from = ["127.0.0.0/8"]
 
 [[listener]]
 address = "127.0.0.1:0"
