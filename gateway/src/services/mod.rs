@@ -4,6 +4,7 @@
 //! (see [`crate::checkout`]).
 
 mod books;
+mod payable;
 
 use std::{
     sync::Arc,
@@ -106,14 +107,7 @@ impl Services {
         workers.spawn(ledger.clone().bring_news(shutdown.clone()));
         let draining = CancellationToken::new();
 
-        let payable = payments.map(|config| admin::Payable {
-            currencies: config
-                .currencies
-                .iter()
-                .map(|currency| currency.code().to_owned())
-                .collect(),
-            most_minor: payment::money::MAX_WIRE_AMOUNT,
-        });
+        let payable = payments.map(|config| payable::payable(&config.currencies));
         let payments = match payments {
             None => None,
             Some(config) => {

@@ -35,7 +35,7 @@ use crate::{
     store::Gate,
 };
 
-pub use self::payable::Payable;
+pub use self::payable::{Payable, PayableCurrency};
 
 /// What the handlers share.
 #[derive(Clone)]

@@ -121,9 +121,14 @@ pub(super) async fn change(
 
 pub(super) async fn publish(
     State(engine): Engine,
+    State(payable): State<Option<Arc<Payable>>>,
     sale: Result<Path<String>, PathRejection>,
 ) -> Result<Response, Problem> {
     let known = kept(&engine, &extract::path(sale)?).await?;
+    // Payments may have been configured, or otherwise, since the draft was made.
+    if known.rules.stage == Stage::Draft {
+        checked(&engine, &NewSale::from(&known), payable.as_deref())?;
+    }
     match engine.publish(&known.id).await? {
         Published::Done(sale) | Published::Already(sale) => Ok(shown(&engine, &sale)),
         Published::Ended => Err(Problem::new(

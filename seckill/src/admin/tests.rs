@@ -18,9 +18,17 @@ pub(super) struct Desk {
 pub(super) async fn desk() -> Desk {
     let parts = TestShop::open().await;
     let (store, ledger) = (parts.engine.store().clone(), parts.engine.ledger().clone());
+    let currency = |code: &str, step_minor, most_minor| PayableCurrency {
+        code: code.into(),
+        step_minor,
+        most_minor,
+    };
     let payable = Payable {
-        currencies: vec!["usd".into(), "eur".into()],
-        most_minor: 99_999_999,
+        currencies: vec![
+            currency("usd", 1, 99_999_999),
+            currency("eur", 1, 99_999_999),
+            currency("kwd", 10, 99_999_990),
+        ],
     };
     let reconciler = Reconciler::new(store, ledger, Violations::new());
     let api = router(parts.engine.clone(), reconciler, Some(payable));
@@ -108,6 +116,52 @@ async fn a_level_that_the_store_cannot_keep_is_refused_before_anything_has_happe
             );
         }
     }
+}
+
+/// Such sales were created and sold, and could never be paid.
+#[tokio::test]
+async fn a_price_that_payments_refuse_is_refused_with_the_sale() {
+    let desk = desk().await;
+    let mut dinar = sale("dinar");
+    dinar["currency"] = json!("kwd");
+    dinar["buyer_limit"] = json!(3);
+    dinar["skus"][0]["price_minor"] = json!(1234);
+    let create = async |sale: &Value| {
+        desk.call("POST", "/admin/v1/sales", &sale.to_string())
+            .await
+    };
+    let (status, problem) = create(&dinar).await;
+    let detail = problem["detail"].as_str().unwrap_or_default();
+    assert_eq!(status, 422, "{problem}");
+    let told = "skus[0].price_minor = \"1234\": must be a whole number from 10 to 33333330, a multiple of 10";
+    assert!(detail.contains(told), "{detail}");
+
+    dinar["skus"][0]["price_minor"] = json!(33_333_340);
+    assert_eq!(create(&dinar).await.0, 422, "three units are too much");
+    dinar["order_limit"] = json!(2);
+    assert_eq!(create(&dinar).await.0, 201, "an order has two at most");
+}
+
+/// Payments may have been configured, or for other currencies, after a draft was made.
+#[tokio::test]
+async fn a_draft_that_nobody_could_pay_is_not_published() {
+    let desk = desk().await;
+    let mut draft = sale("summer");
+    draft["draft"] = json!(true);
+    draft["currency"] = json!("isk");
+    let new: crate::sale::NewSale = serde_json::from_value(draft).unwrap();
+    let ledger = desk.parts.engine.ledger();
+    let draft = new.check().unwrap();
+    ledger.create_sale(&draft, START).await.unwrap();
+    let (status, problem) = desk
+        .call("POST", "/admin/v1/sales/summer/publish", "")
+        .await;
+    let detail = problem["detail"].as_str().unwrap_or_default();
+    assert_eq!(status, 422, "{problem}");
+    assert!(
+        detail.contains("one that is paid in here: usd, eur, kwd"),
+        "{detail}"
+    );
 }
 
 /// Nothing is open and nothing was sold; the comparison failed, and with it that of all sales.
