@@ -27,11 +27,7 @@ impl IdSource {
 
     /// `prefix` + ten digits of time + sixteen random ones: ids of one moment lie side by side in an index.
     pub(crate) fn id(&self, prefix: &str, now_ms: i64) -> String {
-        let mut id = String::with_capacity(prefix.len() + TIME_DIGITS as usize + RANDOM_DIGITS);
-        id.push_str(prefix);
-        for digit in (0..TIME_DIGITS).rev() {
-            id.push(symbol((now_ms >> (5 * digit)) as u8));
-        }
+        let mut id = first_of(prefix, now_ms);
         self.push_random(&mut id, RANDOM_DIGITS);
         id
     }
@@ -51,6 +47,16 @@ impl IdSource {
         };
         text.extend((0..digits).map(|_| symbol(rng.random::<u8>())));
     }
+}
+
+/// What comes before every id of this instant and after every earlier one.
+pub(crate) fn first_of(prefix: &str, now_ms: i64) -> String {
+    let mut id = String::with_capacity(prefix.len() + TIME_DIGITS as usize + RANDOM_DIGITS);
+    id.push_str(prefix);
+    for digit in (0..TIME_DIGITS).rev() {
+        id.push(symbol((now_ms >> (5 * digit)) as u8));
+    }
+    id
 }
 
 fn symbol(bits: u8) -> char {

@@ -19,6 +19,8 @@ pub mod money;
 pub mod intent;
 pub mod ledger;
 
+mod books;
+
 pub mod channel;
 pub mod participant;
 
@@ -38,6 +40,7 @@ mod sql;
 
 pub use self::{
     api::router,
+    books::Books,
     config::{ApiKey, Config, RawConfig, Secret},
     error::PaymentError,
     ledger::Finding,

@@ -10,7 +10,6 @@ use crate::{
     config::{Config, Secret},
     error::PaymentError,
     ids::IdSource,
-    ledger::{self, Finding},
     metrics::Metrics,
     participant::Participant,
     sql,
@@ -18,8 +17,6 @@ use crate::{
 
 /// Wall-clock time in unix milliseconds. This crate never reads a clock of its own.
 pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
-
-const DOUBLE_CHARGES: &str = include_str!("intent/queries/double_charges.sql");
 
 /// Payments, from intent to posted money.
 pub struct PaymentService {
@@ -84,24 +81,6 @@ impl PaymentService {
                 () = tokio::time::sleep(self.config.resolve_interval) => {}
             }
         }
-    }
-
-    /// Every invariant of this crate that the database can show: the books, and at most one succeeded charge per intent.
-    pub async fn check(&self) -> Result<Vec<Finding>, sqlx::Error> {
-        let mut conn = self.pool.acquire().await?;
-        let mut findings = ledger::check(&mut conn).await?;
-        for row in sqlx::query(DOUBLE_CHARGES).fetch_all(&mut *conn).await? {
-            findings.push(Finding {
-                invariant: "INV-PAY-2",
-                detail: format!(
-                    "intent {} is {} with {} succeeded charges",
-                    sql::text(&row, "id")?,
-                    sql::text(&row, "status")?,
-                    sql::int(&row, "charges")?,
-                ),
-            });
-        }
-        Ok(findings)
     }
 
     pub(crate) fn now(&self) -> i64 {

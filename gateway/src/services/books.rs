@@ -1,32 +1,63 @@
 //! The payment books under watch: checked on demand by the admin API, and by themselves, so that a broken promise raises its alert.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use axum::{Json, Router, extract::State, response::IntoResponse, routing};
 use http::StatusCode;
-use payment::{Finding, PaymentService};
+use payment::{Books, Finding};
+use seckill::{clock::WallClock, ledger::OrderLedger, recovery::lease::Lease};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-/// A check reads every account and every intent in doubt; once a minute is soon enough for books that only grow.
-const EVERY: Duration = Duration::from_secs(60);
-/// The promises that [`PaymentService::check`] looks after.
+/// What is read each time is bounded; this often, a thousand payments a second are followed.
+const EVERY: Duration = Duration::from_secs(5);
+/// Findings that are remembered, so that the next walk over everything does not count them again.
+const KNOWN_MAX: usize = 1024;
+/// The promises that [`Books`] looks after.
 const INVARIANTS: [&str; 3] = ["INV-LEDGER-1", "INV-LEDGER-2", "INV-PAY-2"];
 
-/// `/admin/v1/payments/reconcile`. Without payments there is nothing to find.
-pub(super) fn router(payments: Option<Arc<PaymentService>>) -> Router {
-    Router::new()
-        .route("/admin/v1/payments/reconcile", routing::get(reconcile))
-        .with_state(payments)
+/// What was found before, so that it is logged and counted once. Clones share it.
+#[derive(Clone, Default)]
+pub(super) struct Known(Arc<Mutex<HashSet<Finding>>>);
+
+impl Known {
+    fn tell(&self, findings: &[Finding]) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() > KNOWN_MAX {
+            known.clear();
+        }
+        for finding in findings {
+            if known.insert(finding.clone()) {
+                let Finding { invariant, detail } = finding;
+                tracing::error!(invariant, detail, "invariant broken");
+                metrics::counter!("penstock_invariant_violations_total", "invariant" => *invariant)
+                    .increment(1);
+            }
+        }
+    }
 }
 
-async fn reconcile(State(payments): State<Option<Arc<PaymentService>>>) -> impl IntoResponse {
-    let checked = match payments {
-        Some(payments) => payments.check().await,
+/// `/admin/v1/payments/reconcile`: all of the books. Without payments (no ledger) there is nothing to find.
+pub(super) fn router(ledger: Option<OrderLedger>, known: Known) -> Router {
+    Router::new()
+        .route("/admin/v1/payments/reconcile", routing::get(reconcile))
+        .with_state((ledger, known))
+}
+
+async fn reconcile(
+    State((ledger, known)): State<(Option<OrderLedger>, Known)>,
+) -> impl IntoResponse {
+    let checked = match ledger {
+        Some(ledger) => Books::new(ledger.reads().clone()).check().await,
         None => Ok(Vec::new()),
     };
     match checked {
         Ok(findings) => {
+            known.tell(&findings);
             let told: Vec<Value> = findings
                 .iter()
                 .map(|f| json!({"invariant": f.invariant, "detail": f.detail}))
@@ -44,36 +75,41 @@ async fn reconcile(State(payments): State<Option<Arc<PaymentService>>>) -> impl 
     }
 }
 
-/// Checks until `shutdown`; each finding is logged and counted once.
-pub(super) async fn watch(payments: Arc<PaymentService>, shutdown: CancellationToken) {
+/// Checks until `shutdown`, on the one node that holds the lease; each finding is logged and counted once.
+pub(super) async fn watch(
+    ledger: OrderLedger,
+    mut lease: impl Lease,
+    clock: WallClock,
+    known: Known,
+    shutdown: CancellationToken,
+) {
     for invariant in INVARIANTS {
         metrics::counter!("penstock_invariant_violations_total", "invariant" => invariant)
             .increment(0);
     }
-    let mut known: HashSet<(&'static str, String)> = HashSet::new();
+    let mut books = Books::new(ledger.reads().clone());
     let mut ticks = tokio::time::interval(EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            () = shutdown.cancelled() => return,
+            () = shutdown.cancelled() => break,
             _ = ticks.tick() => {}
         }
-        match payments.check().await {
-            Err(error) => tracing::warn!(%error, "the payment books were not checked"),
-            Ok(findings) => {
-                // What was mended is forgotten, so that its return is counted again; that also bounds the memory.
-                known.retain(|(invariant, detail)| {
-                    findings
-                        .iter()
-                        .any(|found| found.invariant == *invariant && found.detail == *detail)
-                });
-                for Finding { invariant, detail } in findings {
-                    if known.insert((invariant, detail.clone())) {
-                        tracing::error!(invariant, detail, "invariant broken");
-                        metrics::counter!("penstock_invariant_violations_total", "invariant" => invariant).increment(1);
-                    }
-                }
+        match lease.hold().await {
+            Ok(Some(_)) => {}
+            Ok(None) => continue,
+            Err(error) => {
+                tracing::warn!(%error, "the payment books were not checked");
+                continue;
             }
         }
+        let now_ms = i64::try_from(clock()).unwrap_or(i64::MAX);
+        match books.check_next(now_ms).await {
+            Err(error) => tracing::warn!(%error, "the payment books were not checked"),
+            Ok(findings) => known.tell(&findings),
+        }
+    }
+    if let Err(error) = lease.give_up().await {
+        tracing::debug!(%error, "the lease of the books was not given back; it runs out by itself");
     }
 }

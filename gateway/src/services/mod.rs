@@ -22,7 +22,7 @@ use seckill::{
     downstream::{self, Deliverer, DeliveryConfig},
     effects::Effects,
     engine::SaleEngine,
-    ledger::{self, OrderLedger},
+    ledger::{self, BOOKS, OrderLedger},
     reaper,
     reconcile::{Reconciler, Violations},
     recovery::{
@@ -49,6 +49,8 @@ use crate::{
 
 /// How often all sales are compared with the ledger, so that a broken promise raises its alert by itself.
 const RECONCILE_EVERY: Duration = Duration::from_secs(10);
+/// How long the work of a node that died waits for another: some of its ticks.
+const WORK_LEASE: Duration = Duration::from_secs(30);
 
 /// The running services.
 pub struct Services {
@@ -60,6 +62,7 @@ pub struct Services {
     /// The store, where it is this process's own.
     embedded: Option<EmbeddedStore>,
     settlement: Option<Settlement>,
+    books: books::Known,
     workers: JoinSet<()>,
     /// Cancelled by the edge when its drain begins.
     draining: CancellationToken,
@@ -140,7 +143,9 @@ impl Services {
             }
         };
 
+        let known = books::Known::default();
         let mut services = Self {
+            books: known.clone(),
             sales: api::router_with(
                 engine.clone(),
                 sale.buyer.clone(),
@@ -148,7 +153,10 @@ impl Services {
                 draining.clone(),
             ),
             admin: admin::router(engine.clone(), reconciler.clone(), payable)
-                .merge(books::router(payments.clone()))
+                .merge(books::router(
+                    payments.as_ref().map(|_| ledger.clone()),
+                    known.clone(),
+                ))
                 .merge(backup::router(Backups::new(
                     embedded.clone().map(|store| (store, sale.ledger.clone())),
                     clock.clone(),
@@ -236,9 +244,15 @@ impl Services {
             reconciler,
             self.shutdown.clone(),
         ));
-        if let Some(payments) = &self.payments {
-            self.workers
-                .spawn(books::watch(payments.clone(), self.shutdown.clone()));
+        if self.payments.is_some() {
+            let lease = work_lease(BOOKS, &ledger, &clock);
+            self.workers.spawn(books::watch(
+                ledger.clone(),
+                lease,
+                clock.clone(),
+                self.books.clone(),
+                self.shutdown.clone(),
+            ));
         }
         if let Some(DownstreamConfig { target, timeout }) = &sale.downstream {
             let sink = downstream::open(target, *timeout, clock.clone())?;
@@ -308,7 +322,7 @@ fn recovery_lease(
     ledger: OrderLedger,
     clock: WallClock,
 ) -> anyhow::Result<Box<dyn Lease>> {
-    let owner = format!("{}-{:016x}", consumer_name(), rand::random::<u64>());
+    let owner = lease_owner();
     if !sale.recovery_locks.is_empty() {
         let (username, password) = match &sale.store {
             StoreConfig::Redis {
@@ -329,6 +343,22 @@ fn recovery_lease(
     } else {
         Box::new(AdvisoryLock::new(ledger, owner))
     })
+}
+
+/// The lease of a work that one node does on a timer.
+fn work_lease(name: &'static str, ledger: &OrderLedger, clock: &WallClock) -> RowLease {
+    RowLease::named(
+        name,
+        WORK_LEASE,
+        ledger.clone(),
+        clock.clone(),
+        lease_owner(),
+    )
+}
+
+/// Differs between the processes of a machine, too.
+fn lease_owner() -> String {
+    format!("{}-{:016x}", consumer_name(), rand::random::<u64>())
 }
 
 /// Keeps its name over restarts of the same machine and differs between machines.

@@ -14,6 +14,7 @@ mod account;
 mod check;
 mod transfer;
 
+pub(crate) use self::check::check_transfers;
 pub use self::{
     account::AccountId,
     check::{Finding, check},

@@ -4,6 +4,8 @@ use super::{LedgerError, OrderLedger, rows::count, sql};
 
 /// The lease of whoever rebuilds segments; [`OrderLedger::raise_epoch`] asks for its token.
 pub const RECOVERY: &str = "recovery";
+/// The lease of whoever checks the payment books on a timer.
+pub const BOOKS: &str = "books";
 
 const NEXT_TOKEN: &str = "INSERT INTO sale_leases (name, token, owner, until_ms) VALUES ($1, 1, $2, 0) \
     ON CONFLICT (name) DO UPDATE SET token = sale_leases.token + 1, owner = $2 RETURNING token";

@@ -55,7 +55,7 @@ pub use self::{
     effects::{Action, Effect},
     epochs::Raised,
     following::{Followed, Follower, RequestKey},
-    leases::RECOVERY,
+    leases::{BOOKS, RECOVERY},
     letter_id::LetterId,
     lists::{ListChange, ListChanged, ListCursor, ListName, ListPage, ListSize, MAX_LISTED},
     lottery::{Draw, Entered, Entry, Recorded},
@@ -203,7 +203,7 @@ impl OrderLedger {
     }
 
     /// Where committed data is read: on SQLite never behind the writer. When [`OrderLedger::pool`] is closed, reads end too.
-    fn reads(&self) -> &AnyPool {
+    pub fn reads(&self) -> &AnyPool {
         match &self.readers {
             Some(readers) if !self.pool.is_closed() => readers,
             _ => &self.pool,

@@ -1,4 +1,4 @@
-//! A lease as a row of the ledger: for SQLite, which belongs to one machine, so that all its processes read one clock.
+//! A lease as a row of the ledger, by the ledger's clock (INV-CLOCK-1): whoever asks with a clock of its own takes nothing early.
 
 use std::time::Duration;
 
@@ -18,16 +18,31 @@ pub struct RowLease {
     ledger: OrderLedger,
     clock: WallClock,
     owner: String,
+    name: &'static str,
+    lasts: Duration,
     token: Option<u64>,
 }
 
 impl RowLease {
-    /// A lease not yet held. `owner` tells this process from all others.
+    /// The lease of whoever rebuilds segments, not yet held. `owner` tells this process from all others.
     pub fn new(ledger: OrderLedger, clock: WallClock, owner: String) -> Self {
+        Self::named(RECOVERY, LASTS, ledger, clock, owner)
+    }
+
+    /// The lease of another work. It lasts so long beyond the last time that its holder asked for it.
+    pub fn named(
+        name: &'static str,
+        lasts: Duration,
+        ledger: OrderLedger,
+        clock: WallClock,
+        owner: String,
+    ) -> Self {
         Self {
             ledger,
             clock,
             owner,
+            name,
+            lasts,
             token: None,
         }
     }
@@ -36,11 +51,11 @@ impl RowLease {
 #[async_trait]
 impl Lease for RowLease {
     async fn hold(&mut self) -> Result<Option<u64>, LeaseError> {
-        let now_ms = (self.clock)();
-        let until_ms = now_ms.saturating_add(LASTS.as_millis() as u64);
+        let now_ms = self.ledger.now_ms((self.clock)()).await?;
+        let until_ms = now_ms.saturating_add(self.lasts.as_millis() as u64);
         self.token = self
             .ledger
-            .take_lease(RECOVERY, &self.owner, now_ms, until_ms)
+            .take_lease(self.name, &self.owner, now_ms, until_ms)
             .await?;
         Ok(self.token)
     }
@@ -48,7 +63,7 @@ impl Lease for RowLease {
     async fn give_up(&mut self) -> Result<(), LeaseError> {
         if let Some(token) = self.token.take() {
             self.ledger
-                .give_up_lease(RECOVERY, &self.owner, token)
+                .give_up_lease(self.name, &self.owner, token)
                 .await?;
         }
         Ok(())
