@@ -2,7 +2,7 @@
 
 use seckill::{
     ledger::OrderStatus,
-    reconcile::{Reconciler, Repairs, Violations},
+    reconcile::{Reconciler, Repairs, Violations, Watch},
     store::{Gate, OrderState, StoredOrder},
 };
 
@@ -199,4 +199,32 @@ async fn a_store_with_fewer_orders_than_the_ledger_is_frozen() {
     );
     assert_eq!(world.recover().await, 1);
     world.agree().await;
+}
+
+/// INV-PAST-1. Broke: every worker read every order of every sale each ten seconds.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sale_is_read_whole_once_after_its_end_and_in_new_orders_before() {
+    for kind in [Kind::Embedded, Kind::Redis] {
+        let world = World::new(kind, 5).await;
+        let store = world.store.clone();
+        let reconciler = Reconciler::new(store, world.ledger().clone(), Violations::new());
+        let mut watch = Watch::new(reconciler);
+        let now_ms = world.test.now_ms();
+        let (goes_on, over) = ([(world.sale.clone(), false)], [(world.sale.clone(), true)]);
+        assert_eq!(watch.look(&goes_on, now_ms + 59_000).await, 0);
+        world.take(1).await;
+        world.settle(9).await;
+        sqlx::query("UPDATE sale_sales SET buyer_limit = 0")
+            .execute(world.ledger().pool())
+            .await
+            .unwrap();
+        // Once, when it is a minute old.
+        assert_eq!(watch.look(&goes_on, now_ms + 59_500).await, 0);
+        assert_eq!(watch.look(&goes_on, now_ms + 61_000).await, 1);
+        assert_eq!(watch.look(&goes_on, now_ms + 62_000).await, 0);
+        // Once more, at the end, and by no node after that.
+        assert_eq!(watch.look(&over, now_ms + 63_000).await, 1);
+        assert_eq!(world.ledger().unaudited().await.unwrap(), []);
+        assert_eq!(watch.look(&over, now_ms + 64_000).await, 0);
+    }
 }

@@ -5,6 +5,7 @@
 
 mod books;
 mod payable;
+mod reconcile;
 
 use std::{
     sync::Arc,
@@ -22,7 +23,7 @@ use seckill::{
     downstream::{self, Deliverer, DeliveryConfig},
     effects::Effects,
     engine::SaleEngine,
-    ledger::{self, BOOKS, OrderLedger},
+    ledger::{self, BOOKS, OrderLedger, RECONCILE},
     reaper,
     reconcile::{Reconciler, Violations},
     recovery::{
@@ -47,8 +48,6 @@ use crate::{
     metrics,
 };
 
-/// How often all sales are compared with the ledger, so that a broken promise raises its alert by itself.
-const RECONCILE_EVERY: Duration = Duration::from_secs(10);
 /// How long the work of a node that died waits for another: some of its ticks.
 const WORK_LEASE: Duration = Duration::from_secs(30);
 
@@ -239,9 +238,10 @@ impl Services {
             clock.clone(),
             self.shutdown.clone(),
         ));
-        self.workers.spawn(reconcile_all(
+        self.workers.spawn(reconcile::watch(
             self.engine.clone(),
             reconciler,
+            work_lease(RECONCILE, &ledger, &clock),
             self.shutdown.clone(),
         ));
         if self.payments.is_some() {
@@ -365,39 +365,6 @@ fn lease_owner() -> String {
 fn consumer_name() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     format!("penstock-{}", host.trim())
-}
-
-async fn reconcile_all(
-    engine: Arc<SaleEngine>,
-    reconciler: Reconciler,
-    shutdown: CancellationToken,
-) {
-    let mut ticks = tokio::time::interval(RECONCILE_EVERY);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            () = shutdown.cancelled() => return,
-            _ = ticks.tick() => {}
-        }
-        for open in engine.catalogue().sales() {
-            // Nothing changes in a sale that is over; on demand it is compared all the same.
-            if open.is_over {
-                continue;
-            }
-            // Findings are logged and counted where they are made; what can be mended is mended order by order.
-            let done = match reconciler.run(&open.sale).await {
-                Ok(findings) if findings.is_empty() => Ok(()),
-                Ok(_) => reconciler
-                    .repair(&open.sale, engine.now_ms())
-                    .await
-                    .map(drop),
-                Err(error) => Err(error),
-            };
-            if let Err(error) = done {
-                tracing::warn!(sale = %open.sale.id, %error, "a sale was not reconciled");
-            }
-        }
-    }
 }
 
 /// Builds the gateway with all that its configuration asks for: recorder, stores and workers, then the sockets.

@@ -4,6 +4,8 @@ use super::{LedgerError, OrderLedger, rows::count, sql};
 
 /// The lease of whoever rebuilds segments; [`OrderLedger::raise_epoch`] asks for its token.
 pub const RECOVERY: &str = "recovery";
+/// The lease of whoever compares sales with the store on a timer.
+pub const RECONCILE: &str = "reconcile";
 /// The lease of whoever checks the payment books on a timer.
 pub const BOOKS: &str = "books";
 

@@ -7,6 +7,7 @@
 //!
 //! One SQL dialect serves SQLite and PostgreSQL; the two statements that take a whole list have one file per engine.
 
+mod audit;
 mod checkins;
 mod checkout;
 mod connect;
@@ -47,6 +48,7 @@ use crate::ids::SkuId;
 
 pub(crate) use self::connect::restore_mark;
 pub use self::{
+    audit::{BuyerOverLimit, LedgerAudit, NewOrders},
     checkins::{ATTEMPTS_MAX, CODES_MAX, CheckIn, SlotCounts},
     checkout::{Dropped, Hold, NotPayable, Payment},
     connect::{ConnectOptions, connect, connect_with},
@@ -55,14 +57,14 @@ pub use self::{
     effects::{Action, Effect},
     epochs::Raised,
     following::{Followed, Follower, RequestKey},
-    leases::{BOOKS, RECOVERY},
+    leases::{BOOKS, RECONCILE, RECOVERY},
     letter_id::LetterId,
     lists::{ListChange, ListChanged, ListCursor, ListName, ListPage, ListSize, MAX_LISTED},
     lottery::{Draw, Entered, Entry, Recorded},
     orders::{Cancel, CancelAll, Expiry, OrderPage},
     outbox::{EventKind, OutboxEvent},
     refill::Refilled,
-    report::{BuyerOverLimit, LedgerAudit, LedgerReport, SkuReport},
+    report::{LedgerReport, SkuReport},
     rows::LedgerOrder,
     sales::{Created, GateMoved, Restock, Restocked},
     schedule::{Edited, Published},

@@ -1,5 +1,5 @@
-//! What the ledger says about a sale, read in one transaction: the counts for the admin API's report, and for
-//! [`crate::reconcile`] the same with what is only found by reading every order.
+//! What the ledger says about a sale, read in one transaction: the counts for the admin API's report, and for [`crate::reconcile`].
+//! What is only found by reading orders is in `audit.rs`.
 
 use sqlx::{Any, AnyConnection, Transaction};
 
@@ -7,10 +7,7 @@ use super::{
     LedgerError, OrderLedger, OrderStatus,
     rows::{count, parsed},
 };
-use crate::ids::{BuyerId, SaleId, SkuId};
-
-/// How many buyers over the limit a report names.
-const NAMED_BUYERS: i64 = 20;
+use crate::ids::{SaleId, SkuId};
 
 /// The ledger's side of a sale.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -31,17 +28,6 @@ pub struct LedgerReport {
     pub outbox_pending: u64,
     /// Effects the store has not answered.
     pub effects_pending: u64,
-}
-
-/// A [`LedgerReport`] and what breaks a rule in it, at one instant.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct LedgerAudit {
-    /// The counts.
-    pub report: LedgerReport,
-    /// Orders accepted outside the window of the sale (INV-WINDOW-1).
-    pub outside_window: u64,
-    /// Buyers with more live units than the limit (INV-BUYER-1).
-    pub over_limit: Vec<BuyerOverLimit>,
 }
 
 /// One sku in the ledger.
@@ -65,17 +51,6 @@ pub struct SkuReport {
     pub dead_letters: u64,
 }
 
-/// A buyer with more live units than the sale allows.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BuyerOverLimit {
-    /// Who.
-    pub buyer: BuyerId,
-    /// Of what.
-    pub sku: SkuId,
-    /// How many.
-    pub units: u64,
-}
-
 const SKUS: &str =
     "SELECT sku, stock, total, sold FROM sale_skus WHERE sale = $1 ORDER BY position";
 const ORDERS: &str = "SELECT sku, status, COUNT(*), CAST(SUM(quantity) AS BIGINT) FROM order_orders WHERE sale = $1 GROUP BY sku, status";
@@ -84,50 +59,28 @@ const DEAD: &str =
 const OUTBOX: &str = "SELECT COUNT(*) FROM order_outbox e JOIN order_orders o ON o.order_id = e.order_id \
     WHERE e.delivered_at_ms = 0 AND e.dead_at_ms = 0 AND o.sale = $1";
 const EFFECTS: &str = "SELECT COUNT(*) FROM order_effects WHERE sale = $1";
-const OUTSIDE: &str = "SELECT COUNT(*) FROM order_orders o JOIN sale_sales s ON s.sale = o.sale \
-    WHERE o.sale = $1 AND (o.created_at_ms < s.starts_at_ms OR o.created_at_ms >= s.ends_at_ms)";
-const OVER_LIMIT: &str = "SELECT o.buyer, o.sku, CAST(SUM(o.quantity) AS BIGINT) FROM order_orders o \
-    WHERE o.sale = $1 AND o.status IN ('reserved', 'paying', 'paid') GROUP BY o.buyer, o.sku \
-    HAVING SUM(o.quantity) > (SELECT s.buyer_limit FROM sale_sales s WHERE s.sale = $1) LIMIT $2";
-
 impl OrderLedger {
-    /// Counts a sale; `None` if the ledger does not know it. Reads indexes and what is pending, never the orders themselves.
+    /// Counts a sale; `None` if the ledger does not know it.
     pub async fn report(&self, sale: &SaleId) -> Result<Option<LedgerReport>, LedgerError> {
         let mut tx = self.begin_read().await?;
-        let report = read_report(&mut tx, sale).await?;
+        let mut report = read_counts(&mut tx, sale).await?;
+        if let Some(report) = &mut report {
+            report.outbox_pending = scalar(&mut tx, OUTBOX, sale).await?;
+        }
         tx.commit().await?;
         Ok(report)
     }
 
-    /// Counts a sale and looks for orders that break its rules; `None` if the ledger does not know it. Reads every order.
-    pub async fn audit(&self, sale: &SaleId) -> Result<Option<LedgerAudit>, LedgerError> {
+    /// The same without the events that wait, which may be many and say nothing about stock. `outbox_pending` is 0.
+    pub async fn counts(&self, sale: &SaleId) -> Result<Option<LedgerReport>, LedgerError> {
         let mut tx = self.begin_read().await?;
-        let Some(report) = read_report(&mut tx, sale).await? else {
-            return Ok(None);
-        };
-        let outside_window = scalar(&mut tx, OUTSIDE, sale).await?;
-        let over = sqlx::query(OVER_LIMIT)
-            .bind(sale.as_str())
-            .bind(NAMED_BUYERS)
-            .fetch_all(&mut *tx)
-            .await?;
+        let counts = read_counts(&mut tx, sale).await?;
         tx.commit().await?;
-        let over_limit = over.iter().map(|row| {
-            Ok(BuyerOverLimit {
-                buyer: parsed(row, 0)?,
-                sku: parsed(row, 1)?,
-                units: count(row, 2)?,
-            })
-        });
-        Ok(Some(LedgerAudit {
-            report,
-            outside_window,
-            over_limit: over_limit.collect::<Result<_, LedgerError>>()?,
-        }))
+        Ok(counts)
     }
 
     /// All reads of one instant: otherwise a settlement between two of them would look like a fault.
-    async fn begin_read(&self) -> Result<Transaction<'static, Any>, LedgerError> {
+    pub(super) async fn begin_read(&self) -> Result<Transaction<'static, Any>, LedgerError> {
         Ok(if self.is_sqlite {
             self.reads().begin().await?
         } else {
@@ -138,7 +91,7 @@ impl OrderLedger {
     }
 }
 
-async fn read_report(
+pub(super) async fn read_counts(
     connection: &mut AnyConnection,
     sale: &SaleId,
 ) -> Result<Option<LedgerReport>, LedgerError> {
@@ -197,12 +150,11 @@ async fn read_report(
             line.dead_letters = letters;
         }
     }
-    report.outbox_pending = scalar(connection, OUTBOX, sale).await?;
     report.effects_pending = scalar(connection, EFFECTS, sale).await?;
     Ok(Some(report))
 }
 
-async fn scalar(
+pub(super) async fn scalar(
     connection: &mut AnyConnection,
     statement: &'static str,
     sale: &SaleId,

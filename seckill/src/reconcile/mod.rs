@@ -5,6 +5,7 @@
 //! is a loss. What needs a standstill (exact equality) is only compared when nothing moved and nothing is pending.
 
 mod repair;
+mod watch;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -16,12 +17,15 @@ use serde::{Serialize, Serializer};
 
 use crate::{
     ids::{SaleId, SkuId},
-    ledger::{LedgerAudit, LedgerError, LedgerReport, OrderLedger, SkuReport},
+    ledger::{BuyerOverLimit, LedgerAudit, LedgerError, LedgerReport, OrderLedger, SkuReport},
     sale::Sale,
     store::{QueueDepth, SegmentSpec, Snapshot, StockError, StockStore},
 };
 
-pub use self::repair::{Frozen, Repairs};
+pub use self::{
+    repair::{Frozen, Repairs},
+    watch::Watch,
+};
 
 macro_rules! invariants {
     ($($(#[$doc:meta])* $variant:ident = $name:literal,)*) => {
@@ -121,28 +125,29 @@ pub fn check(readings: &[SegmentReading], audit: &LedgerAudit) -> Vec<Finding> {
         }
     }
     if audit.outside_window > 0 {
-        let detail = format!(
-            "{} orders were accepted outside the window",
-            audit.outside_window
-        );
-        findings.push(Finding {
-            invariant: Invariant::Window1,
-            detail,
-            subject: String::new(),
-        });
+        findings.push(outside_window(audit.outside_window));
     }
-    for over in &audit.over_limit {
-        let detail = format!(
+    findings.extend(audit.over_limit.iter().map(over_limit));
+    findings
+}
+
+fn outside_window(orders: u64) -> Finding {
+    Finding {
+        invariant: Invariant::Window1,
+        detail: format!("{orders} orders were accepted outside the window"),
+        subject: String::new(),
+    }
+}
+
+fn over_limit(over: &BuyerOverLimit) -> Finding {
+    Finding {
+        invariant: Invariant::Buyer1,
+        detail: format!(
             "buyer {} holds {} units of {}",
             over.buyer, over.units, over.sku
-        );
-        findings.push(Finding {
-            invariant: Invariant::Buyer1,
-            subject: over.sku.to_string(),
-            detail,
-        });
+        ),
+        subject: over.sku.to_string(),
     }
-    findings
 }
 
 fn found(findings: &mut Vec<Finding>, invariant: Invariant, sku: &SkuId, detail: String) {
@@ -280,8 +285,29 @@ impl Reconciler {
         }
     }
 
-    /// Compares one sale. Changes nothing but the counters, and those only for what was not found before.
+    /// Compares one sale, all of its orders read. Changes nothing but the counters, and those only for what was not found before.
     pub async fn run(&self, sale: &Sale) -> Result<Vec<Finding>, ReconcileError> {
+        let audit = async || self.ledger.audit(&sale.id).await;
+        self.compare_with(sale, audit).await
+    }
+
+    /// Compares the counts of one sale.
+    pub async fn compare(&self, sale: &Sale) -> Result<Vec<Finding>, ReconcileError> {
+        let counts = async || {
+            let report = self.ledger.counts(&sale.id).await?;
+            Ok(report.map(|report| LedgerAudit {
+                report,
+                ..LedgerAudit::default()
+            }))
+        };
+        self.compare_with(sale, counts).await
+    }
+
+    async fn compare_with(
+        &self,
+        sale: &Sale,
+        read_ledger: impl AsyncFnOnce() -> Result<Option<LedgerAudit>, LedgerError>,
+    ) -> Result<Vec<Finding>, ReconcileError> {
         let specs = sale.segment_specs();
         if self.was_never_open(&sale.id, &specs).await? {
             return Ok(Vec::new());
@@ -291,7 +317,7 @@ impl Reconciler {
             let snapshot = self.store.snapshot(&spec.id).await?;
             before.push((snapshot, self.store.depth(&spec.id).await?));
         }
-        let ledger = self.ledger.audit(&sale.id).await?.unwrap_or_default();
+        let ledger = read_ledger().await?.unwrap_or_default();
         let mut readings = Vec::with_capacity(specs.len());
         for (spec, (before, depth)) in specs.iter().zip(before) {
             readings.push(SegmentReading {
