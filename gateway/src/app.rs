@@ -16,7 +16,7 @@ use rustls::{ServerConfig, pki_types::CertificateDer};
 use socket2::{Domain, Protocol, Socket as RawSocket, Type};
 use tokio::{
     runtime::Handle,
-    sync::{oneshot, watch},
+    sync::{mpsc, oneshot, watch},
     task::JoinSet,
     time::{self, Instant},
 };
@@ -28,10 +28,11 @@ use crate::{
     admin::{self, Readiness, ReadyCheck},
     config::{self, Config, Role},
     core::{self, CoreThread, Phase, Shared, Socket},
+    headers::Via,
     metrics::{self as meters, LimitMeters},
     stack::limits::Bucket,
     tls::{self, Certificate, CertificateError},
-    upstream,
+    upstream::{self, BreakerChange},
 };
 
 /// Connections the kernel keeps until they are accepted: a peak's first second.
@@ -174,12 +175,13 @@ impl App {
     pub async fn run(&mut self, shutdown: impl Future<Output = ()>) -> Result<(), AppError> {
         let now = Instant::now();
         let identity = self.config.seckill.as_ref().map(|sale| &sale.buyer);
+        let (told, changes) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared {
             upstreams: self
                 .config
                 .upstreams
                 .iter()
-                .map(|upstream| Arc::new(upstream::Shared::new(upstream.clone(), now)))
+                .map(|upstream| Arc::new(upstream::Shared::new(upstream.clone(), now, &told)))
                 .collect(),
             buckets: self
                 .config
@@ -187,6 +189,7 @@ impl App {
                 .iter()
                 .map(|limit| Arc::new(Bucket::new(limit.clone(), identity, now)))
                 .collect(),
+            via: Via::new(rand::random()),
             sales: self.handlers.sales.take(),
             payments: self.handlers.payments.take(),
             control: Handle::current(),
@@ -196,6 +199,7 @@ impl App {
         // Aborted when dropped, at the end of this function.
         let mut control = JoinSet::new();
         control.spawn(upkeep(self.prometheus.clone(), Arc::clone(&shared)));
+        control.spawn(log_breakers(changes));
         for upstream in &shared.upstreams {
             if let Some(health) = &upstream.config.health {
                 for endpoint in 0..upstream.endpoints.len() {
@@ -289,6 +293,18 @@ impl Drop for App {
         if let Some(log) = self.access_log.take() {
             log.finish();
         }
+    }
+}
+
+/// Writes what breakers did; they tell it from under a lock that every core needs.
+async fn log_breakers(mut changes: mpsc::UnboundedReceiver<BreakerChange>) {
+    while let Some(BreakerChange {
+        upstream,
+        endpoint,
+        transition,
+    }) = changes.recv().await
+    {
+        warn!(%upstream, %endpoint, from = ?transition.from, to = ?transition.to, "breaker changed");
     }
 }
 

@@ -158,6 +158,10 @@ pub enum Stage {
     Broken,
 }
 
+/// Of an answer that was made before all of the request's body was read.
+#[derive(Clone, Copy, Debug)]
+pub struct Unread;
+
 /// Why a request's body broke off; the client is at fault.
 #[derive(Debug, thiserror::Error)]
 pub enum RequestBodyError {

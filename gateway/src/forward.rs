@@ -4,7 +4,7 @@
 //! written; or it is idempotent, has no body, and a kept-alive connection died before an answer's header (its other end had
 //! closed it at the same moment). Everything else is answered with 502 or 504.
 
-use std::{rc::Rc, time::Duration};
+use std::{pin::pin, rc::Rc, time::Duration};
 
 use http::{
     HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version,
@@ -15,21 +15,21 @@ use http::{
 use http_body::Body as _;
 use hyper::body::Incoming;
 use limiter::breaker::Permit;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tracing::debug;
 
 use crate::{
-    body::{Body, Progress, RequestBody, Stage},
-    core::Core,
+    body::{Body, Progress, RequestBody, Stage, Unread},
+    core::{Core, Shared},
     exchange::{Client, Exchange},
     headers::{
         X_FORWARDED_HOST, X_FORWARDED_PROTO, append_forwarded_for, drop_overruled_length,
-        join_cookies, remove_hop_by_hop,
+        has_unknown_coding, join_cookies, join_lengths, remove_hop_by_hop,
     },
     metrics::Attempt,
     problem::Problem,
     upstream::{
-        Lease, PoolError, Received, SendError, Upstream, client_bits, client_share,
+        Endpoint, Lease, PoolError, Received, SendError, Upstream, client_bits, client_share,
         endpoint::Admission, receive,
     },
 };
@@ -64,11 +64,11 @@ pub async fn forward(core: &Core, upstream: &Upstream, exchange: Exchange<'_>) -
     let ahead = exchange.route.map_or(0, |route| route.request_buffer);
     let bits = client_bits(exchange.client_ip);
     let share = client_share(exchange.client_ip);
-    let candidates = upstream.candidates(&bits, &exchange.head.headers, &exchange.head.uri);
+    let mut candidates = upstream.candidates(&bits, &exchange.head.headers, &exchange.head.uri);
 
     let mut now = exchange.started;
     let mut head = exchange.head;
-    rewrite_request(&mut head, exchange.client);
+    rewrite_request(&mut head, exchange.client, &core.shared);
     let mut body = RequestBody::new(exchange.body, limit, server.body_timeout, server.min_rate);
     let progress = body.progress();
     if progress.is_some() {
@@ -85,7 +85,19 @@ pub async fn forward(core: &Core, upstream: &Upstream, exchange: Exchange<'_>) -
     let mut walked = Walked::default();
     let mut retries_left = config.retries;
 
-    for candidate in candidates {
+    let mut has_waited = false;
+    loop {
+        let Some(candidate) = candidates.next() else {
+            // Once only: the next probe has its own time.
+            if has_waited || !probe_ended(upstream, walked).await {
+                break;
+            }
+            has_waited = true;
+            now = Instant::now();
+            walked = Walked::default();
+            candidates = upstream.candidates(&bits, request.headers(), request.uri());
+            continue;
+        };
         let endpoint = &upstream.shared.endpoints[candidate];
         let permit = match endpoint.admit(now) {
             Admission::Granted(permit) => permit,
@@ -140,7 +152,7 @@ pub async fn forward(core: &Core, upstream: &Upstream, exchange: Exchange<'_>) -
         match tried {
             Tried::Answered(response, lease) => {
                 let status = response.status();
-                let Some(response) = answer(response, lease, config.body_timeout, now) else {
+                let Some(mut response) = answer(response, lease, config.body_timeout, now) else {
                     meters.attempt(Attempt::Error);
                     record(permit, false, now);
                     return Problem::BadGateway.response();
@@ -148,6 +160,9 @@ pub async fn forward(core: &Core, upstream: &Upstream, exchange: Exchange<'_>) -
                 meters.attempt(Attempt::Ok);
                 meters.responded(now.saturating_duration_since(sent));
                 record(permit, !is_sick(status), now);
+                if progress.is_some_and(|upload| upload.stage() == Stage::Sending) {
+                    response.extensions_mut().insert(Unread);
+                }
                 return response;
             }
             // Not held against the endpoint: the permit is dropped.
@@ -213,6 +228,21 @@ impl Walked {
     pub fn problem(self) -> Problem {
         self.problem
     }
+}
+
+/// What a request that met nothing but open breakers waits for, at most.
+const PROBE_WAIT: Duration = Duration::from_secs(1);
+
+/// Waits for what comes of a probe that is out, if breakers are why nobody was asked: the first requests after an outage would
+/// otherwise all be refused but the one that finds out that it is over. True if there is something new.
+async fn probe_ended(upstream: &Upstream, walked: Walked) -> bool {
+    let shared = &upstream.shared;
+    let mut changed = pin!(shared.breaker_changed.notified());
+    changed.as_mut().enable();
+    let is_probed = || shared.endpoints.iter().any(Endpoint::is_probed);
+    matches!(walked.problem, Problem::BreakerOpen(_))
+        && is_probed()
+        && timeout(PROBE_WAIT, changed).await.is_ok()
 }
 
 /// Sends once over a connection; once more on it only by way of [`Tried::Intact`].
@@ -285,7 +315,10 @@ fn copy_of(request: &Request<RequestBody>) -> Request<()> {
 }
 
 /// The request as an endpoint gets it: HTTP/1.1, origin form, the client's host, no header of the client's connection.
-pub fn rewrite_request(head: &mut Parts, client: &Client) {
+pub fn rewrite_request(head: &mut Parts, client: &Client, shared: &Shared) {
+    if shared.config.server.via {
+        shared.via.add(&mut head.headers, head.version);
+    }
     remove_hop_by_hop(&mut head.headers);
     join_cookies(&mut head.headers);
     // hyper has told the client to go on, or will when the endpoint reads the body.
@@ -297,6 +330,10 @@ pub fn rewrite_request(head: &mut Parts, client: &Client) {
         }
         let path = head.uri.path_and_query().cloned();
         head.uri = Uri::from(path.unwrap_or(PathAndQuery::from_static("/")));
+    }
+    if !head.headers.contains_key(HOST) {
+        // An HTTP/1.0 client named none, and HTTP/1.1 has to name one: an empty one says so (RFC 9112 3.2).
+        head.headers.insert(HOST, HeaderValue::from_static(""));
     }
     head.version = Version::HTTP_11;
     // A trusted proxy's word stands; it knows what the client asked it.
@@ -319,7 +356,11 @@ fn answer(
     now: Instant,
 ) -> Option<Response<Body>> {
     let (mut head, incoming) = response.into_parts();
+    if has_unknown_coding(&head.headers) {
+        return None;
+    }
     drop_overruled_length(&mut head.headers);
+    join_lengths(&mut head.headers);
     if head.status == StatusCode::NO_CONTENT {
         // It has no body, so a length is a mistake, and HTTP/2 clients take it for a cut one.
         head.headers.remove(CONTENT_LENGTH);

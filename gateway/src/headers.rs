@@ -3,8 +3,8 @@
 //! Used by `forward.rs` in both directions and by `stack/sanitise.rs`.
 
 use http::{
-    HeaderMap, HeaderName, HeaderValue,
-    header::{CONNECTION, CONTENT_LENGTH, COOKIE, HOST, TRANSFER_ENCODING, UPGRADE},
+    HeaderMap, HeaderName, HeaderValue, Version,
+    header::{CONNECTION, CONTENT_LENGTH, COOKIE, HOST, TRANSFER_ENCODING, UPGRADE, VIA},
 };
 
 /// Who was before us.
@@ -127,6 +127,27 @@ pub fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
+/// Whether the body comes in a transfer coding other than chunked. Its layers end here, so passed on without its header the body
+/// would be taken for something else (RFC 9112 6.1).
+pub fn has_unknown_coding(headers: &HeaderMap) -> bool {
+    headers.contains_key(TRANSFER_ENCODING)
+        && tokens(headers, &TRANSFER_ENCODING)
+            .any(|coding| !coding.eq_ignore_ascii_case(b"chunked"))
+}
+
+/// Puts several equal lengths into one. hyper has read them as one; the next reader may not.
+pub fn join_lengths(headers: &mut HeaderMap) {
+    let mut lines = headers.get_all(CONTENT_LENGTH).iter();
+    let Some(first) = lines.next() else { return };
+    if lines.next().is_none() && !first.as_bytes().contains(&b',') {
+        return;
+    }
+    let one = tokens(headers, &CONTENT_LENGTH).next().map(<[u8]>::to_vec);
+    if let Some(one) = one.and_then(|one| HeaderValue::from_bytes(&one).ok()) {
+        headers.insert(CONTENT_LENGTH, one);
+    }
+}
+
 /// Drops a `Content-Length` that `Transfer-Encoding` overrules (RFC 9112 6.3): passed on, it would tell the next reader that the
 /// message ends elsewhere.
 pub fn drop_overruled_length(headers: &mut HeaderMap) {
@@ -157,6 +178,50 @@ fn joined(headers: &HeaderMap) -> Option<Vec<u8>> {
         list.extend_from_slice(line.as_bytes());
     }
     Some(list)
+}
+
+/// Who this process is in `Via` (RFC 9110 7.6.3), and whether a request has been here before.
+#[derive(Clone, Debug)]
+pub struct Via {
+    name: String,
+    h10: HeaderValue,
+    h11: HeaderValue,
+    h2: HeaderValue,
+}
+
+impl Via {
+    /// A name that no other process has, so that a chain of several is no loop.
+    pub fn new(random: u32) -> Self {
+        let name = format!("penstock-{random:08x}");
+        let value = |version: &str| {
+            HeaderValue::try_from(format!("{version} {name}")).expect("the name is visible ASCII")
+        };
+        Self {
+            h10: value("1.0"),
+            h11: value("1.1"),
+            h2: value("2.0"),
+            name,
+        }
+    }
+
+    /// Adds this process to the list.
+    pub fn add(&self, headers: &mut HeaderMap, version: Version) {
+        let value = match version {
+            Version::HTTP_2 => &self.h2,
+            Version::HTTP_10 => &self.h10,
+            _ => &self.h11,
+        };
+        headers.append(VIA, value.clone());
+    }
+
+    /// Whether this process is on the list.
+    pub fn is_in(&self, headers: &HeaderMap) -> bool {
+        headers.contains_key(VIA)
+            && tokens(headers, &VIA).any(|hop| {
+                hop.split(u8::is_ascii_whitespace)
+                    .any(|word| word == self.name.as_bytes())
+            })
+    }
 }
 
 /// The comma-separated tokens of all lines of a header.
@@ -222,6 +287,37 @@ mod tests {
         }
         remove_hop_by_hop(&mut headers);
         assert_eq!(headers, map(&[("accept", "1")]));
+    }
+
+    #[test]
+    fn a_process_knows_itself_in_via_and_nobody_else() {
+        let (one, other) = (Via::new(1), Via::new(2));
+        let mut headers = map(&[("via", "1.1 proxy.example (Apache), 1.0 fred")]);
+        one.add(&mut headers, Version::HTTP_2);
+        assert!(one.is_in(&headers) && !other.is_in(&headers));
+        assert_eq!(
+            headers.get_all(VIA).iter().next_back().unwrap(),
+            "2.0 penstock-00000001"
+        );
+    }
+
+    #[test]
+    fn codings_and_lengths_are_what_the_next_reader_takes_them_for() {
+        assert!(!has_unknown_coding(&map(&[(
+            "transfer-encoding",
+            "Chunked"
+        )])));
+        for coding in ["gzip, chunked", "chunked, gzip", "identity"] {
+            assert!(has_unknown_coding(&map(&[("transfer-encoding", coding)])));
+        }
+        for lengths in [
+            &[("content-length", "5, 5")][..],
+            &[("content-length", "5"), ("content-length", "5")],
+        ] {
+            let mut headers = map(lengths);
+            join_lengths(&mut headers);
+            assert_eq!(headers, map(&[("content-length", "5")]));
+        }
     }
 
     #[test]

@@ -27,6 +27,8 @@ pub mod core;
 
 pub mod server;
 
+mod linger;
+
 mod preface;
 
 pub mod tls;
@@ -36,6 +38,8 @@ pub mod stack;
 pub mod exchange;
 
 pub mod route;
+
+pub mod target;
 
 pub mod forward;
 

@@ -8,12 +8,12 @@ use std::time::Duration;
 use axum::response::IntoResponse;
 use bytes::Bytes;
 use http::{
-    HeaderValue, Response, StatusCode,
-    header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
+    HeaderMap, HeaderValue, Response, StatusCode,
+    header::{ACCEPT, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
 };
 use limiter::rate::retry_after_field;
 
-use crate::body::Body;
+use crate::{body::Body, core::RouteTarget, headers::tokens};
 
 /// Why the edge answers by itself.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -32,6 +32,12 @@ pub enum Problem {
     MethodNotAllowed,
     /// The body did not come in time. The client is at fault.
     BodyTimeout,
+    /// More header lines than `server.max_headers`. The client is at fault.
+    TooManyHeaders,
+    /// The body comes in a transfer coding other than chunked, which could be passed on as something else only.
+    TransferCoding,
+    /// The request has been here before: an endpoint leads back to this process. The configuration is at fault.
+    Loop,
     /// The body exceeds the route's limit.
     BodyTooLarge,
     /// The client's bucket is empty. It may come back after this.
@@ -84,9 +90,12 @@ const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+
 const SOON: Duration = Duration::from_secs(1);
 
 impl Problem {
-    /// The response.
+    /// The response, in the edge's own form. It carries the problem, so that the outermost layer can put it into another
+    /// ([`Form`]).
     pub fn response(self) -> Response<Body> {
-        self.render().map(Body::full)
+        let mut response = self.render().map(Body::full);
+        response.extensions_mut().insert(self);
+        response
     }
 
     fn render(self) -> Response<Bytes> {
@@ -105,7 +114,11 @@ impl Problem {
         // What is left of the body would be read as the next request.
         if matches!(
             self,
-            Self::BadRequest | Self::BodyTooLarge | Self::BodyTimeout
+            Self::BadRequest
+                | Self::BodyTooLarge
+                | Self::BodyTimeout
+                | Self::TransferCoding
+                | Self::TooManyHeaders
         ) {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
@@ -161,6 +174,24 @@ impl Problem {
                 "body_timeout",
                 "Request timeout",
                 "the request's body did not come in time"
+            ),
+            Self::TooManyHeaders => document!(
+                431,
+                "too_many_headers",
+                "Request header fields too large",
+                "the request has more header lines than are accepted"
+            ),
+            Self::TransferCoding => document!(
+                501,
+                "transfer_coding",
+                "Not implemented",
+                "the only transfer coding that is accepted is chunked"
+            ),
+            Self::Loop => document!(
+                508,
+                "loop",
+                "Loop detected",
+                "the request came back to where it had been"
             ),
             Self::BodyTooLarge => document!(
                 413,
@@ -232,6 +263,87 @@ impl Problem {
     }
 }
 
+/// In which form a refusal is told: the one that whoever asked can read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// A problem document: programs.
+    Document,
+    /// A page: a browser that asked for one.
+    Page,
+    /// Stripe's error object: the payment API, whose SDKs read nothing else.
+    Stripe,
+}
+
+impl Form {
+    /// For a request with these headers on a route that leads there.
+    pub fn of(target: Option<&RouteTarget>, headers: &HeaderMap, is_payment: bool) -> Self {
+        match target {
+            Some(RouteTarget::Handler { .. } | RouteTarget::Absent) if is_payment => Self::Stripe,
+            Some(RouteTarget::Handler { .. }) => Self::Document,
+            _ if wants_page(headers) => Self::Page,
+            _ => Self::Document,
+        }
+    }
+
+    /// Puts a refusal into this form; status and headers stay.
+    pub fn shape(self, problem: Problem, response: &mut Response<Body>) {
+        let (status, document) = problem.document();
+        let (kind, text) = match self {
+            Self::Document => return,
+            Self::Page => ("text/html; charset=utf-8", page(problem, status)),
+            Self::Stripe => ("application/json", stripe_error(document, status)),
+        };
+        response
+            .headers_mut()
+            .insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+        *response.body_mut() = Body::full(Bytes::from(text));
+    }
+}
+
+/// Whether `text/html` is among what the client accepts, as it is for every browser that opens a page and for no program.
+fn wants_page(headers: &HeaderMap) -> bool {
+    tokens(headers, &ACCEPT).any(|token| {
+        token
+            .split(|byte| *byte == b';')
+            .next()
+            .is_some_and(|kind| kind.trim_ascii().eq_ignore_ascii_case(b"text/html"))
+    })
+}
+
+fn page(problem: Problem, status: u16) -> String {
+    let told: serde_json::Value =
+        serde_json::from_str(problem.document().1).expect("the table holds JSON");
+    let title = told["title"].as_str().unwrap_or_default();
+    let advice = match problem.retry_after() {
+        Some(wait) => format!(
+            "Please try again in {} s.",
+            wait.as_millis().div_ceil(1000).max(1)
+        ),
+        None => String::new(),
+    };
+    format!(
+        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\
+         <title>{title}</title><h1>{title}</h1><p>{}.</p><p>{advice}</p><p>{status} {}</p></html>",
+        told["detail"].as_str().unwrap_or_default(),
+        told["code"].as_str().unwrap_or_default()
+    )
+}
+
+fn stripe_error(document: &str, status: u16) -> String {
+    let told: serde_json::Value = serde_json::from_str(document).expect("the table holds JSON");
+    let kind = match status {
+        429 => "rate_limit_error",
+        400..=499 => "invalid_request_error",
+        _ => "api_error",
+    };
+    let code = match status {
+        429 => "rate_limit".into(),
+        _ => told["code"].clone(),
+    };
+    serde_json::json!({"error": {"type": kind, "code": code, "message": told["detail"]}})
+        .to_string()
+}
+
 impl IntoResponse for Problem {
     fn into_response(self) -> axum::response::Response {
         self.render().map(axum::body::Body::from)
@@ -253,6 +365,9 @@ mod tests {
             Problem::NoRoute,
             Problem::MethodNotAllowed,
             Problem::BodyTimeout,
+            Problem::TooManyHeaders,
+            Problem::TransferCoding,
+            Problem::Loop,
             Problem::BodyTooLarge,
             Problem::Limited(wait),
             Problem::AdminLimited(wait),
@@ -276,6 +391,32 @@ mod tests {
             );
             assert_eq!(problem.response().status().as_u16(), status);
         }
+    }
+
+    #[test]
+    fn a_refusal_is_told_in_a_form_that_its_reader_knows() {
+        let told = |form: Form| {
+            let problem = Problem::Limited(Duration::from_millis(1500));
+            let mut response = problem.response();
+            form.shape(problem, &mut response);
+            assert_eq!(response.headers()[RETRY_AFTER], "2");
+            let Body::Full(Some(text)) = response.body() else {
+                panic!("no body");
+            };
+            String::from_utf8(text.to_vec()).unwrap()
+        };
+        assert!(told(Form::Document).contains("\"code\":\"limited\""));
+        assert!(told(Form::Page).contains("<h1>Too many requests</h1>"));
+        assert!(told(Form::Page).contains("try again in 2 s"));
+        let stripe: serde_json::Value = serde_json::from_str(&told(Form::Stripe)).unwrap();
+        assert_eq!(stripe["error"]["type"], "rate_limit_error");
+        let accepts = |value: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(ACCEPT, HeaderValue::from_static(value));
+            wants_page(&headers)
+        };
+        assert!(accepts("application/xhtml+xml, Text/HTML;q=0.9, */*;q=0.8"));
+        assert!(!accepts("*/*") && !accepts("application/json"));
     }
 
     #[test]

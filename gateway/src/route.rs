@@ -1,4 +1,4 @@
-//! Which route a request takes. Pure: host, path and method in, an index out.
+//! Which route a request takes. Pure: host, path (as [`read_path`](crate::target::read_path) reads it) and method in, an index out.
 //!
 //! The order of preference: the longest path prefix; then a full host over a wildcard over any; then a route with methods over
 //! one without; then the order of the file. Routes are sorted by it once, so the first that fits is the one. A
@@ -46,12 +46,26 @@ enum HostRule {
 }
 
 impl RouteTable {
+    /// The methods that some route has for this host and path, as `Allow` lists them.
+    pub fn allowed(&self, host: &str, path: &str) -> String {
+        let host = without_port(host);
+        let mut names: Vec<&str> = self
+            .rules
+            .iter()
+            .filter(|rule| has_prefix(path, &rule.prefix) && rule.host.matches(host))
+            .flat_map(|rule| rule.methods.iter().map(Method::as_str))
+            .collect();
+        names.sort_unstable();
+        names.dedup();
+        names.join(", ")
+    }
+
     /// Sorts the routes of a configuration.
     pub fn new(routes: &[config::Route]) -> Self {
         let rule = |(index, route): (usize, &config::Route)| Rule {
             prefix: route.path.trim_end_matches('/').into(),
             host: HostRule::new(route.host.as_deref()),
-            methods: route.methods.clone().into(),
+            methods: with_head(&route.methods),
             index,
         };
         let mut rules: Vec<Rule> = routes.iter().enumerate().map(rule).collect();
@@ -87,6 +101,15 @@ impl RouteTable {
         }
         found
     }
+}
+
+/// Where GET is, HEAD is too (RFC 9110 9.3.2).
+fn with_head(methods: &[Method]) -> Box<[Method]> {
+    let mut methods = methods.to_vec();
+    if methods.contains(&Method::GET) && !methods.contains(&Method::HEAD) {
+        methods.push(Method::HEAD);
+    }
+    methods.into()
 }
 
 impl HostRule {
@@ -196,6 +219,14 @@ mod tests {
     fn another_method_falls_to_a_shorter_prefix_or_says_so() {
         let posts = [route(None, "/a", &[Method::POST])];
         assert_eq!(find(&RouteTable::new(&posts), "", "/a"), Found::OtherMethod);
+        assert_eq!(RouteTable::new(&posts).allowed("", "/a"), "POST");
+        let gets = RouteTable::new(&[route(None, "/a", &[Method::GET])]);
+        assert_eq!(
+            gets.find(|| "", "/a", &Method::HEAD),
+            Found::Route(0),
+            "HEAD is allowed where GET is"
+        );
+        assert_eq!(gets.allowed("", "/a"), "GET, HEAD");
         assert_eq!(find(&RouteTable::new(&posts), "", "/b"), Found::Nothing);
         let both = [posts[0].clone(), route(None, "/", &[])];
         assert_eq!(find(&RouteTable::new(&both), "", "/a"), Found::Route(1));

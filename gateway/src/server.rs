@@ -16,7 +16,7 @@ use std::{
 };
 
 use futures_util::FutureExt;
-use http::{HeaderValue, Request};
+use http::{HeaderValue, Request, StatusCode};
 use hyper::{
     body::Incoming,
     rt::{Executor, Read, Write},
@@ -36,6 +36,7 @@ use crate::{
     config::{self, values::Cidr},
     core::{Core, Socket},
     exchange::{Client, Wish},
+    linger::Lingering,
     metrics::Protocol,
     preface,
     stack::{Handle, observe::Observe},
@@ -233,6 +234,7 @@ async fn serve<S, I>(
     });
     let ended = match protocol {
         Protocol::H1 => {
+            let io = Lingering::new(io, Arc::clone(&client.uploads));
             let connection = listening.h1.serve_connection(io, service).with_upgrades();
             drive(core, &client, connection, |connection| {
                 connection.graceful_shutdown()
@@ -249,8 +251,36 @@ async fn serve<S, I>(
     };
     if let Err(error) = ended {
         debug!(%error, %peer, "connection ended");
+        if let Some(status) = refused_by_hyper(&error, protocol) {
+            core.unreadable(&client, status);
+        }
     }
     core.delist(id);
+}
+
+/// What hyper answered by itself, because it could not read the request: nothing else has seen it.
+fn refused_by_hyper(error: &hyper::Error, protocol: Protocol) -> Option<StatusCode> {
+    let is_io = || {
+        let mut cause = std::error::Error::source(error);
+        while let Some(error) = cause {
+            if error.is::<io::Error>() {
+                return true;
+            }
+            cause = error.source();
+        }
+        false
+    };
+    match protocol {
+        Protocol::H1 if error.is_parse_too_large() => {
+            Some(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE)
+        }
+        Protocol::H1 if error.is_parse() => Some(StatusCode::BAD_REQUEST),
+        // A connection error of HTTP/2: GOAWAY was sent.
+        Protocol::H2 if !error.is_timeout() && !error.is_closed() && !is_io() => {
+            Some(StatusCode::BAD_REQUEST)
+        }
+        Protocol::H1 | Protocol::H2 => None,
+    }
 }
 
 fn client<S>(
@@ -275,6 +305,7 @@ fn client<S>(
         has_served: Cell::new(false),
         sending: RefCell::default(),
         room: RefCell::new(room),
+        uploads: Arc::default(),
         wish: Cell::new(Wish::Serve),
         waker: RefCell::default(),
     }

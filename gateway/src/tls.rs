@@ -22,10 +22,17 @@ const SESSIONS: usize = 16_384;
 #[derive(Debug)]
 pub struct Certificate {
     key: Arc<CertifiedKey>,
-    /// Lower case, `*.` for one label. Empty = as the default only.
+    /// Lower case, `*.` for one label. Those of the certificate, or what the configuration chose of them.
     names: Vec<String>,
     /// Unix seconds; `None` when the certificate's own form of time cannot be read.
     not_after_s: Option<u64>,
+}
+
+/// How a certificate answers to a name; the better one is less.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Fit {
+    Name,
+    Wildcard,
 }
 
 /// Why a certificate cannot be used. The files are at fault.
@@ -78,7 +85,16 @@ impl Certificate {
     ) -> Result<Self, CertificateError> {
         let leaf = chain.first().ok_or(CertificateError::NoCertificate)?;
         let parsed = ParsedCertificate::try_from(leaf).map_err(CertificateError::Mismatch)?;
-        let names: Vec<String> = names.iter().map(|name| name.to_ascii_lowercase()).collect();
+        let mut names: Vec<String> = names.iter().map(|name| name.to_ascii_lowercase()).collect();
+        if names.is_empty() {
+            let leaf = webpki::EndEntityCert::try_from(leaf).map_err(|error| {
+                CertificateError::Mismatch(rustls::Error::General(error.to_string()))
+            })?;
+            names = leaf
+                .valid_dns_names()
+                .map(str::to_ascii_lowercase)
+                .collect();
+        }
         for name in &names {
             // A wildcard is valid when any one label in its place is.
             let example = name.replacen('*', "wildcard", 1);
@@ -113,13 +129,22 @@ impl Certificate {
         self.key.cert[0].clone()
     }
 
-    fn answers(&self, server_name: &str) -> bool {
-        self.names.iter().any(|name| match name.strip_prefix("*.") {
+    /// How many days it is valid for; below 0 once it has ended.
+    pub fn days_left(&self, now_s: u64) -> Option<i64> {
+        let end = i64::try_from(self.not_after_s?).ok()?;
+        Some((end - i64::try_from(now_s).ok()?).div_euclid(86_400))
+    }
+
+    /// How well it answers to a name: by the name itself, by a wildcard, or not at all.
+    fn fit(&self, server_name: &str) -> Option<Fit> {
+        let fits = |name: &String| match name.strip_prefix("*.") {
             Some(parent) => server_name
                 .split_once('.')
-                .is_some_and(|(_, rest)| rest.eq_ignore_ascii_case(parent)),
-            None => name.eq_ignore_ascii_case(server_name),
-        })
+                .is_some_and(|(_, rest)| rest.eq_ignore_ascii_case(parent))
+                .then_some(Fit::Wildcard),
+            None => name.eq_ignore_ascii_case(server_name).then_some(Fit::Name),
+        };
+        self.names.iter().filter_map(fits).min()
     }
 }
 
@@ -160,16 +185,28 @@ pub fn provider() -> CryptoProvider {
     ring::default_provider()
 }
 
-/// The certificate whose names match; the first one for everybody else, as browsers without SNI and health checks expect.
+/// The certificate whose names match best and whose key the client can check, so that RSA may stand beside ECDSA for one name; of
+/// several alike the first. The first of all for everybody else, as browsers without SNI and health checks expect.
 #[derive(Debug)]
 struct BySni(Vec<Arc<Certificate>>);
 
 impl ResolvesServerCert for BySni {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let by_name = hello
-            .server_name()
-            .and_then(|name| self.0.iter().find(|certificate| certificate.answers(name)));
-        let certificate = by_name.or(self.0.first())?;
+        let schemes = hello.signature_schemes();
+        let is_known =
+            |certificate: &Arc<Certificate>| certificate.key.key.choose_scheme(schemes).is_some();
+        let by_name = hello.server_name().and_then(|name| {
+            let fits = self.0.iter().filter_map(|certificate| {
+                let fit = certificate.fit(name)?;
+                Some(((!is_known(certificate), fit), certificate))
+            });
+            // The first of those that are equally good.
+            fits.min_by_key(|(rank, _)| *rank)
+        });
+        let certificate = by_name
+            .map(|(_, certificate)| certificate)
+            .or_else(|| self.0.iter().find(|certificate| is_known(certificate)))
+            .or(self.0.first())?;
         Some(Arc::clone(&certificate.key))
     }
 }
@@ -271,8 +308,15 @@ mod tests {
         let load = |name: &str| {
             Certificate::try_from_pem(cert.as_bytes(), key.as_bytes(), vec![name.to_owned()])
         };
-        assert!(load("*.shop.example").unwrap().answers("www.SHOP.example"));
-        assert!(!load("www.shop.example").unwrap().answers("shop.example"));
+        let wildcard = load("*.shop.example").unwrap();
+        assert_eq!(wildcard.fit("www.SHOP.example"), Some(Fit::Wildcard));
+        let one = load("www.shop.example").unwrap();
+        assert_eq!(one.fit("www.shop.example"), Some(Fit::Name));
+        assert_eq!(one.fit("shop.example"), None);
+        // None given: those of the certificate.
+        let own = Certificate::try_from_pem(cert.as_bytes(), key.as_bytes(), Vec::new()).unwrap();
+        assert_eq!(own.fit("img.shop.example"), Some(Fit::Wildcard));
+        assert_eq!(own.fit("other.example"), None);
         assert!(matches!(
             load("other.example"),
             Err(CertificateError::Name(_))

@@ -4,13 +4,22 @@
 //! Every tunnel has a connection of its own, which never sees the pool, but takes one of its `max_active` places; on the client's side it
 //! keeps the place among `max_connections` that its connection had. A tunnel counts as in flight while draining.
 
-use std::{cell::Cell, io, rc::Rc, time::Duration};
+use std::{
+    cell::Cell,
+    io,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
+use axum::BoxError;
 use bytes::Bytes;
 use http::{
     HeaderValue, Request, Response, StatusCode,
     header::{CONNECTION, CONTENT_LENGTH, UPGRADE},
 };
+use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::Empty;
 use hyper::{body::Incoming, client::conn::http1, upgrade::OnUpgrade};
 use hyper_util::rt::TokioIo;
@@ -18,18 +27,19 @@ use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split},
     net::TcpStream,
     sync::OwnedSemaphorePermit,
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, Sleep, sleep, sleep_until, timeout},
 };
 use tracing::debug;
 
 use crate::{
-    body::Body,
+    body::{Body, BodyError},
     core::Core,
     exchange::{Client, Exchange},
     forward::{Walked, attempt_of, connect_problem, is_sick, record, rewrite_request},
+    headers::{drop_overruled_length, has_unknown_coding, join_lengths, remove_hop_by_hop},
     metrics::Attempt,
     problem::Problem,
-    upstream::{Place, PoolError, Upstream, client_bits, client_share, endpoint::Admission},
+    upstream::{Place, PoolError, Upstream, client_bits, client_share, dial, endpoint::Admission},
 };
 
 /// What a tunnel reads at a time, in each direction: messages are small, and there are many tunnels.
@@ -51,7 +61,7 @@ pub async fn upgrade(
     let bits = client_bits(exchange.client_ip);
     let share = client_share(exchange.client_ip);
     let candidates = upstream.candidates(&bits, &head.headers, &head.uri);
-    rewrite_request(&mut head, exchange.client);
+    rewrite_request(&mut head, exchange.client, &core.shared);
     // A handshake has no body, and what follows it is not one.
     head.headers.remove(CONTENT_LENGTH);
     head.headers
@@ -110,7 +120,14 @@ pub async fn upgrade(
                 meters.attempt(Attempt::Ok);
                 meters.responded(now.saturating_duration_since(sent));
                 record(permit, !is_sick(response.status()), now);
-                return finish(core, exchange.client, response, from_client, place);
+                return finish(
+                    core,
+                    exchange.client,
+                    response,
+                    from_client,
+                    place,
+                    config.body_timeout,
+                );
             }
             Ok(Err(error)) => {
                 debug!(%error, "upgrade failed");
@@ -127,7 +144,7 @@ pub async fn upgrade(
 }
 
 async fn connect(address: &str, limit: Duration) -> Result<TcpStream, PoolError> {
-    let stream = timeout(limit, TcpStream::connect(address))
+    let stream = timeout(limit, dial::connect(address))
         .await
         .map_err(|_elapsed| PoolError::TimedOut)?
         .map_err(PoolError::Connect)?;
@@ -159,10 +176,10 @@ fn finish(
     mut response: Response<Incoming>,
     from_client: OnUpgrade,
     place: Rc<Place>,
+    pause: Duration,
 ) -> Response<Body> {
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        crate::headers::remove_hop_by_hop(response.headers_mut());
-        return response.map(|body| Body::Handler(axum::body::Body::new(body)));
+        return refused(response, pause);
     }
     let to_endpoint = hyper::upgrade::on(&mut response);
     let held = Held {
@@ -192,6 +209,62 @@ fn finish(
         let _ = timeout(GOODBYE, told).await;
     });
     response.map(|_| Body::EMPTY)
+}
+
+/// The answer to a handshake that became no tunnel: an answer like any other, with the same rules of length and time.
+fn refused(response: Response<Incoming>, pause: Duration) -> Response<Body> {
+    let (mut head, incoming) = response.into_parts();
+    if has_unknown_coding(&head.headers) {
+        return Problem::BadGateway.response();
+    }
+    drop_overruled_length(&mut head.headers);
+    join_lengths(&mut head.headers);
+    if head.status == StatusCode::NO_CONTENT {
+        head.headers.remove(CONTENT_LENGTH);
+    }
+    remove_hop_by_hop(&mut head.headers);
+    let paused = Paused {
+        incoming,
+        pause,
+        timer: None,
+    };
+    Response::from_parts(head, Body::Handler(axum::body::Body::new(paused)))
+}
+
+/// A body whose sender may pause for so long and no longer.
+#[derive(Debug)]
+struct Paused {
+    incoming: Incoming,
+    pause: Duration,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl HttpBody for Paused {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = self.get_mut();
+        if let Poll::Ready(frame) = Pin::new(&mut this.incoming).poll_frame(cx) {
+            this.timer = None;
+            return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
+        }
+        let pause = this.pause;
+        let timer = this.timer.get_or_insert_with(|| Box::pin(sleep(pause)));
+        ready!(timer.as_mut().poll(cx));
+        Poll::Ready(Some(Err(BodyError::UpstreamTimeout.into())))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
 }
 
 /// What a tunnel holds while it lives.

@@ -40,6 +40,7 @@ fn problems(text: &str) -> Vec<String> {
     };
     let inputs = Inputs {
         read: &read,
+        is_folder: &std::path::Path::is_dir,
         env: &|_| Some("sk_test_0123456789abcdef".to_owned()),
         cores: 2,
     };

@@ -180,6 +180,34 @@ async fn a_client_that_stops_reading_holds_no_upstream_connection() {
     gateway.stopped().await;
 }
 
+/// Broke: of the first burst after an outage all were refused but the one that found out that it was over.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_first_burst_after_an_outage_waits_for_the_probe() {
+    let is_down = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let down = is_down.clone();
+    let origin = Origin::start(move |_| {
+        let is_down = down.load(std::sync::atomic::Ordering::SeqCst);
+        async move {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            reply(if is_down { 503 } else { 200 }, "x")
+        }
+    })
+    .await;
+    let breaker = "breaker = { consecutive_failures = 2, open_for = \"300ms\" }\n";
+    let gateway = Gateway::start(&shop(&[origin.address], breaker)).await;
+    for _ in 0..3 {
+        gateway.get("/").await;
+    }
+    assert!(gateway.get("/").await.contains("breaker_open"));
+    is_down.store(false, std::sync::atomic::Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    let burst = futures_util::future::join_all((0..40).map(|_| gateway.get("/"))).await;
+    for answer in burst {
+        assert_eq!(status(&answer), 200, "{answer}");
+    }
+    gateway.stopped().await;
+}
+
 /// A socket from one of this machine's addresses.
 async fn from(client: &str, gateway: &Gateway) -> TcpStream {
     let socket = tokio::net::TcpSocket::new_v4().unwrap();

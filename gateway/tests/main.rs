@@ -14,6 +14,7 @@ mod protocol;
 mod tunnel;
 
 mod forwarding;
+mod http;
 
 mod refusing;
 

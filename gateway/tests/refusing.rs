@@ -125,6 +125,33 @@ async fn a_limit_by_buyer_follows_the_configured_identity() {
     }
 }
 
+/// Broke: a refusal by the second limit had spent the first one's token, and of two reports the last one only was told.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_that_one_limit_refuses_costs_the_others_nothing() {
+    let origin = Origin::named("shop").await;
+    let limit = |name: &str, count: u32| {
+        format!("[[limit]]\nname = \"{name}\"\nkey = \"ip\"\nrate = \"{count}/h\"\nreport = true\n")
+    };
+    let gateway = Gateway::start(&format!(
+        "{}[[route]]\npath = \"/both\"\nupstream = \"shop\"\nlimits = [\"wide\", \"narrow\"]\n\
+         [[route]]\npath = \"/wide\"\nupstream = \"shop\"\nlimits = [\"wide\"]\n{}{}",
+        shop(&[origin.address], ""),
+        limit("wide", 5),
+        limit("narrow", 1)
+    ))
+    .await;
+    let first = gateway.get("/both").await;
+    assert_eq!(first.matches("ratelimit: ").count(), 2, "{first}");
+    for _ in 0..5 {
+        assert_eq!(status(&gateway.get("/both").await), 429);
+    }
+    for _ in 0..4 {
+        assert_eq!(status(&gateway.get("/wide").await), 200);
+    }
+    assert_eq!(status(&gateway.get("/wide").await), 429);
+    gateway.stopped().await;
+}
+
 /// Broke: an upload of one byte before every pause went on for ever.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_upload_below_the_least_rate_is_answered_408() {
@@ -169,7 +196,6 @@ async fn malformed_requests_are_refused() {
         "GET / HTTP/1.1\r\nHost: a b\r\n\r\n",
         "GET /a/../b HTTP/1.1\r\nHost: a\r\n\r\n",
         "GET /%2e%2e/b HTTP/1.1\r\nHost: a\r\n\r\n",
-        "GET http://a/ HTTP/1.1\r\nHost: b\r\n\r\n",
         "GET / HTTP/1.1\r\nHost : a\r\n\r\n",
         "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxx",
         "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n",

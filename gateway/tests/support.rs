@@ -150,6 +150,7 @@ impl Gateway {
 pub fn config(text: &str) -> Config {
     let inputs = Inputs {
         read: &|path| std::fs::read(path),
+        is_folder: &std::path::Path::is_dir,
         env: &|_| Some("sk_test_0123456789".to_owned()),
         cores: 2,
     };

@@ -98,6 +98,9 @@ pub(super) fn server(root: &Section<'_>, inputs: &Inputs<'_>) -> Server {
     if let Some(bytes) = section.size("buffer_disk", 0..=1 << 40) {
         server.buffer_disk = bytes;
     }
+    if let Some(via) = section.flag("via") {
+        server.via = via;
+    }
     if let Some(bytes) = section.size("min_rate", 1..=1 << 30) {
         server.min_rate = MinRate(bytes);
     }
@@ -148,6 +151,7 @@ fn defaults(inputs: &Inputs<'_>) -> Server {
         body_timeout: BODY_TIMEOUT,
         send_timeout: SEND_TIMEOUT,
         tunnel_timeout: TUNNEL_TIMEOUT,
+        via: true,
         min_rate: MIN_RATE,
         buffer_memory: BUFFER_MEMORY,
         buffer_disk: BUFFER_DISK,
@@ -162,7 +166,7 @@ fn defaults(inputs: &Inputs<'_>) -> Server {
     }
 }
 
-pub(super) fn log(root: &Section<'_>) -> Log {
+pub(super) fn log(root: &Section<'_>, inputs: &Inputs<'_>) -> Log {
     let mut log = Log {
         access: AccessLog::Stdout,
         sample_refusals: SAMPLE_REFUSALS,
@@ -174,7 +178,15 @@ pub(super) fn log(root: &Section<'_>) -> Log {
         None | Some("stdout") => {}
         Some("off") => log.access = AccessLog::Off,
         Some("") => section.problem("access", "must be stdout, off or a file's path"),
-        Some(path) => log.access = AccessLog::File(path.into()),
+        Some(path) => {
+            let folder = Path::new(path)
+                .parent()
+                .filter(|folder| !folder.as_os_str().is_empty());
+            if folder.is_some_and(|folder| !(inputs.is_folder)(folder)) {
+                section.problem("access", "must be a file in a folder that exists");
+            }
+            log.access = AccessLog::File(path.into());
+        }
     }
     if let Some(one_in) = section.integer("sample_refusals", 1..=1_000_000) {
         log.sample_refusals = one_in;

@@ -94,6 +94,8 @@ pub struct Server {
     pub body_timeout: Duration,
     /// The longest a client may leave a response unread. It has to take 64 KiB at most in this time to go on.
     pub send_timeout: Duration,
+    /// Whether this process names itself in the `Via` of what it passes on; loops are found by it.
+    pub via: bool,
     /// How slowly a client may send or read: who is behind it by more than `body_timeout` or `send_timeout` is cut off.
     pub min_rate: MinRate,
     /// What answers of slow readers may occupy in memory, per core.
@@ -306,6 +308,8 @@ pub struct Admin {
 pub struct Inputs<'a> {
     /// Reads a file.
     pub read: &'a dyn Fn(&Path) -> io::Result<Vec<u8>>,
+    /// Whether a folder is there.
+    pub is_folder: &'a dyn Fn(&Path) -> bool,
     /// Looks up an environment variable.
     pub env: &'a dyn Fn(&str) -> Option<String>,
     /// Cores of the machine.
@@ -334,6 +338,7 @@ impl Config {
         let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
         let inputs = Inputs {
             read: &|path| std::fs::read(path),
+            is_folder: &Path::is_dir,
             env: &|name| std::env::var(name).ok(),
             cores,
         };
@@ -341,7 +346,10 @@ impl Config {
             path: path.to_owned(),
             error,
         })?;
-        Self::try_parse(&String::from_utf8_lossy(&text), &inputs)
+        match std::str::from_utf8(&text) {
+            Ok(text) => Self::try_parse(text, &inputs),
+            Err(error) => Err(ConfigError::Problems(vec![not_text(&text, error)])),
+        }
     }
 
     /// Reads a text. Files it names are read through `inputs`.
@@ -389,7 +397,7 @@ impl Config {
     /// Reads what is there and fills what is wrong with something harmless: the result counts only without problems.
     fn read(root: &Section<'_>, inputs: &Inputs<'_>) -> Self {
         let server = edge::server(root, inputs);
-        let log = edge::log(root);
+        let log = edge::log(root, inputs);
         let listeners = edge::listeners(root, inputs);
         let upstreams = upstreams::upstreams(root);
         let limits = routes::limits(root);
@@ -411,6 +419,12 @@ impl Config {
         references::check(&config, root);
         config.guard_buyer_header()
     }
+}
+
+fn not_text(text: &[u8], error: std::str::Utf8Error) -> String {
+    let before = &text[..error.valid_up_to()];
+    let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+    format!("line {line}: not UTF-8: must be text")
 }
 
 fn syntax(text: &str, error: &toml::de::Error) -> String {

@@ -10,6 +10,7 @@ use super::{
     section::{Section, one_of},
     values::{self, LimitKey, name},
 };
+use crate::target::read_path;
 
 /// 24 bytes each, allocated at start: 1.5 MiB.
 const MAX_KEYS: u64 = 65_536;
@@ -78,14 +79,20 @@ pub(super) fn routes(
 }
 
 fn route(section: Section<'_>, upstreams: &[Upstream], limits: &[Limit], max_body: u64) -> Route {
-    let path = section.parsed("path", "a path that starts with /", |text| {
-        let is_path = text.starts_with('/') && !text.contains(['?', '#', ' ', '%']);
-        is_path.then(|| text.to_owned())
+    let form = "a path that starts with /, without ? # ; % spaces, empty segments and dot segments";
+    let path = section.parsed("path", form, |text| {
+        let is_path = text.starts_with('/') && !text.contains(['?', '#', '%']);
+        // As requests' paths are read, or no request would ever have it.
+        let is_plain = is_path && read_path(text).as_deref() == Some(text);
+        is_plain.then(|| text.to_owned())
     });
     if section.value("path").is_none() {
         section.missing("path", "a path that starts with /");
     }
-    let path = path.unwrap_or_else(|| "/".to_owned());
+    // What is wrong stays as it is, so that it is not taken for another route's.
+    let path = path
+        .or_else(|| section.text("path"))
+        .unwrap_or_else(|| "/".to_owned());
     let host = section.parsed("host", "a host name, or *.NAME", |text| {
         let plain = text.strip_prefix("*.").unwrap_or(text);
         values::is_token(plain).then(|| text.to_ascii_lowercase())
@@ -128,6 +135,9 @@ fn route(section: Section<'_>, upstreams: &[Upstream], limits: &[Limit], max_bod
 
 fn methods(section: &Section<'_>) -> Vec<Method> {
     let mut methods = Vec::new();
+    if section.texts("methods").is_some_and(|list| list.is_empty()) {
+        section.problem("methods", "must list at least one; leave it out for all");
+    }
     for text in section.texts("methods").unwrap_or_default() {
         let is_upper = text.chars().all(|c| c.is_ascii_uppercase());
         match Method::from_bytes(text.as_bytes()) {

@@ -28,6 +28,7 @@ limits = ["per-ip"]
 fn parse(text: &str) -> Result<Config, ConfigError> {
     let inputs = Inputs {
         read: &|_| Err(io::ErrorKind::NotFound.into()),
+        is_folder: &std::path::Path::is_dir,
         env: &|_| None,
         cores: 3,
     };
@@ -205,6 +206,7 @@ fn payments_without_a_sale_are_refused() {
     let text = format!("{GOOD}\n[payment]\napi_key = {{ env = \"KEY\" }}\n");
     let inputs = Inputs {
         read: &|_| Err(io::ErrorKind::NotFound.into()),
+        is_folder: &std::path::Path::is_dir,
         env: &|_| Some("sk_test_0123456789abcdef".to_owned()),
         cores: 1,
     };
@@ -215,6 +217,96 @@ fn payments_without_a_sale_are_refused() {
         ),
         other => panic!("{other:?}"),
     }
+}
+
+#[test]
+fn what_can_never_work_is_found_before_it_is_tried() {
+    let listener = "[[listener]]\naddress = \"0.0.0.0:8080\"\n";
+    let base = format!("{GOOD}{listener}");
+    let route =
+        |more: &str| format!("{base}[[route]]\nname = \"again\"\nupstream = \"shop\"\n{more}");
+    for (text, problem) in [
+        (
+            route("path = \"/\""),
+            "route[1].path: route[0] has the same host, path and methods",
+        ),
+        (
+            route("path = \"/a/../b\""),
+            "route[1].path = \"/a/../b\": must be a path",
+        ),
+        (
+            route("path = \"//a\""),
+            "route[1].path = \"//a\": must be a path",
+        ),
+        (
+            route("path = \"/a\"\nmethods = []"),
+            "route[1].methods = []: must list at least one",
+        ),
+        (
+            format!("{base}[[listener]]\naddress = \"127.0.0.1:8080\"\n"),
+            "listener[2].address: 127.0.0.1:8080 is part of listener[1]'s 0.0.0.0:8080",
+        ),
+        (
+            format!("{base}[admin]\naddress = \"127.0.0.1:8080\"\n"),
+            "listener[1].address: 0.0.0.0:8080 is the admin listener's",
+        ),
+        (
+            base.replace("127.0.0.1:3001", "localhost:8080"),
+            "upstream[0].endpoints[1].address: localhost:8080 is a listener of this file",
+        ),
+        (
+            base.replace(
+                "breaker =",
+                "health = { interval = \"1s\", timeout = \"2s\" }\nbreaker =",
+            ),
+            "upstream[0].health.timeout = \"2s\": must not be longer than interval",
+        ),
+        (
+            format!("{base}[log]\naccess = \"/no/such/folder/access.log\"\n"),
+            "log.access = \"/no/such/folder/access.log\": must be a file in a folder that exists",
+        ),
+    ] {
+        let found = problems(&text);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].starts_with(problem), "{found:?}");
+    }
+    // One for some methods and one for the rest, and other methods of one path, are both chosen.
+    assert!(parse(&route("path = \"/\"\nmethods = [\"POST\"]")).is_ok());
+}
+
+#[test]
+fn a_file_that_is_no_text_names_the_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("penstock.toml");
+    std::fs::write(&path, b"[server]\nworkers = 1 # caf\xE9\n").unwrap();
+    let error = Config::try_load(&path).unwrap_err();
+    assert!(error.to_string().contains("line 2: not UTF-8"), "{error}");
+}
+
+#[test]
+fn a_certificate_that_ends_soon_and_paths_alike_are_warnings() {
+    let mut made = rcgen::CertificateParams::new(vec!["shop.test".to_owned()]).unwrap();
+    made.not_after = rcgen::date_time_ymd(2020, 1, 1);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let cert = made.self_signed(&key).unwrap();
+    let (cert, key) = (cert.pem(), key.serialize_pem());
+    let text = GOOD.replace("\"self-signed\"", "[{ cert = \"a.pem\", key = \"a.key\" }]");
+    let text = format!(
+        "{text}[[route]]\nname = \"a\"\npath = \"/Shoes\"\nupstream = \"shop\"\n\
+         [[route]]\nname = \"b\"\npath = \"/shoes\"\nupstream = \"shop\"\n"
+    );
+    let inputs = Inputs {
+        read: &|path| {
+            let is_key = path.extension().is_some_and(|end| end == "key");
+            Ok(if is_key { key.clone() } else { cert.clone() }.into_bytes())
+        },
+        is_folder: &std::path::Path::is_dir,
+        env: &|_| None,
+        cores: 1,
+    };
+    let warnings = Config::try_parse(&text, &inputs).unwrap().warnings;
+    assert_eq!(warnings[0], "listener[0].tls[0].cert: has ended");
+    assert!(warnings[1].starts_with("route[2].path: differs from route[1]'s in case only"));
 }
 
 /// The first of them hid the others, with the whole table before it, secrets in the wrong place included.

@@ -194,17 +194,24 @@ fn health(section: Section<'_>) -> Health {
         text.starts_with('/').then(|| text.to_owned())
     });
     let count = |key| section.integer(key, 1..=100).map(|count| count as u32);
+    let interval = section
+        .duration("interval", 10 * MILLISECOND..=HOUR)
+        .unwrap_or(Duration::from_secs(2));
     let health = Health {
         path: path.unwrap_or_else(|| "/".to_owned()),
-        interval: section
-            .duration("interval", 10 * MILLISECOND..=HOUR)
-            .unwrap_or(Duration::from_secs(2)),
+        interval,
         timeout: section
             .duration("timeout", MILLISECOND..=HOUR)
-            .unwrap_or(Duration::from_secs(1)),
+            .unwrap_or(interval.min(Duration::from_secs(1))),
         healthy: count("healthy").unwrap_or(2),
         unhealthy: count("unhealthy").unwrap_or(3),
     };
+    if health.timeout > health.interval {
+        section.problem(
+            "timeout",
+            "must not be longer than interval: checks would overlap",
+        );
+    }
     section.finish();
     health
 }

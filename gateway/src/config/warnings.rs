@@ -1,8 +1,15 @@
 //! What a configuration may say and its writer may not have meant. Printed by `check`, logged at a start.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use super::{Config, Tls};
 
+/// Whoever renews a certificate does it earlier than this.
+const SOON_DAYS: i64 = 7;
+
 pub(super) fn of(config: &Config) -> Vec<String> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let now_s = now.map_or(0, |now| now.as_secs());
     let mut warnings = Vec::new();
     let server = &config.server;
     if !server.trusted_headers.is_empty() {
@@ -31,6 +38,33 @@ pub(super) fn of(config: &Config) -> Vec<String> {
             warnings.push(format!(
                 "listener[{at}].tls = \"self-signed\": for trying things out; visitors need a certificate they trust"
             ));
+        }
+    }
+    for (at, listener) in config.listeners.iter().enumerate() {
+        let Some(Tls::Files(certificates)) = &listener.tls else {
+            continue;
+        };
+        for (which, certificate) in certificates.iter().enumerate() {
+            let Some(left) = certificate.days_left(now_s) else {
+                continue;
+            };
+            if left < SOON_DAYS {
+                let when = match left {
+                    past if past < 0 => "has ended".to_owned(),
+                    days => format!("ends in {days} days"),
+                };
+                warnings.push(format!("listener[{at}].tls[{which}].cert: {when}"));
+            }
+        }
+    }
+    for (at, route) in config.routes.iter().enumerate() {
+        let twin = config.routes[..at].iter().position(|other| {
+            other.host == route.host
+                && other.path != route.path
+                && other.path.eq_ignore_ascii_case(&route.path)
+        });
+        if let Some(twin) = twin {
+            warnings.push(format!("route[{at}].path: differs from route[{twin}]'s in case only, and paths are told apart by case"));
         }
     }
     warnings

@@ -15,7 +15,7 @@ use std::{
 };
 
 use ahash::HashMap;
-use http::{Method, StatusCode};
+use http::{Method, StatusCode, Uri};
 use tokio::{
     runtime::Handle,
     sync::{Notify, Semaphore},
@@ -24,10 +24,11 @@ use tokio::{
 
 pub use self::life::{CoreThread, Phase, Socket, spawn};
 use crate::{
-    access_log::Lines,
+    access_log::{Line, Lines},
     config::{self, Config, Target},
     exchange::{Client, Wish},
-    metrics::{Meters, NO_ROUTE, Protocol},
+    headers::Via,
+    metrics::{Meters, NO_ROUTE, Outcome, Protocol},
     route::RouteTable,
     spool::Budget,
     stack::limits::Bucket,
@@ -46,6 +47,8 @@ pub struct Shared {
     pub upstreams: Vec<Arc<upstream::Shared>>,
     /// In the order of the configuration.
     pub buckets: Vec<Arc<Bucket>>,
+    /// Who this process is to others.
+    pub via: Via,
     /// The sale API, if this process has it.
     pub sales: Option<axum::Router>,
     /// The payment API, if this process has it.
@@ -265,6 +268,29 @@ impl Core {
             client.wish.set(Wish::Drain);
         }
         id
+    }
+
+    /// Counts and logs a request that could not be read.
+    pub fn unreadable(&self, client: &Client, status: StatusCode) {
+        let none = self.routes.len();
+        let outcome = Outcome::of(status);
+        self.meters
+            .request(none, outcome, client.protocol, Duration::ZERO);
+        if let Some(lines) = &self.lines {
+            lines.push(Line {
+                at: self.wall_time(Instant::now()),
+                client: client.peer.ip(),
+                method: Method::from_bytes(b"-").expect("a token"),
+                uri: Uri::from_static("*"),
+                protocol: client.protocol,
+                route: self.route_name(none),
+                status: Some(status),
+                outcome,
+                bytes: 0,
+                took: Duration::ZERO,
+                sampled: 1,
+            });
+        }
     }
 
     /// Forgets a connection that has ended.

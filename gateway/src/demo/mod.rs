@@ -99,6 +99,7 @@ pub async fn run(args: &DemoArgs) -> anyhow::Result<u8> {
     let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
     let inputs = Inputs {
         read: &|path| std::fs::read(path),
+        is_folder: &std::path::Path::is_dir,
         env: &environment,
         cores,
     };

@@ -73,9 +73,9 @@ impl LimitMeters {
         }
     }
 
-    /// Copies what the limiter has counted, and frees the places of clients that are gone.
+    /// Copies what the limiter has counted, and frees the places of some of the clients that are gone.
     pub fn read(&self, limiter: &RateLimiter, now: Instant) {
-        limiter.sweep(now);
+        limiter.sweep_part(now);
         let counts = limiter.counts();
         self.allowed.absolute(counts.allowed);
         self.limited.absolute(counts.limited);

@@ -235,6 +235,7 @@ mod tests {
                 "cart.toml",
                 "hot-sku.toml",
                 "lottery.toml",
+                "outfit.toml",
                 "plain.toml",
                 "slots.toml",
                 "tokens.toml"

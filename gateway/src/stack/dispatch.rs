@@ -1,6 +1,6 @@
 //! The innermost part: hands the request to where its route leads.
 
-use std::rc::Rc;
+use std::{rc::Rc, sync::Arc};
 
 use axum::body::Body as AxumBody;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header::LOCATION};
@@ -11,9 +11,9 @@ use tokio::runtime::Handle as Runtime;
 use tokio_util::task::AbortOnDropHandle;
 use tower::ServiceExt;
 
-use super::Handle;
+use super::{Handle, sanitise::not_allowed};
 use crate::{
-    body::{Body, RequestBody},
+    body::{Body, Progress, RequestBody, Stage, Unread},
     core::{Core, RouteTarget},
     exchange::{Exchange, host_of},
     forward, headers,
@@ -39,11 +39,10 @@ impl Dispatch {
 impl Handle for Dispatch {
     async fn handle<'a>(&'a self, exchange: Exchange<'a>) -> Response<Body> {
         let Some(route) = exchange.route else {
-            let problem = match exchange.has_other_method {
-                true => Problem::MethodNotAllowed,
-                false => Problem::NoRoute,
+            return match &exchange.allowed {
+                Some(methods) => not_allowed(methods),
+                None => Problem::NoRoute.response(),
             };
-            return problem.response();
         };
         match &route.target {
             RouteTarget::Upstream(upstream) if is_websocket(&exchange) => {
@@ -60,8 +59,12 @@ impl Handle for Dispatch {
             } => {
                 let runtime = (!here.has(&exchange.head.method)).then_some(control);
                 let pause = self.core.shared.config.server.body_timeout;
-                let request = to_handler(exchange, route.max_body, pause);
-                Box::pin(call(router.clone(), runtime, request)).await
+                let (request, upload) = to_handler(exchange, route.max_body, pause);
+                let mut response = Box::pin(call(router.clone(), runtime, request)).await;
+                if upload.is_some_and(|upload| upload.stage() == Stage::Sending) {
+                    response.extensions_mut().insert(Unread);
+                }
+                response
             }
             RouteTarget::Absent => Problem::NotReady.response(),
             RouteTarget::Redirect { to, status } => redirect(&exchange, to, *status),
@@ -78,11 +81,17 @@ fn is_websocket(exchange: &Exchange<'_>) -> bool {
 }
 
 /// The request in axum's types. The body keeps streaming; beyond the limit, axum's extractors answer 413.
-fn to_handler(exchange: Exchange<'_>, limit: u64, pause: std::time::Duration) -> Request<AxumBody> {
+fn to_handler(
+    exchange: Exchange<'_>,
+    limit: u64,
+    pause: std::time::Duration,
+) -> (Request<AxumBody>, Option<Arc<Progress>>) {
+    let mut upload = None;
     let body = match exchange.body.is_end_stream() {
         true => AxumBody::empty(),
         false => {
             let body = RequestBody::within(exchange.body, u64::MAX, pause);
+            upload = body.progress();
             AxumBody::new(Limited::new(
                 body,
                 usize::try_from(limit).unwrap_or(usize::MAX),
@@ -93,7 +102,7 @@ fn to_handler(exchange: Exchange<'_>, limit: u64, pause: std::time::Duration) ->
     request
         .extensions_mut()
         .insert(ClientIp(exchange.client_ip));
-    request
+    (request, upload)
 }
 
 /// Calls a router here, or on another runtime when its work belongs there.
@@ -135,7 +144,10 @@ fn redirect(exchange: &Exchange<'_>, to: &str, status: StatusCode) -> Response<B
         .map_or("/", |path| path.as_str());
     let location = match to {
         "https" => {
-            let host = host_of(&exchange.head).unwrap_or_default();
+            let Some(host) = host_of(&exchange.head).filter(|host| !host.is_empty()) else {
+                // An HTTP/1.0 client that names no host cannot be sent to one.
+                return Problem::BadRequest.response();
+            };
             let name = host.rsplit_once(':').map_or(host, |(name, port)| {
                 if port.bytes().all(|digit| digit.is_ascii_digit()) {
                     name
@@ -160,7 +172,7 @@ fn redirect(exchange: &Exchange<'_>, to: &str, status: StatusCode) -> Response<B
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::Arc, time::Duration};
+    use std::time::Duration;
 
     use tokio::{
         sync::{Notify, mpsc},

@@ -78,7 +78,7 @@ impl Bucket {
         }
     }
 
-    fn check(&self, exchange: &Exchange<'_>) -> Decision {
+    fn key(&self, exchange: &Exchange<'_>) -> RateKey {
         let headers = &exchange.head.headers;
         let named = match &self.key {
             Key::Ip => None,
@@ -89,8 +89,7 @@ impl Bucket {
                 .map(|buyer| key.key_of(buyer.as_str().as_bytes())),
         };
         // Whoever names nobody is counted by their address: one bucket for all of them would let one client empty it.
-        let key = named.unwrap_or_else(|| RateKey::from_ip(exchange.client_ip));
-        self.limiter.check(key, exchange.started)
+        named.unwrap_or_else(|| RateKey::from_ip(exchange.client_ip))
     }
 
     fn refuse(&self, limited: Limited) -> Response<Body> {
@@ -135,22 +134,33 @@ impl<S> Layer<S> for RouteLimitsLayer {
 impl<S: Handle> Handle for RouteLimits<S> {
     fn handle<'a>(&'a self, exchange: Exchange<'a>) -> impl Future<Output = Response<Body>> + 'a {
         let buckets: &'a [Arc<Bucket>] = exchange.route.map_or(&[], |route| &route.limits);
-        let mut report = None;
-        for bucket in buckets {
-            match bucket.check(&exchange) {
-                Decision::Limited(limited) => return Either::Left(ready(bucket.refuse(limited))),
+        let mut reports = Vec::new();
+        for (at, bucket) in buckets.iter().enumerate() {
+            match bucket
+                .limiter
+                .check(bucket.key(&exchange), exchange.started)
+            {
+                Decision::Limited(limited) => {
+                    // Refused here, it costs the limits before nothing: only requests that are served draw.
+                    for spent in &buckets[..at] {
+                        spent.limiter.give_back(spent.key(&exchange));
+                    }
+                    return Either::Left(ready(bucket.refuse(limited)));
+                }
                 Decision::Allowed { remaining } if bucket.config.report => {
-                    report = Some((bucket, remaining));
+                    reports.push((bucket, remaining));
                 }
                 Decision::Allowed { .. } => {}
             }
         }
         let answer = self.inner.handle(exchange);
-        match report {
-            None => Either::Right(Either::Left(answer)),
-            Some((bucket, remaining)) => Either::Right(Either::Right(async move {
+        match reports.is_empty() {
+            true => Either::Right(Either::Left(answer)),
+            false => Either::Right(Either::Right(async move {
                 let mut response = answer.await;
-                bucket.report(response.headers_mut(), remaining);
+                for (bucket, remaining) in reports {
+                    bucket.report(response.headers_mut(), remaining);
+                }
                 response
             })),
         }

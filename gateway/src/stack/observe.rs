@@ -1,8 +1,12 @@
 //! The outermost layer: finds the route, and counts, times and logs every request to its response's last byte.
 
-use std::{net::IpAddr, rc::Rc, time::Duration};
+use std::{net::IpAddr, rc::Rc, sync::atomic::Ordering, time::Duration};
 
-use http::{Method, Request, Response, StatusCode, Uri, header::CONNECTION};
+use http::{
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri,
+    header::{CONNECTION, CONTENT_LENGTH},
+};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use seckill::api::Held;
 use tokio::time::Instant;
@@ -11,10 +15,14 @@ use tower_layer::Layer;
 use super::{Handle, observed::Observed, sanitise::client_ip};
 use crate::{
     access_log::Line,
-    core::Core,
+    body::Unread,
+    config::Target,
+    core::{Core, RouteEntry},
     exchange::{Client, Exchange, host_of},
     metrics::{Outcome, Protocol},
+    problem::{Form, Problem},
     route::Found,
+    target::read_path,
 };
 
 /// Makes [`Observe`].
@@ -51,6 +59,14 @@ impl<S> Layer<S> for ObserveLayer {
 }
 
 impl<S: Handle> Observe<S> {
+    /// In which form this request's refusal is told.
+    fn form(&self, route: Option<&RouteEntry>, headers: &HeaderMap) -> Form {
+        let config = &self.core.shared.config;
+        let is_payment =
+            route.is_some_and(|route| config.routes[route.index].target == Target::Payments);
+        Form::of(route.map(|route| &route.target), headers, is_payment)
+    }
+
     /// Serves one request.
     pub async fn serve(
         &self,
@@ -60,7 +76,12 @@ impl<S: Handle> Observe<S> {
         let started = Instant::now();
         let (head, body) = request.into_parts();
         let host = || host_of(&head).unwrap_or_default();
-        let found = self.core.table.find(host, head.uri.path(), &head.method);
+        // What cannot be read in one way is refused by the next layer, whatever the route.
+        let read = read_path(head.uri.path());
+        let path = read.as_deref().unwrap_or_else(|| head.uri.path());
+        let found = self.core.table.find(host, path, &head.method);
+        let allowed = (found == Found::OtherMethod).then(|| self.core.table.allowed(host(), path));
+        drop(read);
         let route = match found {
             Found::Route(index) => Some(&self.core.routes[index]),
             Found::OtherMethod | Found::Nothing => None,
@@ -75,7 +96,12 @@ impl<S: Handle> Observe<S> {
             uri: head.uri.clone(),
             client: client_ip,
         });
+        client
+            .uploads
+            .store(!body.is_end_stream(), Ordering::Relaxed);
         let route_index = route.map_or(self.core.routes.len(), |route| route.index);
+        let form = self.form(route, &head.headers);
+        let is_upload = is_long_upload(&head.headers, &body);
         let mut watch = Watch::begin(&self.core, client, started, route_index, asked);
         let exchange = Exchange {
             head,
@@ -83,19 +109,36 @@ impl<S: Handle> Observe<S> {
             client,
             client_ip,
             route,
-            has_other_method: found == Found::OtherMethod,
+            allowed,
             started,
         };
         let mut response = self.inner.handle(exchange).await;
         watch.status = Some(response.status());
         watch.held = response.extensions().get::<Held>().copied();
         watch.answered = Instant::now();
+        let problem = response.extensions_mut().remove::<Problem>();
+        if let Some(problem) = problem {
+            form.shape(problem, &mut response);
+        }
+        let is_unread = problem.is_some() || response.extensions().get::<Unread>().is_some();
+        if is_upload && is_unread {
+            // hyper closes the connection rather than read the rest; its client is told so.
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(CONNECTION, close);
+        }
         if client.protocol == Protocol::H2 {
             // `close` is for HTTP/1.1; an HTTP/2 connection outlives a bad request.
             response.headers_mut().remove(CONNECTION);
         }
         response.map(|body| Observed::new(watch, body))
     }
+}
+
+/// An upload of which hyper, after an early answer, cannot have the rest in its buffer.
+fn is_long_upload(headers: &HeaderMap, body: &Incoming) -> bool {
+    const IN_BUFFER: u64 = 8 << 10;
+    let announced = || headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok();
+    !body.is_end_stream() && announced().is_none_or(|length: u64| length > IN_BUFFER)
 }
 
 /// One request from header to last byte. Dropped, it counts: as it ended, or as aborted if it did not.

@@ -3,7 +3,10 @@
 use std::{future::ready, net::IpAddr, rc::Rc};
 
 use futures_util::future::Either;
-use http::{HeaderMap, HeaderName, Method, Response};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode,
+    header::{ALLOW, MAX_FORWARDS},
+};
 use tower_layer::Layer;
 
 use super::Handle;
@@ -12,7 +15,9 @@ use crate::{
     config::values::Cidr,
     core::Core,
     exchange::{Client, Exchange, is_malformed},
-    headers::{X_FORWARDED_FOR, is_proxy_claim, is_proxy_credential, remove_where},
+    headers::{
+        X_FORWARDED_FOR, has_unknown_coding, is_proxy_claim, is_proxy_credential, remove_where,
+    },
     problem::Problem,
 };
 
@@ -57,18 +62,73 @@ impl<S: Handle> Handle for Sanitise<S> {
         if is_malformed(&exchange.head) {
             return Either::Left(ready(Problem::BadRequest.response()));
         }
+        let shared = &self.core.shared;
+        let head = &mut exchange.head;
         // CONNECT asks for a forward proxy; TRACE would show a script the cookies it may not read.
-        if matches!(exchange.head.method, Method::CONNECT | Method::TRACE) {
-            return Either::Left(ready(Problem::MethodNotAllowed.response()));
+        if matches!(head.method, Method::CONNECT | Method::TRACE) {
+            return Either::Left(ready(not_allowed(METHODS)));
         }
-        let headers = &mut exchange.head.headers;
-        let trusted = &self.core.shared.config.server.trusted_headers;
+        // HTTP/1.1 is bounded by its parser; HTTP/2 by the size of the list only.
+        if head.headers.len() > shared.config.server.max_headers {
+            return Either::Left(ready(Problem::TooManyHeaders.response()));
+        }
+        if has_unknown_coding(&head.headers) {
+            return Either::Left(ready(Problem::TransferCoding.response()));
+        }
+        if shared.via.is_in(&head.headers) {
+            return Either::Left(ready(Problem::Loop.response()));
+        }
+        if head.method == Method::OPTIONS && head.headers.contains_key(MAX_FORWARDS) {
+            match forwards_left(&head.headers) {
+                Some(0) => return Either::Left(ready(options())),
+                Some(left) => {
+                    head.headers
+                        .insert(MAX_FORWARDS, HeaderValue::from(left - 1));
+                }
+                None => {}
+            }
+        }
+        let headers = &mut head.headers;
+        let trusted = &shared.config.server.trusted_headers;
         let client = exchange.client;
         remove_where(headers, |name| {
             is_forbidden(name, client.is_trusted, client.may_identify, trusted)
         });
         Either::Right(self.inner.handle(exchange))
     }
+}
+
+/// What is allowed in general, where no route says more.
+const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+
+/// A refusal that names what is allowed (RFC 9110 15.5.6).
+pub fn not_allowed(methods: &str) -> Response<Body> {
+    let mut response = Problem::MethodNotAllowed.response();
+    if let Ok(methods) = HeaderValue::from_str(methods) {
+        response.headers_mut().insert(ALLOW, methods);
+    }
+    response
+}
+
+/// How many hops an OPTIONS may still take (RFC 9110 7.6.2). What cannot be read is ignored.
+fn forwards_left(headers: &HeaderMap) -> Option<u64> {
+    headers
+        .get(MAX_FORWARDS)?
+        .to_str()
+        .ok()?
+        .trim()
+        .parse()
+        .ok()
+}
+
+/// The answer to an OPTIONS that ends here.
+fn options() -> Response<Body> {
+    let mut response = Response::new(Body::EMPTY);
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response
+        .headers_mut()
+        .insert(ALLOW, HeaderValue::from_static(METHODS));
+    response
 }
 
 /// What a peer may not send on: where a request came from, unless it is a trusted proxy; who somebody is, unless it logs people in;
@@ -144,7 +204,6 @@ fn address(hop: &str) -> Option<IpAddr> {
 mod tests {
     use std::cell::{Cell, RefCell};
 
-    use http::HeaderValue;
     use tokio::time::Instant;
 
     use super::*;
@@ -167,6 +226,7 @@ mod tests {
             has_served: Cell::new(false),
             sending: RefCell::default(),
             room: RefCell::default(),
+            uploads: Default::default(),
             wish: Cell::new(Wish::Serve),
             waker: RefCell::default(),
         };

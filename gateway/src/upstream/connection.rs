@@ -23,6 +23,7 @@ use tokio::{
     time::{Instant, Sleep},
 };
 
+use super::dial;
 use crate::body::{RequestBody, Stage};
 
 /// Responses with more header lines than this are refused: the shop's own mistake, bounded.
@@ -58,9 +59,9 @@ pub enum SendError {
 }
 
 impl Connection {
-    /// Connects and prepares. Names are looked up each time, so a server that moved is found.
+    /// Connects and prepares.
     pub(super) async fn try_connect(address: &str) -> io::Result<Self> {
-        let stream = TcpStream::connect(address).await?;
+        let stream = dial::connect(address).await?;
         // Requests are written whole; waiting to fill a packet only adds latency.
         stream.set_nodelay(true)?;
         let (sender, driver) = http1::Builder::new()

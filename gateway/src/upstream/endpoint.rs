@@ -1,13 +1,18 @@
 //! One server of an upstream, as all cores see it: its address, its breaker, its health.
 
 use std::{
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
-use limiter::breaker::{Breaker, Permit};
-use tokio::time::Instant;
-use tracing::warn;
+use limiter::breaker::{Breaker, Permit, State, Transition};
+use tokio::{
+    sync::{Notify, mpsc::UnboundedSender},
+    time::Instant,
+};
 
 use crate::{config, metrics::BreakerMeters};
 
@@ -19,6 +24,17 @@ pub struct Endpoint {
     breaker: Option<Breaker>,
     /// What the active health check says; true without one.
     is_healthy: AtomicBool,
+}
+
+/// A breaker went from one state to another: a line of the log.
+#[derive(Clone, Debug)]
+pub struct BreakerChange {
+    /// Its upstream.
+    pub upstream: Arc<str>,
+    /// Its endpoint.
+    pub endpoint: Arc<str>,
+    /// From where to where.
+    pub transition: Transition,
 }
 
 /// Whether a request may be sent to an endpoint.
@@ -33,13 +49,27 @@ pub enum Admission {
 }
 
 impl Endpoint {
-    pub(super) fn new(upstream: &config::Upstream, address: &str, now: Instant) -> Self {
+    pub(super) fn new(
+        upstream: &config::Upstream,
+        address: &str,
+        now: Instant,
+        changed: &Arc<Notify>,
+        told: &UnboundedSender<BreakerChange>,
+    ) -> Self {
         let meters = BreakerMeters::new(&upstream.name, address);
         let breaker = upstream.breaker.map(|config| {
-            let (upstream, endpoint) = (upstream.name.clone(), address.to_owned());
+            let (upstream, endpoint): (Arc<str>, Arc<str>) =
+                (upstream.name.as_str().into(), address.into());
+            let (changed, told) = (Arc::clone(changed), told.clone());
+            // Under the breaker's lock, which all cores share: whoever writes the line does it elsewhere.
             Breaker::observed(config, now, move |transition| {
-                warn!(%upstream, %endpoint, from = ?transition.from, to = ?transition.to, "breaker changed");
                 meters.enter(transition.to);
+                changed.notify_waiters();
+                let _ = told.send(BreakerChange {
+                    upstream: Arc::clone(&upstream),
+                    endpoint: Arc::clone(&endpoint),
+                    transition,
+                });
             })
         });
         Self {
@@ -69,6 +99,12 @@ impl Endpoint {
             Some(Ok(permit)) => Admission::Granted(Some(permit)),
             Some(Err(rejected)) => Admission::Rejected(rejected.retry_after),
         }
+    }
+
+    /// Whether one request is out to see if it is well again, and all others wait for what comes of it.
+    pub fn is_probed(&self) -> bool {
+        let state = self.breaker.as_ref().map(Breaker::state);
+        state == Some(State::HalfOpen) && self.is_healthy()
     }
 
     /// What the health check found.

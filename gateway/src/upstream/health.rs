@@ -9,10 +9,10 @@ use http::{Request, header::HOST};
 use http_body_util::Empty;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use tokio::{net::TcpStream, time};
+use tokio::time;
 use tracing::{info, warn};
 
-use super::Shared;
+use super::{Shared, dial};
 use crate::config;
 
 /// The run of equal answers so far. Pure.
@@ -84,7 +84,7 @@ async fn check(address: &str, path: &str, timeout: Duration) -> bool {
 
 /// Whether a GET answers 2xx or 3xx; `None` if it does not answer.
 async fn ask(address: &str, path: &str) -> Option<bool> {
-    let stream = TcpStream::connect(address).await.ok()?;
+    let stream = dial::connect(address).await.ok()?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.ok()?;
     let request = Request::get(path)
         .header(HOST, address)

@@ -16,6 +16,8 @@ pub mod health;
 
 mod pool;
 
+pub mod dial;
+
 mod connection;
 
 mod body;
@@ -25,12 +27,15 @@ pub mod holder;
 use std::{net::IpAddr, rc::Rc, sync::Arc};
 
 use http::{HeaderMap, Uri, header::COOKIE};
-use tokio::time::Instant;
+use tokio::{
+    sync::{Notify, mpsc::UnboundedSender},
+    time::Instant,
+};
 
 pub use self::{
     body::{Received, UpstreamBody, receive},
     connection::{Connection, SendError},
-    endpoint::Endpoint,
+    endpoint::{BreakerChange, Endpoint},
     policy::Policy,
     pool::{Lease, Place, Pool, PoolError},
 };
@@ -51,6 +56,8 @@ pub struct Shared {
     pub config: config::Upstream,
     /// In the order of the configuration.
     pub endpoints: Vec<Endpoint>,
+    /// Some breaker has changed its state.
+    pub breaker_changed: Arc<Notify>,
     policy: Policy,
 }
 
@@ -67,15 +74,21 @@ pub struct Upstream {
 }
 
 impl Shared {
-    /// Builds the policy and one breaker per endpoint.
-    pub fn new(config: config::Upstream, now: Instant) -> Self {
+    /// Builds the policy and one breaker per endpoint, whose changes are told to `told`.
+    pub fn new(
+        config: config::Upstream,
+        now: Instant,
+        told: &UnboundedSender<BreakerChange>,
+    ) -> Self {
+        let changed = Arc::default();
         Self {
             endpoints: config
                 .endpoints
                 .iter()
-                .map(|endpoint| Endpoint::new(&config, &endpoint.address, now))
+                .map(|endpoint| Endpoint::new(&config, &endpoint.address, now, &changed, told))
                 .collect(),
             policy: Policy::new(&config),
+            breaker_changed: changed,
             config,
         }
     }

@@ -19,7 +19,7 @@ const CONSECUTIVE_FAILURES: u32 = 5;
 const OPEN_FOR: Duration = Duration::from_secs(1);
 
 /// An endpoint that is back is found within half a minute.
-const OPEN_FOR_MAX: Duration = Duration::from_secs(30);
+const OPEN_FOR_MAX: Duration = Duration::from_secs(2);
 
 /// A probe without an answer by then has failed.
 const PROBE_DEADLINE: Duration = Duration::from_secs(10);

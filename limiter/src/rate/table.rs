@@ -7,7 +7,11 @@
 use std::{
     cell::Cell,
     num::NonZeroUsize,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    ops::Range,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use ahash::RandomState;
@@ -24,6 +28,9 @@ const WAYS: usize = 8;
 
 /// At most this many mutexes: far more than cores, so that two cores seldom meet on one.
 const SHARDS_MAX: usize = 64;
+
+/// A quarter of a megabyte: walked in some ten microseconds, for which a check may have to wait.
+const SWEPT_AT_ONCE: usize = 1024;
 
 thread_local! {
     /// The instant of the check that runs on this thread, in nanoseconds since the limiter's start.
@@ -55,6 +62,8 @@ impl Clock for GivenClock {
 pub(super) struct BucketTable {
     /// Seeded at random: a client cannot choose addresses that fall into somebody else's set.
     hasher: RandomState,
+    /// Where the next sweep goes on, counted in sets over all shards.
+    swept: Arc<AtomicUsize>,
     /// A power of two of shards, each with a power of two of sets.
     shards: Arc<[Shard]>,
     sets_per_shard: usize,
@@ -103,6 +112,7 @@ impl BucketTable {
         };
         Self {
             hasher: RandomState::new(),
+            swept: Arc::default(),
             shards: std::iter::repeat_with(shard).take(shards).collect(),
             sets_per_shard,
         }
@@ -110,6 +120,47 @@ impl BucketTable {
 
     pub(super) fn capacity(&self) -> usize {
         self.shards.len() * self.sets_per_shard * WAYS
+    }
+
+    /// Frees the places of buckets that are full by `now` among the next `sets` sets, never holding a lock for more than
+    /// [`SWEPT_AT_ONCE`] of them.
+    pub(super) fn sweep(&self, now: u64, sets: usize) {
+        let mut left = sets.min(self.sets());
+        while left > 0 {
+            let at = self.swept.load(Ordering::Relaxed) % self.sets();
+            let (shard, from) = (at / self.sets_per_shard, at % self.sets_per_shard);
+            let count = left.min(SWEPT_AT_ONCE).min(self.sets_per_shard - from);
+            self.shards[shard].lock().sweep(from..from + count, now);
+            self.swept.store(at + count, Ordering::Relaxed);
+            left -= count;
+        }
+    }
+
+    /// How many sets there are.
+    pub(super) fn sets(&self) -> usize {
+        self.shards.len() * self.sets_per_shard
+    }
+
+    /// Undoes one allowed request of a bucket, whose full time it had moved by `step` nanoseconds.
+    pub(super) fn give_back(&self, key: &RateKey, step: u64) {
+        let (mut guard, set_at) = self.place_of(key);
+        let sets = &mut *guard;
+        let set = &mut sets.sets[set_at];
+        let place = (0..WAYS).find(|&way| set.full_at[way] != FREE && set.keys[way] == *key);
+        if let Some(way) = place {
+            set.full_at[way] = set.full_at[way].saturating_sub(step);
+            sets.keys -= usize::from(set.full_at[way] == FREE);
+            sets.counts.allowed -= 1;
+        }
+    }
+
+    /// The shard of a key, locked, and its set there.
+    fn place_of(&self, key: &RateKey) -> (MutexGuard<'_, Sets>, usize) {
+        let hash = self.hasher.hash_one(key) as usize;
+        let shard = &self.shards[hash & (self.shards.len() - 1)];
+        // Other bits of the hash than those that chose the shard.
+        let set_at = (hash >> 32) & (self.sets_per_shard - 1);
+        (shard.lock(), set_at)
     }
 
     /// The sum over all shards. Shards are read one after the other: exact per shard, approximate as a whole while in use.
@@ -132,12 +183,7 @@ impl StateStore for BucketTable {
     where
         F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
     {
-        let hash = self.hasher.hash_one(key) as usize;
-        let shard = &self.shards[hash & (self.shards.len() - 1)];
-        // Other bits of the hash than those that chose the shard.
-        let set_at = (hash >> 32) & (self.sets_per_shard - 1);
-
-        let mut guard = shard.lock();
+        let (mut guard, set_at) = self.place_of(key);
         let sets = &mut *guard;
         let set = &mut sets.sets[set_at];
         let place = (0..WAYS).find(|&way| set.full_at[way] != FREE && set.keys[way] == *key);
@@ -171,15 +217,9 @@ impl StateStore for BucketTable {
 impl ShrinkableKeyedStateStore<RateKey> for BucketTable {
     fn retain_recent(&self, drop_below: Nanos) {
         for shard in self.shards.iter() {
-            let mut guard = shard.lock();
-            let mut dropped = 0;
-            for full_at in guard.sets.iter_mut().flat_map(|set| &mut set.full_at) {
-                if *full_at != FREE && *full_at < drop_below.as_u64() {
-                    *full_at = FREE;
-                    dropped += 1;
-                }
-            }
-            guard.keys -= dropped;
+            shard
+                .lock()
+                .sweep(0..self.sets_per_shard, drop_below.as_u64());
         }
     }
 
@@ -189,6 +229,19 @@ impl ShrinkableKeyedStateStore<RateKey> for BucketTable {
 
     fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+}
+
+impl Sets {
+    /// Frees the places of buckets that were full before `now`.
+    fn sweep(&mut self, sets: Range<usize>, now: u64) {
+        let places = self.sets[sets].iter_mut().flat_map(|set| &mut set.full_at);
+        for full_at in places {
+            if *full_at != FREE && *full_at < now {
+                *full_at = FREE;
+                self.keys -= 1;
+            }
+        }
     }
 }
 

@@ -223,3 +223,37 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_is_given_back_was_never_taken() {
+    let t0 = Instant::now();
+    let limiter = limiter("10/s", 3, 64, t0);
+    for _ in 0..100 {
+        assert!(is_allowed(limiter.check(ANN, t0)));
+        limiter.give_back(ANN);
+    }
+    assert_eq!(limiter.counts().allowed, 0);
+    for remaining in [2, 1, 0] {
+        assert_eq!(limiter.check(ANN, t0), Decision::Allowed { remaining });
+    }
+    // A key that nobody has seen has nothing to give back.
+    limiter.give_back(BOB);
+    assert_eq!(limiter.counts().allowed, 3);
+}
+
+#[test]
+fn a_sweep_in_parts_frees_all_that_a_whole_one_does() {
+    let t0 = Instant::now();
+    let limiter = limiter("10/s", 1, 1 << 16, t0);
+    for key in 0..10_000 {
+        limiter.check(RateKey::from_bits(key + 1), t0);
+    }
+    let held = limiter.keys();
+    let later = t0 + Duration::from_secs(1);
+    limiter.sweep_part(later);
+    assert!(limiter.keys() > held / 2, "one part is a sixteenth");
+    for _ in 0..15 {
+        limiter.sweep_part(later);
+    }
+    assert_eq!(limiter.keys(), 0);
+}
