@@ -8,7 +8,8 @@ use seckill::{
 };
 
 use crate::support::{
-    ledger::{sale_id, segment},
+    faulty_store::FaultyStore,
+    ledger::{eventually, sale_id, segment},
     world::{Kind, World, on_both_stores},
 };
 
@@ -275,4 +276,41 @@ async fn an_order_returned_or_paid_during_the_rebuild_ends_right(kind: Kind) {
     assert_eq!(world.counts().await.available, 9);
     let again = world.ledger().settle(&segment(), 3, &[order], 1).await;
     assert_eq!(again.unwrap(), [Settled::Duplicate]);
+}
+
+/// One after another, each rebuild kept all later segments' buyers waiting, and a silent one kept them waiting for ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_segment_that_does_not_answer_holds_up_no_others_rebuild() {
+    let mut world = World::new(Kind::Embedded, 5).await;
+    let mut cut = world.sale.clone();
+    cut.id = "cut".parse().unwrap();
+    cut.segments = 4;
+    world.ledger().create_sale(&cut, 0).await.unwrap();
+    let segments: Vec<_> = cut
+        .segment_specs()
+        .into_iter()
+        .map(|spec| spec.id)
+        .collect();
+    for segment in &segments {
+        world.ledger().mark_opened(segment, 0).await.unwrap();
+    }
+    let inner = world.store.clone();
+    let faulty = FaultyStore::new(inner.clone());
+    faulty.stall(&segments[0]);
+    world.store = faulty.clone();
+    let mut recovery = world.recovery(usize::MAX).await;
+    let all = segments.clone();
+    let looking = tokio::spawn(async move { recovery.look(&all).await.unwrap() });
+    eventually("the others are rebuilt", async || {
+        let is_open = async |id| {
+            inner
+                .snapshot(id)
+                .await
+                .is_ok_and(|is| is.gate == Gate::Open)
+        };
+        is_open(&segments[1]).await && is_open(&segments[2]).await && is_open(&segments[3]).await
+    })
+    .await;
+    faulty.resume();
+    assert_eq!(looking.await.unwrap(), 4);
 }

@@ -191,3 +191,31 @@ impl LedgerOrder {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use sqlx::{Row, SqlSafeStr};
+
+    use super::*;
+    use crate::ledger;
+
+    /// INV-PAST-1. Broke: each page sorted all orders of the sku, so that the rebuild of a big sale did not come to an end.
+    #[tokio::test]
+    async fn a_page_of_a_rebuild_is_read_from_an_index_in_its_order() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite:{}", folder.path().join("ledger.db").display());
+        let ledger = OrderLedger::new(ledger::connect(&url).await.unwrap());
+        let explain = sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {PAGE}")).into_sql_str();
+        let plan = sqlx::query(explain)
+            .bind("s")
+            .bind("k")
+            .bind(1)
+            .bind("o")
+            .bind(9);
+        let plan = plan.fetch_all(ledger.pool()).await.unwrap();
+        let plan: Vec<String> = plan.iter().map(|row| row.get(3)).collect();
+        let index = "SEARCH order_orders USING INDEX order_orders_segment \
+            (sale=? AND sku=? AND segment=? AND order_id>?)";
+        assert_eq!(plan, [index]);
+    }
+}

@@ -12,11 +12,12 @@ mod rebuild;
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use tokio::sync::watch;
+use futures_util::{StreamExt, stream};
+use tokio::{sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -39,6 +40,11 @@ pub use self::{diagnosis::Cause, place::Place, rebuild::Rebuilt};
 
 /// How often segments are looked at: bounds how long a segment stays frozen before its rebuild begins.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Segments that are looked at or rebuilt at the same time: a restarted server may have lost all of its segments at once, and one
+/// that takes long must not keep the others' buyers waiting.
+const AT_ONCE: usize = 8;
+/// A segment whose store takes longer to answer is looked at again next time.
+const ANSWER: Duration = Duration::from_secs(5);
 
 /// Why a segment was not rebuilt. It stays frozen, and the next look tries again.
 #[derive(Debug, thiserror::Error)]
@@ -74,13 +80,24 @@ pub struct Recovery {
     store: Arc<dyn StockStore>,
     ledger: OrderLedger,
     clock: WallClock,
-    lease: Box<dyn Lease>,
+    /// Asked by all rebuilds that are under way, one after another.
+    lease: tokio::sync::Mutex<Box<dyn Lease>>,
     metrics: RecoveryMetrics,
     /// Where the store is, and whether segments that were elsewhere may be rebuilt there. Without it every store is taken for the
     /// one that there was.
     place: Option<(Place, Moving)>,
     /// The newest epoch and version seen of each segment. Bounded by the segments in `segments`.
-    seen: HashMap<SegmentId, Seen>,
+    seen: Mutex<HashMap<SegmentId, Seen>>,
+}
+
+/// What became of one segment at a look.
+enum Looked {
+    /// Nothing was to be done, or the store is away.
+    LeftAlone,
+    /// It needs a rebuild and did not get it.
+    Waits,
+    Rebuilt,
+    LeaseLost,
 }
 
 impl Recovery {
@@ -95,10 +112,10 @@ impl Recovery {
             store,
             ledger,
             clock,
-            lease,
+            lease: tokio::sync::Mutex::new(lease),
             metrics: RecoveryMetrics::new(),
             place: None,
-            seen: HashMap::new(),
+            seen: Mutex::default(),
         }
     }
 
@@ -135,7 +152,7 @@ impl Recovery {
                 }
             }
         }
-        if let Err(error) = self.lease.give_up().await {
+        if let Err(error) = self.lease.get_mut().give_up().await {
             warn!(%error, "recovery lease was not given back; it runs out by itself");
         }
     }
@@ -143,65 +160,83 @@ impl Recovery {
     /// One look at all segments, rebuilding what needs it, if this node has the lease. One segment's trouble holds up no other.
     /// Answers how many were rebuilt.
     pub async fn look(&mut self, segments: &[SegmentId]) -> Result<usize, RecoveryError> {
-        let held = self.lease.hold().await;
+        let held = self.lease.get_mut().hold().await;
         self.metrics.is_leader(matches!(held, Ok(Some(_))));
         let Some(token) = held? else {
-            self.seen.clear();
+            self.seen().clear();
             return Ok(0);
         };
-        self.seen.retain(|segment, _| segments.contains(segment));
+        self.seen().retain(|segment, _| segments.contains(segment));
         let (epochs, places) = self.in_ledger(segments).await?;
-        let (mut rebuilt, mut waiting) = (0, 0);
+        let mut looks = Vec::with_capacity(segments.len());
         for segment in segments {
             // A segment that was never opened has nothing to recover; the engine opens it.
             let Some(epoch) = epochs.get(segment) else {
                 continue;
             };
             let seen_at = places.get(segment).map_or("", String::as_str);
-            let cause = match self.diagnose(segment, *epoch).await {
-                Ok(Some(cause)) => cause,
-                Ok(None) => {
-                    self.note_place(segment, seen_at).await;
-                    continue;
-                }
-                // The store is away: nothing can be rebuilt in it, and buyers are refused already.
-                Err(error) => {
-                    tracing::debug!(%segment, %error, "segment was not looked at");
-                    continue;
-                }
-            };
-            if cause == Cause::Lost && self.is_elsewhere(seen_at) {
-                waiting += 1;
-                error!(%segment, seen_at, here = self.here(), "this store never had the segment: is the node pointed at the right one? if it moved and its data is lost, set rebuild_elsewhere");
-                continue;
-            }
-            error!(%segment, cause = cause.name(), "segment needs a rebuild; it sells nothing until then");
-            match self.rebuild(segment, cause, token).await {
-                Ok(done) => {
-                    rebuilt += 1;
-                    self.note_place(segment, seen_at).await;
-                    info!(%segment, epoch = done.epoch, orders = done.orders, held = done.held, rescued = done.rescued, "segment rebuilt");
-                }
-                Err(RecoveryError::LeaseLost) => {
-                    self.metrics.failed();
-                    warn!(%segment, "lease lost in the middle of a rebuild");
-                    break;
-                }
-                Err(error) => {
-                    waiting += 1;
-                    self.metrics.failed();
-                    error!(%segment, %error, "segment was not rebuilt, trying again");
-                }
+            looks.push(self.look_at(segment, *epoch, seen_at, token));
+        }
+        let mut looks = stream::iter(looks).buffer_unordered(AT_ONCE);
+        let (mut rebuilt, mut waiting) = (0, 0);
+        while let Some(looked) = looks.next().await {
+            match looked {
+                Looked::LeftAlone => {}
+                Looked::Rebuilt => rebuilt += 1,
+                Looked::Waits => waiting += 1,
+                // The others would find the same at their next step; what they have begun is begun anew by the new holder.
+                Looked::LeaseLost => break,
             }
         }
         self.metrics.waiting(waiting);
         Ok(rebuilt)
     }
 
+    async fn look_at(&self, segment: &SegmentId, epoch: u64, seen_at: &str, token: u64) -> Looked {
+        let cause = match self.diagnose(segment, epoch).await {
+            Ok(Some(cause)) => cause,
+            Ok(None) => {
+                self.note_place(segment, seen_at).await;
+                return Looked::LeftAlone;
+            }
+            // The store is away: nothing can be rebuilt in it, and buyers are refused already.
+            Err(error) => {
+                tracing::debug!(%segment, %error, "segment was not looked at");
+                return Looked::LeftAlone;
+            }
+        };
+        if cause == Cause::Lost && self.is_elsewhere(seen_at) {
+            error!(%segment, seen_at, here = self.here(), "this store never had the segment: is the node pointed at the right one? if it moved and its data is lost, set rebuild_elsewhere");
+            return Looked::Waits;
+        }
+        error!(%segment, cause = cause.name(), "segment needs a rebuild; it sells nothing until then");
+        match self.rebuild(segment, cause, token).await {
+            Ok(done) => {
+                self.note_place(segment, seen_at).await;
+                info!(%segment, epoch = done.epoch, orders = done.orders, held = done.held, rescued = done.rescued, "segment rebuilt");
+                Looked::Rebuilt
+            }
+            Err(RecoveryError::LeaseLost) => {
+                self.metrics.failed();
+                warn!(%segment, "lease lost in the middle of a rebuild");
+                Looked::LeaseLost
+            }
+            Err(error) => {
+                self.metrics.failed();
+                error!(%segment, %error, "segment was not rebuilt, trying again");
+                Looked::Waits
+            }
+        }
+    }
+
+    fn seen(&self) -> MutexGuard<'_, HashMap<SegmentId, Seen>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The epochs of segments that were ever opened, and where they were last seen whole. Two questions a sale, however many
     /// segments it has and however many sales there were.
     async fn in_ledger(
-        &mut self,
+        &self,
         segments: &[SegmentId],
     ) -> Result<(HashMap<SegmentId, u64>, HashMap<SegmentId, String>), LedgerError> {
         let (mut epochs, mut places) = (HashMap::new(), HashMap::new());
@@ -229,7 +264,7 @@ impl Recovery {
     }
 
     /// Remembers that a segment is whole here. Its data may have moved with it, or a server joined the cluster.
-    async fn note_place(&mut self, segment: &SegmentId, seen_at: &str) {
+    async fn note_place(&self, segment: &SegmentId, seen_at: &str) {
         let Some((place, _)) = &self.place else {
             return;
         };
@@ -243,16 +278,18 @@ impl Recovery {
     }
 
     async fn diagnose(
-        &mut self,
+        &self,
         segment: &SegmentId,
         epoch: u64,
     ) -> Result<Option<Cause>, RecoveryError> {
-        let counts = match self.store.snapshot(segment).await {
-            Ok(counts) => Some(counts),
-            Err(StockError::NotOpen(_)) => None,
-            Err(error) => return Err(error.into()),
+        let counts = match timeout(ANSWER, self.store.snapshot(segment)).await {
+            Ok(Ok(counts)) => Some(counts),
+            Ok(Err(StockError::NotOpen(_))) => None,
+            Ok(Err(error)) => return Err(error.into()),
+            Err(_) => return Err(StockError::Unknown("no answer in time".to_owned()).into()),
         };
-        let seen = self.seen.entry(segment.clone()).or_default();
+        let mut all = self.seen();
+        let seen = all.entry(segment.clone()).or_default();
         let cause = diagnose(epoch, counts.as_ref(), *seen);
         if let Some(counts) = counts.filter(|_| cause.is_none()) {
             seen.learn(&counts);
@@ -261,7 +298,7 @@ impl Recovery {
     }
 
     async fn rebuild(
-        &mut self,
+        &self,
         segment: &SegmentId,
         cause: Cause,
         token: u64,
@@ -272,17 +309,17 @@ impl Recovery {
             .await?
             .ok_or_else(|| RecoveryError::UnknownSale(segment.sale.clone()))?;
         let started = tokio::time::Instant::now();
-        let mut rebuild = Rebuild {
+        let rebuild = Rebuild {
             store: &*self.store,
             ledger: &self.ledger,
             clock: &self.clock,
-            lease: &mut *self.lease,
+            lease: &self.lease,
             token,
             sale: &sale,
             segment,
         };
         let done = rebuild.run().await?;
-        self.seen.remove(segment);
+        self.seen().remove(segment);
         self.metrics.rebuilt(cause, started.elapsed());
         Ok(done)
     }

@@ -13,6 +13,7 @@
 
 use std::collections::HashSet;
 
+use tokio::sync::Mutex;
 use tracing::warn;
 
 use crate::{
@@ -48,14 +49,14 @@ pub(super) struct Rebuild<'a> {
     pub(super) store: &'a dyn StockStore,
     pub(super) ledger: &'a OrderLedger,
     pub(super) clock: &'a WallClock,
-    pub(super) lease: &'a mut dyn Lease,
+    pub(super) lease: &'a Mutex<Box<dyn Lease>>,
     pub(super) token: u64,
     pub(super) sale: &'a Sale,
     pub(super) segment: &'a SegmentId,
 }
 
 impl Rebuild<'_> {
-    pub(super) async fn run(&mut self) -> Result<Rebuilt, RecoveryError> {
+    pub(super) async fn run(&self) -> Result<Rebuilt, RecoveryError> {
         let epoch = self.fence().await?;
         let rescued = self.refill(epoch).await? + self.rescue(epoch).await?;
         self.begin(epoch).await?;
@@ -76,7 +77,7 @@ impl Rebuild<'_> {
     }
 
     /// Raises the epoch in the ledger and freezes the store under it.
-    async fn fence(&mut self) -> Result<u64, RecoveryError> {
+    async fn fence(&self) -> Result<u64, RecoveryError> {
         let mut above = 0;
         for _ in 0..RAISES {
             let epoch = match self
@@ -101,7 +102,7 @@ impl Rebuild<'_> {
     }
 
     /// Fills the ledger again with what it had and lost. Only where the counts say that there may be any: it reads all orders.
-    async fn refill(&mut self, epoch: u64) -> Result<u64, RecoveryError> {
+    async fn refill(&self, epoch: u64) -> Result<u64, RecoveryError> {
         let counts = match self.store.snapshot(self.segment).await {
             Ok(counts) => counts,
             // The store has nothing at all.
@@ -152,7 +153,7 @@ impl Rebuild<'_> {
     }
 
     /// Settles what is on the store's queue.
-    async fn rescue(&mut self, epoch: u64) -> Result<u64, RecoveryError> {
+    async fn rescue(&self, epoch: u64) -> Result<u64, RecoveryError> {
         let (mut after, mut rescued) = (Position::default(), 0);
         loop {
             self.keep_lease().await?;
@@ -180,7 +181,7 @@ impl Rebuild<'_> {
 
     /// One order at a time; what the ledger refuses for its own sake is set aside, as settlement would.
     async fn settle_alone(
-        &mut self,
+        &self,
         epoch: u64,
         page: &[(Position, StoredOrder)],
         now_ms: u64,
@@ -205,7 +206,7 @@ impl Rebuild<'_> {
         Ok(outcomes)
     }
 
-    async fn begin(&mut self, epoch: u64) -> Result<(), RecoveryError> {
+    async fn begin(&self, epoch: u64) -> Result<(), RecoveryError> {
         let spec = self
             .sale
             .segment_specs()
@@ -216,7 +217,7 @@ impl Rebuild<'_> {
         Ok(self.store.rebuild_begin(&spec, epoch, &moves).await?)
     }
 
-    async fn load(&mut self, epoch: u64) -> Result<u64, RecoveryError> {
+    async fn load(&self, epoch: u64) -> Result<u64, RecoveryError> {
         let (mut after, mut loaded) = (None, 0);
         loop {
             self.keep_lease().await?;
@@ -238,7 +239,7 @@ impl Rebuild<'_> {
 
     /// Goes on holding the units of orders that wait as dead letters, as far as the ledger's orders have left any. What is not
     /// held cannot be settled later; its replay says so.
-    async fn hold_letters(&mut self, epoch: u64) -> Result<u64, RecoveryError> {
+    async fn hold_letters(&self, epoch: u64) -> Result<u64, RecoveryError> {
         let (mut after, mut held) = (None, 0);
         let mut left = self.store.snapshot(self.segment).await?.available;
         // A request has one order, here as in the ledger. Bounded by the letters of the segment.
@@ -280,8 +281,8 @@ impl Rebuild<'_> {
     }
 
     /// A long rebuild must not outlive its lease without noticing.
-    async fn keep_lease(&mut self) -> Result<(), RecoveryError> {
-        match self.lease.hold().await? {
+    async fn keep_lease(&self) -> Result<(), RecoveryError> {
+        match self.lease.lock().await.hold().await? {
             Some(token) if token == self.token => Ok(()),
             _ => Err(RecoveryError::LeaseLost),
         }
