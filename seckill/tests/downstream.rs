@@ -350,10 +350,15 @@ async fn without_an_outbox_nothing_is_written(engine: Engine) {
 async fn delivered_events_are_forgotten_after_their_time(engine: Engine) {
     let test = TestLedger::with_sale(engine, 10).await;
     let url = Shop::default().start().await;
-    test.settle_new(1, 2).await;
+    test.settle_new(1, 3).await;
     deliverer(&test, &url, 3).round().await.unwrap();
-    assert_eq!(test.ledger.prune_events(T0).await.unwrap(), 0);
-    assert_eq!(test.ledger.prune_events(T0 + 1).await.unwrap(), 2);
+    test.settle_new(4, 1).await;
+    let prune = async |before_ms| test.ledger.prune_events(before_ms, 2).await.unwrap();
+    assert_eq!(prune(T0).await, 0);
+    assert_eq!(prune(T0 + 1).await, 2, "no more than were asked for");
+    assert_eq!(prune(T0 + 1).await, 1);
+    assert_eq!(prune(T0 + 1).await, 0);
+    assert_eq!(test.ledger.events_pending().await.unwrap(), 1);
 }
 
 /// Reads one request off a connection; false when the other side has closed it.

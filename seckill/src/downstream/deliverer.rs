@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use metrics::{Counter, Gauge};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, error, info, warn};
+use tracing::{debug, error, warn};
 
 use super::{
     Sink,
@@ -26,6 +26,8 @@ const POLL: Duration = Duration::from_millis(250);
 const COUNT_EVERY: Duration = Duration::from_secs(2);
 /// How often delivered events are forgotten.
 const PRUNE_EVERY: Duration = Duration::from_secs(600);
+/// How many of them by one statement.
+const PRUNE_BATCH: usize = 1_000;
 /// Events that could not be sent are due again after this at the earliest, so that a receiver that is away costs few writes.
 const HELD_FOR: Duration = Duration::from_millis(500);
 
@@ -115,6 +117,7 @@ impl Deliverer {
         let mut hand = Hand::default();
         let mut ledger_failures = 0;
         let (mut counted_at, mut pruned_at) = (None::<Instant>, Instant::now());
+        let mut is_pruning = false;
         while !shutdown.is_cancelled() {
             let fed = hand.feed(&self.sink);
             let mut wait = POLL;
@@ -147,9 +150,10 @@ impl Deliverer {
                     self.given_up.set(given_up as f64);
                 }
             }
-            if pruned_at.elapsed() >= PRUNE_EVERY {
+            // A batch each time round, so that deliveries go on beside it, until none is full.
+            if is_pruning || pruned_at.elapsed() >= PRUNE_EVERY {
                 pruned_at = Instant::now();
-                self.prune().await;
+                is_pruning = self.prune().await;
             }
             let again_at = match fed {
                 Fed::NotBefore(at) => at,
@@ -306,13 +310,19 @@ impl Deliverer {
         Ok(round)
     }
 
-    async fn prune(&self) {
+    /// Forgets a batch of delivered events; whether there may be more of them.
+    async fn prune(&self) -> bool {
         let before_ms =
             (self.clock)().saturating_sub(self.config.keep_delivered.as_millis() as u64);
-        match self.ledger.prune_events(before_ms).await {
-            Ok(0) => {}
-            Ok(events) => info!(events, "delivered events forgotten"),
-            Err(error) => warn!(%error, "delivered events not forgotten"),
+        match self.ledger.prune_events(before_ms, PRUNE_BATCH).await {
+            Ok(events) => {
+                debug!(events, "delivered events forgotten");
+                events == PRUNE_BATCH as u64
+            }
+            Err(error) => {
+                warn!(%error, "delivered events not forgotten");
+                false
+            }
         }
     }
 }

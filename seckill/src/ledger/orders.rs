@@ -65,7 +65,7 @@ const AWAIT_POLL: Backoff = Backoff {
     max: Duration::from_millis(400),
 };
 /// An order's id carries the clock of the node that made it; a page looks this far around the sale's window.
-const CLOCK_SLACK_MS: u64 = 24 * 3_600_000;
+pub(super) const CLOCK_SLACK_MS: u64 = 24 * 3_600_000;
 /// Largest page.
 const MAX_PAGE: usize = 10_000;
 

@@ -7,6 +7,7 @@ use sqlx::{AnyConnection, Row};
 
 use super::{
     EventId, LedgerError, LedgerOrder, OrderLedger,
+    orders::CLOCK_SLACK_MS,
     rows::{count, order_columns, read_order},
     sql,
 };
@@ -76,6 +77,9 @@ const REASON_MAX_CHARS: usize = 500;
 /// The attempt is counted at the lease, so that a crash while delivering counts too.
 const LEASE_POSTGRES: &str = include_str!("sql/lease_events.postgres.sql");
 const LEASE_SQLITE: &str = include_str!("sql/lease_events.sqlite.sql");
+const PRUNE: &str = "DELETE FROM order_outbox WHERE (order_id, step) IN ( \
+    SELECT order_id, step FROM order_outbox WHERE order_id < $1 AND delivered_at_ms > 0 AND delivered_at_ms < $2 \
+    ORDER BY order_id LIMIT $3)";
 const ORDERS_POSTGRES: &str = concat!(
     "SELECT ",
     order_columns!(),
@@ -243,14 +247,22 @@ impl OrderLedger {
         count(&row, 0)
     }
 
-    /// Forgets events delivered before an instant; answers how many.
-    pub async fn prune_events(&self, delivered_before_ms: u64) -> Result<u64, LedgerError> {
-        let prune = "DELETE FROM order_outbox WHERE delivered_at_ms > 0 AND delivered_at_ms < $1";
-        Ok(sqlx::query(prune)
+    /// Forgets at most `limit` events delivered before an instant, oldest orders first; answers how many. Repeat it while it is `limit`:
+    /// all at once may take longer than a statement may, and would then never be done.
+    pub async fn prune_events(
+        &self,
+        delivered_before_ms: u64,
+        limit: usize,
+    ) -> Result<u64, LedgerError> {
+        // An event is delivered after its order was made, so only ids of that time are looked at.
+        let made_before = delivered_before_ms.saturating_add(CLOCK_SLACK_MS);
+        let pruned = sqlx::query(PRUNE)
+            .bind(OrderId::new(made_before, 0, 0).to_string())
             .bind(sql(delivered_before_ms))
+            .bind(limit as i64)
             .execute(&self.pool)
-            .await?
-            .rows_affected())
+            .await?;
+        Ok(pruned.rows_affected())
     }
 
     /// Runs a statement for events that share a lease: whoever leased one of them since has raised its attempts.
@@ -341,4 +353,32 @@ pub(super) async fn insert_many(
         .execute(connection)
         .await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::SqlSafeStr;
+
+    use super::*;
+    use crate::ledger;
+
+    /// INV-PAST-1: neither the search nor the deletion reads the whole outbox.
+    #[tokio::test]
+    async fn old_events_are_found_by_the_ids_of_their_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite:{}", folder.path().join("ledger.db").display());
+        let ledger = OrderLedger::new(ledger::connect(&url).await.unwrap());
+        let explain = sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {PRUNE}")).into_sql_str();
+        let plan = sqlx::query(explain).bind("o").bind(1).bind(9);
+        let plan = plan.fetch_all(ledger.pool()).await.unwrap();
+        let plan: Vec<String> = plan.iter().map(|row| row.get(3)).collect();
+        let reads: Vec<_> = plan
+            .iter()
+            .filter(|line| line.contains("order_outbox"))
+            .collect();
+        assert!(
+            !reads.is_empty() && reads.iter().all(|line| line.starts_with("SEARCH")),
+            "{plan:#?}"
+        );
+    }
 }
