@@ -228,3 +228,19 @@ async fn a_sale_is_read_whole_once_after_its_end_and_in_new_orders_before() {
         assert_eq!(watch.look(&over, now_ms + 64_000).await, 0);
     }
 }
+
+/// Broke: one order that the database fails kept all others from being settled again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_order_that_the_database_fails_keeps_no_other_from_being_settled_again() {
+    for kind in [Kind::Embedded, Kind::Redis] {
+        let world = World::new(kind, 5).await;
+        let (one, failing) = (world.take(1).await, world.take(2).await);
+        world.settle(9).await;
+        forget(&world, &[&one, &failing]).await;
+        world.test.raise_for("buyer-2").await;
+        let repairs = repair(&world).await;
+        assert_eq!(repairs.settled_again, [one.order]);
+        assert_eq!(world.report().await.dead_letters, 1);
+        assert!(repair(&world).await.is_empty(), "once is enough");
+    }
+}

@@ -18,6 +18,7 @@ on_both_stores! {
     a_lost_store_is_rebuilt_from_the_ledger,
     a_lost_store_cannot_sell_what_was_sold_before,
     what_only_the_store_had_is_rescued,
+    an_order_that_the_database_fails_does_not_keep_its_segment_frozen,
     over_admitted_orders_are_refused_by_the_rebuild,
     a_rebuild_that_loses_its_lease_anywhere_is_finished_by_the_next,
     two_rebuilders_at_once_leave_one_truth,
@@ -114,6 +115,31 @@ async fn what_only_the_store_had_is_rescued(kind: Kind) {
     world.agree().await;
     assert_eq!(world.report().await.settled, 5);
     assert_eq!(world.counts().await.available, 4);
+}
+
+/// Broke: each rebuild failed at the same order, and the segment sold nothing for ever.
+async fn an_order_that_the_database_fails_does_not_keep_its_segment_frozen(kind: Kind) {
+    let world = World::new(kind, 9).await;
+    for buyer in 1..=3 {
+        world.take(buyer).await;
+    }
+    world.test.raise_for("buyer-2").await;
+    world
+        .store
+        .set_gate(&segment(), Gate::Frozen)
+        .await
+        .unwrap();
+    let mut recovery = world.recovery(usize::MAX).await;
+    let mut looks = 0;
+    while recovery.look(&[segment()]).await.unwrap() == 0 {
+        looks += 1;
+        assert!(looks < 10, "still frozen");
+    }
+    assert!(looks > 0, "the first failure may be the database's");
+    let report = world.report().await;
+    assert_eq!((report.settled, report.dead_letters), (2, 1));
+    // The letter holds its unit, so that it can still be replayed.
+    assert_eq!(world.counts().await.available, 6);
 }
 
 /// The ledger has the last word about what a store admitted too much.

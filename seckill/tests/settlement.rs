@@ -21,6 +21,7 @@ on_both_engines! {
     the_entries_of_a_dead_consumer_are_taken_over,
     an_unreadable_entry_is_set_aside_and_stops_nobody,
     an_order_the_ledger_refuses_is_set_aside_in_the_end,
+    an_order_the_database_fails_for_no_known_reason_is_set_aside,
     a_batch_with_nothing_done_is_not_acknowledged,
     an_over_admitted_order_is_refused_and_its_units_go_back,
     a_segment_that_appears_later_gets_its_worker,
@@ -167,6 +168,37 @@ async fn an_order_the_ledger_refuses_is_set_aside_in_the_end(engine: Engine) {
         .unwrap()
         .unwrap();
     assert_eq!((report.dead_letters, report.settled), (1, 1));
+}
+
+/// Broke: the batch was kept for ever, and every order behind it.
+async fn an_order_the_database_fails_for_no_known_reason_is_set_aside(engine: Engine) {
+    let bench = Bench::new(engine, 100).await;
+    bench.test.raise_for("buyer-2").await;
+    for n in 1..=4 {
+        bench.store.accept(&segment(), order(n, 1));
+    }
+    let running = bench.start();
+    bench.queue_is_empty().await;
+    let report = async || {
+        bench
+            .test
+            .ledger
+            .report(&segment().sale)
+            .await
+            .unwrap()
+            .unwrap()
+    };
+    let known = report().await;
+    assert_eq!((known.dead_letters, known.settled), (1, 3));
+
+    // Alone in the queue it might as well be the database: it is set aside later, and one at a time.
+    let mut again = order(2, 1);
+    again.order = order_id(99);
+    bench.store.accept(&segment(), again);
+    bench.queue_is_empty().await;
+    running.stop().await;
+    let known = report().await;
+    assert_eq!((known.dead_letters, known.settled), (2, 3));
 }
 
 // The embedded store writes and syncs a frame for an acknowledgement, even of nothing.

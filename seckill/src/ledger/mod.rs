@@ -119,6 +119,17 @@ impl LedgerError {
         matches!(self, Self::Unavailable(_))
     }
 
+    /// Whether the database failed for a reason that is not known to concern all of it: a trigger that raises, a limit of its own.
+    /// It may be the order's, so whoever has tried a batch often enough tries its orders alone.
+    pub(crate) fn may_be_about_one_order(&self) -> bool {
+        match self {
+            Self::Unavailable(sqlx::Error::Database(cause)) => !cause
+                .code()
+                .is_some_and(|code| concerns_the_database(&code)),
+            _ => false,
+        }
+    }
+
     /// Whether the ledger refuses one order for its own sake, so that the others of its batch may still be settled.
     pub(crate) fn is_about_one_order(&self) -> bool {
         matches!(self, Self::Invalid(_) | Self::Corrupt(_))
@@ -147,6 +158,20 @@ impl From<sqlx::Error> for LedgerError {
             Self::Unavailable(error)
         }
     }
+}
+
+/// Whether a code says that the database, its connection or its tables are the trouble: another order would meet the same.
+fn concerns_the_database(code: &str) -> bool {
+    // SQLite numbers its causes; the low byte is the kind: error, busy, locked, no memory, read-only, interrupted, i/o, corrupt, full,
+    // cannot open, schema, no database.
+    if let (Ok(number), 1..=4) = (code.parse::<u32>(), code.len()) {
+        return matches!(number & 0xff, 1 | 5..=11 | 13 | 14 | 17 | 26);
+    }
+    // SQLSTATE classes: connection, transaction state, login, catalogue, rollback, syntax or access, resources, object state,
+    // operator intervention, system.
+    ["08", "25", "28", "3D", "40", "42", "53", "55", "57", "58"]
+        .iter()
+        .any(|class| code.starts_with(class))
 }
 
 /// The ledger. Cheap to clone; all clones share one pool and wake one another.
@@ -245,4 +270,21 @@ impl OrderLedger {
 /// A count as SQL keeps it.
 fn sql(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::concerns_the_database;
+
+    #[test]
+    fn what_another_order_would_meet_too_is_not_held_against_one() {
+        // SQLite: busy, a stale snapshot, i/o of a write, full; PostgreSQL: serialization, timeout, disk full, read-only.
+        for code in ["5", "517", "778", "13", "40001", "57014", "53100", "25006"] {
+            assert!(concerns_the_database(code), "{code}");
+        }
+        // A trigger that raises, on SQLite and PostgreSQL; an index row that is too big; an internal error.
+        for code in ["1811", "P0001", "54000", "XX000"] {
+            assert!(!concerns_the_database(code), "{code}");
+        }
+    }
 }

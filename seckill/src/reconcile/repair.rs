@@ -218,26 +218,8 @@ impl Reconciler {
         let orders: Vec<StoredOrder> = lost.iter().map(|(_, order)| order.clone()).collect();
         let together = self.ledger.refill(segment, epoch, &orders, now_ms).await;
         let outcomes = match together {
-            Err(error) if error.is_about_one_order() => {
-                let mut outcomes = Vec::with_capacity(orders.len());
-                for (position, order) in lost {
-                    let one = std::slice::from_ref(order);
-                    match self.ledger.refill(segment, epoch, one, now_ms).await {
-                        Ok(refilled) => outcomes.extend(refilled),
-                        Err(error) if error.is_about_one_order() => {
-                            let letter = DeadLetter::of_order(
-                                segment.clone(),
-                                position.to_string(),
-                                order,
-                                error.to_string(),
-                            );
-                            self.ledger.set_aside(&[letter], now_ms).await?;
-                            outcomes.push(Refilled::Known);
-                        }
-                        Err(error) => return Err(error.into()),
-                    }
-                }
-                outcomes
+            Err(error) if error.is_about_one_order() || error.may_be_about_one_order() => {
+                self.refill_alone(segment, epoch, lost, now_ms).await?
             }
             // The segment is being rebuilt, and the rebuild fills the ledger itself.
             Err(LedgerError::StaleEpoch { .. }) => return Ok(()),
@@ -255,6 +237,47 @@ impl Reconciler {
             }
         }
         Ok(())
+    }
+
+    /// One order at a time. What the ledger refuses for its own sake is set aside; so is what the database fails for no known reason, if
+    /// it takes any other.
+    async fn refill_alone(
+        &self,
+        segment: &SegmentId,
+        epoch: u64,
+        lost: &[&(Position, StoredOrder)],
+        now_ms: u64,
+    ) -> Result<Vec<Refilled>, ReconcileError> {
+        let mut outcomes = Vec::with_capacity(lost.len());
+        let (mut letters, mut suspects) = (Vec::new(), Vec::new());
+        for (position, order) in lost {
+            let one = std::slice::from_ref(order);
+            let letter = |error: &LedgerError| {
+                let (segment, position) = (segment.clone(), position.to_string());
+                DeadLetter::of_order(segment, position, order, error.to_string())
+            };
+            match self.ledger.refill(segment, epoch, one, now_ms).await {
+                Ok(refilled) => {
+                    outcomes.extend(refilled);
+                    continue;
+                }
+                Err(error) if error.is_about_one_order() => letters.push(letter(&error)),
+                Err(error) if error.may_be_about_one_order() => {
+                    suspects.push((letter(&error), error));
+                }
+                Err(error) => return Err(error.into()),
+            }
+            outcomes.push(Refilled::Known);
+        }
+        if suspects.len() == lost.len() {
+            return Err(suspects.swap_remove(0).1.into());
+        }
+        letters.extend(suspects.into_iter().map(|(letter, _)| letter));
+        if !letters.is_empty() {
+            self.ledger.set_aside(&letters, now_ms).await?;
+            tracing::error!(%segment, entries = letters.len(), "entries set aside");
+        }
+        Ok(outcomes)
     }
 
     async fn freeze(

@@ -88,6 +88,8 @@ pub struct Recovery {
     place: Option<(Place, Moving)>,
     /// The newest epoch and version seen of each segment. Bounded by the segments in `segments`.
     seen: Mutex<HashMap<SegmentId, Seen>>,
+    /// Failed rebuilds in a row of each segment that waits for one.
+    failures: Mutex<HashMap<SegmentId, u32>>,
 }
 
 /// What became of one segment at a look.
@@ -116,6 +118,7 @@ impl Recovery {
             metrics: RecoveryMetrics::new(),
             place: None,
             seen: Mutex::default(),
+            failures: Mutex::default(),
         }
     }
 
@@ -167,6 +170,8 @@ impl Recovery {
             return Ok(0);
         };
         self.seen().retain(|segment, _| segments.contains(segment));
+        self.failures()
+            .retain(|segment, _| segments.contains(segment));
         let (epochs, places) = self.in_ledger(segments).await?;
         let mut looks = Vec::with_capacity(segments.len());
         for segment in segments {
@@ -223,10 +228,15 @@ impl Recovery {
             }
             Err(error) => {
                 self.metrics.failed();
+                *self.failures().entry(segment.clone()).or_default() += 1;
                 error!(%segment, %error, "segment was not rebuilt, trying again");
                 Looked::Waits
             }
         }
+    }
+
+    fn failures(&self) -> MutexGuard<'_, HashMap<SegmentId, u32>> {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn seen(&self) -> MutexGuard<'_, HashMap<SegmentId, Seen>> {
@@ -317,9 +327,11 @@ impl Recovery {
             token,
             sale: &sale,
             segment,
+            failures: self.failures().get(segment).copied().unwrap_or_default(),
         };
         let done = rebuild.run().await?;
         self.seen().remove(segment);
+        self.failures().remove(segment);
         self.metrics.rebuilt(cause, started.elapsed());
         Ok(done)
     }

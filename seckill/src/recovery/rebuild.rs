@@ -14,12 +14,12 @@
 use std::collections::HashSet;
 
 use tokio::sync::Mutex;
-use tracing::warn;
+use tracing::{error, warn};
 
 use crate::{
     clock::WallClock,
     ids::SegmentId,
-    ledger::{DeadLetter, OrderLedger, Raised, Refilled, Settled},
+    ledger::{DeadLetter, LedgerError, OrderLedger, Raised, Refilled, Settled},
     sale::Sale,
     store::{OrderState, Position, StockError, StockStore, StoredOrder},
 };
@@ -28,6 +28,10 @@ use super::{RecoveryError, lease::Lease};
 
 /// Orders in one call or one transaction.
 const PAGE: usize = 512;
+/// Rebuilds that fail for a reason that may be one order's (it is not known) before the orders are tried alone, and before one of them
+/// is set aside although no other could be settled either.
+const TRIES_TOGETHER: u32 = 3;
+const TRIES_AT_ALL: u32 = 60;
 /// How often the epoch is raised above one that the store turns out to have. Only another rebuilder can make it a second time.
 const RAISES: usize = 4;
 
@@ -53,6 +57,8 @@ pub(super) struct Rebuild<'a> {
     pub(super) token: u64,
     pub(super) sale: &'a Sale,
     pub(super) segment: &'a SegmentId,
+    /// How many rebuilds of the segment have failed before.
+    pub(super) failures: u32,
 }
 
 impl Rebuild<'_> {
@@ -143,7 +149,7 @@ impl Rebuild<'_> {
                     };
                     rescued += refilled.iter().filter(is_new).count() as u64;
                 }
-                Err(error) if error.is_about_one_order() => {
+                Err(error) if self.may_be_one_order(&error) => {
                     let settled = self.settle_alone(epoch, &page, now_ms).await?;
                     rescued += settled.len() as u64;
                 }
@@ -169,7 +175,7 @@ impl Rebuild<'_> {
                 .settle(self.segment, epoch, &orders, now_ms)
                 .await
             {
-                Err(error) if error.is_about_one_order() => {
+                Err(error) if self.may_be_one_order(&error) => {
                     self.settle_alone(epoch, &page, now_ms).await?
                 }
                 settled => settled?,
@@ -177,6 +183,11 @@ impl Rebuild<'_> {
             let is_new = |outcome: &&Settled| **outcome != Settled::Duplicate;
             rescued += settled.iter().filter(is_new).count() as u64;
         }
+    }
+
+    fn may_be_one_order(&self, error: &LedgerError) -> bool {
+        error.is_about_one_order()
+            || error.may_be_about_one_order() && self.failures >= TRIES_TOGETHER
     }
 
     /// One order at a time; what the ledger refuses for its own sake is set aside, as settlement would.
@@ -187,21 +198,36 @@ impl Rebuild<'_> {
         now_ms: u64,
     ) -> Result<Vec<Settled>, RecoveryError> {
         let mut outcomes = Vec::with_capacity(page.len());
+        let (mut letters, mut suspects) = (Vec::new(), Vec::new());
         for (position, order) in page {
             let one = std::slice::from_ref(order);
+            let letter = |error: &LedgerError| {
+                let (segment, position) = (self.segment.clone(), position.to_string());
+                DeadLetter::of_order(segment, position, order, error.to_string())
+            };
             match self.ledger.settle(self.segment, epoch, one, now_ms).await {
                 Ok(settled) => outcomes.extend(settled),
-                Err(error) if error.is_about_one_order() => {
-                    let letter = DeadLetter::of_order(
-                        self.segment.clone(),
-                        position.to_string(),
-                        order,
-                        error.to_string(),
-                    );
-                    self.ledger.set_aside(&[letter], now_ms).await?;
+                Err(error) if error.is_about_one_order() => letters.push(letter(&error)),
+                Err(error) if error.may_be_about_one_order() => {
+                    suspects.push((letter(&error), error));
                 }
                 Err(error) => return Err(error.into()),
             }
+        }
+        if outcomes.is_empty() && self.failures < TRIES_AT_ALL && !suspects.is_empty() {
+            // Probably the database after all.
+            return Err(suspects.swap_remove(0).1.into());
+        }
+        let one_at_most = if outcomes.is_empty() { 1 } else { usize::MAX };
+        letters.extend(
+            suspects
+                .drain(..)
+                .take(one_at_most)
+                .map(|(letter, _)| letter),
+        );
+        if !letters.is_empty() {
+            self.ledger.set_aside(&letters, now_ms).await?;
+            error!(segment = %self.segment, entries = letters.len(), "entries set aside");
         }
         Ok(outcomes)
     }

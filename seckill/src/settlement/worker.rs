@@ -18,12 +18,39 @@ use crate::{
 /// First pause after an empty look. One bell rings for all segments, so those that stay empty listen ever more seldom.
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
 
+/// A batch that the database fails for no known reason is tried together so often, with growing waits, before its orders are tried
+/// alone.
+const TRIES_TOGETHER: u32 = 6;
+/// If none of them can be settled it is probably the database after all. After so many tries, two minutes or so, one is set aside all the
+/// same: a queue must not stand still for ever, and a letter can be replayed.
+const TRIES_AT_ALL: u32 = 30;
+
 /// Entry of a batch whose order could be read.
 struct Readable {
     position: Position,
     epoch: u64,
     deliveries: u32,
     order: StoredOrder,
+}
+
+/// What became of the orders of a batch that were tried one by one.
+#[derive(Default)]
+struct Alone {
+    outcomes: Vec<Settled>,
+    letters: Vec<DeadLetter>,
+    done: Vec<Position>,
+}
+
+impl Alone {
+    fn set_aside(&mut self, segment: &SegmentId, entry: &Readable, error: &LedgerError) {
+        self.letters.push(DeadLetter::of_order(
+            segment.clone(),
+            entry.position.to_string(),
+            &entry.order,
+            error.to_string(),
+        ));
+        self.done.push(entry.position);
+    }
 }
 
 pub struct Worker {
@@ -184,51 +211,28 @@ impl Worker {
         let orders: Vec<StoredOrder> = batch.iter().map(|entry| entry.order.clone()).collect();
         let mut new_letters = Vec::new();
         let mut new_done = Vec::with_capacity(batch.len());
-        let mut outcomes = Vec::with_capacity(batch.len());
+        let outcomes;
         // One answer of the store is one epoch.
         let epoch = batch.first().map_or(0, |entry| entry.epoch);
-        match self
+        let together = self
             .parts
             .ledger
-            .settle(&self.segment, epoch, &orders, now_ms)
-            .await
-        {
+            .settle(&self.segment, epoch, &orders, now_ms);
+        match together.await {
             Ok(settled) => {
                 outcomes = settled;
                 new_done.extend(batch.iter().map(|entry| entry.position));
             }
-            Err(error) if error.is_transient() => return Err(error),
             Err(error @ LedgerError::StaleEpoch { .. }) => return Err(error),
+            Err(error) if error.is_transient() && !self.may_be_one_order(&error) => {
+                return Err(error);
+            }
             Err(error) => {
                 error!(segment = %self.segment, %error, "batch refused by the ledger, trying its orders alone");
-                for (entry, order) in batch.iter().zip(&orders) {
-                    match self
-                        .parts
-                        .ledger
-                        .settle(&self.segment, epoch, std::slice::from_ref(order), now_ms)
-                        .await
-                    {
-                        Ok(settled) => {
-                            outcomes.extend(settled);
-                            new_done.push(entry.position);
-                        }
-                        Err(error) if error.is_transient() => return Err(error),
-                        Err(error @ LedgerError::StaleEpoch { .. }) => return Err(error),
-                        // Not acknowledged: it comes again, and by then the cause may be mended.
-                        Err(error) if entry.deliveries < self.parts.config.max_deliveries => {
-                            warn!(segment = %self.segment, order = %order.order, deliveries = entry.deliveries, %error, "order refused by the ledger");
-                        }
-                        Err(error) => {
-                            new_letters.push(DeadLetter::of_order(
-                                self.segment.clone(),
-                                entry.position.to_string(),
-                                order,
-                                error.to_string(),
-                            ));
-                            new_done.push(entry.position);
-                        }
-                    }
-                }
+                let alone = self.settle_alone(batch, now_ms).await?;
+                outcomes = alone.outcomes;
+                new_letters = alone.letters;
+                new_done = alone.done;
             }
         }
         let all_letters: Vec<DeadLetter> = letters.iter().chain(&new_letters).cloned().collect();
@@ -248,6 +252,49 @@ impl Worker {
             }
         }
         Ok(())
+    }
+
+    /// Whether the batch has been tried together often enough, for an error that may be one order's.
+    fn may_be_one_order(&self, error: &LedgerError) -> bool {
+        error.may_be_about_one_order() && self.failures >= TRIES_TOGETHER
+    }
+
+    /// Each order in a transaction of its own. What the database fails for no known reason is set aside if it can settle others, or
+    /// one of them in the end.
+    async fn settle_alone(&self, batch: &[Readable], now_ms: u64) -> Result<Alone, LedgerError> {
+        let mut alone = Alone::default();
+        let mut suspects = Vec::new();
+        for entry in batch {
+            let one = std::slice::from_ref(&entry.order);
+            let ledger = &self.parts.ledger;
+            match ledger.settle(&self.segment, entry.epoch, one, now_ms).await {
+                Ok(settled) => {
+                    alone.outcomes.extend(settled);
+                    alone.done.push(entry.position);
+                }
+                Err(error) if self.may_be_one_order(&error) => suspects.push((entry, error)),
+                Err(error @ LedgerError::StaleEpoch { .. }) => return Err(error),
+                Err(error) if error.is_transient() => return Err(error),
+                // Not acknowledged: it comes again, and by then the cause may be mended.
+                Err(error) if entry.deliveries < self.parts.config.max_deliveries => {
+                    warn!(segment = %self.segment, order = %entry.order.order, deliveries = entry.deliveries, %error, "order refused by the ledger");
+                }
+                Err(error) => alone.set_aside(&self.segment, entry, &error),
+            }
+        }
+        let others_settled = !alone.outcomes.is_empty();
+        for (entry, error) in suspects {
+            if others_settled {
+                alone.set_aside(&self.segment, entry, &error);
+                continue;
+            }
+            if self.failures < TRIES_AT_ALL {
+                return Err(error);
+            }
+            alone.set_aside(&self.segment, entry, &error);
+            break;
+        }
+        Ok(alone)
     }
 
     async fn back_off(&mut self) {

@@ -75,6 +75,26 @@ impl TestLedger {
         self.now_ms.fetch_add(ms, Ordering::SeqCst);
     }
 
+    /// From now on a trigger raises for a buyer's orders: an error that no list of codes knows.
+    pub async fn raise_for(&self, buyer: &str) {
+        let raise = if self.url.starts_with("sqlite:") {
+            format!(
+                "CREATE TRIGGER raises BEFORE INSERT ON order_orders WHEN NEW.buyer = '{buyer}' \
+                 BEGIN SELECT RAISE(ABORT, 'not this one'); END"
+            )
+        } else {
+            format!(
+                "CREATE FUNCTION raises() RETURNS trigger AS $$ BEGIN RAISE EXCEPTION 'not this one'; END $$ LANGUAGE plpgsql; \
+                 CREATE TRIGGER raises BEFORE INSERT ON order_orders FOR EACH ROW WHEN (NEW.buyer = '{buyer}') \
+                 EXECUTE FUNCTION raises()"
+            )
+        };
+        sqlx::raw_sql(sqlx::AssertSqlSafe(raise))
+            .execute(self.ledger.pool())
+            .await
+            .unwrap();
+    }
+
     /// The ledger's line of `shoe`.
     pub async fn shoe(&self) -> SkuReport {
         self.ledger
