@@ -117,6 +117,46 @@ async fn the_level_of_a_sale_is_kept_by_a_store_that_has_not_opened_it() {
     promises_nothing(strict.open(&spec(5, 5)).await.map(drop));
 }
 
+/// Broke: the wait for a replica that is away held up every call to that server, so that all its sales were down.
+#[tokio::test]
+async fn a_lost_replica_holds_up_replicated_writes_only() {
+    let server = Server::start(&["appendonly", "yes", "appendfsync", "always"]);
+    let store = Arc::new(connect(&server.url()).await);
+    let (fast, durable) = (sale(Durability::Fast), sale(Durability::Durable));
+    let epoch = store.open(&fast).await.unwrap().epoch;
+    store.open(&durable).await.unwrap();
+    let replicated = sale(Durability::Replicated);
+    let no_replica = store.open(&replicated).await;
+    assert!(
+        matches!(no_replica, Err(StockError::Unknown(_))),
+        "{no_replica:?}"
+    );
+
+    let waiting = tokio::spawn({
+        let store = store.clone();
+        async move { buy(&store, &replicated, epoch).await }
+    });
+    // Sent, and held back by the server for half of the timeout, one second.
+    insist(async || {
+        match server
+            .cli(&["info", "clients"])
+            .contains("blocked_clients:1")
+        {
+            true => Ok(()),
+            false => Err(StockError::Unknown("not yet".to_owned())),
+        }
+    })
+    .await;
+    for spec in [&fast, &durable] {
+        let bought = buy(&store, spec, epoch).await.unwrap();
+        assert!(matches!(bought, Verdict::Accepted { .. }), "{bought:?}");
+        store.snapshot(&spec.id).await.unwrap();
+    }
+    assert!(!waiting.is_finished(), "the others were answered behind it");
+    let bought = waiting.await.unwrap();
+    assert!(matches!(bought, Err(StockError::Unknown(_))), "{bought:?}");
+}
+
 /// The first answer was lost for want of a replica; another connection, which has written nothing, must not vouch for it.
 #[tokio::test]
 async fn a_replay_is_as_durable_as_the_first_answer() {

@@ -20,7 +20,7 @@ use super::{
     failure::{classify, is_function_missing},
     function::Function,
     keys::SegmentKeys,
-    node::Node,
+    node::{Fit, Node},
     nodes::Nodes,
 };
 use crate::{
@@ -96,24 +96,21 @@ impl Caller {
         level: Durability,
         words: &impl Fn() -> Vec<Value>,
     ) -> Result<String, Failure> {
-        let node = self
+        let mut node = self
             .nodes
             .of(slot)
             .filter(|node| node.client.is_connected())
             .ok_or(Failure::Unreachable)?;
-        let fit = self
-            .nodes
-            .check(&node, level)
-            .await
-            .map_err(|error| match error {
-                // The connection was lost again: as if there had never been one.
-                _ if !node.client.is_connected() => Failure::Unreachable,
-                error => Failure::Unfit(error),
-            })?;
+        let mut fit = self.fit(&node, level).await?;
+        if let Some(wait) = Wait::of(level, fit.on_disk) {
+            let line = self.nodes.for_wait(&node, wait).await;
+            node = line.map_err(Failure::Unfit)?;
+            fit = self.fit(&node, level).await?;
+        }
         let client = node.client.with_options(&options(self.timeout));
         // Not fred's own `fcall`: it counts as a blocking command and switches the client's checks of the connection off.
         let fcall = CustomCommand::new_static("FCALL", ClusterHash::FirstKey, false);
-        let wait = Wait::of(level, fit.on_disk).filter(|_| function.writes);
+        let wait = Wait::of(level, fit.on_disk);
         let result = match wait {
             None => client.custom(fcall, words()).await.map_err(Refusal::Answer),
             Some(wait) => self.send_and_wait(client, fcall, words(), wait).await,
@@ -132,6 +129,16 @@ impl Caller {
             Err(Refusal::Answer(error)) => Err(Failure::Answer(error, node)),
             Err(Refusal::Wait(why)) => Err(Failure::Written(why)),
         }
+    }
+
+    /// What a node was found to be over its connection of now.
+    async fn fit(&self, node: &Node, level: Durability) -> Result<Fit, Failure> {
+        let fit = self.nodes.check(node, level).await;
+        fit.map_err(|error| match error {
+            // The connection was lost again: as if there had never been one.
+            _ if !node.client.is_connected() => Failure::Unreachable,
+            error => Failure::Unfit(error),
+        })
     }
 
     /// `WAIT` and `WAITAOF` wait for all that the server had written when the last command of their own connection had run, a

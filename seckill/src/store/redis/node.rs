@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Mutex,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -10,16 +10,22 @@ use std::{
 
 use fred::{
     clients::Client,
-    types::{ConnectHandle, config::Server},
+    types::{
+        ConnectHandle,
+        config::{Config, Server},
+    },
 };
 use tokio::{
-    sync::broadcast::{Receiver, error::TryRecvError},
+    sync::{
+        OnceCell,
+        broadcast::{Receiver, error::TryRecvError},
+    },
     time::Instant,
 };
 
 use super::{
     RedisOptions, connect,
-    durability::{self, OnDisk},
+    durability::{self, OnDisk, Wait},
 };
 use crate::store::{Durability, StockError};
 
@@ -38,6 +44,10 @@ pub(super) struct Node {
     fit: Mutex<Option<Fit>>,
     /// Held across the awaits of a check, so tokio's: callers that come meanwhile wait for its result. The last failure.
     checking: tokio::sync::Mutex<Option<Unfit>>,
+    /// The same server over connections of their own, for calls that are held back until a replica or the disk has them: `WAIT` and
+    /// `WAITAOF` hold up all that comes after them on theirs. Opened when they are first used.
+    behind_replicas: OnceCell<Arc<Node>>,
+    behind_disk: OnceCell<Arc<Node>>,
 }
 
 /// A server whose settings were found good.
@@ -71,7 +81,29 @@ impl Node {
             connections: AtomicU64::new(0),
             fit: Mutex::default(),
             checking: tokio::sync::Mutex::default(),
+            behind_replicas: OnceCell::new(),
+            behind_disk: OnceCell::new(),
         }
+    }
+
+    /// The connection for calls that are followed by this wait. One with its own kind only: a lost replica must not hold up what
+    /// waits for the disk.
+    pub(super) async fn for_wait(
+        &self,
+        wait: Wait,
+        config: &Config,
+        options: &RedisOptions,
+    ) -> Result<Arc<Node>, StockError> {
+        let cell = match wait {
+            Wait::Replicas => &self.behind_replicas,
+            Wait::Disk => &self.behind_disk,
+        };
+        let open = async || {
+            // Boxed: the future of a connection would hold one of the same kind.
+            let opened = Box::pin(connect::open(config, options, self.server.clone()));
+            opened.await.map(Arc::new)
+        };
+        cell.get_or_try_init(open).await.map(Arc::clone)
     }
 
     /// How many connections there have been.

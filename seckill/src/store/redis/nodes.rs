@@ -22,6 +22,7 @@ use tokio::time::Instant;
 use super::{
     RedisOptions,
     connect::{self, ask, unavailable},
+    durability::Wait,
     node::{Fit, Node},
 };
 use crate::store::{Durability, StockError};
@@ -108,6 +109,11 @@ impl Nodes {
     /// Whether a node's settings are still good; see [`Node::check`].
     pub(super) async fn check(&self, node: &Node, level: Durability) -> Result<Fit, StockError> {
         node.check(&self.options, level).await
+    }
+
+    /// The same server over the connection for calls that are followed by a wait; see [`Node::for_wait`].
+    pub(super) async fn for_wait(&self, node: &Node, wait: Wait) -> Result<Arc<Node>, StockError> {
+        node.for_wait(wait, &self.config, &self.options).await
     }
 
     /// Looks again who has which slots, after a node said that it has them no longer.
