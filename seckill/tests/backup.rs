@@ -6,6 +6,7 @@ use seckill::{
     backup::{BackupError, Progress, restore, restore_on, take},
     ids::OrderId,
     ledger::{LedgerError, OrderLedger, connect},
+    recovery::{Moving, claim},
     sale::{NewSale, Sale},
     store::{
         Position, Purchase, StockStore, StoredOrder, Verdict,
@@ -245,6 +246,39 @@ async fn a_draft_does_not_keep_a_backup_from_being_restored() {
             .iter()
             .all(|(_, findings)| findings.is_empty())
     );
+}
+
+/// The name of the installation stays where it was: the restored node, on another host, has one of its own and is let in.
+#[tokio::test]
+async fn a_restored_backup_is_an_installation_of_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = Node::with_sale(folder.path()).await;
+    let store = folder.path().join("store");
+    claim(&node.ledger, &store, "old", Moving::Asked, 1)
+        .await
+        .unwrap();
+    let (copy, target) = (folder.path().join("copy"), folder.path().join("new"));
+    let progress = Progress::default();
+    take(&node.store, &node.url, &copy, now_ms(), &progress)
+        .await
+        .unwrap();
+    let file = target.join("l.db");
+    restore(&copy, &target, &file, wall_clock()).await.unwrap();
+    let url = format!("sqlite:{}", file.display());
+    let ledger = OrderLedger::new(connect(&url).await.unwrap());
+    let _store = open(&target, Method::Plain);
+    claim(&ledger, &target, "new", Moving::Asked, 2)
+        .await
+        .unwrap();
+    // The old store with the new ledger is a mistake.
+    assert!(
+        claim(&ledger, &store, "old", Moving::Asked, 3)
+            .await
+            .is_err()
+    );
+    claim(&node.ledger, &store, "old", Moving::Asked, 4)
+        .await
+        .unwrap();
 }
 
 /// What the ledger causes waits while a backup takes its instants; buyers do not.

@@ -1,12 +1,13 @@
 //! A store that lost its data is rebuilt by itself; another store, that never had it, is not.
 
 use seckill::{
-    recovery::{Moving, Place},
+    recovery::{self, Moving, Place},
     store::StockError,
 };
+use tempfile::TempDir;
 
 use crate::support::{
-    ledger::segment,
+    ledger::{Engine, T0, TestLedger, on_both_engines, segment},
     world::{Kind, World, on_both_stores},
 };
 
@@ -14,6 +15,10 @@ on_both_stores! {
     an_empty_store_is_filled_only_where_it_was_before,
     a_store_that_moved_with_its_data_needs_nobodys_word,
     a_store_that_moved_without_its_data_is_filled_when_the_operator_says_so,
+}
+
+on_both_engines! {
+    a_second_installation_is_refused_by_the_ledger,
 }
 
 /// One look by a node that was configured with the store at `place`; how many segments it rebuilt.
@@ -77,4 +82,43 @@ async fn a_store_that_moved_without_its_data_is_filled_when_the_operator_says_so
         "it is there now"
     );
     world.agree().await;
+}
+
+/// INV-STOCK-1. Broke: two nodes with the same folder on two hosts and one ledger both started, and one was rebuilt over the other.
+async fn a_second_installation_is_refused_by_the_ledger(engine: Engine) {
+    let test = TestLedger::new(engine).await;
+    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let claim = async |folder: &TempDir, host: &str, moving| {
+        recovery::claim(&test.ledger, folder.path(), host, moving, T0).await
+    };
+    for _ in 0..2 {
+        claim(&one, "ten", Moving::Asked).await.unwrap();
+    }
+    // The host's name may change, the folder may be moved.
+    claim(&one, "eleven", Moving::Asked).await.unwrap();
+    let refused = claim(&two, "ten", Moving::Asked)
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(
+        refused.contains("eleven:") && refused.contains("rebuild_elsewhere"),
+        "{refused}"
+    );
+    assert!(
+        claim(&two, "eleven", Moving::Asked).await.is_err(),
+        "another folder"
+    );
+
+    // The disk is lost: the same place, empty.
+    std::fs::remove_file(one.path().join("journal.install")).unwrap();
+    claim(&one, "eleven", Moving::Asked).await.unwrap();
+    // Two hosts whose folders have one path.
+    let elsewhere = claim(&one, "twelve", Moving::Asked).await;
+    assert!(elsewhere.is_ok(), "the same store wherever its disk is");
+    std::fs::remove_file(one.path().join("journal.install")).unwrap();
+    assert!(claim(&one, "thirteen", Moving::Asked).await.is_err());
+    // The operator says so, once.
+    claim(&two, "ten", Moving::Allowed).await.unwrap();
+    claim(&two, "ten", Moving::Asked).await.unwrap();
+    assert!(claim(&one, "thirteen", Moving::Asked).await.is_err());
 }

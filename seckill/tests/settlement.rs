@@ -4,8 +4,8 @@ use std::{sync::atomic::Ordering, time::Duration};
 
 use seckill::{
     ids::{SegmentId, SkuId},
-    ledger::OrderStatus,
-    store::StockStore,
+    ledger::{OrderStatus, RECOVERY},
+    store::{Gate, StockStore},
 };
 use tokio::sync::watch;
 
@@ -23,6 +23,7 @@ on_both_engines! {
     an_order_the_ledger_refuses_is_set_aside_in_the_end,
     an_order_the_database_fails_for_no_known_reason_is_set_aside,
     a_batch_with_nothing_done_is_not_acknowledged,
+    a_store_at_an_epoch_that_the_ledger_has_left_sells_nothing_more,
     an_over_admitted_order_is_refused_and_its_units_go_back,
     a_segment_that_appears_later_gets_its_worker,
     a_worker_that_dies_is_replaced,
@@ -263,4 +264,21 @@ async fn a_worker_that_dies_is_replaced(engine: Engine) {
     bench.queue_is_empty().await;
     running.stop().await;
     assert_eq!(bench.test.shoe().await.sold, 1);
+}
+
+/// INV-EPOCH-1. Broke: the store of a node that the rebuild knew nothing of sold on, and each of its batches was dropped.
+async fn a_store_at_an_epoch_that_the_ledger_has_left_sells_nothing_more(engine: Engine) {
+    let bench = Bench::new(engine, 9).await;
+    let ledger = &bench.test.ledger;
+    ledger.mark_opened(&segment(), T0).await.unwrap();
+    let token = ledger.next_token(RECOVERY, "another node").await.unwrap();
+    ledger.raise_epoch(&segment(), 0, token).await.unwrap();
+    bench.store.accept(&segment(), order(1, 1));
+    let running = bench.start();
+    eventually("the segment is frozen", async || {
+        bench.store.snapshot(&segment()).await.unwrap().gate == Gate::Frozen
+    })
+    .await;
+    running.stop().await;
+    assert_eq!(bench.test.shoe().await.orders, 0);
 }

@@ -27,7 +27,7 @@ use seckill::{
     reaper,
     reconcile::{Reconciler, Violations},
     recovery::{
-        Recovery,
+        self, Recovery,
         lease::{AdvisoryLock, Lease, Redlock, RowLease},
     },
     settlement::{self, Settlement, SettlementConfig},
@@ -86,6 +86,11 @@ impl Services {
             ledger.without_outbox()
         };
         let (store, embedded) = open_store(sale, clock.clone()).await?;
+        if let StoreConfig::Embedded(folder) = &sale.store {
+            recovery::claim(&ledger, folder, &host_name(), sale.moving, clock())
+                .await
+                .context("seckill.store")?;
+        }
         let accepted = Arc::new(Notify::new());
         let engine = SaleEngine::start(
             store.clone(),
@@ -363,8 +368,12 @@ fn lease_owner() -> String {
 
 /// Keeps its name over restarts of the same machine and differs between machines.
 fn consumer_name() -> String {
+    format!("penstock-{}", host_name())
+}
+
+fn host_name() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    format!("penstock-{}", host.trim())
+    host.trim().to_owned()
 }
 
 /// Builds the gateway with all that its configuration asks for: recorder, stores and workers, then the sockets.

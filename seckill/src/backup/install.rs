@@ -206,6 +206,11 @@ async fn raise_epochs(
             .await
             .map_err(failed)?;
     }
+    // The restored store is an installation of its own, which registers when it is started.
+    sqlx::query("DELETE FROM sale_installs")
+        .execute(&pool)
+        .await
+        .map_err(failed)?;
     // The last connection takes the write-ahead log back into the file.
     pool.close().await;
     Ok(epochs)

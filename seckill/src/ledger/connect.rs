@@ -13,7 +13,7 @@ use sqlx::{AnyConnection, AnyPool, Connection, Executor, any::AnyPoolOptions};
 use super::LedgerError;
 
 /// The steps from an empty database to today's tables. A step that was released is never edited: changes are a new step.
-const SCHEMA: [&str; 11] = [
+const SCHEMA: [&str; 12] = [
     include_str!("sql/schema_1.sql"),
     include_str!("sql/schema_2.sql"),
     include_str!("sql/schema_telling.sql"),
@@ -25,6 +25,7 @@ const SCHEMA: [&str; 11] = [
     include_str!("sql/schema_places.sql"),
     include_str!("sql/schema_segment_orders.sql"),
     include_str!("sql/schema_audited.sql"),
+    include_str!("sql/schema_installs.sql"),
 ];
 const STEPS_TABLE: &str =
     "CREATE TABLE IF NOT EXISTS sale_schema (step BIGINT NOT NULL PRIMARY KEY)";

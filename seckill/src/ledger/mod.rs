@@ -17,6 +17,7 @@ mod effects;
 mod epochs;
 mod following;
 mod held_letters;
+mod installs;
 mod leases;
 mod letter_id;
 mod lists;
@@ -57,6 +58,7 @@ pub use self::{
     effects::{Action, Effect},
     epochs::Raised,
     following::{Followed, Follower, RequestKey},
+    installs::{Registered, Replace},
     leases::{BOOKS, RECONCILE, RECOVERY},
     letter_id::LetterId,
     lists::{ListChange, ListChanged, ListCursor, ListName, ListPage, ListSize, MAX_LISTED},

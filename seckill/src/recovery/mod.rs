@@ -4,6 +4,7 @@
 //! in a hurry for safety's sake: its buyers get 503 until the rebuild is done. What makes a second rebuilder harmless is not the
 //! lease (that only saves work) but the epoch that the ledger hands out: the store refuses every step under an older one.
 
+mod claim;
 mod diagnosis;
 pub mod lease;
 mod metrics;
@@ -36,7 +37,12 @@ use crate::{
 };
 
 pub(crate) use self::diagnosis::doubts;
-pub use self::{diagnosis::Cause, place::Place, rebuild::Rebuilt};
+pub use self::{
+    claim::{ClaimError, claim},
+    diagnosis::Cause,
+    place::Place,
+    rebuild::Rebuilt,
+};
 
 /// How often segments are looked at: bounds how long a segment stays frozen before its rebuild begins.
 const LOOK_EVERY: Duration = Duration::from_secs(1);

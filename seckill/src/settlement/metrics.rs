@@ -13,6 +13,7 @@ pub struct SettlementMetrics {
     duplicate: Counter,
     refused: Counter,
     dead: Counter,
+    stale_epochs: Counter,
     batch_seconds: Histogram,
     queue_depth: Gauge,
     oldest_age_seconds: Gauge,
@@ -28,6 +29,7 @@ impl SettlementMetrics {
             duplicate: orders("duplicate"),
             refused: orders("refused"),
             dead: orders("dead"),
+            stale_epochs: metrics::counter!("penstock_settlement_stale_epochs_total"),
             batch_seconds: metrics::histogram!("penstock_settlement_batch_seconds"),
             queue_depth: metrics::gauge!("penstock_settlement_queue_depth"),
             oldest_age_seconds: metrics::gauge!("penstock_settlement_oldest_age_seconds"),
@@ -47,6 +49,11 @@ impl SettlementMetrics {
     /// Entries were set aside.
     pub fn dead(&self, entries: usize) {
         self.dead.increment(entries as u64);
+    }
+
+    /// A batch was of an epoch that the ledger has left.
+    pub fn stale_epoch(&self) {
+        self.stale_epochs.increment(1);
     }
 
     /// One batch took this long.

@@ -5,14 +5,14 @@ use std::{pin::pin, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::{Parts, SettlementMetrics};
 use crate::{
     ids::SegmentId,
     ledger::{DeadLetter, LedgerError, Settled},
     reconcile::Invariant,
-    store::{Position, QueueEntry, StockError, StoredOrder},
+    store::{Gate, Position, QueueEntry, StockError, StoredOrder},
 };
 
 /// First pause after an empty look. One bell rings for all segments, so those that stay empty listen ever more seldom.
@@ -170,6 +170,8 @@ impl Worker {
                 // The rebuild has read these orders itself; the queue they came from is gone.
                 Err(LedgerError::StaleEpoch { epoch, .. }) => {
                     info!(segment = %self.segment, epoch, "batch of an old epoch dropped");
+                    self.metrics.stale_epoch();
+                    self.close_if_stale(epoch).await;
                     return self.back_off().await;
                 }
                 Err(error) => {
@@ -295,6 +297,24 @@ impl Worker {
             break;
         }
         Ok(alone)
+    }
+
+    /// A store that is still at an epoch that the ledger has left sells what can never be settled: it was rebuilt somewhere else. It is
+    /// frozen, so that its buyers are refused, until the recovery says what it is.
+    async fn close_if_stale(&self, epoch: u64) {
+        let store = &self.parts.store;
+        match store.snapshot(&self.segment).await {
+            Ok(counts) if counts.epoch == epoch && counts.gate != Gate::Frozen => {
+                error!(segment = %self.segment, epoch, "the ledger has left this epoch and the store sells under it; segment frozen");
+                if let Err(error) = store.set_gate(&self.segment, Gate::Frozen).await {
+                    warn!(segment = %self.segment, %error, "segment not frozen, trying again with its next batch");
+                }
+            }
+            Ok(_) => {}
+            Err(error) => {
+                debug!(segment = %self.segment, %error, "whether the segment is stale is not known");
+            }
+        }
     }
 
     async fn back_off(&mut self) {

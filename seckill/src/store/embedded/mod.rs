@@ -9,6 +9,7 @@ pub(crate) mod faults;
 mod folder;
 mod health;
 mod image;
+mod install;
 mod journal;
 mod keeper;
 mod record;
@@ -30,6 +31,7 @@ pub use self::{
     faults::{Faults, Point},
     health::Health,
     image::{Image, holds_a_store, image_epochs, install_image, remove_store},
+    install::installation,
     journal::{Method, RecoverError, Sync},
 };
 use crate::{
