@@ -6,12 +6,14 @@
 
 use std::{
     cell::RefCell,
-    fs::OpenOptions,
+    fs::{File, OpenOptions},
     io::{self, Write},
     net::IpAddr,
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
     sync::{
         Arc,
-        mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+        mpsc::{Receiver, SyncSender, sync_channel},
     },
     thread::JoinHandle,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -63,10 +65,18 @@ pub struct Line {
     pub sampled: u64,
 }
 
+/// What the writer is told.
+#[derive(Debug)]
+enum Order {
+    Write(Vec<Line>),
+    /// The file has been moved away: go on in a new one.
+    Reopen,
+}
+
 /// The writer's end.
 #[derive(Debug)]
 pub struct AccessLog {
-    sender: SyncSender<Vec<Line>>,
+    sender: Arc<SyncSender<Order>>,
     dropped: Counter,
     writer: JoinHandle<()>,
 }
@@ -75,7 +85,7 @@ pub struct AccessLog {
 #[derive(Debug)]
 pub struct Lines {
     buffer: RefCell<Vec<Line>>,
-    sender: SyncSender<Vec<Line>>,
+    sender: SyncSender<Order>,
     dropped: Counter,
 }
 
@@ -83,19 +93,17 @@ impl AccessLog {
     /// Starts the writer, unless the log is off.
     pub fn try_start(log: &config::Log) -> io::Result<Option<Self>> {
         let dropped = counter!("penstock_access_log_dropped_total");
-        let output: Box<dyn Write + Send> = match &log.access {
+        let (output, file): (Box<dyn Write + Send>, _) = match &log.access {
             config::AccessLog::Off => return Ok(None),
-            config::AccessLog::Stdout => Box::new(io::stdout()),
-            config::AccessLog::File(path) => {
-                Box::new(OpenOptions::new().create(true).append(true).open(path)?)
-            }
+            config::AccessLog::Stdout => (Box::new(io::stdout()), None),
+            config::AccessLog::File(path) => (Box::new(open(path)?), Some(path.clone())),
         };
         let (sender, receiver) = sync_channel(CHANNEL);
         let writer = std::thread::Builder::new()
             .name("access-log".to_owned())
-            .spawn(move || write_all(&receiver, output))?;
+            .spawn(move || write_all(&receiver, output, file.as_deref()))?;
         Ok(Some(Self {
-            sender,
+            sender: Arc::new(sender),
             dropped,
             writer,
         }))
@@ -105,8 +113,23 @@ impl AccessLog {
     pub fn lines(&self) -> Lines {
         Lines {
             buffer: RefCell::default(),
-            sender: self.sender.clone(),
+            sender: SyncSender::clone(&self.sender),
             dropped: self.dropped.clone(),
+        }
+    }
+
+    /// Reopens the file when called; lines that were handed over before go to the old one.
+    pub fn reopener(&self) -> impl Fn() + Send + 'static {
+        // It must not keep the writer waiting for more at the process's end.
+        let sender = Arc::downgrade(&self.sender);
+        move || {
+            // A writer that is this far behind gets the next signal.
+            if sender
+                .upgrade()
+                .is_some_and(|sender| sender.try_send(Order::Reopen).is_err())
+            {
+                tracing::warn!("the access log is not reopened: its writer has fallen behind");
+            }
         }
     }
 
@@ -137,11 +160,10 @@ impl Lines {
     }
 
     fn hand_over(&self, buffer: &mut Vec<Line>) {
-        let full = std::mem::replace(buffer, Vec::with_capacity(BUFFER));
-        if let Err(TrySendError::Full(lines) | TrySendError::Disconnected(lines)) =
-            self.sender.try_send(full)
-        {
-            self.dropped.increment(lines.len() as u64);
+        let lines = std::mem::take(buffer);
+        let count = lines.len() as u64;
+        if self.sender.try_send(Order::Write(lines)).is_err() {
+            self.dropped.increment(count);
         }
     }
 }
@@ -174,10 +196,31 @@ fn is_one(sampled: &u64) -> bool {
     *sampled == 1
 }
 
-fn write_all(receiver: &Receiver<Vec<Line>>, mut output: Box<dyn Write + Send>) {
+/// Readable by its owner and group: addresses and paths are personal data.
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o640)
+        .open(path)
+}
+
+fn write_all(receiver: &Receiver<Order>, mut output: Box<dyn Write + Send>, file: Option<&Path>) {
     let mut text = Vec::with_capacity(256 * BUFFER);
     let mut has_failed = false;
-    for lines in receiver {
+    for order in receiver {
+        let lines = match order {
+            Order::Write(lines) => lines,
+            Order::Reopen => {
+                match file.map(open) {
+                    Some(Ok(file)) => (output, has_failed) = (Box::new(file), false),
+                    // The old file is better than none.
+                    Some(Err(error)) => tracing::error!(%error, "access log cannot be reopened"),
+                    None => {}
+                }
+                continue;
+            }
+        };
         text.clear();
         for line in &lines {
             write_line(&mut text, line);

@@ -1,6 +1,6 @@
 //! The admin API as the commands see it: where it is, one call, and how an answer is printed.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Context, bail};
 use bytes::Bytes;
@@ -15,12 +15,23 @@ use serde_json::Value;
 #[derive(Debug, Clone, Args)]
 pub struct Admin {
     /// Address of the admin API
-    #[arg(long, global = true, default_value = "http://127.0.0.1:9900")]
+    #[arg(
+        long,
+        global = true,
+        env = "PENSTOCK_ADMIN",
+        default_value = "http://127.0.0.1:9900"
+    )]
     admin: Uri,
     /// File that holds the admin API's bearer token
-    #[arg(long, global = true)]
+    #[arg(long, global = true, env = "PENSTOCK_ADMIN_TOKEN_FILE")]
     token_file: Option<PathBuf>,
+    /// Seconds to wait for an answer
+    #[arg(long, global = true, default_value_t = LONGEST_S, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    timeout: u64,
 }
+
+/// A reconciliation of a large sale takes a minute; a node that is stuck takes for ever.
+const LONGEST_S: u64 = 120;
 
 /// A sale's id as an argument. It stands in the path of a call: `spring?` must not be taken for `spring`.
 pub(crate) fn sale_id(text: &str) -> Result<String, String> {
@@ -54,12 +65,32 @@ pub(crate) async fn get(server: &Uri, path: &str) -> anyhow::Result<Value> {
     let admin = Admin {
         admin: server.clone(),
         token_file: None,
+        timeout: LONGEST_S,
     };
     call(&admin, Method::GET, path, Value::Null).await
 }
 
 /// [`call`], made from a version of what the path names.
 pub(crate) async fn call_on(
+    admin: &Admin,
+    method: Method,
+    path: &str,
+    body: Value,
+    version: Option<u64>,
+) -> anyhow::Result<Value> {
+    let limit = Duration::from_secs(admin.timeout);
+    tokio::time::timeout(limit, ask(admin, method, path, body, version))
+        .await
+        .map_err(|_elapsed| {
+            anyhow::anyhow!(
+                "no answer from {} within {} s: what was asked may still be done; look, then ask again (--timeout waits longer)",
+                admin.admin,
+                admin.timeout
+            )
+        })?
+}
+
+async fn ask(
     admin: &Admin,
     method: Method,
     path: &str,

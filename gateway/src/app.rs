@@ -30,6 +30,7 @@ use crate::{
     core::{self, CoreThread, Phase, Shared, Socket},
     headers::Via,
     metrics::{self as meters, LimitMeters},
+    signals::Stop,
     stack::limits::Bucket,
     tls::{self, Certificate, CertificateError},
     upstream::{self, BreakerChange},
@@ -76,6 +77,8 @@ pub struct App {
     access_log: Option<AccessLog>,
     phase: watch::Sender<Phase>,
     cores: Vec<CoreThread>,
+    /// What runs beside the cores; aborted when dropped.
+    control: JoinSet<()>,
 }
 
 /// Why the gateway cannot start. The operator is at fault.
@@ -155,6 +158,7 @@ impl App {
             access_log,
             phase: watch::Sender::new(Phase::Serving),
             cores: Vec::new(),
+            control: JoinSet::new(),
         })
     }
 
@@ -171,8 +175,37 @@ impl App {
             .collect()
     }
 
+    /// Reopens the access log's file when called, so that it can be rotated.
+    pub fn reopener(&self) -> impl Fn() + Send + 'static {
+        let log = self.access_log.as_ref().map(AccessLog::reopener);
+        move || {
+            if let Some(reopen) = &log {
+                reopen();
+            }
+        }
+    }
+
+    /// Serves until a signal asks it to stop, then drains, until another one says that this takes too long.
+    pub async fn run_until(&mut self, mut stop: Stop) -> Result<(), AppError> {
+        let stop_admin = self.start()?;
+        stop.asked().await;
+        self.drain(stop.hurried()).await;
+        let _ = stop_admin.send(());
+        Ok(())
+    }
+
     /// Serves until `shutdown` is ready, then drains. Call once, on the control runtime.
     pub async fn run(&mut self, shutdown: impl Future<Output = ()>) -> Result<(), AppError> {
+        let stop_admin = self.start()?;
+        shutdown.await;
+        self.drain(std::future::pending()).await;
+        // Last: until here it has answered `/live`, and `/ready` with a no.
+        let _ = stop_admin.send(());
+        Ok(())
+    }
+
+    /// Starts the cores, the admin listener and what runs beside them.
+    fn start(&mut self) -> Result<oneshot::Sender<()>, AppError> {
         let now = Instant::now();
         let identity = self.config.seckill.as_ref().map(|sale| &sale.buyer);
         let (told, changes) = mpsc::unbounded_channel();
@@ -196,7 +229,6 @@ impl App {
             config: self.config.clone(),
         });
 
-        // Aborted when dropped, at the end of this function.
         let mut control = JoinSet::new();
         control.spawn(upkeep(self.prometheus.clone(), Arc::clone(&shared)));
         control.spawn(log_breakers(changes));
@@ -223,12 +255,8 @@ impl App {
             );
             self.cores.push(core.map_err(AppError::Start)?);
         }
-
-        shutdown.await;
-        self.drain().await;
-        // Last: until here it has answered `/live`, and `/ready` with a no.
-        let _ = stop_admin.send(());
-        Ok(())
+        self.control = control;
+        Ok(stop_admin)
     }
 
     fn start_admin(&mut self, control: &mut JoinSet<()>) -> Result<oneshot::Sender<()>, AppError> {
@@ -258,26 +286,41 @@ impl App {
         Ok(stop)
     }
 
-    async fn drain(&mut self) {
+    async fn drain(&mut self, hurried: impl Future<Output = ()>) {
         self.readiness.start_draining();
-        time::sleep(self.config.server.drain_delay).await;
+        let mut hurried = std::pin::pin!(hurried);
+        let mut is_hurried = tokio::select! {
+            () = time::sleep(self.config.server.drain_delay) => false,
+            () = &mut hurried => true,
+        };
         info!(deadline = ?self.config.server.drain_deadline, "draining");
         self.phase.send_replace(Phase::Draining);
         self.handlers.draining.cancel();
         let mut cut = 0;
         for core in &mut self.cores {
-            if let Some(drained) = core.drained.take() {
-                match drained.await {
-                    Ok(count) => cut += count,
-                    Err(_gone) => warn!("a core ended before it was drained"),
+            let Some(mut drained) = core.drained.take() else {
+                continue;
+            };
+            let count = loop {
+                if is_hurried {
+                    self.phase.send_replace(Phase::Cut);
+                    break drained.await;
                 }
+                tokio::select! {
+                    count = &mut drained => break count,
+                    () = &mut hurried => is_hurried = true,
+                }
+            };
+            match count {
+                Ok(count) => cut += count,
+                Err(_gone) => warn!("a core ended before it was drained"),
             }
         }
         match cut {
             0 => info!("drained"),
             cut => warn!(
                 connections = cut,
-                "drain deadline reached, connections cut off"
+                "connections cut off at the end of the drain"
             ),
         }
     }

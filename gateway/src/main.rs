@@ -106,10 +106,13 @@ fn serve(config: Config) -> ExitCode {
     let served = control().and_then(|runtime| {
         let app = runtime.block_on(async {
             signals::survive_file_size_limit();
+            // Before anything that takes time: a signal at a start must not kill either.
+            let stop = signals::Stop::new();
             let (mut app, services) = services::build(config).await?;
+            tokio::spawn(signals::heed(app.reopener()));
             let addresses = app.addresses();
             info!(listeners = ?addresses.listeners, admin = %addresses.admin, ?role, "serving");
-            app.run(signals::shutdown()).await?;
+            app.run_until(stop).await?;
             if let Some(services) = services {
                 services.stop().await;
             }

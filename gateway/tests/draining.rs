@@ -38,6 +38,25 @@ async fn until(is_so: impl Fn() -> bool) {
     .await;
 }
 
+/// Broke: an HTTP/2 client that is asleep, and so never answers GOAWAY, held a drain up until its deadline.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_is_asleep_holds_no_drain_up() {
+    let origin = Origin::named("shop").await;
+    let gateway = Gateway::start(&shop(&[origin.address], "")).await;
+    let mut stream = TcpStream::connect(gateway.address()).await.unwrap();
+    // Preface, empty SETTINGS, and a GET of / on stream 1 in static HPACK entries; then nothing is read or answered any more.
+    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    bytes.extend_from_slice(&[0, 0, 0, 4, 0, 0, 0, 0, 0]);
+    let block = [0x82, 0x84, 0x86, 0x41, 0x01, b'a'];
+    bytes.extend_from_slice(&[0, 0, block.len() as u8, 1, 5, 0, 0, 0, 1]);
+    bytes.extend_from_slice(&block);
+    stream.write_all(&bytes).await.unwrap();
+    until(|| origin.served() == 1).await;
+    let begun = tokio::time::Instant::now();
+    gateway.stopped().await;
+    assert!(begun.elapsed().as_secs() < 5, "{:?}", begun.elapsed());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn requests_in_flight_finish_and_new_connections_are_refused() {
     let (origin, gate) = gated().await;

@@ -14,7 +14,10 @@ mod protocol;
 mod tunnel;
 
 mod forwarding;
+
 mod http;
+
+mod signals;
 
 mod refusing;
 

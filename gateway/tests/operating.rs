@@ -48,6 +48,20 @@ async fn every_series_is_there_before_the_first_request() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_family_says_what_it_is() {
+    let gateway = Gateway::start(&shop(&[Origin::nobody().await], "")).await;
+    let page = gateway.admin("/metrics").await;
+    for line in page.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
+        let name = line.split(' ').next().unwrap();
+        assert!(
+            page.contains(&format!("# HELP {name} ")),
+            "{name} has no HELP"
+        );
+    }
+    gateway.stopped().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn requests_are_counted_by_route_outcome_and_protocol() {
     let origin = Origin::named("shop").await;
     let text = shop(&[origin.address], "").replace("\"shop\"", "\"counted\"");

@@ -37,6 +37,8 @@ pub enum Phase {
     Serving,
     /// Finishing what is in flight.
     Draining,
+    /// Finishing nothing more: what is still in flight is cut off.
+    Cut,
     /// Letting go: nothing needs the core's runtime any more.
     Released,
 }
@@ -107,9 +109,14 @@ async fn run(
     }
     core.ask_all(Wish::Drain);
     let deadline = core.shared.config.server.drain_deadline;
-    let cut = match time::timeout(deadline, core.all_left()).await {
-        Ok(()) => 0,
-        Err(_elapsed) => {
+    let left = tokio::select! {
+        () = core.all_left() => true,
+        () = time::sleep(deadline) => false,
+        _ = phase.wait_for(|phase| *phase >= Phase::Cut) => false,
+    };
+    let cut = match left {
+        true => 0,
+        false => {
             let cut = core.places.get();
             core.ask_all(Wish::Abort);
             core.cut.notify_waiters();

@@ -366,6 +366,12 @@ impl Core {
                 cut_stalled(client, now, server.send_timeout, server.min_rate);
                 continue;
             }
+            // A client that was told of the drain, and has nothing under way, may be asleep: GOAWAY is answered by those who hear it.
+            let is_told = self.is_draining.get() && client.has_served.get();
+            if is_told && now.saturating_duration_since(client.idle_since.get()) >= GRACE {
+                client.ask(Wish::CloseIdle);
+                continue;
+            }
             let allowed = match client.has_served.get() {
                 true => server.idle_timeout,
                 false => server.header_timeout,

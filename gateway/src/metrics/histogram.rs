@@ -16,8 +16,9 @@ use std::{
 };
 
 /// Edges for requests: 1 ms is a hit in a cache nearby, 10 s is a reader gone.
-pub(super) const REQUEST_SECONDS: [f64; 13] = [
-    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+pub(super) const REQUEST_SECONDS: [f64; 16] = [
+    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
+    5.0, 10.0,
 ];
 
 /// The last bucket is everything above the last edge.

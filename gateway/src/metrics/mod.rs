@@ -14,6 +14,8 @@ mod process;
 
 mod recorder;
 
+mod help;
+
 use std::time::Duration;
 
 use http::StatusCode;

@@ -24,6 +24,15 @@ pub(super) fn render(page: &mut String) {
             cpu_seconds(&read("stat")),
         ),
         (
+            "process_start_time_seconds",
+            "gauge",
+            "When the process began, in unix time",
+            start_seconds(
+                &read("stat"),
+                &fs::read_to_string("/proc/stat").unwrap_or_default(),
+            ),
+        ),
+        (
             "process_open_fds",
             "gauge",
             "Open file descriptors",
@@ -65,6 +74,19 @@ fn cpu_seconds(stat: &str) -> Option<f64> {
     Some((user + system) / USER_HZ)
 }
 
+/// Field 22 of `/proc/self/stat`, in ticks since the machine began, and when that was: `btime` of `/proc/stat`.
+fn start_seconds(stat: &str, machine: &str) -> Option<f64> {
+    let (_, fields) = stat.rsplit_once(')')?;
+    let ticks: f64 = fields.split_whitespace().nth(19)?.parse().ok()?;
+    let began: f64 = machine
+        .lines()
+        .find_map(|line| line.strip_prefix("btime "))?
+        .trim()
+        .parse()
+        .ok()?;
+    Some(began + ticks / USER_HZ)
+}
+
 /// The soft limit in `/proc/self/limits`.
 fn max_fds(limits: &str) -> Option<f64> {
     let line = limits
@@ -83,6 +105,7 @@ mod tests {
         assert_eq!(resident_bytes(status), Some(12.0 * 1024.0));
         let stat = "77 (pen) stock (x) S 1 77 77 0 -1 4194304 500 0 0 0 150 50 0 0 20 0 9 0 100";
         assert_eq!(cpu_seconds(stat), Some(2.0));
+        assert_eq!(start_seconds(stat, "cpu 1\nbtime 1000\n"), Some(1001.0));
         let limits = "Limit                     Soft Limit           Hard Limit           Units\n\
                       Max open files            1024                 4096                 files\n";
         assert_eq!(max_fds(limits), Some(1024.0));
@@ -100,6 +123,7 @@ mod tests {
         for name in [
             "process_resident_memory_bytes",
             "process_cpu_seconds_total",
+            "process_start_time_seconds",
             "process_open_fds",
             "process_max_fds",
         ] {

@@ -5,10 +5,11 @@ use std::{
     time::Duration,
 };
 
-use metrics::{describe_counter, describe_gauge, gauge};
+use metrics::gauge;
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
 use super::{
+    help,
     histogram::{self, REQUEST_SECONDS},
     process,
 };
@@ -42,7 +43,7 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
         .set_buckets_for_metric(pause, &SYNC_SECONDS)?
         .set_buckets_for_metric(Matcher::Suffix("_batch_size".to_owned()), &BATCH_SIZE)?
         .install_recorder()?;
-    describe();
+    help::describe();
     gauge!("penstock_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     *installed = Some(handle.clone());
     Ok(handle)
@@ -54,60 +55,4 @@ pub fn page(recorder: &PrometheusHandle) -> String {
     histogram::render(&mut page);
     process::render(&mut page);
     page
-}
-
-fn describe() {
-    describe_gauge!("penstock_build_info", "Always 1; the version is a label");
-    describe_counter!("penstock_requests_total", "Requests finished");
-    describe_gauge!("penstock_requests_in_flight", "Requests not finished yet");
-    describe_gauge!("penstock_connections_open", "Client connections");
-    describe_counter!("penstock_connections_total", "Client connections accepted");
-    describe_counter!(
-        "penstock_tls_handshakes_total",
-        "TLS handshakes with clients"
-    );
-    describe_gauge!(
-        "penstock_tls_cert_not_after_timestamp_seconds",
-        "When a certificate ends"
-    );
-    describe_counter!(
-        "penstock_ratelimit_decisions_total",
-        "Token bucket decisions"
-    );
-    describe_gauge!(
-        "penstock_ratelimit_keys",
-        "Clients a token bucket table holds"
-    );
-    describe_gauge!(
-        "penstock_circuit_breaker_state",
-        "1 for the state an endpoint's breaker is in"
-    );
-    describe_counter!(
-        "penstock_circuit_breaker_transitions_total",
-        "Changes of a breaker's state"
-    );
-    describe_counter!(
-        "penstock_circuit_breaker_rejected_total",
-        "Requests an open breaker kept from an endpoint"
-    );
-    describe_counter!(
-        "penstock_upstream_requests_total",
-        "Attempts at an upstream"
-    );
-    describe_gauge!(
-        "penstock_upstream_connections",
-        "Connections to an upstream"
-    );
-    describe_counter!(
-        "penstock_upstream_connects_total",
-        "TCP connects to an upstream"
-    );
-    describe_counter!(
-        "penstock_upstream_retries_total",
-        "Second and later attempts of a request"
-    );
-    describe_counter!(
-        "penstock_access_log_dropped_total",
-        "Access lines lost because the writer fell behind"
-    );
 }
