@@ -23,7 +23,7 @@ use seckill::{
     downstream::{self, Deliverer, DeliveryConfig},
     effects::Effects,
     engine::SaleEngine,
-    ledger::{self, BOOKS, OrderLedger, RECONCILE},
+    ledger::{self, BOOKS, ConnectOptions, OrderLedger, RECONCILE},
     reaper,
     reconcile::{Reconciler, Violations},
     recovery::{
@@ -76,7 +76,11 @@ impl Services {
         role: Role,
         clock: WallClock,
     ) -> anyhow::Result<Self> {
-        let pool = ledger::connect(&sale.ledger)
+        let options = ConnectOptions {
+            durability: sale.ledger_durability,
+            ..ConnectOptions::default()
+        };
+        let pool = ledger::connect_with(&sale.ledger, &options)
             .await
             .context("seckill.ledger")?;
         let ledger = OrderLedger::new(pool.clone());

@@ -27,6 +27,7 @@ use crate::{
         identity::{Identity, Jwt},
     },
     entitlement::TokenKeys,
+    ledger::LedgerDurability,
     recovery::{Moving, Place},
     store::{Durability, embedded},
 };
@@ -61,6 +62,8 @@ pub struct RawConfig {
     pub jwt: Option<RawJwt>,
     /// `fast`, `replicated` (Redis only) or `durable`.
     pub durability: Option<String>,
+    /// `local`, or `replicated` (PostgreSQL with a synchronous standby only): when a commit of the ledger counts.
+    pub ledger_durability: Option<String>,
     /// `plain`, or `auto` for io_uring where the kernel allows it; how the embedded journal is written.
     pub journal: Option<String>,
     /// How much journal the embedded store gathers before it writes a snapshot, as in `256MiB`.
@@ -151,6 +154,8 @@ pub struct Config {
     pub store: StoreConfig,
     /// URL of the ledger database.
     pub ledger: String,
+    /// When a commit of it counts.
+    pub ledger_durability: LedgerDurability,
     /// Who says who buys.
     pub buyer: Identity,
     /// How safe an answered order is.
@@ -212,6 +217,7 @@ impl RawConfig {
                 "must be sqlite:FILE or postgres://USER@HOST/DATABASE",
             );
         }
+        let ledger_durability = self.ledger_durability(&mut reader, &ledger);
         let buyer = self.buyer(&mut reader);
         let is_redis = matches!(store, StoreConfig::Redis { .. });
         let durability = self.durability.as_deref().unwrap_or("durable");
@@ -286,6 +292,7 @@ impl RawConfig {
         let config = buyer.map(|buyer| Config {
             store,
             ledger,
+            ledger_durability,
             buyer,
             durability,
             journal,
@@ -301,6 +308,20 @@ impl RawConfig {
             checkin_key,
         });
         reader.finish(config)
+    }
+
+    fn ledger_durability(&self, reader: &mut Reader<'_>, ledger: &str) -> LedgerDurability {
+        let text = self.ledger_durability.as_deref().unwrap_or("local");
+        match text {
+            "local" => return LedgerDurability::Local,
+            "replicated" if ledger.starts_with("postgres") => return LedgerDurability::Replicated,
+            "replicated" => {
+                let allowed = "needs a PostgreSQL ledger; SQLite allows local";
+                reader.bad("ledger_durability", text, allowed);
+            }
+            _ => reader.bad("ledger_durability", text, "must be local or replicated"),
+        }
+        LedgerDurability::Local
     }
 
     fn store(&self, reader: &mut Reader<'_>) -> StoreConfig {

@@ -49,6 +49,30 @@ fn replicated_needs_redis() {
 }
 
 #[test]
+fn a_replicated_ledger_needs_postgresql() {
+    assert_eq!(
+        build("").unwrap().ledger_durability,
+        LedgerDurability::Local
+    );
+    let level = |ledger: &str, level: &str| {
+        let text = format!("ledger = \"{ledger}\"\nledger_durability = \"{level}\"");
+        build(&text).map(|config| config.ledger_durability)
+    };
+    let postgres = "postgres://shop@h/shop";
+    assert_eq!(
+        level(postgres, "replicated"),
+        Ok(LedgerDurability::Replicated)
+    );
+    assert_eq!(level(postgres, "local"), Ok(LedgerDurability::Local));
+    let problems = level("sqlite:l.db", "replicated").unwrap_err();
+    assert!(
+        problems[0].starts_with("seckill.ledger_durability = \"replicated\": needs"),
+        "{problems:?}"
+    );
+    assert!(level(postgres, "high").unwrap_err()[0].contains("must be local or replicated"));
+}
+
+#[test]
 fn a_store_elsewhere_is_not_filled_unless_told() {
     assert_eq!(build("").unwrap().moving, Moving::Asked);
     let told = build("store = \"redis://h:1\"\nrebuild_elsewhere = true").unwrap();

@@ -40,7 +40,17 @@ const READERS: u32 = 4;
 /// Two nodes that lay the tables at once wait for one another; the number is arbitrary and only has to be the same.
 const MIGRATION_LOCK: &str = "SELECT pg_advisory_xact_lock(7363467)";
 
-/// How the pool is sized.
+/// When a commit of the ledger counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LedgerDurability {
+    /// When it is on the server's own disk.
+    #[default]
+    Local,
+    /// When a synchronous standby has it on its disk as well. PostgreSQL only.
+    Replicated,
+}
+
+/// How the pool is sized, and what a commit promises.
 #[derive(Debug, Clone)]
 pub struct ConnectOptions {
     /// Most connections to PostgreSQL. SQLite always has one: it has one writer.
@@ -49,6 +59,8 @@ pub struct ConnectOptions {
     pub acquire_timeout: Duration,
     /// Whether the caller is the restore whose mark may be beside the file.
     pub is_restoring: bool,
+    /// When a commit counts.
+    pub durability: LedgerDurability,
 }
 
 impl Default for ConnectOptions {
@@ -57,6 +69,7 @@ impl Default for ConnectOptions {
             max_connections: DEFAULT_CONNECTIONS,
             acquire_timeout: ACQUIRE_TIMEOUT,
             is_restoring: false,
+            durability: LedgerDurability::Local,
         }
     }
 }
@@ -71,6 +84,9 @@ pub async fn connect_with(url: &str, options: &ConnectOptions) -> Result<AnyPool
     static DRIVERS: Once = Once::new();
     DRIVERS.call_once(sqlx::any::install_default_drivers);
 
+    if options.durability == LedgerDurability::Replicated && !url.starts_with("postgres") {
+        return Err(LedgerError::NotReplicated);
+    }
     let pool = AnyPoolOptions::new()
         .acquire_timeout(options.acquire_timeout)
         // The default asks the server before every use, which costs a round trip for each transaction.
@@ -109,9 +125,17 @@ pub async fn connect_with(url: &str, options: &ConnectOptions) -> Result<AnyPool
             .connect(&format!("sqlite:{path}{separator}mode=rwc"))
             .await
     } else if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+        let durability = options.durability;
+        if durability == LedgerDurability::Replicated {
+            // By a connection of its own: a pool keeps to itself why it refuses one.
+            let mut connection = AnyConnection::connect(url).await?;
+            if !has_standby(&mut connection).await? {
+                return Err(LedgerError::NotReplicated);
+            }
+        }
         let pooled = pool
             .max_connections(options.max_connections.max(1))
-            .after_connect(|connection, _| Box::pin(prepare_postgres(connection)))
+            .after_connect(move |connection, _| Box::pin(prepare_postgres(connection, durability)))
             .connect(url)
             .await;
         match pooled {
@@ -208,7 +232,16 @@ async fn is_outside_transaction(connection: &mut AnyConnection) -> Result<bool, 
 
 /// Bounds what a lost caller can hold, and lets no setting of the role or the database answer before a commit is on disk: an
 /// order is acknowledged to the queue after it.
-async fn prepare_postgres(connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
+async fn prepare_postgres(
+    connection: &mut AnyConnection,
+    durability: LedgerDurability,
+) -> Result<(), sqlx::Error> {
+    // The server may have been configured anew since the start.
+    if durability == LedgerDurability::Replicated && !has_standby(connection).await? {
+        return Err(sqlx::Error::Protocol(
+            LedgerError::NotReplicated.to_string(),
+        ));
+    }
     // `on` and `remote_apply` promise more than `local` and `off`; what promises less is raised, what promises more is kept.
     connection
         .execute(
@@ -221,6 +254,14 @@ async fn prepare_postgres(connection: &mut AnyConnection) -> Result<(), sqlx::Er
         .execute("SET idle_in_transaction_session_timeout = '60s'")
         .await?;
     Ok(())
+}
+
+/// Whether the server has commits wait for a standby.
+async fn has_standby(connection: &mut AnyConnection) -> Result<bool, sqlx::Error> {
+    let names: String = sqlx::query_scalar("SELECT current_setting('synchronous_standby_names')")
+        .fetch_one(connection)
+        .await?;
+    Ok(!names.trim().is_empty())
 }
 
 async fn migrate(pool: &AnyPool) -> Result<(), LedgerError> {

@@ -52,7 +52,7 @@ pub use self::{
     audit::{BuyerOverLimit, LedgerAudit, NewOrders},
     checkins::{ATTEMPTS_MAX, CODES_MAX, CheckIn, SlotCounts},
     checkout::{Dropped, Hold, NotPayable, Payment},
-    connect::{ConnectOptions, connect, connect_with},
+    connect::{ConnectOptions, LedgerDurability, connect, connect_with},
     dead_events::{DeadDelivery, DeadDeliveryPage, EventId, Revived},
     dead_letters::{DeadLetter, LetterOnFile, LetterPage, Replayed},
     effects::{Action, Effect},
@@ -110,6 +110,12 @@ pub enum LedgerError {
     /// `penstock restore`, which begins anew.
     #[error("a restore of {} has not ended: run the same penstock restore again", .0.display())]
     Unrestored(std::path::PathBuf),
+    /// Commits are to be on a standby too, and the server has none that they wait for. The operator configures one, or asks for less.
+    #[error(
+        "ledger_durability = \"replicated\" needs a PostgreSQL ledger whose synchronous_standby_names is not empty: name a standby there, \
+         or set ledger_durability = \"local\""
+    )]
+    NotReplicated,
     /// The address of the ledger cannot be used. The configuration is at fault.
     #[error("ledger address: {0}")]
     Address(String),

@@ -17,7 +17,8 @@ use sqlx::Connection;
 /// How long a server may take to start on a busy machine.
 const START_POLLS: u32 = 600;
 
-struct Server {
+/// A running server.
+pub struct Server {
     port: u16,
     /// Holds the pipe whose end stops the server; see [`start`].
     _keeper: Child,
@@ -28,29 +29,59 @@ static DATABASES: AtomicU32 = AtomicU32::new(0);
 
 /// The URL of a new, empty database. The first call starts the server.
 pub async fn new_database() -> String {
-    let port = SERVER.get_or_init(start).port;
-    let admin = format!("postgres://postgres@127.0.0.1:{port}/postgres");
-    let mut polls = 0;
-    let mut connection = loop {
-        match sqlx::PgConnection::connect(&admin).await {
-            Ok(connection) => break connection,
-            Err(error) if polls == START_POLLS => panic!("PostgreSQL did not start: {error}"),
-            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
-        }
-        polls += 1;
-    };
-    let name = format!("t{}", DATABASES.fetch_add(1, Ordering::Relaxed));
-    let create = sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"));
-    sqlx::query(create)
-        .execute(&mut connection)
-        .await
-        .expect("a new database");
-    format!("postgres://postgres@127.0.0.1:{port}/{name}")
+    SERVER.get_or_init(|| start("")).new_database().await
 }
 
-fn start() -> Server {
+impl Server {
+    /// A server of one test's own, with these options besides.
+    pub fn with(options: &str) -> Self {
+        start(options)
+    }
+
+    /// A standby that keeps the log and nothing else: commits wait for it where `synchronous_standby_names` has `pg_receivewal`.
+    pub fn standby(&self, folder: &Path) -> Child {
+        Command::new(binaries().join("pg_receivewal"))
+            .args(["--synchronous", "-h", "127.0.0.1", "-U", "postgres"])
+            .args(["-p", &self.port.to_string(), "-D"])
+            .arg(folder)
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("pg_receivewal")
+    }
+
+    async fn new_database(&self) -> String {
+        let port = self.port;
+        let admin = format!("postgres://postgres@127.0.0.1:{port}/postgres");
+        let mut polls = 0;
+        let mut connection = loop {
+            match sqlx::PgConnection::connect(&admin).await {
+                Ok(connection) => break connection,
+                Err(error) if polls == START_POLLS => panic!("PostgreSQL did not start: {error}"),
+                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+            polls += 1;
+        };
+        let name = format!("t{}", DATABASES.fetch_add(1, Ordering::Relaxed));
+        let create = sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"));
+        sqlx::query(create)
+            .execute(&mut connection)
+            .await
+            .expect("a new database");
+        format!("postgres://postgres@127.0.0.1:{port}/{name}")
+    }
+
+    /// The URL of the database that every server has.
+    pub fn url(&self) -> String {
+        format!("postgres://postgres@127.0.0.1:{}/postgres", self.port)
+    }
+}
+
+fn start(options: &str) -> Server {
+    static SERVERS: AtomicU32 = AtomicU32::new(0);
     let bin = binaries();
-    let dir = std::env::temp_dir().join(format!("penstock-postgres-{}", std::process::id()));
+    let number = SERVERS.fetch_add(1, Ordering::Relaxed);
+    let dir =
+        std::env::temp_dir().join(format!("penstock-postgres-{}-{number}", std::process::id()));
     let _ = fs::remove_dir_all(&dir);
     fs::create_dir_all(&dir).expect("a temporary folder");
     // PostgreSQL refuses to run as root; then the folder and the server belong to its own user.
@@ -96,7 +127,7 @@ fn start() -> Server {
     // closes, and the shell stops the server and removes its folder.
     let keep = format!(
         "{user} {bin}/postgres -D {data} -p {port} -k {dir} -c listen_addresses=127.0.0.1 -c fsync=on \
-         -c max_connections=200 -c shared_buffers=64MB >{log} 2>&1 & server=$!; \
+         -c max_connections=200 -c shared_buffers=64MB {options} >{log} 2>&1 & server=$!; \
          trap '' INT TERM; cat >/dev/null; kill -QUIT $server; wait $server; rm -rf {dir}",
         bin = bin.display(),
         data = data.display(),
