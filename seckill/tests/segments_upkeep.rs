@@ -84,6 +84,33 @@ async fn an_empty_segment_is_fed_before_anybody_waits() {
     floor.holds(8).await;
 }
 
+/// INV-PAST-1. Broke: each node read every order that the others accepted, twice a second.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_other_nodes_sold_is_read_back_once_a_segment_is_empty() {
+    let floor = floor(Cut {
+        segments: 1,
+        stock: 3,
+        ..FOUR
+    })
+    .await;
+    let other = floor.another_node().await;
+    let read_back = || floor.store.read_back.load(Ordering::SeqCst);
+    let first = buyer_at(0, 1, 0);
+    floor.take(&first, "r", 1).await;
+    other.refresh().await.unwrap();
+    assert_eq!(read_back(), 0, "there are units");
+    floor.take(&buyer_at(0, 1, 1), "r", 2).await;
+    other.refresh().await.unwrap();
+    assert!(read_back() > 0);
+    let refuses = |buyer| {
+        let request = RequestId::try_new("r").unwrap();
+        floor.stock_on(&other).refuses(buyer, &request)
+    };
+    let stranger = buyer_at(0, 1, 5);
+    assert!(refuses(&stranger));
+    assert!(!refuses(&first), "a retry finds its order");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_node_hears_of_a_unit_that_came_back() {
     let floor = floor(Cut {

@@ -73,6 +73,16 @@ impl AdmissionBook {
                 .is_some_and(|list| list.buyers.contains(&self.hasher, buyer))
     }
 
+    /// Whether a sale has a list, so that a buyer who was let through may be shut out later.
+    pub fn has_lists(&self, sale: &SaleId) -> bool {
+        let lists = self.lists.load();
+        let names = [ListName::Allow, ListName::Block, ListName::Drawn];
+        !lists.is_empty()
+            && names
+                .into_iter()
+                .any(|name| lists.contains_key(&(sale.clone(), name)))
+    }
+
     /// Whether the lottery of a sale was drawn.
     pub fn is_drawn(&self, sale: &SaleId) -> bool {
         self.lists

@@ -53,7 +53,7 @@ impl SaleEngine {
         if snapshot.gate != sale.gate && snapshot.gate != Gate::Frozen {
             snapshot = bounded(self.store.set_gate(&spec.id, sale.gate)).await?;
         }
-        self.learn(stock, &snapshot).await
+        self.learn(sale, stock, &snapshot).await
     }
 
     fn new_stock(&self, sale: &Sale, sku: &SkuOnSale) -> Arc<Stock> {

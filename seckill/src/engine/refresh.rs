@@ -22,7 +22,7 @@ use super::{EngineError, SaleEngine, balance};
 use crate::{
     catalogue::OpenSale,
     ids::{SaleId, SegmentId, SkuId},
-    sale::{Sale, Stage},
+    sale::{Admission, Sale, Stage},
     stock::Stock,
     store::{SegmentSpec, Snapshot, StockError},
 };
@@ -202,7 +202,7 @@ impl SaleEngine {
                 let wanted = wanted.iter().find(|spec| spec.id == segment.id);
                 match wanted.filter(|wanted| has_other_rules(&snapshot.spec, wanted)) {
                     Some(wanted) => self.open_segment(sale, wanted, stock).await,
-                    None => self.learn(stock, &snapshot).await,
+                    None => self.learn(sale, stock, &snapshot).await,
                 }
             })
             .collect();
@@ -246,21 +246,30 @@ impl SaleEngine {
         for restock in booked {
             for (segment, units) in restock.shares(sale) {
                 let snapshot = bounded(self.store.restock(&segment, &restock.id, units)).await?;
-                self.learn(stock, &snapshot).await?;
+                self.learn(sale, stock, &snapshot).await?;
             }
         }
         stock.show();
         Ok(())
     }
 
-    /// Brings a segment's memory up to a snapshot.
+    /// Brings a segment's memory up to a snapshot. What other nodes accepted is read only where it is asked of the memory: once the
+    /// segment is empty ("sold out" is said to new requests only), and in sales with carts (a key is one cart's) or lists (who is
+    /// shut out still finds their order). Otherwise each node would read every order of all others while they sell.
     pub(super) async fn learn(
         &self,
+        sale: &Sale,
         stock: &Stock,
         snapshot: &Snapshot,
     ) -> Result<(), EngineError> {
         let id = &snapshot.spec.id;
-        if let Some(segment) = stock.segments.iter().find(|segment| segment.id == *id) {
+        let is_asked = snapshot.available == 0
+            || sale.carts
+            || sale.rules.admission != Admission::Open
+            || self.admission.has_lists(&sale.id);
+        if let Some(segment) = stock.segments.iter().find(|segment| segment.id == *id)
+            && is_asked
+        {
             let read_on = segment.sold_out.catch_up(id, &*self.store, snapshot);
             read_on.await?;
         }

@@ -191,7 +191,8 @@ async fn decide(
     match newer {
         None => Ok((epoch, verdicts)),
         Some(current) => {
-            segment.epoch.store(current, Ordering::Release);
+            // Never back: another call may have learnt a newer one meanwhile.
+            segment.epoch.fetch_max(current, Ordering::AcqRel);
             let verdicts = store
                 .buy_many(&segment.id, current, purchases.to_vec())
                 .await?;

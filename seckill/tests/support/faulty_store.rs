@@ -48,6 +48,8 @@ pub struct FaultyStore {
     pub restocks: AtomicUsize,
     /// Snapshots that were asked for.
     pub snapshots: AtomicUsize,
+    /// Times that accepted orders were read back.
+    pub read_back: AtomicUsize,
 }
 
 impl FaultyStore {
@@ -60,6 +62,7 @@ impl FaultyStore {
             stalls: AtomicUsize::new(0),
             restocks: AtomicUsize::new(0),
             snapshots: AtomicUsize::new(0),
+            read_back: AtomicUsize::new(0),
         })
     }
 
@@ -213,6 +216,7 @@ impl StockStore for FaultyStore {
         max: usize,
     ) -> Result<Vec<(Position, StoredOrder)>, StockError> {
         self.pass(segment).await;
+        self.read_back.fetch_add(1, Ordering::SeqCst);
         self.inner.accepted_after(segment, after, max).await
     }
 
