@@ -82,6 +82,7 @@ async fn dispatch(
     request_id: &str,
 ) -> Result<Answer, PaymentError> {
     service.auth.check(&head.headers)?;
+    check_version(&head.headers)?;
     if let Some(account) = head.headers.get(&STRIPE_ACCOUNT) {
         // There are no connected accounts here; charging the default one instead would move somebody else's money.
         return Err(PaymentError::UnknownAccount {
@@ -98,10 +99,15 @@ async fn dispatch(
         params::refuse_card_data(&form).map(|()| form)
     };
     match endpoint {
-        Endpoint::List => return service.list(&Page::parse(query()?)?).await,
+        Endpoint::List => {
+            let page = Page::parse(query()?)?;
+            let answer = service.list(&page).await?;
+            return service.expanded(answer, &page.expand).await;
+        }
         Endpoint::Retrieve(id) => {
-            let client_secret = params::retrieve(query()?)?;
-            return service.retrieve(&id, client_secret.as_deref()).await;
+            let read = params::retrieve(query()?)?;
+            let answer = service.retrieve(&id, read.client_secret.as_deref()).await?;
+            return service.expanded(answer, &read.expand).await;
         }
         _ => {}
     }
@@ -124,14 +130,49 @@ async fn dispatch(
     match endpoint {
         Endpoint::Create => {
             let create = Create::parse(form, &service.config)?;
-            service.create(create, call).await
+            let expand = create.expand.clone();
+            let answer = service.create(create, call).await?;
+            service.expanded(answer, &expand).await
         }
         Endpoint::Confirm(id) => {
             let params = ConfirmParams::parse(form)?;
-            service.confirm_existing(id, params, call).await
+            let expand = params.expand.clone();
+            let answer = service.confirm_existing(id, params, call).await?;
+            service.expanded(answer, &expand).await
         }
-        Endpoint::Cancel(id) => service.cancel(&id, &Cancel::parse(form)?, &call).await,
+        Endpoint::Cancel(id) => {
+            let cancel = Cancel::parse(form)?;
+            let answer = service.cancel(&id, &cancel, &call).await?;
+            service.expanded(answer, &cancel.expand).await
+        }
         Endpoint::List | Endpoint::Retrieve(_) => unreachable!("answered above"),
+    }
+}
+
+/// The version of the API that this service speaks, for callers that name none.
+const VERSION: &str = "2026-06-24.dahlia";
+
+/// `2026-06-24`, with or without the name of its release behind a dot. One version is spoken here, and older ones are close enough; what
+/// is no version is a mistake.
+fn check_version(headers: &HeaderMap) -> Result<(), PaymentError> {
+    let Some(value) = headers.get(&STRIPE_VERSION) else {
+        return Ok(());
+    };
+    let text = String::from_utf8_lossy(value.as_bytes());
+    let (date, release) = text.split_once('.').unwrap_or((&text, "x"));
+    let is_date = date.len() == 10
+        && date.bytes().enumerate().all(|(at, byte)| match at {
+            4 | 7 => byte == b'-',
+            _ => byte.is_ascii_digit(),
+        });
+    let is_release = !release.is_empty() && release.bytes().all(|b| b.is_ascii_lowercase());
+    match is_date && is_release {
+        true => Ok(()),
+        false => Err(PaymentError::param(
+            None,
+            "Stripe-Version",
+            format!("Invalid Stripe API version: {}", echo(&text)),
+        )),
     }
 }
 
@@ -220,11 +261,17 @@ fn respond(answer: Answer, asked: &HeaderMap, request_id: &str) -> Response {
     if let Ok(id) = HeaderValue::from_str(request_id) {
         headers.insert(&REQUEST_ID, id);
     }
-    for name in [&STRIPE_VERSION, &IDEMPOTENCY_KEY] {
-        if let Some(value) = asked.get(name) {
-            headers.insert(name, value.clone());
-        }
+    if let Some(key) = asked.get(&IDEMPOTENCY_KEY) {
+        headers.insert(&IDEMPOTENCY_KEY, key.clone());
     }
+    let version = match check_version(asked) {
+        Ok(()) => asked.get(&STRIPE_VERSION).cloned(),
+        Err(_) => None,
+    };
+    headers.insert(
+        &STRIPE_VERSION,
+        version.unwrap_or(HeaderValue::from_static(VERSION)),
+    );
     if answer.is_replayed {
         headers.insert(&REPLAYED, HeaderValue::from_static("true"));
     }

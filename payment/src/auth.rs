@@ -25,7 +25,11 @@ impl Auth {
 
     /// Lets the request pass, or says what is wrong without repeating what was sent.
     pub(crate) fn check(&self, headers: &HeaderMap) -> Result<(), PaymentError> {
-        let unauthorized = |message| Err(PaymentError::Unauthorized { message });
+        let unauthorized = |message: &str| {
+            Err(PaymentError::Unauthorized {
+                message: message.to_owned(),
+            })
+        };
         let Some(header) = headers.get(AUTHORIZATION) else {
             return unauthorized(
                 "You did not provide an API key. Provide it in the Authorization header, using Bearer auth (e.g. 'Authorization: Bearer YOUR_SECRET_KEY').",
@@ -37,10 +41,29 @@ impl Auth {
             );
         };
         if hmac::verify(&self.mac, &key, self.expected.as_ref()).is_err() {
-            return unauthorized("Invalid API Key provided.");
+            return unauthorized(&format!("Invalid API Key provided: {}", masked(&key)));
         }
         Ok(())
     }
+}
+
+/// A key that nobody can use any more but its owner can tell from others: its beginning, stars, its last four characters.
+fn masked(key: &[u8]) -> String {
+    const KEPT: usize = 4;
+    let text = String::from_utf8_lossy(key);
+    let is_key = text.len() >= 16 && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    // Whatever else was sent may be somebody's password.
+    if !is_key {
+        return "*".repeat(8);
+    }
+    let begin = [
+        "sk_test_", "sk_live_", "pk_test_", "pk_live_", "rk_test_", "rk_live_",
+    ]
+    .into_iter()
+    .find(|prefix| text.starts_with(prefix))
+    .unwrap_or_default();
+    let stars = "*".repeat(text.len() - begin.len() - KEPT);
+    format!("{begin}{stars}{}", &text[text.len() - KEPT..])
 }
 
 fn presented(header: &str) -> Option<Vec<u8>> {
@@ -77,6 +100,16 @@ mod tests {
             "Basic {}",
             STANDARD.encode("sk_test_1:")
         )));
+    }
+
+    #[test]
+    fn a_wrong_key_is_told_masked() {
+        assert_eq!(
+            masked(b"sk_test_0123456789abcdef"),
+            "sk_test_************cdef"
+        );
+        assert_eq!(masked(b"hunter2"), "********");
+        assert_eq!(masked("密码密码密码密码".as_bytes()), "********");
     }
 
     #[test]

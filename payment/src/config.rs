@@ -28,7 +28,7 @@ const IDEMPOTENCY_RETENTION_RANGE: (Duration, Duration) =
     (Duration::from_secs(60), Duration::from_secs(90 * 24 * 3600));
 
 /// Fifty metadata values of their full length, percent-encoded, fit twice.
-const BODY_LIMIT: usize = 128 * 1024;
+const BODY_LIMIT: usize = 512 * 1024;
 
 const ORDER_METADATA_KEY: &str = "order";
 

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     idempotency::Answer,
-    intent::{Decline, Intent, wire},
+    intent::{Decline, Intent, method, wire},
     ledger::LedgerError,
     sql,
 };
@@ -18,7 +18,7 @@ pub enum PaymentError {
     #[error("{message}")]
     Unauthorized {
         /// What is wrong with it, without repeating it.
-        message: &'static str,
+        message: String,
     },
     /// An account that is none of this service's. The caller must leave the header out.
     #[error(
@@ -153,7 +153,6 @@ impl From<LedgerError> for PaymentError {
 /// Stripe's error types, of which the SDKs make their exceptions.
 enum Kind {
     InvalidRequest,
-    Authentication,
     Card,
     Idempotency,
     Api,
@@ -206,7 +205,7 @@ impl PaymentError {
         use Kind::*;
         use Retry::*;
         match self {
-            Self::Unauthorized { .. } => (401, Authentication, None, Never),
+            Self::Unauthorized { .. } => (401, InvalidRequest, None, Never),
             Self::UnknownAccount { .. } => (403, InvalidRequest, Some("account_invalid"), Never),
             Self::Param { code, .. } => (400, InvalidRequest, *code, Never),
             Self::Malformed { .. } => (400, InvalidRequest, Some("malformed_body"), Never),
@@ -256,6 +255,7 @@ impl PaymentError {
         put("message", json!(message));
         if let Some(code) = code {
             put("code", json!(code));
+            put("doc_url", json!(wire::doc_url(code)));
         }
         match self {
             Self::Param { param, .. } | Self::NoSuchOrder { param, .. } => {
@@ -270,6 +270,10 @@ impl PaymentError {
             Self::Declined { decline, intent } => {
                 put("code", json!(decline.code));
                 put("charge", json!(decline.charge));
+                put("doc_url", json!(wire::doc_url(&decline.code)));
+                let created = wire::seconds(intent.created_ms);
+                let method = method::json(&intent.id, &decline.payment_method, created);
+                put("payment_method", method);
                 if let Some(decline_code) = &decline.decline_code {
                     put("decline_code", json!(decline_code));
                 }
@@ -296,7 +300,6 @@ impl Kind {
     fn as_str(&self) -> &'static str {
         match self {
             Self::InvalidRequest => "invalid_request_error",
-            Self::Authentication => "authentication_error",
             Self::Card => "card_error",
             Self::Idempotency => "idempotency_error",
             Self::Api => "api_error",

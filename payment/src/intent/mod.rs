@@ -17,6 +17,8 @@ pub(crate) mod settle;
 
 pub(crate) mod resolve;
 
+pub(crate) mod method;
+
 pub(crate) mod wire;
 
 use std::{collections::BTreeMap, fmt};
@@ -136,6 +138,9 @@ pub struct Details {
     /// `automatic` or `manual`: who is expected to confirm.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub confirmation_method: Option<String>,
+    /// `always` or `never`, if the caller wants the methods chosen for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub automatic_redirects: Option<String>,
 }
 
 /// Why a channel said no, kept on the intent as `last_payment_error`.

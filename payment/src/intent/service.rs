@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use serde_json::Value;
 use sqlx::AnyConnection;
 
 use super::{
-    Intent, IntentId, Status, repo,
+    Intent, IntentId, Status, method, repo,
     state::{self, Event},
     wire,
 };
@@ -69,8 +70,14 @@ impl PaymentService {
         params: ConfirmParams,
         call: Call,
     ) -> Result<Answer, PaymentError> {
+        let mut params = params;
         if let Some(token) = &params.payment_method {
-            self.check_token(token)?;
+            if *token == method::id(&id) {
+                // The method that this intent has already.
+                params.payment_method = None;
+            } else {
+                self.check_token(token)?;
+            }
         }
         if let Some(secret) = &params.client_secret {
             let mut conn = self.pool.acquire().await?;
@@ -101,6 +108,38 @@ impl PaymentService {
             check_secret(&intent, secret)?;
         }
         Ok(Answer::ok(wire::json(&intent).to_string()))
+    }
+
+    /// An answer with what was asked for as whole objects (`expand[]`) instead of ids.
+    pub(crate) async fn expanded(
+        &self,
+        mut answer: Answer,
+        expand: &[String],
+    ) -> Result<Answer, PaymentError> {
+        if answer.status != 200 || !expand.iter().any(|name| name == "payment_method") {
+            return Ok(answer);
+        }
+        let Ok(mut body) = serde_json::from_str::<Value>(&answer.body) else {
+            return Ok(answer);
+        };
+        let objects = match body["data"].as_array_mut() {
+            Some(list) => list.iter_mut().collect(),
+            None => vec![&mut body],
+        };
+        let mut conn = self.pool.acquire().await?;
+        for object in objects {
+            let id = object["id"].as_str().and_then(IntentId::parse);
+            let Some(id) = id.filter(|_| !object["payment_method"].is_null()) else {
+                continue;
+            };
+            let intent = existing(&mut conn, &id).await?;
+            if let Some(token) = &intent.payment_method {
+                let created = wire::seconds(intent.created_ms);
+                object["payment_method"] = method::json(&intent.id, token, created);
+            }
+        }
+        answer.body = body.to_string();
+        Ok(answer)
     }
 
     /// A page of intents.

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Decline, Intent};
+use super::{Decline, Intent, method};
 
 /// The `payment_intent` object.
 pub(crate) fn json(intent: &Intent) -> Value {
@@ -16,7 +16,9 @@ pub(crate) fn json(intent: &Intent) -> Value {
         "amount_received": received(intent),
         "application": null,
         "application_fee_amount": null,
-        "automatic_payment_methods": null,
+        "automatic_payment_methods": details.automatic_redirects.as_ref().map(|redirects| {
+            json!({ "allow_redirects": redirects, "enabled": true })
+        }),
         "canceled_at": intent.canceled_at_ms.map(seconds),
         "cancellation_reason": intent.cancellation_reason,
         "capture_method": details.capture_method.as_deref().unwrap_or("automatic"),
@@ -26,13 +28,13 @@ pub(crate) fn json(intent: &Intent) -> Value {
         "currency": intent.amount.currency().code(),
         "customer": null,
         "description": details.description,
-        "last_payment_error": intent.last_error.as_ref().map(last_payment_error),
+        "last_payment_error": intent.last_error.as_ref().map(|decline| last_payment_error(intent, decline)),
         "latest_charge": intent.latest_charge.as_ref().map(|id| id.as_str()),
         "livemode": false,
         "metadata": intent.metadata,
         "next_action": null,
         "on_behalf_of": null,
-        "payment_method": intent.payment_method,
+        "payment_method": intent.payment_method.as_ref().map(|_| method::id(&intent.id)),
         "payment_method_configuration_details": null,
         "payment_method_options": {},
         "payment_method_types": ["card"],
@@ -65,17 +67,27 @@ fn received(intent: &Intent) -> i64 {
         .map_or(0, |money| money.to_wire())
 }
 
-fn last_payment_error(decline: &Decline) -> Value {
+/// What the channel refused, as the intent keeps it and the 402 tells it.
+fn last_payment_error(intent: &Intent, decline: &Decline) -> Value {
     json!({
         "type": "card_error",
         "code": decline.code,
+        "doc_url": doc_url(&decline.code),
         "decline_code": decline.decline_code,
         "message": decline.message,
         "charge": decline.charge,
-        "payment_method": { "id": decline.payment_method, "object": "payment_method", "type": "card" },
+        "payment_method": method::json(&intent.id, &decline.payment_method, seconds(intent.created_ms)),
     })
 }
 
-fn seconds(ms: i64) -> i64 {
+/// Where Stripe's documentation explains a code.
+pub(crate) fn doc_url(code: &str) -> String {
+    format!(
+        "https://stripe.com/docs/error-codes/{}",
+        code.replace('_', "-")
+    )
+}
+
+pub(crate) fn seconds(ms: i64) -> i64 {
     ms.div_euclid(1000)
 }

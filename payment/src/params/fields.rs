@@ -15,8 +15,8 @@ const MAX_METADATA_KEY: usize = 40;
 const MAX_METADATA_VALUE: usize = 500;
 
 pub(super) const MAX_DESCRIPTION: usize = 1_000;
-pub(super) const MAX_EMAIL: usize = 512;
-pub(super) const MAX_DESCRIPTOR: usize = 22;
+const MAX_EMAIL: usize = 512;
+const MAX_DESCRIPTOR: usize = 22;
 const MAX_URL: usize = 5_000;
 const MAX_TOKEN: usize = 255;
 
@@ -158,8 +158,8 @@ pub(super) fn payment_method(form: &mut Form) -> Result<Option<String>, PaymentE
     ))
 }
 
-/// What selects payment methods may only select cards.
-pub(super) fn card_only(form: &mut Form) -> Result<(), PaymentError> {
+/// What selects payment methods may only select cards. Gives `allow_redirects` of `automatic_payment_methods`, if they are asked for.
+pub(super) fn card_only(form: &mut Form) -> Result<Option<String>, PaymentError> {
     for (_, name) in form.take_all("payment_method_types") {
         if name != "card" {
             return Err(PaymentError::param(
@@ -169,14 +169,108 @@ pub(super) fn card_only(form: &mut Form) -> Result<(), PaymentError> {
             ));
         }
     }
-    form.take_all("automatic_payment_methods");
-    Ok(())
+    let enabled = form.take_bool("automatic_payment_methods[enabled]")?;
+    let redirects = form.take_choice(
+        "automatic_payment_methods[allow_redirects]",
+        &["always", "never"],
+    )?;
+    Ok((enabled == Some(true)).then(|| redirects.unwrap_or_else(|| "always".to_owned())))
+}
+
+/// What an intent may be asked to show as whole objects. Those that are always null here, or not kept, stay as they are.
+const EXPANDABLE: [&str; 8] = [
+    "payment_method",
+    "latest_charge",
+    "customer",
+    "application",
+    "on_behalf_of",
+    "review",
+    "source",
+    "transfer_data.destination",
+];
+
+/// `expand[]`. `under` is what stands before each name: `data.` in lists.
+pub(super) fn expand(form: &mut Form, under: &str) -> Result<Vec<String>, PaymentError> {
+    let mut wanted = Vec::new();
+    for (_, path) in form.take_all("expand") {
+        let name = path.strip_prefix(under).unwrap_or_default();
+        let is_known = EXPANDABLE.contains(&name)
+            || name.starts_with("latest_charge.")
+            || name.starts_with("payment_method.");
+        if !is_known {
+            let message = format!("This property cannot be expanded ({}).", echo(&path));
+            return Err(PaymentError::param(None, "expand", message));
+        }
+        wanted.push(name.to_owned());
+    }
+    Ok(wanted)
+}
+
+/// An address for the receipt.
+pub(super) fn email(form: &mut Form) -> Result<Option<String>, PaymentError> {
+    let Some(text) = form.take_text("receipt_email", MAX_EMAIL)? else {
+        return Ok(None);
+    };
+    let is_address = text.split_once('@').is_some_and(|(name, host)| {
+        !name.is_empty()
+            && host.split('.').count() > 1
+            && host.split('.').all(|label| !label.is_empty())
+            && !host.contains('@')
+            && !text.contains(|c: char| c.is_whitespace() || c.is_control() || ",;<>()".contains(c))
+    });
+    match is_address || text.is_empty() {
+        true => Ok(Some(text).filter(|text| !text.is_empty())),
+        false => Err(PaymentError::param(
+            Some("email_invalid"),
+            "receipt_email",
+            format!("Invalid email address: {}", echo(&text)),
+        )),
+    }
+}
+
+/// What stands on the buyer's statement, by the rules of the card networks.
+pub(super) fn descriptor(
+    form: &mut Form,
+    name: &'static str,
+) -> Result<Option<String>, PaymentError> {
+    let Some(text) = form.take_text(name, MAX_DESCRIPTOR)? else {
+        return Ok(None);
+    };
+    let is_fine = text.is_ascii()
+        && !text.contains(['<', '>', '\\', '\'', '"', '*'])
+        && text.contains(|c: char| c.is_ascii_alphabetic());
+    match is_fine {
+        true => Ok(Some(text)),
+        false => Err(PaymentError::param(
+            Some("parameter_invalid"),
+            name,
+            "The statement descriptor must contain at least one letter, Latin characters only, and none of < > \\ ' \" *.",
+        )),
+    }
+}
+
+/// Where a buyer would come back to.
+fn return_url(form: &mut Form) -> Result<(), PaymentError> {
+    let Some(text) = form.take_text("return_url", MAX_URL)? else {
+        return Ok(());
+    };
+    let is_url = text
+        .parse::<http::Uri>()
+        .is_ok_and(|uri| uri.scheme().is_some() && uri.host().is_some_and(|host| !host.is_empty()));
+    // An app's own scheme, such as shop://paid, is one too.
+    match is_url {
+        true => Ok(()),
+        false => Err(PaymentError::param(
+            Some("url_invalid"),
+            "return_url",
+            "Not a valid URL",
+        )),
+    }
 }
 
 /// Accepted for the clients that always send them; none of them changes what a server-side confirmation does.
 pub(super) fn ignore_presentation(form: &mut Form) -> Result<(), PaymentError> {
-    form.take_all("expand");
-    form.take_text("return_url", MAX_URL)?;
+    return_url(form)?;
     form.take_bool("error_on_requires_action")?;
     form.take_bool("use_stripe_sdk")?;
     form.take_choice("off_session", &["true", "false", "one_off", "recurring"])?;

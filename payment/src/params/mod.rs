@@ -5,7 +5,7 @@ mod fields;
 use std::collections::BTreeMap;
 
 use self::fields::{
-    MAX_DESCRIPTION, MAX_DESCRIPTOR, MAX_EMAIL, amount, card_only, created, currency,
+    MAX_DESCRIPTION, amount, card_only, created, currency, descriptor, email, expand,
     ignore_presentation, metadata, payment_method,
 };
 pub(crate) use self::fields::{card_data_refused, refuse_card_data};
@@ -29,6 +29,8 @@ pub(crate) struct Create {
     pub(crate) reference: Option<String>,
     pub(crate) metadata: BTreeMap<String, String>,
     pub(crate) details: Details,
+    /// What the answer shows as whole objects.
+    pub(crate) expand: Vec<String>,
 }
 
 /// Go.
@@ -37,12 +39,16 @@ pub(crate) struct ConfirmParams {
     pub(crate) payment_method: Option<String>,
     /// What the caller believes the intent's secret to be.
     pub(crate) client_secret: Option<String>,
+    /// What the answer shows as whole objects.
+    pub(crate) expand: Vec<String>,
 }
 
 /// Give up.
 #[derive(Clone, Debug)]
 pub(crate) struct Cancel {
     pub(crate) reason: Option<String>,
+    /// What the answer shows as whole objects.
+    pub(crate) expand: Vec<String>,
 }
 
 /// A page of intents, newest first.
@@ -52,6 +58,8 @@ pub(crate) struct Page {
     pub(crate) cursor: Option<Cursor>,
     /// Seconds, both ends included.
     pub(crate) created: (i64, i64),
+    /// What each intent shows as whole objects.
+    pub(crate) expand: Vec<String>,
 }
 
 /// Where a page begins or ends, the named intent not included.
@@ -67,19 +75,21 @@ impl Create {
         let currency = currency(&mut form, &config.currencies)?;
         let amount = amount(&mut form, currency)?;
         let metadata = metadata(&mut form)?;
-        card_only(&mut form)?;
+        let automatic_redirects = card_only(&mut form)?;
+        let expand = expand(&mut form, "")?;
         let create = Self {
             amount,
+            expand,
             payment_method: payment_method(&mut form)?,
             confirm: form.take_bool("confirm")?.unwrap_or(false),
             reference: metadata.get(&config.order_metadata_key).cloned(),
             metadata,
             details: Details {
                 description: form.take_text("description", MAX_DESCRIPTION)?,
-                receipt_email: form.take_text("receipt_email", MAX_EMAIL)?,
-                statement_descriptor: form.take_text("statement_descriptor", MAX_DESCRIPTOR)?,
-                statement_descriptor_suffix: form
-                    .take_text("statement_descriptor_suffix", MAX_DESCRIPTOR)?,
+                receipt_email: email(&mut form)?,
+                statement_descriptor: descriptor(&mut form, "statement_descriptor")?,
+                statement_descriptor_suffix: descriptor(&mut form, "statement_descriptor_suffix")?,
+                automatic_redirects,
                 capture_method: form
                     .take_choice("capture_method", &["automatic", "automatic_async"])?,
                 confirmation_method: form
@@ -96,13 +106,15 @@ impl ConfirmParams {
         ignore_presentation(&mut form)?;
         card_only(&mut form)?;
         form.take_choice("capture_method", &["automatic", "automatic_async"])?;
-        form.take_text("receipt_email", MAX_EMAIL)?;
+        email(&mut form)?;
+        let expand = expand(&mut form, "")?;
         let client_secret = form.take("client_secret");
         let payment_method = payment_method(&mut form)?;
         form.finish()?;
         Ok(Self {
             payment_method,
             client_secret,
+            expand,
         })
     }
 }
@@ -115,16 +127,16 @@ impl Cancel {
             "requested_by_customer",
             "abandoned",
         ];
-        form.take_all("expand");
+        let expand = expand(&mut form, "")?;
         let reason = form.take_choice("cancellation_reason", REASONS)?;
         form.finish()?;
-        Ok(Self { reason })
+        Ok(Self { reason, expand })
     }
 }
 
 impl Page {
     pub(crate) fn parse(mut form: Form) -> Result<Self, PaymentError> {
-        form.take_all("expand");
+        let expand = expand(&mut form, "data.")?;
         let limit = form.take_integer("limit")?.unwrap_or(DEFAULT_LIMIT);
         if !(1..=MAX_LIMIT).contains(&limit) {
             let message = format!("Invalid limit: must be 1 to {MAX_LIMIT}");
@@ -162,16 +174,28 @@ impl Page {
             limit,
             cursor,
             created,
+            expand,
         })
     }
 }
 
 /// Parameters of a read: `expand`, and the intent's secret where the caller names it.
-pub(crate) fn retrieve(mut form: Form) -> Result<Option<String>, PaymentError> {
-    form.take_all("expand");
-    let client_secret = form.take("client_secret");
+pub(crate) fn retrieve(mut form: Form) -> Result<Retrieve, PaymentError> {
+    let read = Retrieve {
+        expand: expand(&mut form, "")?,
+        client_secret: form.take("client_secret"),
+    };
     form.finish()?;
-    Ok(client_secret)
+    Ok(read)
+}
+
+/// One intent.
+#[derive(Clone, Debug)]
+pub(crate) struct Retrieve {
+    /// What the answer shows as whole objects.
+    pub(crate) expand: Vec<String>,
+    /// What the caller believes the intent's secret to be.
+    pub(crate) client_secret: Option<String>,
 }
 
 #[cfg(test)]
