@@ -15,6 +15,7 @@ use crate::{
     ledger::{Action, LedgerError, OrderLedger},
     reconcile::{Invariant, Violations},
     store::{Confirm, Release, StockError, StockStore},
+    troubles::Troubles,
 };
 
 /// Orders told in one call of the store.
@@ -55,6 +56,8 @@ pub struct Effects {
     on_released: ReleaseListener,
 }
 
+static UNDONE: Troubles = Troubles::new("the store is not told of returns and payments");
+
 impl Effects {
     /// Joins the parts.
     pub fn new(
@@ -77,12 +80,13 @@ impl Effects {
         while !shutdown.is_cancelled() {
             let wait = match self.apply_pending().await {
                 Ok(_) => {
+                    UNDONE.works("all");
                     failures = 0;
                     POLL
                 }
                 Err(error) => {
                     failures += 1;
-                    warn!(%error, failures, "effects pending");
+                    UNDONE.failed("all", &error);
                     BACKOFF.wait(failures, rand::random())
                 }
             };

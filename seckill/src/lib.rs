@@ -43,6 +43,7 @@ pub mod engine;
 
 pub mod config;
 pub mod metrics;
+mod troubles;
 
 #[cfg(test)]
 mod test_shop;

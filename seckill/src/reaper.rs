@@ -7,11 +7,12 @@
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
 use crate::{
     clock::WallClock,
     ledger::{LedgerError, OrderLedger},
+    troubles::Troubles,
 };
 
 /// Orders released in one transaction.
@@ -48,6 +49,8 @@ pub async fn look(ledger: &OrderLedger, own_ms: u64) -> Result<Option<usize>, Le
     }
 }
 
+static UNRETURNED: Troubles = Troubles::new("unpaid orders are not returned");
+
 /// Looks every second until `shutdown`.
 pub async fn run(ledger: OrderLedger, clock: WallClock, shutdown: CancellationToken) {
     let mut ticks = tokio::time::interval(EVERY);
@@ -60,6 +63,7 @@ pub async fn run(ledger: OrderLedger, clock: WallClock, shutdown: CancellationTo
         }
         match look(&ledger, clock()).await {
             Ok(Some(orders)) => {
+                UNRETURNED.works("all");
                 if std::mem::take(&mut is_off) {
                     info!(
                         "the clock of this node agrees with the ledger's again; unpaid orders are returned"
@@ -77,7 +81,7 @@ pub async fn run(ledger: OrderLedger, clock: WallClock, shutdown: CancellationTo
                     );
                 }
             }
-            Err(error) => warn!(%error, "unpaid orders not returned, trying again"),
+            Err(error) => UNRETURNED.failed("all", &error),
         }
     }
 }

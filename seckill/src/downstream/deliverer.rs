@@ -18,6 +18,7 @@ use crate::{
     backoff::Backoff,
     clock::WallClock,
     ledger::{LedgerError, OrderLedger, OutboxEvent},
+    troubles::Troubles,
 };
 
 /// Upper bound of the wait for an event that another node wrote, or whose next try is due.
@@ -30,6 +31,9 @@ const PRUNE_EVERY: Duration = Duration::from_secs(600);
 const PRUNE_BATCH: usize = 1_000;
 /// Events that could not be sent are due again after this at the earliest, so that a receiver that is away costs few writes.
 const HELD_FOR: Duration = Duration::from_millis(500);
+
+static UNLEASED: Troubles = Troubles::new("the outbox is not readable");
+static UNDELIVERED: Troubles = Troubles::new("events are not delivered");
 
 /// How events are delivered.
 #[derive(Debug, Clone)]
@@ -129,6 +133,7 @@ impl Deliverer {
             if may_lease {
                 match self.lease(&mut hand).await {
                     Ok(leased) => {
+                        UNLEASED.works("all");
                         ledger_failures = 0;
                         if leased > 0 {
                             continue;
@@ -136,7 +141,7 @@ impl Deliverer {
                     }
                     Err(error) => {
                         ledger_failures += 1;
-                        warn!(%error, failures = ledger_failures, "outbox not readable");
+                        UNLEASED.failed("all", &error);
                         wait = self.config.backoff.wait(ledger_failures, rand::random());
                     }
                 }
@@ -239,10 +244,10 @@ impl Deliverer {
         let (mut delivered, mut dead, mut held) = (Vec::new(), Vec::new(), Vec::new());
         // Events that failed together and equally often come back together: one write for all of them.
         let mut retries: BTreeMap<(u32, Duration), Vec<OutboxEvent>> = BTreeMap::new();
-        let mut last_failure = None;
         for (event, outcome) in tried {
             let error = match outcome {
                 Ok(()) => {
+                    UNDELIVERED.works(event.id());
                     delivered.push(event);
                     continue;
                 }
@@ -250,18 +255,20 @@ impl Deliverer {
             };
             debug!(event = event.id(), attempts = event.attempts, %error, "event not delivered");
             if !error.is_tried() {
+                UNDELIVERED.failed("unsent", &error);
                 held.push(event);
             } else if event.attempts >= self.config.max_attempts {
+                UNDELIVERED.works(event.id());
                 error!(event = event.id(), attempts = event.attempts, %error, "event given up");
                 dead.push((event, error.to_string()));
             } else {
+                UNDELIVERED.failed(event.id(), &error);
                 let asked = error.retry_after().unwrap_or_default();
                 retries
                     .entry((event.attempts, asked))
                     .or_default()
                     .push(event);
             }
-            last_failure = Some(error);
         }
         let round = Round {
             delivered: delivered.len(),
@@ -272,6 +279,7 @@ impl Deliverer {
         // In this order: what is lost at the first failure is then the cheapest to lose. An event whose retry was not written
         // comes again when its lease ends.
         if !delivered.is_empty() {
+            UNDELIVERED.works("unsent");
             // Forgetting a delivery costs the shop a repetition, so one failure of the ledger is given a second chance.
             if self
                 .ledger
@@ -286,11 +294,6 @@ impl Deliverer {
         if !dead.is_empty() {
             self.ledger.events_dead(&dead, now_ms).await?;
             self.dead.increment(round.dead as u64);
-        }
-        if let Some(error) = last_failure {
-            // One line for all of them, with one of the reasons: a receiver that is away has the same one for each.
-            let (retried, held) = (round.retried, round.held);
-            warn!(retried, held, %error, "events not delivered, trying again later");
         }
         for ((attempts, asked), events) in &retries {
             let wait = self

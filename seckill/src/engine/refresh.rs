@@ -25,6 +25,7 @@ use crate::{
     sale::{Admission, Sale, Stage},
     stock::Stock,
     store::{SegmentSpec, Snapshot, StockError},
+    troubles::Troubles,
 };
 
 /// How often a node re-reads sales and counts: bounds how long it may say "sold out" after another node returned a unit.
@@ -35,6 +36,10 @@ const SWEEP_EVERY: Duration = Duration::from_secs(1);
 pub(super) const SALES_AT_ONCE: usize = 16;
 /// A segment that takes longer is told of in the log, and does not hold up the others' next reading.
 const READ: Duration = Duration::from_secs(2);
+
+static UNREAD: Troubles = Troubles::new("sales are not read from the ledger");
+static UNREFRESHED: Troubles = Troubles::new("sales are not read from the store");
+static UNSWEPT: Troubles = Troubles::new("open transfers are not looked for");
 
 /// Units that the ledger has added to skus.
 type Restocked = HashMap<(SaleId, SkuId), u64>;
@@ -51,8 +56,9 @@ impl SaleEngine {
     async fn keep_refreshing(self: Arc<Self>, shutdown: CancellationToken) {
         let mut ticks = ticks(REFRESH_EVERY);
         while is_next(&mut ticks, &shutdown).await {
-            if let Err(error) = self.refresh().await {
-                tracing::warn!(%error, "sales were not refreshed");
+            match self.refresh().await {
+                Ok(()) => UNREAD.works("all"),
+                Err(error) => UNREAD.failed("all", &error),
             }
         }
     }
@@ -60,8 +66,9 @@ impl SaleEngine {
     async fn keep_sweeping(self: Arc<Self>, shutdown: CancellationToken) {
         let mut ticks = ticks(SWEEP_EVERY);
         while is_next(&mut ticks, &shutdown).await {
-            if let Err(error) = self.transfers.sweep().await {
-                tracing::warn!(%error, "open transfers were not looked for");
+            match self.transfers.sweep().await {
+                Ok(_) => UNSWEPT.works("all"),
+                Err(error) => UNSWEPT.failed("all", &error),
             }
         }
     }
@@ -92,10 +99,13 @@ impl SaleEngine {
         let (mut answered, mut silent) = (0, 0);
         for (id, result) in results {
             match result {
-                Ok(()) => answered += 1,
+                Ok(()) => {
+                    answered += 1;
+                    UNREFRESHED.works(&id);
+                }
                 Err(error) => {
                     silent += 1;
-                    tracing::warn!(sale = %id, %error, "a sale was not refreshed");
+                    UNREFRESHED.failed(&id, &error);
                 }
             }
         }

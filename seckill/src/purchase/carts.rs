@@ -11,7 +11,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::{LANE_DEPTH, learn};
+use super::{LANE_DEPTH, UNDECIDED, learn};
 use crate::{
     catalogue::Segment,
     ids::{BuyerId, OrderId, RequestId},
@@ -133,10 +133,13 @@ pub async fn buy_cart(
         carts.deciding().insert(key.clone());
         let verdict = decide(&cart, &*store).await;
         carts.deciding().remove(&key);
+        let sale = &cart.lines[0].segment().id.sale;
         match &verdict {
-            Ok(CartVerdict::Accepted(_)) => on_accepted(),
-            Ok(_) => {}
-            Err(error) => tracing::warn!(buyer = %cart.buyer, %error, "a cart was not decided"),
+            Ok(_) => UNDECIDED.works(sale),
+            Err(error) => UNDECIDED.failed(sale, error),
+        }
+        if matches!(verdict, Ok(CartVerdict::Accepted(_))) {
+            on_accepted();
         }
         let _ = answer.send(verdict);
     });
@@ -180,10 +183,9 @@ async fn decide(cart: &CartRequest, store: &dyn StockStore) -> Result<CartVerdic
             && stale_lines < cart.lines.len()
         {
             stale_lines += 1;
-            cart.lines[*line]
-                .segment()
-                .epoch
-                .store(*current, Ordering::Release);
+            // Never back: another call may have learnt a newer one meanwhile.
+            let epoch = &cart.lines[*line].segment().epoch;
+            epoch.fetch_max(*current, Ordering::AcqRel);
             continue;
         }
         let learn_line = |line: usize, verdict: &Verdict| {

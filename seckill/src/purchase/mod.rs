@@ -21,6 +21,7 @@ use crate::{
     catalogue::Segment,
     ids::{BuyerId, RequestId},
     store::{Purchase, StockError, StockStore, Verdict},
+    troubles::Troubles,
 };
 
 /// Purchases in one store call at most. Redis does nothing else in the 2 ms that it takes for so many, and a fifth less work for each
@@ -121,6 +122,8 @@ pub async fn buy(segment: &Segment, purchase: Purchase, deadline: Instant) -> Ou
     }
 }
 
+static UNDECIDED: Troubles = Troubles::new("purchases are not decided");
+
 /// Works a lane until its segment is dropped. One call at a time: a second one in flight makes the batches smaller and spares Redis
 /// nothing (`cargo run --release -p benches --bin combining` compares them).
 /// `on_accepted` is called once per batch that accepted something.
@@ -154,6 +157,7 @@ pub async fn run_lane(
         match decided {
             Ok((epoch, verdicts)) => {
                 debug_assert_eq!(verdicts.len(), batch.len());
+                UNDECIDED.works(&segment.id);
                 for (waiting, verdict) in batch.drain(..).zip(verdicts) {
                     accepted |= matches!(verdict, Verdict::Accepted { .. });
                     learn(&segment, epoch, &waiting.purchase, &verdict);
@@ -161,7 +165,7 @@ pub async fn run_lane(
                 }
             }
             Err(error) => {
-                tracing::warn!(segment = %segment.id, %error, purchases = batch.len(), "batch was not decided");
+                UNDECIDED.failed(&segment.id, &error);
                 for waiting in batch.drain(..) {
                     let _ = waiting.answer.send(Err(error.clone()));
                 }

@@ -34,6 +34,7 @@ use crate::{
     ledger::{LedgerError, OrderLedger},
     sale::Sale,
     store::{StockError, StockStore},
+    troubles::Troubles,
 };
 
 pub(crate) use self::diagnosis::doubts;
@@ -98,6 +99,9 @@ pub struct Recovery {
     failures: Mutex<HashMap<SegmentId, u32>>,
 }
 
+static UNSEEN: Troubles = Troubles::new("segments are not looked at");
+static UNBUILT: Troubles = Troubles::new("segments are not rebuilt and sell nothing");
+
 /// What became of one segment at a look.
 enum Looked {
     /// Nothing was to be done, or the store is away.
@@ -155,8 +159,9 @@ impl Recovery {
             tokio::select! {
                 () = shutdown.cancelled() => break,
                 looked = self.look(&wanted) => {
-                    if let Err(error) = looked {
-                        warn!(%error, "segments were not looked at");
+                    match looked {
+                        Ok(_) => UNSEEN.works("all"),
+                        Err(error) => UNSEEN.failed("all", &error),
                     }
                 }
             }
@@ -224,6 +229,7 @@ impl Recovery {
         match self.rebuild(segment, cause, token).await {
             Ok(done) => {
                 self.note_place(segment, seen_at).await;
+                UNBUILT.works(segment);
                 info!(%segment, epoch = done.epoch, orders = done.orders, held = done.held, rescued = done.rescued, "segment rebuilt");
                 Looked::Rebuilt
             }
@@ -235,7 +241,7 @@ impl Recovery {
             Err(error) => {
                 self.metrics.failed();
                 *self.failures().entry(segment.clone()).or_default() += 1;
-                error!(%segment, %error, "segment was not rebuilt, trying again");
+                UNBUILT.failed(segment, &error);
                 Looked::Waits
             }
         }

@@ -15,11 +15,11 @@ use tokio::{
     task::{Id, JoinHandle, JoinSet},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{error, warn};
+use tracing::error;
 
 use crate::{
     backoff::Backoff, clock::WallClock, ids::SegmentId, ledger::OrderLedger, reconcile::Violations,
-    store::StockStore,
+    store::StockStore, troubles::Troubles,
 };
 
 pub use self::metrics::SettlementMetrics;
@@ -35,6 +35,8 @@ const RECLAIM_AFTER: Duration = Duration::from_secs(30);
 const MAX_DELIVERIES: u32 = 5;
 /// How often the queues are measured, and dead workers replaced.
 const MEASURE_EVERY: Duration = Duration::from_secs(1);
+
+static UNCOUNTED: Troubles = Troubles::new("queues and dead letters are not counted");
 
 /// How settlement runs.
 #[derive(Debug, Clone)]
@@ -189,8 +191,11 @@ impl Supervisor {
 
     async fn measure(&self) {
         match self.parts.ledger.letters_open().await {
-            Ok(letters) => self.metrics.set_aside(letters),
-            Err(error) => warn!(%error, "dead letters not counted"),
+            Ok(letters) => {
+                UNCOUNTED.works("dead letters");
+                self.metrics.set_aside(letters);
+            }
+            Err(error) => UNCOUNTED.failed("dead letters", &error),
         }
         let (mut entries, mut oldest_age_ms) = (0, 0);
         for segment in self.running.keys() {
@@ -200,9 +205,10 @@ impl Supervisor {
                     oldest_age_ms = oldest_age_ms.max(depth.oldest_age_ms);
                 }
                 // The gauges keep their last values rather than fall to a comforting 0.
-                Err(error) => return warn!(%segment, %error, "queue depth unknown"),
+                Err(error) => return UNCOUNTED.failed("queues", &error),
             }
         }
+        UNCOUNTED.works("queues");
         self.metrics.queue(entries, oldest_age_ms);
     }
 }

@@ -13,6 +13,7 @@ use crate::{
     ledger::{DeadLetter, LedgerError, Settled},
     reconcile::Invariant,
     store::{Gate, Position, QueueEntry, StockError, StoredOrder},
+    troubles::Troubles,
 };
 
 /// First pause after an empty look. One bell rings for all segments, so those that stay empty listen ever more seldom.
@@ -24,6 +25,10 @@ const TRIES_TOGETHER: u32 = 6;
 /// If none of them can be settled it is probably the database after all. After so many tries, two minutes or so, one is set aside all the
 /// same: a queue must not stand still for ever, and a letter can be replayed.
 const TRIES_AT_ALL: u32 = 30;
+
+static UNREADABLE: Troubles = Troubles::new("queues are not readable");
+static UNSETTLED: Troubles = Troubles::new("batches are not settled and kept");
+static UNACKNOWLEDGED: Troubles = Troubles::new("batches are settled and not acknowledged");
 
 /// Entry of a batch whose order could be read.
 struct Readable {
@@ -100,6 +105,7 @@ impl Worker {
                 .await;
             match pulled {
                 Ok(entries) if entries.is_empty() => {
+                    UNREADABLE.works(&self.segment);
                     self.failures = 0;
                     let pause = FIRST_PAUSE
                         .saturating_mul(1 << self.empty.min(16))
@@ -115,6 +121,7 @@ impl Worker {
                     }
                 }
                 Ok(entries) => {
+                    UNREADABLE.works(&self.segment);
                     self.failures = 0;
                     self.empty = 0;
                     self.process(entries).await;
@@ -122,7 +129,7 @@ impl Worker {
                 Err(error) => {
                     // Whoever loads the sales opens the segment, whoever recovers it says so; until then there is nothing to say.
                     if !matches!(error, StockError::NotOpen(_) | StockError::AwaitsRebuild(_)) {
-                        warn!(segment = %self.segment, %error, "queue not readable");
+                        UNREADABLE.failed(&self.segment, &error);
                     }
                     self.back_off().await;
                 }
@@ -175,7 +182,7 @@ impl Worker {
                     return self.back_off().await;
                 }
                 Err(error) => {
-                    warn!(segment = %self.segment, %error, failures = self.failures, "batch not settled, keeping it");
+                    UNSETTLED.failed(&self.segment, &error);
                     self.back_off().await;
                     if self.shutdown.is_cancelled() {
                         return;
@@ -183,14 +190,18 @@ impl Worker {
                 }
             }
         }
+        UNSETTLED.works(&self.segment);
         self.metrics.dead(letters.len());
         self.metrics.batch(started.elapsed());
         // A store writes and syncs for every acknowledgement, an empty one too.
         while !done.is_empty() {
             match self.parts.store.ack(&self.segment, &done).await {
-                Ok(()) => break,
+                Ok(()) => {
+                    UNACKNOWLEDGED.works(&self.segment);
+                    break;
+                }
                 Err(error) => {
-                    warn!(segment = %self.segment, %error, "batch settled but not acknowledged");
+                    UNACKNOWLEDGED.failed(&self.segment, &error);
                     self.back_off().await;
                     if self.shutdown.is_cancelled() {
                         return;
