@@ -66,6 +66,23 @@ async fn a_sale_that_asks_for_more_than_the_server_gives_is_refused_when_it_is_o
     assert!(matches!(bought, Verdict::Accepted { .. }), "{bought:?}");
 }
 
+/// Broke: a server that does not sync while it rewrites its file was taken for one that syncs before it answers.
+#[tokio::test]
+async fn a_server_that_rests_while_it_rewrites_its_file_is_not_durable() {
+    let server = Server::start(&[
+        "appendonly",
+        "yes",
+        "appendfsync",
+        "always",
+        "no-appendfsync-on-rewrite",
+        "yes",
+    ]);
+    let store = connect(&server.url()).await;
+    assert_advises(store.open(&sale(Durability::Durable)).await);
+    server.cli(&["config", "set", "no-appendfsync-on-rewrite", "no"]);
+    insist(async || store.open(&sale(Durability::Durable)).await).await;
+}
+
 #[tokio::test]
 async fn a_durable_sale_stops_on_a_server_that_is_durable_no_more_and_others_go_on() {
     let mut server = Server::start(&["appendonly", "yes", "appendfsync", "always"]);

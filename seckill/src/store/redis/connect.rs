@@ -216,8 +216,8 @@ pub(super) async fn check(
     }
     let has_aof = field(&info, "aof_enabled") == "1";
     // Only asked where it matters: some providers forbid CONFIG.
-    let appendfsync: Vec<String> = if has_aof {
-        let get = vec!["GET", "appendfsync"];
+    let settings: Vec<String> = if has_aof {
+        let get = vec!["GET", "appendfsync", "no-appendfsync-on-rewrite"];
         let answer = ask(client, options.timeout, "CONFIG", get).await;
         match answer.and_then(Value::convert) {
             Err(error) if options.durability == Durability::Durable => return Err(failed(error)),
@@ -226,8 +226,15 @@ pub(super) async fn check(
     } else {
         Vec::new()
     };
-    let appendfsync = appendfsync.get(1).map_or("", String::as_str);
-    let on_disk = OnDisk::of(version_number, has_aof, appendfsync);
+    // Name and value by turns, in any order.
+    let setting = |name: &str| {
+        let mut pairs = settings.chunks_exact(2);
+        let found = pairs.find(|pair| pair[0] == name);
+        found.map_or("", |pair| pair[1].as_str())
+    };
+    let rests_on_rewrite = setting("no-appendfsync-on-rewrite") == "yes";
+    let appendfsync = setting("appendfsync");
+    let on_disk = OnDisk::of(version_number, has_aof, appendfsync, rests_on_rewrite);
     if !on_disk.gives(options.durability) {
         return Err(durability::refusal(at, options.durability));
     }

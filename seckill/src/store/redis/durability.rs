@@ -28,8 +28,14 @@ pub(super) enum OnDisk {
 }
 
 impl OnDisk {
-    pub(super) fn of(version: (u32, u32), has_aof: bool, appendfsync: &str) -> Self {
-        match (has_aof, appendfsync) {
+    /// `rests_on_rewrite`: the server does not sync at all while it rewrites its file (`no-appendfsync-on-rewrite`).
+    pub(super) fn of(
+        version: (u32, u32),
+        has_aof: bool,
+        appendfsync: &str,
+        rests_on_rewrite: bool,
+    ) -> Self {
+        match (has_aof && !rests_on_rewrite, appendfsync) {
             (true, "always") => Self::Always,
             // `no` leaves syncing to the kernel: WAITAOF would wait for half a minute.
             (true, "everysec") if version >= WAITAOF_SINCE => Self::WaitAof,
@@ -47,7 +53,7 @@ impl OnDisk {
 pub(super) fn refusal(at: &Server, level: Durability) -> StockError {
     StockError::Unavailable(format!(
         "redis at {at} does not sync its append-only file before it answers, as durability = \"{}\" promises; run `CONFIG SET \
-         appendfsync always`, `CONFIG SET appendonly yes` and, so that it outlives a restart, `CONFIG REWRITE`, or put both into \
+         appendfsync always`, `CONFIG SET appendonly yes`, `CONFIG SET no-appendfsync-on-rewrite no` and, so that it outlives a restart, `CONFIG REWRITE`, or put them into \
          redis.conf (from Redis 7.2 on, `appendonly yes` with `appendfsync everysec` is enough); or give the sale another level",
         level.name()
     ))
@@ -117,7 +123,9 @@ mod tests {
             ((8, 0), false, "everysec", OnDisk::No),
         ];
         for (version, has_aof, appendfsync, expected) in cases {
-            let found = OnDisk::of(version, has_aof, appendfsync);
+            let found = OnDisk::of(version, has_aof, appendfsync, false);
+            let resting = OnDisk::of(version, has_aof, appendfsync, true);
+            assert_eq!(resting, OnDisk::No, "{version:?} {has_aof} {appendfsync}");
             assert_eq!(found, expected, "{version:?} {has_aof} {appendfsync}");
             assert!(found.gives(Durability::Fast) && found.gives(Durability::Replicated));
             assert_eq!(found.gives(Durability::Durable), found != OnDisk::No);
