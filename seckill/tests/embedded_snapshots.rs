@@ -245,6 +245,8 @@ async fn a_damaged_snapshot_falls_back_to_the_one_before() {
     let store = open(folder.path(), Method::Auto);
     assert_eq!(state(&store, &two_sales()).await, before);
     close(store, folder.path()).await;
+    let aside = snapshots.last().unwrap().with_extension("bin.damaged");
+    assert!(aside.exists() && !snapshots.last().unwrap().exists());
     // With every one of them damaged there is nothing to begin with, and nothing is made up.
     for older in &snapshots[..snapshots.len() - 1] {
         flip(older);
@@ -253,7 +255,40 @@ async fn a_damaged_snapshot_falls_back_to_the_one_before() {
     let RecoverError::Corrupt { path, .. } = &refused else {
         panic!("{refused}")
     };
-    assert_eq!(path, snapshots.last().unwrap(), "the newest is named");
+    let newest = &snapshots[snapshots.len() - 2];
+    assert_eq!(path, newest, "the newest is named");
+}
+
+/// Broke: the damaged one counted as the one before, so that the next snapshot deleted the only good one, and its journals.
+#[tokio::test]
+async fn a_damaged_snapshot_does_not_have_the_good_one_deleted() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open_tuned(folder.path(), tuned(&Disk::new()), wall_clock());
+    until_snapshots(&store, folder.path(), 3).await;
+    close(store, folder.path()).await;
+    let snapshots = files(folder.path(), "snapshot-");
+    let (good, damaged) = match snapshots.as_slice() {
+        [.., good, damaged] => (good, damaged),
+        few => panic!("{few:?}"),
+    };
+    // What a bad sector gives: an error of the disk, not bytes that are wrong.
+    std::fs::remove_file(damaged).unwrap();
+    std::fs::create_dir(damaged).unwrap();
+    let store = open_tuned(folder.path(), tuned(&Disk::new()), wall_clock());
+    let before = state(&store, &two_sales()).await;
+    let first_after = |found: &[PathBuf]| found.iter().filter(|path| *path > damaged).count();
+    for round in 0.. {
+        history(&store, 1_000 + round..1_001 + round).await;
+        if first_after(&files(folder.path(), "snapshot-")) > 0 {
+            break;
+        }
+    }
+    assert!(good.exists(), "the next snapshot may be bad as well");
+    let after = state(&store, &two_sales()).await;
+    assert_ne!(before, after);
+    close(store, folder.path()).await;
+    let store = open(folder.path(), Method::Plain);
+    assert_eq!(state(&store, &two_sales()).await, after);
 }
 
 /// A snapshot that leaves out what its journal had would be a way to lose orders: the next file says which frames are missing.

@@ -9,6 +9,8 @@ pub enum Point {
     Reserve,
     /// The journal is synced.
     Sync,
+    /// A frame and its sync are handed to the kernel through io_uring.
+    SubmitRing,
     /// A failed journal file is read back.
     Verify,
     /// A new journal file is made.

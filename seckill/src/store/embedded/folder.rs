@@ -14,7 +14,7 @@ use super::journal::RecoverError;
 
 /// The journal of the first version, one file that only grew.
 const OLD_JOURNAL: &str = "journal.log";
-const LOCK: &str = "journal.lock";
+pub(super) const LOCK: &str = "journal.lock";
 /// Together one second: far longer than a killed process was seen to keep the lock.
 const LOCK_ATTEMPTS: u32 = 20;
 const LOCK_PAUSE: Duration = Duration::from_millis(50);
@@ -57,6 +57,19 @@ impl Folder {
         File::open(&self.0)?.sync_all()
     }
 
+    /// Takes the names of snapshots that cannot be read away from them: counted as the ones before the next, they would have the good
+    /// one behind them deleted. They stay for whoever looks at the disk.
+    pub(super) fn put_aside(&self, generations: &[u64]) -> Result<(), RecoverError> {
+        for &generation in generations {
+            let path = self.snapshot(generation);
+            let aside = path.with_extension("bin.damaged");
+            std::fs::rename(&path, &aside).map_err(|source| RecoverError::Io { path, source })?;
+        }
+        let path = self.0.clone();
+        self.sync_names()
+            .map_err(|source| RecoverError::Io { path, source })
+    }
+
     /// Makes the folder if it is missing and takes its lock. A killed process may hold it for a moment longer than it lives.
     pub(super) fn lock(&self) -> Result<File, RecoverError> {
         let path = self.0.join(LOCK);
@@ -64,7 +77,16 @@ impl Folder {
             path: path.clone(),
             source,
         };
-        std::fs::create_dir_all(&self.0).map_err(at)?;
+        if !self.0.exists() {
+            std::fs::create_dir_all(&self.0).map_err(at)?;
+            // A power cut must not take the folder's own name, with all that is in it.
+            let whole = std::path::absolute(&self.0).map_err(at)?;
+            if let Some(parent) = whole.parent() {
+                File::open(parent)
+                    .and_then(|parent| parent.sync_all())
+                    .map_err(at)?;
+            }
+        }
         let file = OpenOptions::new()
             .write(true)
             .create(true)

@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     faults::{MaybeFaults, Point, check},
-    folder::Folder,
+    folder::{Folder, LOCK},
     journal::{self, Method, Progress, RecoverError},
     record::Event,
     segment::Segment,
@@ -78,7 +78,8 @@ pub fn remove_store(folder: &Path) -> Result<(), RecoverError> {
 fn is_ours(entry: &std::fs::DirEntry) -> bool {
     let name = entry.file_name();
     let name = name.to_string_lossy();
-    name.starts_with("journal") || name.starts_with("snapshot-")
+    // The lock is no part of a store, and whoever holds it must not delete it: another process would make, and hold, a new one.
+    name != LOCK && (name.starts_with("journal") || name.starts_with("snapshot-"))
 }
 
 /// Makes the store of an image in a folder that holds none, each segment under its new epoch.

@@ -85,6 +85,19 @@ impl Default for Tuning {
     }
 }
 
+/// A sequencer that panicked has left its state, and the process would live on, answer probes and sell nothing: it ends, is started again
+/// and reads its journal.
+struct AbortOnPanic;
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!("the sequencer of the stock store panicked; the process ends");
+            std::process::abort();
+        }
+    }
+}
+
 /// A handle to the store; clones share it. The sequencer ends, after all queued jobs, when the last handle is gone.
 #[derive(Clone)]
 pub struct EmbeddedStore {
@@ -111,7 +124,10 @@ impl EmbeddedStore {
         let (jobs, waiting) = mpsc::channel(JOBS_WAITING);
         std::thread::Builder::new()
             .name("sequencer".into())
-            .spawn(move || sequencer.run(waiting))
+            .spawn(move || {
+                let _guard = AbortOnPanic;
+                sequencer.run(waiting);
+            })
             .map_err(|source| RecoverError::Io {
                 path: options.folder.clone(),
                 source,

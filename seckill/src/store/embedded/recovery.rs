@@ -30,12 +30,13 @@ pub(super) fn recover(options: &Options, faults: MaybeFaults) -> Result<Recovere
     let lock = folder.lock()?;
     let content = folder.clean()?;
     let newest = content.snapshots.iter().rev().copied();
-    let mut refusal = None;
+    let (mut refusal, mut damaged) = (None, Vec::new());
     // Without any snapshot the journal is whole from its first generation on; that is the last resort too.
     for snapshot in newest.map(Some).chain([None]) {
         match attempt(options, &folder, &content, snapshot, &faults) {
             Ok((engine, journal, progress, snapshot_bytes)) => {
                 if let Some(error) = refusal {
+                    folder.put_aside(&damaged)?;
                     metrics::counter!("penstock_snapshot_fallbacks_total").increment(1);
                     tracing::error!(%error, used = ?snapshot, "a snapshot is damaged; an older one and the journal behind it hold the same: nothing is lost, look at the disk");
                 }
@@ -47,8 +48,10 @@ pub(super) fn recover(options: &Options, faults: MaybeFaults) -> Result<Recovere
                     lock,
                 });
             }
-            // Only a damaged snapshot is a reason to look for an older one; the newest one's error is the one to tell.
-            Err((error @ RecoverError::Corrupt { .. }, true)) => {
+            // Only a snapshot that is damaged, or that the disk does not give back, is a reason to look for an older one; the newest
+            // one's error is the one to tell.
+            Err((error @ (RecoverError::Corrupt { .. } | RecoverError::Io { .. }), true)) => {
+                damaged.extend(snapshot);
                 refusal.get_or_insert(error);
             }
             Err((error, _)) => return Err(refusal.unwrap_or(error)),

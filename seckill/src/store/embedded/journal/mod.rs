@@ -16,6 +16,7 @@ use std::{
     fs::{File, OpenOptions},
     io::{self, Write},
     num::NonZeroU64,
+    os::unix::fs::FileExt,
 };
 
 use rustix::{
@@ -103,7 +104,10 @@ pub(super) fn open(
             source,
         };
         let file = OpenOptions::new().read(true).write(true).open(&path);
-        let mut file = file.map_err(at)?;
+        let file = file.map_err(at)?;
+        // A sync that failed in the process before may have left pages that look written: what is replayed is read from the disk.
+        let length = file.metadata().map_err(at)?.len();
+        forget_cached(&file, length).map_err(at)?;
         let is_last = generations.last() == Some(&generation);
         let mut found = recover::read_file(&file, &path, generation, progress, &mut replay)?;
         if is_last {
@@ -117,7 +121,8 @@ pub(super) fn open(
                     generation,
                     first: progress.next,
                 };
-                file.write_all(&header.encode()).map_err(at)?;
+                // At the start: what was read has moved the cursor.
+                file.write_all_at(&header.encode(), 0).map_err(at)?;
                 found.end = FILE_HEADER as u64;
             }
         }
@@ -161,6 +166,15 @@ pub(super) fn open(
         sync_seconds: metrics::histogram!("penstock_journal_sync_seconds"),
         bytes_total: metrics::counter!("penstock_journal_bytes_total"),
     })
+}
+
+/// Has the next reading of a file's first bytes come from the disk. Only a hint, but one that the kernel follows for clean pages; what
+/// is dirty is not lost, and was not promised.
+fn forget_cached(file: &File, length: u64) -> io::Result<()> {
+    match NonZeroU64::new(length) {
+        Some(length) => Ok(fadvise(file, 0, Some(length), Advice::DontNeed)?),
+        None => Ok(()),
+    }
 }
 
 /// Makes a journal file that begins with these frames; on the disk when this returns, name included.
@@ -251,7 +265,12 @@ impl Journal {
         match &mut self.writer {
             Writer::Uring(ring) if is_firm && ring.fits(frame) => {
                 check(&self.faults, Point::Sync)?;
-                ring.write_and_sync(&self.file, self.end, frame)?;
+                let written = ring.write_and_sync(&self.file, self.end, frame, &self.faults);
+                if !ring.is_usable() {
+                    tracing::warn!(error = ?written, "io_uring failed; the journal goes on with pwrite and fdatasync");
+                    self.writer = Writer::Plain;
+                }
+                written?;
             }
             _ => {
                 plain::write(&self.file, self.end, frame)?;
@@ -339,12 +358,7 @@ impl Journal {
         };
         check(&self.faults, Point::Verify).map_err(at)?;
         let file = File::open(&path).map_err(at)?;
-        // Only a hint, but one that the kernel follows for clean pages; what is dirty was not promised.
-        if let Some(length) = NonZeroU64::new(self.durable_end) {
-            fadvise(&file, 0, Some(length), Advice::DontNeed)
-                .map_err(io::Error::from)
-                .map_err(at)?;
-        }
+        forget_cached(&file, self.durable_end).map_err(at)?;
         // Numbers below the first of this file are in older ones: begin at 0 by telling that nothing is missing.
         let mut progress = Progress {
             next: u64::MAX,

@@ -317,3 +317,39 @@ fn a_second_opener_is_refused() {
     let _first = folder.lock().unwrap();
     assert!(matches!(folder.lock(), Err(RecoverError::InUse { .. })));
 }
+
+/// Broke: the header was written behind what had been read, and the next start called it damaged.
+#[test]
+fn a_last_file_with_a_torn_header_is_begun_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(open(folder.path(), Method::Plain).unwrap());
+    fs::write(file(folder.path(), 1), [0xff; FILE_HEADER]).unwrap();
+    let (mut journal, found) = open(folder.path(), Method::Plain).unwrap();
+    assert!(found.is_empty());
+    journal.append(b"first", 0, true).unwrap();
+    drop(journal);
+    assert_eq!(bodies(folder.path()), [b"first"]);
+}
+
+/// Broke: what was queued stayed in the ring, was submitted with the next frame (the old place, the new bytes), and its completions were
+/// taken for those of the next frame.
+#[test]
+fn a_ring_that_fails_is_never_used_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = Arc::new(Disk::default());
+    let (mut journal, ..) = open_with(folder.path(), Method::Auto, Some(disk.clone())).unwrap();
+    journal.append(b"first", 0, true).unwrap();
+    disk.failing.lock().unwrap().push(Point::SubmitRing);
+    let has_ring = matches!(journal.writer, Writer::Uring(_));
+    assert_eq!(journal.append(b"second", 0, true).is_err(), has_ring);
+    assert!(matches!(journal.writer, Writer::Plain) || !has_ring);
+    if has_ring {
+        journal.mend().unwrap();
+    }
+    journal.append(b"third", 0, true).unwrap();
+    drop(journal);
+    assert_eq!(
+        bodies(folder.path()),
+        [b"first".as_slice(), b"second", b"third"]
+    );
+}

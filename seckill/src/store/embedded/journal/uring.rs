@@ -12,6 +12,8 @@ use std::{
 
 use io_uring::{IoUring, opcode, squeue::Flags, types};
 
+use crate::store::embedded::faults::{MaybeFaults, Point, check};
+
 /// Registered once; a frame that does not fit goes the plain way.
 const BUFFER_LEN: usize = 1 << 20;
 const WRITE: u64 = 1;
@@ -20,6 +22,18 @@ const SYNC: u64 = 2;
 pub(super) struct UringWriter {
     ring: IoUring,
     buffer: Box<[u8]>,
+    /// The kernel may still have a write of the buffer: it was not learnt what became of what was queued.
+    is_lost: bool,
+}
+
+impl Drop for UringWriter {
+    fn drop(&mut self) {
+        if self.is_lost {
+            // Whatever the kernel still writes must be the frame that was there, not what the memory is used for next. Once at most:
+            // a journal whose ring is lost goes on without one.
+            Box::leak(std::mem::take(&mut self.buffer));
+        }
+    }
 }
 
 impl UringWriter {
@@ -32,7 +46,11 @@ impl UringWriter {
         // after it (fields drop in order), so the registered memory outlives every use by the kernel.
         unsafe { ring.submitter().register_buffers(&[iovec])? };
         ring.submitter().register_files(&[file.as_raw_fd()])?;
-        Ok(Self { ring, buffer })
+        Ok(Self {
+            ring,
+            buffer,
+            is_lost: false,
+        })
     }
 
     /// Goes on with another file.
@@ -52,13 +70,20 @@ impl UringWriter {
         frame.len() <= self.buffer.len()
     }
 
+    /// Whether it can be used again. Not after the kernel has refused to take or to answer for what was queued.
+    pub(super) fn is_usable(&self) -> bool {
+        !self.is_lost
+    }
+
     /// Writes a frame and waits until it is on the disk.
     pub(super) fn write_and_sync(
         &mut self,
         file: &File,
         offset: u64,
         frame: &[u8],
+        faults: &MaybeFaults,
     ) -> io::Result<()> {
+        assert!(!self.is_lost, "the journal drops a ring that is lost");
         self.buffer[..frame.len()].copy_from_slice(frame);
         let write =
             opcode::WriteFixed::new(types::Fixed(0), self.buffer.as_ptr(), frame.len() as u32, 0)
@@ -70,17 +95,22 @@ impl UringWriter {
             .flags(types::FsyncFlags::DATASYNC)
             .build()
             .user_data(SYNC);
-        // SAFETY: both entries point at the registered buffer and file, which live as long as `self`; we wait for both
-        // completions below before the buffer is touched again, also when a signal interrupts the wait.
+        // SAFETY: both entries point at the registered buffer and file, which live as long as `self`. We wait for both completions below
+        // before the buffer is touched again, also when a signal interrupts the wait; where that cannot be, the ring is lost: the
+        // buffer is never touched again, nor given back. Both are queued or none.
         unsafe {
-            let mut queue = self.ring.submission();
-            queue.push(&write).map_err(io::Error::other)?;
-            queue.push(&sync).map_err(io::Error::other)?;
+            let queued = self.ring.submission().push_multiple(&[write, sync]);
+            queued.map_err(io::Error::other)?;
         }
         let (mut written, mut synced, mut seen) = (0, 0, 0);
         while seen < 2 {
-            match self.ring.submit_and_wait(2 - seen) {
-                Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
+            let submitted =
+                check(faults, Point::SubmitRing).and_then(|()| self.ring.submit_and_wait(2 - seen));
+            match submitted {
+                Err(error) if error.kind() != io::ErrorKind::Interrupted => {
+                    self.is_lost = true;
+                    return Err(error);
+                }
                 _ => {}
             }
             for completion in self.ring.completion() {
