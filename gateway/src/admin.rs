@@ -32,7 +32,7 @@ use limiter::rate::{RateQuota, admin_guard};
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::json;
 
-use crate::{exchange::host_of, metrics as meters, problem::Problem};
+use crate::{exchange::host_of, metrics as meters, openapi, problem::Problem};
 
 /// A script that reads pages of orders makes a few hundred calls a second; guessing a token of 128 bits at this rate takes longer
 /// than there is time.
@@ -121,6 +121,7 @@ pub fn router(
     .expect("the constants are within the quota's range");
     let guarded = extra
         .unwrap_or_default()
+        .merge(openapi::router())
         // A wrong path needs the token too: what exists is nobody's business.
         .route(
             "/admin/{*path}",
@@ -199,10 +200,11 @@ async fn check_token(
     request: Request,
     next: Next,
 ) -> Response {
-    let given = request
-        .headers()
-        .get(AUTHORIZATION)
-        .and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
+    // The scheme's name has no case (RFC 9110 11.1).
+    let given = request.headers().get(AUTHORIZATION).and_then(|value| {
+        let (scheme, given) = value.as_bytes().split_at_checked(7)?;
+        scheme.eq_ignore_ascii_case(b"Bearer ").then_some(given)
+    });
     let is_allowed = match &token {
         None => true,
         Some(token) => given.is_some_and(|given| is_same(given, token.as_bytes())),

@@ -13,6 +13,7 @@ use crate::{
     dead_letters_cli::DeadLettersCommand,
     demo::DemoArgs,
     lottery_cli::LotteryCommand,
+    openapi::Api,
     sale_cli::SaleCommand,
     token_cli::TokenCommand,
 };
@@ -108,6 +109,12 @@ pub enum Command {
     },
     /// Put a backup back into places that are empty, verify it, and compare store and ledger; exits with 1 if they disagree.
     Restore(RestoreArgs),
+    /// Print the sale API or the admin API as an OpenAPI 3.1 document.
+    Openapi {
+        /// Which of the two.
+        #[arg(value_enum)]
+        api: Api,
+    },
     /// Print a completion script for a shell.
     Completions {
         /// The shell.

@@ -243,6 +243,14 @@ const ENDS: &[End] = &[
         ],
     ),
     (
+        "openapi",
+        &[
+            "penstock openapi sale > sale.json",
+            "penstock openapi admin > admin.json",
+        ],
+        &[("0", "printed"), ("2", "the command line is wrong")],
+    ),
+    (
         "completions",
         &["penstock completions bash > /etc/bash_completion.d/penstock"],
         &[("0", "printed"), ("2", "the command line is wrong")],

@@ -63,6 +63,8 @@ pub mod spool;
 
 pub mod admin;
 
+pub mod openapi;
+
 pub mod services;
 
 pub mod checkout;

@@ -84,6 +84,10 @@ fn main() -> ExitCode {
             logging::install_quiet();
             finish(control().and_then(|runtime| runtime.block_on(backup_cli::restore(&args))))
         }
+        Command::Openapi { api } => {
+            println!("{:#}", api.document());
+            ExitCode::SUCCESS
+        }
         Command::Completions { shell } => {
             clap_complete::generate(
                 shell,

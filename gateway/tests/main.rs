@@ -19,6 +19,8 @@ mod http;
 
 mod signals;
 
+mod openapi;
+
 mod refusing;
 
 mod failing;
