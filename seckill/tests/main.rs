@@ -35,6 +35,7 @@ mod embedded_snapshots;
 mod ledger;
 mod ledger_checkins;
 mod ledger_checkout;
+mod ledger_clock;
 mod ledger_durability;
 mod ledger_epochs;
 mod ledger_history;

@@ -89,6 +89,11 @@ impl Services {
         } else {
             ledger.without_outbox()
         };
+        // What is decided over orders and stock goes by the ledger's clock, whatever this machine's says.
+        let own_clock = clock;
+        let ledger_clock = ledger.clock(own_clock.clone()).await;
+        let ledger_clock = ledger_clock.context("seckill.ledger: its clock")?;
+        let clock = ledger_clock.wall();
         let (store, embedded) = open_store(sale, clock.clone()).await?;
         if let StoreConfig::Embedded(folder) = &sale.store {
             recovery::claim(&ledger, folder, &host_name(), sale.moving, clock())
@@ -115,6 +120,7 @@ impl Services {
         let shutdown = CancellationToken::new();
         let mut workers = JoinSet::new();
         workers.spawn(engine.clone().run(shutdown.clone()));
+        workers.spawn(ledger_clock.keep(shutdown.clone()));
         workers.spawn(ledger.clone().bring_news(shutdown.clone()));
         let draining = CancellationToken::new();
 
@@ -178,6 +184,11 @@ impl Services {
             shutdown,
         };
         if role != Role::Edge {
+            services.workers.spawn(reaper::run(
+                services.engine.ledger().clone(),
+                own_clock,
+                services.shutdown.clone(),
+            ));
             services.start_workers(sale, clock, accepted, violations, reconciler)?;
         }
         Ok(services)
@@ -242,11 +253,6 @@ impl Services {
             .at(sale.store.place(), sale.moving);
         self.workers
             .spawn(recovery.run(self.engine.segments(), self.shutdown.clone()));
-        self.workers.spawn(reaper::run(
-            ledger.clone(),
-            clock.clone(),
-            self.shutdown.clone(),
-        ));
         self.workers.spawn(reconcile::watch(
             self.engine.clone(),
             reconciler,

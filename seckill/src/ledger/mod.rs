@@ -10,6 +10,7 @@
 mod audit;
 mod checkins;
 mod checkout;
+mod clock;
 mod connect;
 mod dead_events;
 mod dead_letters;
@@ -52,6 +53,7 @@ pub use self::{
     audit::{BuyerOverLimit, LedgerAudit, NewOrders},
     checkins::{ATTEMPTS_MAX, CODES_MAX, CheckIn, SlotCounts},
     checkout::{Dropped, Hold, NotPayable, Payment},
+    clock::LedgerClock,
     connect::{ConnectOptions, LedgerDurability, connect, connect_with},
     dead_events::{DeadDelivery, DeadDeliveryPage, EventId, Revived},
     dead_letters::{DeadLetter, LetterOnFile, LetterPage, Replayed},
