@@ -214,9 +214,24 @@ async fn run(
     }
     let mut live = Live::new(plain);
     let stop = async {
-        // Without a signal handler the run simply cannot be interrupted.
-        if tokio::signal::ctrl_c().await.is_err() {
-            std::future::pending::<()>().await;
+        // Without a signal handler the run simply cannot be interrupted. A supervisor's SIGTERM leaves a partial report too.
+        let terminated = async {
+            use tokio::signal::unix::{SignalKind, signal};
+            match signal(SignalKind::terminate()) {
+                Ok(mut signal) => {
+                    signal.recv().await;
+                }
+                Err(_) => std::future::pending().await,
+            }
+        };
+        let interrupted = async {
+            if tokio::signal::ctrl_c().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            () = terminated => {}
+            () = interrupted => {}
         }
     };
     scenario.history_file = outputs.history;

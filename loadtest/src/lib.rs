@@ -66,6 +66,18 @@ pub async fn run_and_check(
     progress: impl FnMut(&Progress) + Send,
     stop: impl Future<Output = ()> + Send,
 ) -> anyhow::Result<Report> {
+    if let (Some(admin), Some(sale)) = (&scenario.admin, &scenario.sale)
+        && scenario.check().is_empty()
+    {
+        // A run of minutes is too long to learn that nothing was on sale.
+        let found = reconcile::AdminClient::new(admin)?.has_sale(&sale.id).await;
+        anyhow::ensure!(
+            found,
+            "no sale {:?} at {}: create it first (penstock sale create)",
+            sale.id,
+            admin.url
+        );
+    }
     let RunOutput {
         mut report,
         history,

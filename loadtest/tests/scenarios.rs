@@ -167,16 +167,16 @@ fn the_api_key_never_shows_in_a_problem() {
 }
 
 #[test]
-fn https_wants_to_know_whom_to_trust() {
+fn https_trusts_whom_the_system_trusts_unless_told_otherwise() {
     let text = r#"
         target.url = "https://127.0.0.1:1"
         profile = { kind = "constant", rate = 5, duration = "1s" }
         page_views.share = 1
     "#;
-    let problems = Scenario::from_toml(text, &|_| None).unwrap_err().0;
-    assert_eq!(problems[0].key, "target.ca_file");
+    let trust = |text: &str| Scenario::from_toml(text, &|_| None).unwrap().target.trust;
+    assert_eq!(trust(text), loadtest::scenario::Trust::System);
     let insecure = text.replace("profile =", "target.insecure = true\nprofile =");
-    Scenario::from_toml(&insecure, &|_| None).unwrap();
+    assert_eq!(trust(&insecure), loadtest::scenario::Trust::Insecure);
 }
 
 #[test]

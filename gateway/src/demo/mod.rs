@@ -22,7 +22,7 @@ use loadtest::{
 };
 use tokio_util::sync::CancellationToken;
 
-use self::shop::{EVENTS_PATH, PRODUCT_PATH, Shop};
+use self::shop::{EVENTS_PATH, PRODUCT_PATH, Shop, Till};
 use crate::{
     app::{Addresses, App, AppError},
     config::{Config, Inputs},
@@ -36,9 +36,12 @@ const SKU: &str = "trail-shoe";
 const PRICE_MINOR: u64 = 1999;
 /// Short enough that abandoned orders go back on sale while buyers still come.
 const PAY_WITHIN: Duration = Duration::from_secs(6);
+/// The sale of the product page (`--keep`), and how long its orders are kept.
+const KEPT_SALE: &str = "corner";
+const KEPT_PAY_WITHIN: Duration = Duration::from_secs(600);
 /// From T0 to the last arrival.
 const PEAK: Duration = Duration::from_secs(14);
-/// The sale outlives the peak, its payments and its returns; `--keep` can still buy what was returned.
+/// The sale outlives the peak, its payments and its returns.
 const WINDOW: Duration = Duration::from_secs(24 * 3600);
 /// How long the generator may be late: it shares the cores with what it tests, and says how late it was.
 const SCHEDULE_LAG: Duration = Duration::from_secs(2);
@@ -114,6 +117,11 @@ pub async fn run(args: &DemoArgs) -> anyhow::Result<u8> {
         .map(|leaf| pem(leaf))
         .context("the demo's listener has no certificate")?;
     create_sale(&services, args.stock).await?;
+    shop.open_till(Till {
+        gateway: addresses.listeners[1],
+        api_key: api_key.clone(),
+        price_minor: PRICE_MINOR,
+    });
     announce(args, &addresses, shop_address);
 
     let stop = CancellationToken::new();
@@ -130,6 +138,7 @@ pub async fn run(args: &DemoArgs) -> anyhow::Result<u8> {
     let code = conclude(args, json, &report, events)?;
 
     if args.keep && !report.interrupted {
+        create_kept(&services).await?;
         say(&keep_text(&addresses, shop_address, &api_key))?;
         signals::shutdown().await;
     }
@@ -141,13 +150,29 @@ pub async fn run(args: &DemoArgs) -> anyhow::Result<u8> {
     Ok(code)
 }
 
+/// The sale of the peak.
 async fn create_sale(services: &Services, stock: u64) -> anyhow::Result<()> {
+    create(services, SALE, stock, PAY_WITHIN, 1).await
+}
+
+/// The sale of the product page, with time to look at it.
+async fn create_kept(services: &Services) -> anyhow::Result<()> {
+    create(services, KEPT_SALE, 100, KEPT_PAY_WITHIN, 5).await
+}
+
+async fn create(
+    services: &Services,
+    id: &str,
+    stock: u64,
+    pay_within: Duration,
+    buyer_limit: u32,
+) -> anyhow::Result<()> {
     let now = SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)?
         .as_millis() as u64;
     let sale = serde_json::from_value::<seckill::sale::NewSale>(serde_json::json!({
-        "id": SALE, "starts_at_ms": now, "ends_at_ms": now + WINDOW.as_millis() as u64,
-        "pay_within": format!("{}s", PAY_WITHIN.as_secs()), "buyer_limit": 1, "currency": "usd",
+        "id": id, "starts_at_ms": now, "ends_at_ms": now + WINDOW.as_millis() as u64,
+        "pay_within": format!("{}s", pay_within.as_secs()), "buyer_limit": buyer_limit, "currency": "usd",
         "skus": [{"sku": SKU, "stock": stock, "price_minor": PRICE_MINOR}],
     }))?;
     let sale = sale
@@ -329,6 +354,12 @@ fn conclude(
     ] {
         text.push_str(&format!("  {name:<18}{value:>8}\n"));
     }
+    if summary.accepted > summary.stock {
+        text.push_str(&format!(
+            "\n{} orders for {} units: {} were not paid in time and went back on sale,\nwhere others bought them\n",
+            summary.accepted, summary.stock, summary.returned
+        ));
+    }
     let code = match (report.interrupted, broken.is_empty()) {
         (true, _) => INTERRUPTED,
         (false, true) => HELD,
@@ -356,13 +387,23 @@ fn announce(args: &DemoArgs, addresses: &Addresses, shop: std::net::SocketAddr) 
 }
 
 fn keep_text(addresses: &Addresses, shop: std::net::SocketAddr, api_key: &str) -> String {
-    let (gateway, admin) = (addresses.listeners[0], addresses.admin);
+    let (tls, plain, admin) = (
+        addresses.listeners[0],
+        addresses.listeners[1],
+        addresses.admin,
+    );
     format!(
-        "\nStill running; Ctrl-C ends it.\n  shop, through the gateway  https://{gateway}{PRODUCT_PATH}\n  shop, directly             \
-         http://{shop}/\n  metrics                    http://{admin}/metrics\n  the sale's counts          \
-         http://{admin}/admin/v1/sales/{SALE}/report\n  payment API key            {api_key}\n  buy one                    \
-         curl -k https://{gateway}/v1/sales/{SALE}/orders -H 'x-buyer-id: me' -H 'idempotency-key: 1' -H 'content-type: \
-         application/json' -d '{{\"sku\":\"{SKU}\"}}'\n"
+        "\nStill running; Ctrl-C ends it.\n\
+         \x20 product page  http://{plain}{PRODUCT_PATH}\n\
+         \x20               buy, pay and cancel there; it goes through the gateway\n\
+         \x20 the same, TLS https://{tls}{PRODUCT_PATH}\n\
+         \x20 shop itself   http://{shop}/\n\
+         \x20 metrics       http://{admin}/metrics\n\
+         \x20 its counts    http://{admin}/admin/v1/sales/{KEPT_SALE}/report\n\
+         \x20 payment key   {api_key}\n\
+         \x20 by hand       curl http://{plain}/v1/sales/{KEPT_SALE}/orders \\\n\
+         \x20   -H 'x-buyer-id: me' -H 'idempotency-key: 1' \\\n\
+         \x20   -H 'content-type: application/json' -d '{{\"sku\":\"{SKU}\"}}'\n"
     )
 }
 

@@ -4,20 +4,24 @@
 use std::{
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
 };
 
 use axum::{
-    Router,
+    Form, Json, Router,
     body::Bytes,
     extract::State,
     response::{Html, IntoResponse, Response},
     routing,
 };
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, Request, StatusCode, header};
+use http_body_util::{BodyExt, Full};
+use hyper_util::rt::TokioIo;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use ring::hmac;
+use serde::Deserialize;
 
 const FRAME: &str = include_str!("shop.html");
 const PRODUCT: &str = include_str!("product.html");
@@ -34,6 +38,18 @@ pub(super) struct Shop {
     key: hmac::Key,
     events: AtomicU64,
     forged: AtomicU64,
+    /// Where it takes payments; set when the gateway is there.
+    till: OnceLock<Till>,
+}
+
+/// The payment API as the shop's server uses it.
+pub(super) struct Till {
+    /// A plain listener of the gateway.
+    pub(super) gateway: SocketAddr,
+    /// The secret key.
+    pub(super) api_key: String,
+    /// What one order costs, in minor units.
+    pub(super) price_minor: u64,
 }
 
 impl Shop {
@@ -44,7 +60,14 @@ impl Shop {
             key,
             events: AtomicU64::new(0),
             forged: AtomicU64::new(0),
+            till: OnceLock::new(),
         })
+    }
+
+    /// From now on it takes payments.
+    pub(super) fn open_till(&self, till: Till) {
+        // It is opened once.
+        let _ = self.till.set(till);
     }
 
     /// Events with a good signature, and events without one.
@@ -76,6 +99,7 @@ impl Shop {
                 routing::get(typed("text/css; charset=utf-8", STYLE)),
             )
             .route(EVENTS_PATH, routing::post(event))
+            .route("/pay", routing::post(pay))
             .with_state(self);
         tokio::spawn(async move {
             if let Err(error) = axum::serve(listener, router).await {
@@ -83,6 +107,60 @@ impl Shop {
             }
         });
         Ok(address)
+    }
+}
+
+/// What the page asks for.
+#[derive(Deserialize)]
+struct Wish {
+    order: String,
+}
+
+/// Pays an order with the test card: create and confirm in one call, the order's id as its idempotency key.
+async fn pay(State(shop): State<Arc<Shop>>, Form(wish): Form<Wish>) -> Response {
+    let Some(till) = shop.till.get() else {
+        return problem("the shop takes no payments yet");
+    };
+    match till.charge(&wish.order).await {
+        Ok((status, intent)) if status.is_success() => Json(intent).into_response(),
+        Ok((_, refusal)) => problem(refusal["error"]["message"].as_str().unwrap_or("refused")),
+        Err(error) => problem(&format!("{error:#}")),
+    }
+}
+
+fn problem(what: &str) -> Response {
+    let body = Json(serde_json::json!({ "error": what }));
+    (StatusCode::PAYMENT_REQUIRED, body).into_response()
+}
+
+impl Till {
+    async fn charge(&self, order: &str) -> anyhow::Result<(StatusCode, serde_json::Value)> {
+        let fields = [
+            ("amount", self.price_minor.to_string()),
+            ("currency", "usd".to_owned()),
+            ("metadata[order]", order.to_owned()),
+            ("payment_method", "pm_card_visa".to_owned()),
+            ("confirm", "true".to_owned()),
+        ];
+        let form = fields.map(|(name, value)| {
+            let [name, value] = [name, value.as_str()]
+                .map(|text| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string());
+            format!("{name}={value}")
+        });
+        let request = Request::post("/v1/payment_intents")
+            .header(header::HOST, self.gateway.to_string())
+            .header(header::AUTHORIZATION, format!("Bearer {}", self.api_key))
+            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .header("idempotency-key", format!("pay-{order}"))
+            .body(Full::new(Bytes::from(form.join("&"))))?;
+        let stream = tokio::net::TcpStream::connect(self.gateway).await?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        tokio::spawn(connection);
+        let answer = sender.send_request(request).await?;
+        let status = answer.status();
+        let body = answer.into_body().collect().await?.to_bytes();
+        Ok((status, serde_json::from_slice(&body)?))
     }
 }
 

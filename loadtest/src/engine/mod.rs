@@ -323,7 +323,7 @@ impl<'a> Gathered<'a> {
                 recorder: &self.recorder,
                 history: self.history.summary(),
                 cpu: self.cpu,
-                timeline: self.timeline.points(),
+                timeline: self.timeline.points(wall.as_secs_f64()),
                 interrupted,
                 notes: self.notes,
             },

@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use http::Uri;
@@ -16,10 +18,15 @@ use tokio_rustls::TlsConnector;
 use super::stream::Stream;
 use crate::scenario::{Protocol, Scenario, Trust};
 
+/// Twice a lost SYN's first retry.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
 /// Where to connect, resolved once before the run.
 #[derive(Clone)]
 pub(super) struct Target {
     addresses: Arc<[SocketAddr]>,
+    /// Which address the next connection begins with: several servers behind a name have equal shares.
+    turn: Arc<AtomicUsize>,
     tls: Option<(TlsConnector, ServerName<'static>)>,
     protocol: Protocol,
 }
@@ -49,6 +56,7 @@ impl Target {
             .transpose()?;
         Ok(Target {
             addresses,
+            turn: Arc::default(),
             tls,
             protocol: s.target.protocol,
         })
@@ -60,13 +68,18 @@ impl Target {
 
     pub(super) async fn connect(&self) -> anyhow::Result<Stream> {
         let mut last = None;
-        for address in self.addresses.iter() {
-            match TcpStream::connect(address).await {
-                Ok(stream) => {
+        let first = self.turn.fetch_add(1, Ordering::Relaxed);
+        for at in 0..self.addresses.len() {
+            let address = &self.addresses[(first + at) % self.addresses.len()];
+            // An address that is silent must not hide the next.
+            let connecting = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address));
+            match connecting.await {
+                Ok(Ok(stream)) => {
                     stream.set_nodelay(true)?;
                     return self.secure(stream).await;
                 }
-                Err(error) => last = Some((address, error)),
+                Ok(Err(error)) => last = Some((address, error)),
+                Err(elapsed) => last = Some((address, elapsed.into())),
             }
         }
         let (address, error) = last.context("no address to connect to")?;
@@ -108,13 +121,26 @@ fn client_config(trust: &Trust, protocol: Protocol) -> anyhow::Result<ClientConf
         Trust::CaPem(pem) => builder
             .with_root_certificates(roots(pem.as_bytes())?)
             .with_no_client_auth(),
-        Trust::None => bail!("https needs a ca_file, or insecure = true"),
+        Trust::System => builder
+            .with_root_certificates(system_roots()?)
+            .with_no_client_auth(),
     };
     config.alpn_protocols = match protocol {
         Protocol::H1 => vec![b"http/1.1".to_vec()],
         Protocol::H2 => vec![b"h2".to_vec()],
     };
     Ok(config)
+}
+
+/// The authorities that this machine trusts.
+fn system_roots() -> anyhow::Result<RootCertStore> {
+    let found = rustls_native_certs::load_native_certs();
+    let mut store = RootCertStore::empty();
+    store.add_parsable_certificates(found.certs);
+    if store.is_empty() {
+        bail!("this machine has no list of authorities: name a ca_file, or insecure = true");
+    }
+    Ok(store)
 }
 
 fn roots(pem: &[u8]) -> anyhow::Result<RootCertStore> {

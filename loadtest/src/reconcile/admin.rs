@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, HOST, HeaderValue};
-use http::{Request, Uri};
+use http::{Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
@@ -28,6 +28,11 @@ pub struct AdminClient {
     host: HeaderValue,
     token: Option<HeaderValue>,
 }
+
+/// The admin API answered 404.
+#[derive(Debug, thiserror::Error)]
+#[error("answered 404 Not Found")]
+struct NotFound;
 
 #[derive(Deserialize)]
 struct OrdersPage {
@@ -80,6 +85,13 @@ impl AdminClient {
         self.get(&format!("/admin/v1/sales/{sale}")).await
     }
 
+    /// Whether the sale exists. An admin API that cannot be asked does not say no.
+    pub async fn has_sale(&self, sale: &str) -> bool {
+        let path = format!("/admin/v1/sales/{sale}");
+        let asked = tokio::time::timeout(TIMEOUT, self.fetch(&path)).await;
+        !matches!(asked, Ok(Err(error)) if error.is::<NotFound>())
+    }
+
     /// Every order the ledger holds for the sale.
     pub async fn orders(&self, sale: &str) -> anyhow::Result<Vec<LedgerRow>> {
         let base = format!("/admin/v1/sales/{sale}/orders?limit={PAGE}");
@@ -129,6 +141,9 @@ impl AdminClient {
                 .await
                 .map_err(anyhow::Error::from_boxed)?
                 .to_bytes();
+            if status == StatusCode::NOT_FOUND {
+                return Err(NotFound.into());
+            }
             if !status.is_success() {
                 let start = String::from_utf8_lossy(&body[..body.len().min(200)]).into_owned();
                 bail!("answered {status}: {start}");

@@ -3,6 +3,7 @@
 
 mod timeline;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
@@ -41,6 +42,8 @@ pub struct Recorder {
     pub lag: Latencies,
     /// Wait for a free connection, of those jobs that found none.
     pub connection_wait: Latencies,
+    /// Answers by HTTP status; 0 counts those that never came.
+    pub statuses: BTreeMap<u16, u64>,
     /// Plain counts.
     pub counts: Counts,
     /// The interval being filled.
@@ -100,6 +103,7 @@ impl Recorder {
             outcomes: [const { None }; Outcome::COUNT],
             lag: latencies(),
             connection_wait: latencies(),
+            statuses: BTreeMap::new(),
             counts: Counts::default(),
             interval: Interval::default(),
         }
@@ -130,6 +134,11 @@ impl Recorder {
         self.interval.ended(outcome, from_planned);
     }
 
+    /// Counts an answer's status; 0 if there was no answer.
+    pub fn answered(&mut self, status: u16) {
+        *self.statuses.entry(status).or_default() += 1;
+    }
+
     /// The latencies of an outcome, if it occurred.
     pub fn outcome(&self, outcome: Outcome) -> Option<&Pair> {
         self.outcomes[outcome.index()].as_deref()
@@ -152,6 +161,9 @@ impl Recorder {
         self.connection_wait
             .add(&other.connection_wait)
             .expect(fits);
+        for (status, count) in other.statuses {
+            *self.statuses.entry(status).or_default() += count;
+        }
         self.counts.add(&other.counts);
     }
 }

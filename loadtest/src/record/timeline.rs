@@ -102,14 +102,18 @@ impl Timeline {
         self.points[at].add(interval);
     }
 
-    /// The points, as rates.
-    pub fn points(&self) -> Vec<Point> {
+    /// The points, as rates. The run ended `wall_s` after its start: the last point covers what was left of it, not a whole width, in
+    /// which it would show an outage that never was.
+    pub fn points(&self, wall_s: f64) -> Vec<Point> {
         let width_s = (INTERVAL_MS << self.doublings) as f64 / 1000.0;
-        let rate = |count: u64| count as f64 / width_s;
         self.points
             .iter()
             .enumerate()
             .map(|(at, interval)| {
+                let left_s = wall_s - at as f64 * width_s;
+                // A thread may tell its last moments a little after the end.
+                let covered_s = left_s.clamp(width_s / 50.0, width_s);
+                let rate = |count: u64| count as f64 / covered_s;
                 let of = |wanted: fn(Outcome) -> bool| {
                     Outcome::ALL
                         .into_iter()
@@ -158,10 +162,28 @@ mod tests {
         for index in 0..3000 {
             timeline.add(index, &interval);
         }
-        let points = timeline.points();
+        let points = timeline.points(f64::MAX);
         assert!(points.len() <= MAX_POINTS);
         let width_s = points[1].at_s - points[0].at_s;
         let total: f64 = points.iter().map(|p| p.accepted_per_s * width_s).sum();
         assert!((total - 3000.0).abs() < 1e-6, "{total}");
+    }
+
+    /// Broke: the last point showed a fifth of the rate, because the run ended a fifth into it.
+    #[test]
+    fn the_last_point_covers_what_was_left_of_the_run() {
+        let mut timeline = Timeline::default();
+        for (index, count) in [(0, 500), (1, 500), (2, 100)] {
+            let mut interval = Interval::default();
+            for _ in 0..count {
+                interval.ended(Outcome::Accepted, 1000);
+            }
+            timeline.add(index, &interval);
+        }
+        let rates: Vec<f64> = timeline.points(1.1).iter().map(|p| p.done_per_s).collect();
+        assert!(
+            rates.iter().all(|rate| (rate - 1000.0).abs() < 1e-6),
+            "{rates:?}"
+        );
     }
 }

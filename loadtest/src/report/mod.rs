@@ -50,6 +50,10 @@ pub struct Report {
     pub rate_ratio: f64,
     /// Errors per ended job.
     pub error_share: f64,
+    /// Requests that had to be sent again because their connection broke, per request: no error of the job, and none of the plan.
+    pub broken_share: f64,
+    /// Answers by HTTP status, ascending; 0 counts those that never came.
+    pub statuses: Vec<StatusCount>,
     /// What became of the requests; only outcomes that occurred.
     pub outcomes: Vec<OutcomeReport>,
     /// All outcomes together, without shed ones.
@@ -297,6 +301,16 @@ impl Report {
             achieved_rate: round3(achieved_rate),
             rate_ratio: round3(ratio(counts.sent_in_time, counts.planned)),
             error_share: ratio(errors, ended),
+            broken_share: ratio(counts.resends, counts.sent),
+            statuses: m
+                .recorder
+                .statuses
+                .iter()
+                .map(|(status, count)| StatusCount {
+                    status: *status,
+                    count: *count,
+                })
+                .collect(),
             outcomes,
             latency: Latency::of(&planned),
             latency_uncorrected: Latency::of(&actual),
@@ -370,6 +384,15 @@ impl Report {
         let must_reconcile = scenario.admin.is_some() && scenario.sale.is_some();
         self.exit_code = verdict::exit(self, must_reconcile).code();
     }
+}
+
+/// How often a status was answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatusCount {
+    /// HTTP status; 0 without an answer.
+    pub status: u16,
+    /// Answers.
+    pub count: u64,
 }
 
 impl ScenarioSummary {

@@ -58,17 +58,15 @@ pub fn progress_line(progress: &Progress) -> String {
         .filter(|outcome| outcome.is_error())
         .map(count)
         .sum();
+    // Within 79 columns for a million buyers: a line that wraps cannot be drawn in place.
     format!(
-        "{:5.1}s/{:.0}s  {:>7.0} req/s  p99 {:>9}  done {:>8}  accepted {:>6}  sold out {:>7}  limited {:>6}  pages {:>6}  paid {:>5}  errors {}",
+        "{:.0}/{:.0}s {:.0}/s p99 {} | accepted {} sold out {} paid {} errors {}",
         progress.elapsed.as_secs_f64(),
         progress.length.as_secs_f64(),
         progress.rps,
         ms(progress.p99.as_secs_f64() * 1e3),
-        progress.done_total(),
         count(Outcome::Accepted),
         count(Outcome::SoldOut),
-        count(Outcome::Limited),
-        count(Outcome::PageOk),
         count(Outcome::Paid),
         errors,
     )
@@ -88,18 +86,18 @@ fn write_text(out: &mut String, r: &Report, paint: &Paint) -> std::fmt::Result {
     let Paint { bold, dim, off, .. } = paint;
     writeln!(
         out,
-        "{bold}{} on {}{off}  {dim}{}, {} connections, {} buyers, {} bots, seed {}{off}",
+        "{bold}{} on {}{off}\n{dim}{}, {} connections, {} buyers, {} bots, seed {}{off}",
         s.profile, s.target, s.protocol, s.connections, s.buyers, s.bots, s.seed
     )?;
     writeln!(
         out,
-        "planned {}  requests {}  completed {}  wall {:.2} s  rate {:.0}/s of {:.0}/s (ratio {:.3})",
+        "planned {}  requests {}  completed {}  wall {:.2} s\nrate {:.0}/s of {:.0}/s (ratio {:.3})",
         r.planned, r.requests, r.completed, r.wall_s, r.achieved_rate, r.target_rate, r.rate_ratio
     )?;
     writeln!(
         out,
-        "\n{bold}{:<14}{:>9}  {:>9} {:>9} {:>9} {:>9} {:>9}  {:>11}{off}",
-        "outcome", "count", "p50", "p90", "p99", "p99.9", "max", "p99 as sent"
+        "\n{bold}{:<13}{:>8} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8}{off}",
+        "outcome", "count", "p50", "p90", "p99", "p99.9", "max", "as sent"
     )?;
     for one in &r.outcomes {
         let color = match one.outcome {
@@ -109,35 +107,43 @@ fn write_text(out: &mut String, r: &Report, paint: &Paint) -> std::fmt::Result {
         };
         write!(
             out,
-            "{color}{:<14}{off}{:>9}  ",
+            "{color}{:<13}{off}{:>8} ",
             one.outcome.name(),
             one.count
         )?;
         write_latency(out, &one.latency)?;
-        writeln!(out, "  {:>11}", ms(one.latency_uncorrected.p99_ms))?;
+        writeln!(out, " {:>8}", ms(one.latency_uncorrected.p99_ms))?;
     }
-    write!(out, "{:<14}{:>9}  ", "all", "")?;
+    write!(out, "{:<13}{:>8} ", "all", "")?;
     write_latency(out, &r.latency)?;
-    writeln!(out, "  {:>11}", ms(r.latency_uncorrected.p99_ms))?;
-    write!(out, "{dim}{:<14}{:>9}  ", "schedule lag", "")?;
+    writeln!(out, " {:>8}", ms(r.latency_uncorrected.p99_ms))?;
+    write!(out, "{dim}{:<13}{:>8} ", "schedule lag", "")?;
     write_latency(out, &r.schedule_lag)?;
     writeln!(out, "{off}")?;
-    write!(out, "{dim}{:<14}{:>9}  ", "conn. wait", "")?;
+    write!(out, "{dim}{:<13}{:>8} ", "conn. wait", "")?;
     write_latency(out, &r.connection_wait)?;
     writeln!(out, "{off}")?;
     writeln!(
         out,
-        "{dim}Latency counts from the planned instant; \"as sent\" counts from the actual send and hides every wait before it.{off}"
+        "{dim}Latency counts from the planned instant. \"as sent\" is the p99 from the actual\nsend: it hides every wait before it.{off}"
     )?;
+    write!(out, "answers:")?;
+    for one in &r.statuses {
+        match one.status {
+            0 => write!(out, "  none {}", one.count)?,
+            status => write!(out, "  {status} {}", one.count)?,
+        }
+    }
+    writeln!(out)?;
 
     let c = &r.connections;
     write!(
         out,
-        "\nconnections: {} opened, {} replaced, {} failed; {} requests sent again",
+        "\nconnections: {} opened, {} replaced, {} failed\nrequests sent again because their connection broke: {}",
         c.opened, c.reconnects, c.failed, c.resends
     )?;
     if let (Some(cpu), Some(each)) = (r.generator.cpu_s, r.generator.cpu_us_per_request) {
-        write!(out, "; generator {cpu:.2} CPU s, {each:.1} us a request")?;
+        write!(out, "\ngenerator: {cpu:.2} CPU s, {each:.1} us a request")?;
     }
     writeln!(out)?;
     if r.polls.sent > 0 || r.polls.pay_retries > 0 {
@@ -158,7 +164,7 @@ fn write_ledger(out: &mut String, r: &Report, paint: &Paint) -> std::fmt::Result
     };
     writeln!(
         out,
-        "\n{}ledger{off}: stock {} + {} restocked | accepted {}  settled {}  paid {}  returned {}  refused {}  dead letters {}",
+        "\n{}ledger{off}: stock {} + {} restocked\naccepted {}  settled {}  paid {}  returned {}  refused {}  dead letters {}",
         paint.bold,
         l.stock,
         l.restocked,
@@ -171,7 +177,7 @@ fn write_ledger(out: &mut String, r: &Report, paint: &Paint) -> std::fmt::Result
     )?;
     writeln!(
         out,
-        "client: {} purchases, {} acknowledged, {} refused, {} without a definite answer, {} repeated on purpose",
+        "client: {} purchases, {} acknowledged, {} refused,\n{} without a definite answer, {} repeated on purpose",
         r.history.purchases,
         r.history.acknowledged,
         r.history.refused,
@@ -188,11 +194,11 @@ fn write_ledger(out: &mut String, r: &Report, paint: &Paint) -> std::fmt::Result
         ("paid mismatch", l.paid_mismatch),
         ("over limit", l.over_limit),
     ];
-    for (name, count) in figures {
+    for (at, (name, count)) in figures.into_iter().enumerate() {
         let color = paint.judged(count == 0);
-        write!(out, "{color}{name} {count}{off}  ")?;
+        let end = if at % 4 == 3 { "\n" } else { "  " };
+        write!(out, "{color}{name} {count}{off}{end}")?;
     }
-    writeln!(out)?;
     for finding in &l.findings {
         writeln!(
             out,
@@ -233,7 +239,7 @@ fn write_judgement(out: &mut String, r: &Report, paint: &Paint) -> std::fmt::Res
 fn write_latency(out: &mut String, l: &Latency) -> std::fmt::Result {
     write!(
         out,
-        "{:>9} {:>9} {:>9} {:>9} {:>9}",
+        "{:>8} {:>8} {:>8} {:>8} {:>8}",
         ms(l.p50_ms),
         ms(l.p90_ms),
         ms(l.p99_ms),

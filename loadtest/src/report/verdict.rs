@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Report;
+use super::{Report, TOO_BUSY};
 use crate::outcome::Outcome;
 use crate::scenario::Thresholds;
 
@@ -92,6 +92,14 @@ pub(super) fn thresholds(report: &Report, limits: &Thresholds) -> Vec<Threshold>
             held: report.error_share <= limit,
         });
     }
+    if let Some(limit) = limits.max_broken_share {
+        judged.push(Threshold {
+            name: "max_broken_share".into(),
+            limit,
+            actual: Some(report.broken_share),
+            held: report.broken_share <= limit,
+        });
+    }
     judged
 }
 
@@ -100,13 +108,22 @@ pub(super) fn verdict(report: &Report, limits: &Thresholds) -> Verdict {
     let lag_limit_ms = limits.max_schedule_lag.as_secs_f64() * 1e3;
     if report.interrupted {
         Verdict::Interrupted
-    } else if report.schedule_lag.p99_ms > lag_limit_ms {
+    } else if report.schedule_lag.p99_ms > lag_limit_ms || is_starved(report) {
         Verdict::GeneratorBound
     } else if report.count(Outcome::Shed) > 0 || report.rate_ratio < KEPT_RATE {
         Verdict::ServerBound
     } else {
         Verdict::Valid
     }
+}
+
+/// Whether the plan was not kept because the generator's own threads had no time: busy, or waiting for a processor that others had.
+fn is_starved(report: &Report) -> bool {
+    let is_busy = report
+        .generator
+        .busy_share
+        .is_some_and(|share| share > TOO_BUSY);
+    is_busy && (report.rate_ratio < KEPT_RATE || report.count(Outcome::Shed) > 0)
 }
 
 /// The exit: what is worse comes first. A broken invariant is a fact even when the generator was late.

@@ -6,7 +6,7 @@ use http::Uri;
 use http::header::{HeaderName, HeaderValue};
 
 use super::section::Problem;
-use super::{Sale, Scenario, Shape, Trust};
+use super::{Sale, Scenario, Shape};
 use crate::plan::Plan;
 
 /// Longest run: a day. Latencies and the plan fit their integers with room to spare.
@@ -87,16 +87,7 @@ impl List {
 }
 
 fn target(s: &Scenario, list: &mut List) {
-    if let Some(uri) = list.url("target.url", &s.target.url)
-        && uri.scheme_str() == Some("https")
-        && s.target.trust == Trust::None
-    {
-        list.add(
-            "target.ca_file",
-            "(missing)",
-            "for https a ca_file (such as /etc/ssl/certs/ca-certificates.crt), or insecure = true",
-        );
-    }
+    list.url("target.url", &s.target.url);
     if let Some(admin) = &s.admin
         && let Some(uri) = list.url("admin.url", &admin.url)
         && uri.scheme_str() == Some("https")
@@ -285,6 +276,9 @@ fn money(s: &Scenario, list: &mut List) {
     }
     if let Some(share) = s.thresholds.max_error_share {
         list.range("thresholds.max_error_share", share, 0.0, 1.0);
+    }
+    if let Some(share) = s.thresholds.max_broken_share {
+        list.range("thresholds.max_broken_share", share, 0.0, 1.0);
     }
     list.duration(
         "thresholds.max_schedule_lag",

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use super::{Bots, Buyers, Generator, PageViews, ReconcileWait, Retry, Sale, Thresholds};
 
+/// A server that restarts its connections breaks a few under their requests; one in twenty is a fault.
+const DEFAULT_MAX_BROKEN: f64 = 0.05;
 /// Enough for tens of thousands of requests per second on loopback, few enough not to be the spike themselves.
 const DEFAULT_CONNECTIONS: usize = 64;
 /// What most servers allow (hyper, nginx and Envoy: 100 to 200).
@@ -89,6 +91,7 @@ impl Default for Thresholds {
         Thresholds {
             p99: BTreeMap::new(),
             max_error_share: None,
+            max_broken_share: Some(DEFAULT_MAX_BROKEN),
             max_schedule_lag: DEFAULT_MAX_LAG,
         }
     }

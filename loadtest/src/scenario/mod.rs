@@ -89,8 +89,8 @@ impl Protocol {
 /// How the server's certificate is judged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Trust {
-    /// Not needed: plain HTTP.
-    None,
+    /// The authorities that the system trusts; plain HTTP needs none.
+    System,
     /// Certificates of the authorities in this PEM file.
     CaFile(PathBuf),
     /// Certificates of the authorities in this PEM text.
@@ -252,6 +252,8 @@ pub struct Thresholds {
     pub p99: BTreeMap<Outcome, Duration>,
     /// Limit on errors per request, 0 to 1.
     pub max_error_share: Option<f64>,
+    /// Limit on requests that had to be sent again because their connection broke, per request, 0 to 1.
+    pub max_broken_share: Option<f64>,
     /// Limit on the 99th percentile of the generator's own schedule lag. Above it the run is not valid.
     pub max_schedule_lag: Duration,
 }
@@ -274,7 +276,7 @@ impl Scenario {
             target: Target {
                 url: url.into(),
                 protocol: Protocol::H1,
-                trust: Trust::None,
+                trust: Trust::System,
                 server_name: None,
             },
             generator: Generator::default(),

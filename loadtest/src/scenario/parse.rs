@@ -86,7 +86,7 @@ fn target(mut s: Section) -> Target {
         }
         (Some(file), false) => Trust::CaFile(file),
         (None, true) => Trust::Insecure,
-        (None, false) => Trust::None,
+        (None, false) => Trust::System,
     };
     let server_name = s.string("server_name");
     s.finish();
@@ -297,6 +297,7 @@ fn thresholds(mut s: Section) -> Thresholds {
     let read = Thresholds {
         p99,
         max_error_share: s.number("max_error_share"),
+        max_broken_share: s.number("max_broken_share").or(base.max_broken_share),
         max_schedule_lag: s
             .duration("max_schedule_lag")
             .unwrap_or(base.max_schedule_lag),

@@ -33,6 +33,8 @@ pub struct Faults {
     pub stall: Option<(Instant, Instant)>,
     /// The connection closes without notice after this many answers.
     pub close_after: Option<u64>,
+    /// Every n-th request is answered by closing its connection.
+    pub drop_every: Option<u64>,
     /// HTTP/2: GOAWAY after this many requests of a connection.
     pub goaway_after: Option<u64>,
     /// A buyer's requests beyond this many are limited.
@@ -205,13 +207,17 @@ async fn connection(shop: Arc<Shop>, stream: TcpStream, tls: Option<(TlsAcceptor
 async fn speak_h1(shop: Arc<Shop>, stream: TcpStream) {
     let answered = Arc::new(AtomicU64::new(0));
     let close_after = shop.faults.close_after;
+    let drop_every = shop.faults.drop_every;
     let count = Arc::clone(&answered);
     let service = service_fn(move |request| {
         let (shop, count) = (Arc::clone(&shop), Arc::clone(&count));
         async move {
             let answer = shop.answer(request).await;
-            count.fetch_add(1, Ordering::Relaxed);
-            Ok::<_, Infallible>(answer)
+            let number = count.fetch_add(1, Ordering::Relaxed) + 1;
+            if drop_every.is_some_and(|n| number.is_multiple_of(n)) {
+                return Err(std::io::Error::other("dropped"));
+            }
+            Ok(answer)
         }
     });
     let serving =
@@ -283,6 +289,7 @@ fn query<'a>(request: &'a Request<Incoming>, key: &str) -> Option<&'a str> {
 impl Shop {
     async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
         if let Some((from, until)) = self.faults.stall
+            && !request.uri().path().starts_with("/admin/")
             && Instant::now() >= from
         {
             tokio::time::sleep_until(until).await;

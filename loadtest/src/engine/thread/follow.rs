@@ -28,9 +28,9 @@ impl Local {
             scribe.done(op, job.kind, done_ns, &answer);
         }
         if job.kind != Kind::Poll {
-            self.recorder
-                .borrow_mut()
-                .ended(answer.outcome, job.planned_ns, sent_ns, done_ns);
+            let mut recorder = self.recorder.borrow_mut();
+            recorder.ended(answer.outcome, job.planned_ns, sent_ns, done_ns);
+            recorder.answered(answer.status);
         }
         match job.kind {
             Kind::Page => {}
