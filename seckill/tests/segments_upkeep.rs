@@ -1,9 +1,13 @@
 //! What a node does for a sku in segments without being asked: restocks that a crash left half done, segments that ran empty, units
 //! that came back on another node, a segment that was rebuilt, a sale that is over.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use seckill::{
+    engine::SaleEngine,
     ids::RequestId,
     ledger::{Restock, Restocked},
     purchase::Outcome,
@@ -11,7 +15,7 @@ use seckill::{
 };
 
 use crate::support::{
-    faulty_store::{Fault, Verb},
+    faulty_store::{Fault, FaultyStore, Verb},
     floor::{Cut, FOUR, buyer_at, floor, is_accepted, is_sold_out},
     ledger::eventually,
 };
@@ -212,4 +216,38 @@ async fn a_rebuilt_segment_sells_what_the_rebuild_found() {
     floor.take(&stranger, "r", 1).await;
     assert_eq!(floor.counts().await.reserved, 4);
     floor.holds(4).await;
+}
+
+/// INV-WINDOW-1. Broke: a node that had read the ledger a moment before set the gate back to open, and the sale sold on for half a
+/// second; the operator's own node waited for segments that did not answer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pause_is_not_undone_by_a_node_that_read_the_ledger_before_it() {
+    let floor = floor(FOUR).await;
+    let slow = FaultyStore::new(floor.store.clone());
+    let (store, ledger) = (slow.clone(), floor.ledger.clone());
+    let wait = Duration::from_secs(5);
+    let other = SaleEngine::start(store, ledger, floor.clock(), wait, Arc::default());
+    let other = other.await.unwrap();
+    let set = async |gate| floor.engine.set_gate(&floor.sale.id, gate).await.unwrap();
+    set(Gate::Paused).await;
+    other.refresh().await.unwrap();
+    set(Gate::Open).await;
+    slow.stall(&floor.segment(0));
+    let opening = tokio::spawn({
+        let other = other.clone();
+        async move { other.refresh().await }
+    });
+    eventually("the other node is about to open it", async || {
+        slow.stalls.load(Ordering::SeqCst) > 0
+    })
+    .await;
+    let gates = async || -> Vec<Gate> {
+        let all = floor.snapshots().await;
+        all.into_iter().map(|one| one.gate).collect()
+    };
+    set(Gate::Paused).await;
+    assert_eq!(gates().await, [Gate::Paused; 4]);
+    slow.resume();
+    let _ = opening.await.unwrap();
+    assert_eq!(gates().await, [Gate::Paused; 4]);
 }

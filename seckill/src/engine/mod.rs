@@ -315,6 +315,7 @@ impl SaleEngine {
         // The ledger first: a node that starts in between opens the segments with the gate the ledger names.
         let moved = self.ledger.move_gate(sale, gate).await?;
         if moved == GateMoved::Set {
+            self.push_gate(sale, gate).await;
             self.refresh_sale(sale).await?;
         }
         Ok(moved)

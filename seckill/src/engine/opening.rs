@@ -2,15 +2,17 @@
 
 use std::sync::Arc;
 
+use futures_util::future::join_all;
+
 use super::{EngineError, SaleEngine, refresh::bounded};
 use crate::{
     catalogue::{OpenSale, Segment},
-    ids::SegmentId,
+    ids::{SaleId, SegmentId},
     purchase,
     sale::{Sale, SkuOnSale},
     sold_out::SkuSoldOut,
     stock::Stock,
-    store::{Gate, SegmentSpec, StockError},
+    store::{Gate, SegmentSpec, Snapshot, StockError},
     transfer::{self, mover},
 };
 
@@ -47,13 +49,45 @@ impl SaleEngine {
                 Err(error) => return Err(error.into()),
             }
         }
-        let mut snapshot = bounded(self.store.open(spec)).await?;
+        let snapshot = bounded(self.store.open(spec)).await?;
         self.ledger.mark_opened(&spec.id, self.now_ms()).await?;
-        // A frozen segment is thawed by whoever froze it, not by a node that starts.
-        if snapshot.gate != sale.gate && snapshot.gate != Gate::Frozen {
-            snapshot = bounded(self.store.set_gate(&spec.id, sale.gate)).await?;
-        }
+        let snapshot = self.match_gate(snapshot, sale.gate).await?;
         self.learn(sale, stock, &snapshot).await
+    }
+
+    /// Sets a segment's gate to the one that was read from the ledger, and looks there again afterwards: another node may have moved
+    /// it since. Whoever moves it writes the ledger first, so either this second look sees the newer gate, or the other node's
+    /// own setting comes after this one. A pause stays a pause.
+    async fn match_gate(
+        &self,
+        mut snapshot: Snapshot,
+        mut wanted: Gate,
+    ) -> Result<Snapshot, EngineError> {
+        // A frozen segment is thawed by whoever froze it, not by a node that starts.
+        while snapshot.gate != wanted && snapshot.gate != Gate::Frozen {
+            let id = snapshot.spec.id.clone();
+            snapshot = bounded(self.store.set_gate(&id, wanted)).await?;
+            wanted = match self.ledger.sale(&id.sale).await? {
+                Some(sale) => sale.gate,
+                None => return Ok(snapshot),
+            };
+        }
+        Ok(snapshot)
+    }
+
+    /// Brings a gate that was just moved to the segments at once. Others may be slow or silent, and the refresh under way waits for
+    /// them; an emergency stop must not. What does not answer here is tried again by the refresh.
+    pub(super) async fn push_gate(&self, sale: &SaleId, gate: Gate) {
+        let Some(open) = self.catalogue.sale(sale) else {
+            return;
+        };
+        let pushed = open.segments().map(async |segment| {
+            let snapshot = bounded(self.store.snapshot(&segment.id)).await?;
+            self.match_gate(snapshot, gate).await
+        });
+        for error in join_all(pushed).await.into_iter().filter_map(Result::err) {
+            tracing::warn!(%sale, ?gate, %error, "a segment's gate was not moved, trying again");
+        }
     }
 
     fn new_stock(&self, sale: &Sale, sku: &SkuOnSale) -> Arc<Stock> {
