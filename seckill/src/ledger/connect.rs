@@ -211,23 +211,15 @@ async fn prepare_sqlite(connection: &mut AnyConnection) -> Result<(), sqlx::Erro
 /// back; whatever is "committed" after that would only be a savepoint in it, seen by nobody and gone with the process. Such a
 /// connection is closed, which undoes what its callers were told had failed.
 async fn is_outside_transaction(connection: &mut AnyConnection) -> Result<bool, sqlx::Error> {
-    match connection.execute("ROLLBACK").await {
-        Err(sqlx::Error::Database(error))
-            if error.message().contains("no transaction is active") =>
-        {
-            Ok(true)
-        }
-        Ok(_) => {
-            tracing::error!(
-                "a transaction was left open on the ledger's connection; it is closed and opened anew"
-            );
-            Ok(false)
-        }
-        Err(error) => {
-            tracing::error!(%error, "the ledger's connection cannot be used; it is closed and opened anew");
-            Ok(false)
-        }
+    // A transaction can begin only where none is open.
+    let begun = match connection.execute("BEGIN").await {
+        Ok(_) => connection.execute("ROLLBACK").await,
+        refused => refused,
+    };
+    if let Err(error) = &begun {
+        tracing::error!(%error, "the ledger's connection is in a transaction or cannot be used; it is closed and opened anew");
     }
+    Ok(begun.is_ok())
 }
 
 /// Bounds what a lost caller can hold, and lets no setting of the role or the database answer before a commit is on disk: an

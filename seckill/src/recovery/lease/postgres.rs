@@ -18,6 +18,8 @@ pub struct AdvisoryLock {
     owner: String,
     /// The connection that holds the lock, and the token that was drawn under it.
     held: Option<(AnyConnection, u64)>,
+    /// While another node has the lock: what asks for it. One connection, not a new one each second.
+    asking: Option<AnyConnection>,
 }
 
 impl AdvisoryLock {
@@ -27,6 +29,7 @@ impl AdvisoryLock {
             ledger,
             owner,
             held: None,
+            asking: None,
         }
     }
 }
@@ -42,19 +45,19 @@ impl Lease for AdvisoryLock {
             self.held = None;
         }
         // Never given back to the pool: a lock must not wander to whoever gets the connection next.
-        let mut connection = self
-            .ledger
-            .pool()
-            .acquire()
-            .await
-            .map_err(LeaseError::Lock)?
-            .detach();
+        let mut connection = match self.asking.take() {
+            Some(connection) => connection,
+            None => {
+                let acquired = self.ledger.pool().acquire().await;
+                acquired.map_err(LeaseError::Lock)?.detach()
+            }
+        };
         let locked: i32 = sqlx::query_scalar(TRY_LOCK)
             .fetch_one(&mut connection)
             .await
             .map_err(LeaseError::Lock)?;
         if locked == 0 {
-            let _ = connection.close().await;
+            self.asking = Some(connection);
             return Ok(None);
         }
         let token = self.ledger.next_token(RECOVERY, &self.owner).await?;
@@ -63,6 +66,9 @@ impl Lease for AdvisoryLock {
     }
 
     async fn give_up(&mut self) -> Result<(), LeaseError> {
+        if let Some(connection) = self.asking.take() {
+            connection.close().await.map_err(LeaseError::Lock)?;
+        }
         if let Some((mut connection, _)) = self.held.take() {
             // The end of a session frees its locks too, but only some time after this side has gone.
             sqlx::query(UNLOCK)
