@@ -251,3 +251,30 @@ async fn a_pause_is_not_undone_by_a_node_that_read_the_ledger_before_it() {
     let _ = opening.await.unwrap();
     assert_eq!(gates().await, [Gate::Paused; 4]);
 }
+
+/// INV-PAST-1. Broke: twice a second each node read all sales there ever were.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sale_that_was_audited_after_its_end_is_not_read_again_and_again() {
+    let floor = floor(FOUR).await;
+    let mut past = floor.sale.clone();
+    past.id = "past".parse().unwrap();
+    let create = floor.ledger.create_sale(&past, 1).await;
+    create.unwrap();
+    floor.ledger.mark_audited(&past.id, 2).await.unwrap();
+    let is_known = |engine: &SaleEngine| engine.catalogue().sale(&past.id).is_some();
+    floor.engine.refresh().await.unwrap();
+    assert!(!is_known(&floor.engine));
+    assert!(floor.engine.catalogue().sale(&floor.sale.id).is_some());
+    // A node that starts reads all of them, for late readers.
+    let other = floor.another_node().await;
+    assert!(is_known(&other));
+    // What it still looks after it goes on reading.
+    floor
+        .ledger
+        .move_gate(&past.id, Gate::Paused)
+        .await
+        .unwrap();
+    other.refresh().await.unwrap();
+    let gate = other.catalogue().sale(&past.id).unwrap().sale.gate;
+    assert_eq!(gate, Gate::Paused);
+}

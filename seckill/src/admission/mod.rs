@@ -93,7 +93,22 @@ impl AdmissionBook {
     /// Reads what changed since the last time. Call it from one place at a time, and before a sale that it does not know yet is
     /// shown to buyers: then no list is ever missing.
     pub async fn refresh(&self, ledger: &OrderLedger) -> Result<(), LedgerError> {
-        for (sale, name, version) in ledger.list_versions().await? {
+        let versions = ledger.list_versions().await?;
+        self.read(ledger, versions).await
+    }
+
+    /// The same for the lists of sales that are not known to be over.
+    pub async fn refresh_going_on(&self, ledger: &OrderLedger) -> Result<(), LedgerError> {
+        let versions = ledger.list_versions_going_on().await?;
+        self.read(ledger, versions).await
+    }
+
+    async fn read(
+        &self,
+        ledger: &OrderLedger,
+        versions: Vec<(SaleId, ListName, u64)>,
+    ) -> Result<(), LedgerError> {
+        for (sale, name, version) in versions {
             let key = (sale, name);
             let known = self.lists.load().get(&key).cloned().unwrap_or_default();
             if known.version == version {

@@ -29,7 +29,7 @@ use ahash::{AHashMap, AHashSet};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use futures_util::future::join_all;
 use ring::hmac;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 use crate::{
     admission::AdmissionBook,
@@ -134,8 +134,8 @@ pub struct SaleEngine {
     /// Rung when a batch accepted something, so that settlement does not wait for its next poll.
     accepted: Arc<tokio::sync::Notify>,
     /// Held while sales are opened or changed: an older reading of the ledger must not overtake a newer one, or a pause could be
-    /// undone by the refresh that began before it.
-    changing: tokio::sync::Mutex<()>,
+    /// undone by the refresh that began before it. When all sales were last read, over ones included.
+    changing: tokio::sync::Mutex<Option<Instant>>,
     /// Whether store and ledger answered the last refresh.
     is_ready: AtomicBool,
     /// Sales whose every segment was open at the last refresh. A `std` lock, held for one look.
@@ -171,7 +171,7 @@ impl SaleEngine {
             clock,
             deadline,
             accepted,
-            changing: tokio::sync::Mutex::new(()),
+            changing: tokio::sync::Mutex::new(None),
             is_ready: AtomicBool::new(false),
             warm: Mutex::default(),
             retired: Mutex::default(),

@@ -5,7 +5,7 @@
 //! all others go on.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -15,7 +15,7 @@ use futures_util::{
     future::join_all,
     stream::{self, FuturesUnordered},
 };
-use tokio::time::{Interval, timeout};
+use tokio::time::{Instant, Interval, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{EngineError, SaleEngine, balance};
@@ -30,6 +30,8 @@ use crate::{
 
 /// How often a node re-reads sales and counts: bounds how long it may say "sold out" after another node returned a unit.
 const REFRESH_EVERY: Duration = Duration::from_millis(500);
+/// How often sales that are over are read too. Nothing happens to them; an operator may still close one.
+const READ_ALL_EVERY: Duration = Duration::from_secs(60);
 /// How often transfers that nobody finishes are looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// Sales read at the same time.
@@ -76,16 +78,15 @@ impl SaleEngine {
     /// Re-reads all sales and counts. Fails only if the ledger cannot be read; segments that the store cannot answer for are
     /// logged, and [`SaleEngine::is_ready`] says no while it answers for none.
     pub async fn refresh(&self) -> Result<(), EngineError> {
-        let _changing = self.changing.lock().await;
-        // The lists after the sales and before any sale is shown: whoever sees a sale finds its lists read.
-        let read = async {
-            let sales = self.ledger.sales().await?;
-            let restocked = self.ledger.restocked_units().await?;
-            self.admission.refresh(&self.ledger).await?;
-            Ok((sales, restocked))
-        };
-        let (sales, restocked) = match read.await {
-            Ok(read) => read,
+        let mut all_read = self.changing.lock().await;
+        let wants_all = all_read.is_none_or(|at| at.elapsed() >= READ_ALL_EVERY);
+        let (sales, restocked) = match self.read_ledger(wants_all).await {
+            Ok(read) => {
+                if wants_all {
+                    *all_read = Some(Instant::now());
+                }
+                read
+            }
             Err(error) => {
                 self.is_ready.store(false, Ordering::Relaxed);
                 return Err(error);
@@ -112,6 +113,31 @@ impl SaleEngine {
         self.is_ready
             .store(answered > 0 || silent == 0, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Reads the sales of the ledger: all of them, or those that go on. The lists come after the sales and before any sale is shown:
+    /// whoever sees a sale finds its lists read.
+    async fn read_ledger(&self, wants_all: bool) -> Result<(Vec<Sale>, Restocked), EngineError> {
+        let sales = match wants_all {
+            true => self.ledger.sales().await?,
+            false => {
+                let mut sales = self.ledger.sales_going_on().await?;
+                // What the ledger takes for over, and this node still looks after.
+                let known: HashSet<SaleId> = sales.iter().map(|sale| sale.id.clone()).collect();
+                for open in self.catalogue.sales() {
+                    if !open.is_over && !known.contains(&open.sale.id) {
+                        sales.extend(self.ledger.sale(&open.sale.id).await?);
+                    }
+                }
+                sales
+            }
+        };
+        let restocked = self.ledger.restocked_units().await?;
+        match wants_all {
+            true => self.admission.refresh(&self.ledger).await?,
+            false => self.admission.refresh_going_on(&self.ledger).await?,
+        }
+        Ok((sales, restocked))
     }
 
     /// Re-reads one sale that was just changed here.

@@ -128,6 +128,8 @@ const RESIZE: &str = "UPDATE sale_lists SET entries = $3 WHERE sale = $1 AND lis
 pub(super) const LAPSE: &str = "UPDATE sale_listed SET is_listed = 0, version = $3 WHERE sale = $1 AND list = $2 AND is_listed = 1";
 const SIZE: &str = "SELECT version, entries FROM sale_lists WHERE sale = $1 AND list = $2";
 const VERSIONS: &str = "SELECT sale, list, version FROM sale_lists";
+const VERSIONS_GOING_ON: &str = "SELECT sale, list, version FROM sale_lists \
+    WHERE sale IN (SELECT sale FROM sale_sales WHERE audited_at_ms = 0)";
 const CHANGES: &str = "SELECT buyer, is_listed, version FROM sale_listed \
     WHERE sale = $1 AND list = $2 AND (version, buyer) > ($3, $4) ORDER BY version, buyer LIMIT $5";
 
@@ -196,10 +198,24 @@ impl OrderLedger {
 
     /// Every list that was ever changed, with its version.
     pub async fn list_versions(&self) -> Result<Vec<(SaleId, ListName, u64)>, LedgerError> {
-        let rows = sqlx::query(VERSIONS).fetch_all(self.reads()).await?;
+        self.versions(VERSIONS).await
+    }
+
+    async fn versions(
+        &self,
+        statement: &'static str,
+    ) -> Result<Vec<(SaleId, ListName, u64)>, LedgerError> {
+        let rows = sqlx::query(statement).fetch_all(self.reads()).await?;
         rows.iter()
             .map(|row| Ok((parsed(row, 0)?, parsed(row, 1)?, count(row, 2)?)))
             .collect()
+    }
+
+    /// The same of sales that are not known to be over.
+    pub async fn list_versions_going_on(
+        &self,
+    ) -> Result<Vec<(SaleId, ListName, u64)>, LedgerError> {
+        self.versions(VERSIONS_GOING_ON).await
     }
 
     /// What changed in a list after a cursor, at most `limit` buyers. A buyer who changed several times is told once.

@@ -86,9 +86,28 @@ const INSERT_SALE: &str = "INSERT INTO sale_sales \
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16) ON CONFLICT DO NOTHING";
 const INSERT_SKU: &str = "INSERT INTO sale_skus (sale, sku, position, stock, total, price_minor, held_until_ms) \
     VALUES ($1, $2, $3, $4, $4, $5, $6)";
-const SALE_COLUMNS: &str = "SELECT sale, starts_at_ms, ends_at_ms, pay_within_ms, buyer_limit, currency, gate, segments, carts, durability, \
-    stage, version, order_limit, admission, lottery, slots FROM sale_sales WHERE $1 = '' OR sale = $1 ORDER BY created_at_ms, sale";
-const SKUS: &str = "SELECT sku, stock, price_minor, sale FROM sale_skus WHERE $1 = '' OR sale = $1 ORDER BY sale, position";
+macro_rules! sale_columns {
+    () => {
+        "SELECT sale, starts_at_ms, ends_at_ms, pay_within_ms, buyer_limit, currency, gate, segments, carts, durability, \
+         stage, version, order_limit, admission, lottery, slots FROM sale_sales WHERE "
+    };
+}
+const SALES: [&str; 2] = [
+    concat!(
+        sale_columns!(),
+        "$1 = '' OR sale = $1 ORDER BY created_at_ms, sale"
+    ),
+    "SELECT sku, stock, price_minor, sale FROM sale_skus WHERE $1 = '' OR sale = $1 ORDER BY sale, position",
+];
+/// What was audited at its end is over; the index of the others is all that is read.
+const GOING_ON: [&str; 2] = [
+    concat!(
+        sale_columns!(),
+        "audited_at_ms = 0 AND $1 = '' ORDER BY created_at_ms, sale"
+    ),
+    "SELECT sku, stock, price_minor, sale FROM sale_skus \
+     WHERE $1 = '' AND sale IN (SELECT sale FROM sale_sales WHERE audited_at_ms = 0) ORDER BY sale, position",
+];
 
 impl OrderLedger {
     /// Creates a sale with its skus, all or nothing.
@@ -137,6 +156,12 @@ impl OrderLedger {
     pub async fn sales(&self) -> Result<Vec<Sale>, LedgerError> {
         let mut connection = self.reads().acquire().await?;
         read_sales(&mut connection, "").await
+    }
+
+    /// The sales that are not known to be over.
+    pub async fn sales_going_on(&self) -> Result<Vec<Sale>, LedgerError> {
+        let mut connection = self.reads().acquire().await?;
+        read_sales_by(&mut connection, GOING_ON, "").await
     }
 
     /// One sale.
@@ -235,7 +260,7 @@ impl OrderLedger {
     /// beside the first stock.
     pub async fn restocked_units(&self) -> Result<HashMap<(SaleId, SkuId), u64>, LedgerError> {
         let rows =
-            sqlx::query("SELECT sale, sku, total - stock FROM sale_skus WHERE total > stock")
+            sqlx::query("SELECT sale, sku, total - stock FROM sale_skus WHERE total > stock AND sale IN (SELECT sale FROM sale_sales WHERE audited_at_ms = 0)")
                 .fetch_all(self.reads())
                 .await?;
         rows.iter()
@@ -287,11 +312,19 @@ pub(super) async fn read_sales(
     connection: &mut AnyConnection,
     id: &str,
 ) -> Result<Vec<Sale>, LedgerError> {
-    let rows = sqlx::query(SALE_COLUMNS)
+    read_sales_by(connection, SALES, id).await
+}
+
+async fn read_sales_by(
+    connection: &mut AnyConnection,
+    [sales, skus]: [&'static str; 2],
+    id: &str,
+) -> Result<Vec<Sale>, LedgerError> {
+    let rows = sqlx::query(sales)
         .bind(id)
         .fetch_all(&mut *connection)
         .await?;
-    let skus = sqlx::query(SKUS).bind(id).fetch_all(connection).await?;
+    let skus = sqlx::query(skus).bind(id).fetch_all(connection).await?;
     let mut sales = Vec::with_capacity(rows.len());
     for row in &rows {
         let buyer_limit = count(row, 4)?
