@@ -21,6 +21,8 @@ const STATES = {
   refused: () => "The order could not be kept.",
 };
 
+const isOver = (one) => !["reserved", "paying"].includes(one.status);
+
 function show(text, answer) {
   part("state").textContent = text;
   if (answer) part("answer").textContent = JSON.stringify(answer, null, 2);
@@ -34,6 +36,8 @@ function tell(answer) {
   const left = Math.max(0, Math.round((order.pay_by_ms - Date.now()) / 1000));
   const clock = `${Math.floor(left / 60)}:${String(left % 60).padStart(2, "0")} min`;
   show(STATES[order.status](clock), answer);
+  // An order that is over is over: the next click is a new wish.
+  if (isOver(order)) delete localStorage.request;
 }
 
 async function call(method, path, headers = {}, body = undefined) {
@@ -54,8 +58,6 @@ async function follow() {
 }
 
 async function buy() {
-  // An order that is over is over: the next click is a new wish.
-  if (order) delete localStorage.request;
   order = null;
   const request = localStorage.request ??= "wish-" + Math.random().toString(36).slice(2);
   part("buy").disabled = true;
@@ -66,6 +68,11 @@ async function buy() {
   if (!answer.ok || !found.id) {
     show(REFUSED[found.code] ?? found.detail ?? "No answer yet. Try again in a moment.", found);
     return;
+  }
+  if (isOver(found) && answer.status === 200) {
+    // It ended while nobody looked: this click is a new wish.
+    delete localStorage.request;
+    return buy();
   }
   order = found;
   tell(found);
