@@ -16,7 +16,7 @@ use rustls::{ServerConfig, pki_types::CertificateDer};
 use socket2::{Domain, Protocol, Socket as RawSocket, Type};
 use tokio::{
     runtime::Handle,
-    sync::{mpsc, oneshot, watch},
+    sync::{Semaphore, mpsc, oneshot, watch},
     task::JoinSet,
     time::{self, Instant},
 };
@@ -35,6 +35,10 @@ use crate::{
     tls::{self, Certificate, CertificateError},
     upstream::{self, BreakerChange},
 };
+
+/// Requests that cores may have handed to the control runtime: more than may wait for news (`seckill.waiting.per_node`), and about
+/// a hundred megabytes at most. Above it they are refused, so that what is there is answered in time.
+const CONTROL_MAX: usize = 32_768;
 
 /// Connections the kernel keeps until they are accepted: a peak's first second.
 const BACKLOG: i32 = 4096;
@@ -222,6 +226,7 @@ impl App {
                 .iter()
                 .map(|limit| Arc::new(Bucket::new(limit.clone(), identity, now)))
                 .collect(),
+            control_room: Arc::new(Semaphore::new(CONTROL_MAX)),
             via: Via::new(rand::random()),
             sales: self.handlers.sales.take(),
             payments: self.handlers.payments.take(),

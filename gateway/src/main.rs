@@ -18,7 +18,13 @@ const BAD_CONFIG: u8 = 2;
 /// One may be busy decoding rows while the other serves what must be quick.
 const CONTROL_THREADS: usize = 2;
 
+/// What this program makes is for its owner and group: databases, journals, backups, logs and keys hold orders and people's addresses.
+fn keep_files_private() {
+    rustix::process::umask(rustix::fs::Mode::RWXO | rustix::fs::Mode::WGRP);
+}
+
 fn main() -> ExitCode {
+    keep_files_private();
     // clap ends the process itself where the words are wrong or help is asked for.
     let cli = Cli::from_arg_matches(&help::command().get_matches());
     match cli.unwrap_or_else(|error| error.exit()).command {

@@ -54,6 +54,8 @@ pub enum Problem {
     UpstreamBusy,
     /// The endpoints are busy, and this client has its share of them already. The client may ask again when one of its requests is over.
     ClientShare,
+    /// As many requests wait for the control runtime as may: it is overloaded.
+    Overloaded,
     /// The route's handler is not part of this process.
     NotReady,
     /// The handler panicked: a defect.
@@ -129,9 +131,11 @@ impl Problem {
     fn retry_after(self) -> Option<Duration> {
         match self {
             Self::Limited(wait) | Self::AdminLimited(wait) | Self::BreakerOpen(wait) => Some(wait),
-            Self::NoEndpoint | Self::UpstreamBusy | Self::ClientShare | Self::NotReady => {
-                Some(SOON)
-            }
+            Self::NoEndpoint
+            | Self::UpstreamBusy
+            | Self::ClientShare
+            | Self::Overloaded
+            | Self::NotReady => Some(SOON),
             _ => None,
         }
     }
@@ -246,6 +250,12 @@ impl Problem {
                 "upstream_busy",
                 "Service unavailable",
                 "the upstream has as many connections as it may have"
+            ),
+            Self::Overloaded => document!(
+                503,
+                "overloaded",
+                "Service unavailable",
+                "too many requests that read or pay are under way"
             ),
             Self::NotReady => document!(
                 503,
@@ -376,6 +386,7 @@ mod tests {
             Problem::BreakerOpen(wait),
             Problem::UpstreamBusy,
             Problem::ClientShare,
+            Problem::Overloaded,
             Problem::NotReady,
             Problem::HandlerFailed,
             Problem::UpstreamTimeout,

@@ -178,6 +178,7 @@ mod tests {
             target: Target::Sales,
             limits: Vec::new(),
             max_body: 0,
+            allow_origins: Vec::new(),
             request_buffer: 0,
             response_buffer: 0,
         }

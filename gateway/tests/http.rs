@@ -310,6 +310,54 @@ async fn a_browser_is_told_in_html_and_a_program_in_json() {
     gateway.stopped().await;
 }
 
+/// Broke: a page of another origin could not call the sale API at all: its preflight was 405.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_of_an_allowed_origin_may_call_and_read_refusals_too() {
+    let origin = Origin::named("shop").await;
+    let text = shop(&[origin.address], "").replace(
+        "upstream = \"shop\"\n",
+        "upstream = \"shop\"\nmethods = [\"GET\", \"POST\"]\nlimits = [\"one\"]\nallow_origins = [\"https://shop.test\"]\n",
+    );
+    let gateway = Gateway::start(&format!(
+        "{text}[[limit]]\nname = \"one\"\nkey = \"ip\"\nrate = \"1/h\"\n"
+    ))
+    .await;
+    let ask = async |method: &str, from: &str, more: &str| {
+        gateway
+            .raw(&format!(
+                "{method} / HTTP/1.1\r\nHost: a\r\nOrigin: {from}\r\nConnection: close\r\n{more}\r\n"
+            ))
+            .await
+    };
+    let preflight = "Access-Control-Request-Method: POST\r\nAccess-Control-Request-Headers: idempotency-key\r\n";
+    for _ in 0..3 {
+        let answer = ask("OPTIONS", "https://shop.test", preflight).await;
+        assert_eq!(status(&answer), 204, "{answer}");
+        assert_eq!(
+            header(&answer, "access-control-allow-origin"),
+            Some("https://shop.test")
+        );
+        assert!(
+            header(&answer, "access-control-allow-headers")
+                .unwrap()
+                .contains("idempotency-key")
+        );
+    }
+    let stranger = ask("OPTIONS", "https://evil.test", preflight).await;
+    assert_eq!(header(&stranger, "access-control-allow-origin"), None);
+    assert_eq!(origin.served(), 0);
+    for expected in [200, 429] {
+        let answer = ask("GET", "https://shop.test", "").await;
+        assert_eq!(status(&answer), expected);
+        assert_eq!(
+            header(&answer, "access-control-allow-origin"),
+            Some("https://shop.test")
+        );
+        assert_eq!(header(&answer, "vary"), Some("origin"));
+    }
+    gateway.stopped().await;
+}
+
 /// Broke: what hyper refuses by itself was in no metric and no log line.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_cannot_be_read_is_counted_and_logged() {

@@ -1,4 +1,4 @@
-//! Signals to a real process: none but SIGKILL ends it in mid-request.
+//! What a real process does as a process: signals, none of which but SIGKILL ends a request, and the files it makes.
 
 use std::{net::SocketAddr, path::Path, time::Duration};
 
@@ -107,4 +107,32 @@ async fn a_stop_finishes_what_is_in_flight_however_often_it_is_asked() {
         "{:?}",
         begun.elapsed()
     );
+}
+
+/// Broke: database, journal and their folders were readable by everybody.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_program_makes_is_nobody_elses() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let stores = format!(
+        "store = \"embedded:{0}/journal\"\nledger = \"sqlite:{0}/ledger.db\"\njournal = \"plain\"",
+        data.display()
+    );
+    let _node = crate::process::Penstock::start(folder.path(), &stores).await;
+    let mut seen = 0;
+    let mut left = vec![data];
+    while let Some(path) = left.pop() {
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o007, 0, "{} is {mode:o}", path.display());
+        seen += 1;
+        if path.is_dir() {
+            left.extend(
+                std::fs::read_dir(&path)
+                    .unwrap()
+                    .map(|entry| entry.unwrap().path()),
+            );
+        }
+    }
+    assert!(seen > 4, "{seen}");
 }

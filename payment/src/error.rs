@@ -128,6 +128,14 @@ pub enum PaymentError {
         /// When it will be asked again.
         retry_after: Duration,
     },
+    /// The charge was made by a channel that is not configured any more. The operator must configure it again.
+    #[error("the charge was made by the channel {made_by}, and {configured} is configured")]
+    ForeignChannel {
+        /// Who made it.
+        made_by: String,
+        /// Who is asked here.
+        configured: String,
+    },
     /// Others were faster, again and again. Nothing was changed; send it again.
     #[error(
         "This object cannot be accessed right now because another API request is accessing it."
@@ -235,7 +243,9 @@ impl PaymentError {
             Self::ChannelUnavailable { .. } => (503, Api, Some("channel_unavailable"), Soon),
             Self::Contended => (409, InvalidRequest, Some("lock_timeout"), Soon),
             Self::Storage(sqlx::Error::PoolTimedOut) => (503, Api, Some("overloaded"), Soon),
-            Self::Ledger(_) | Self::Storage(_) => (500, Api, None, Soon),
+            Self::Ledger(_) | Self::Storage(_) | Self::ForeignChannel { .. } => {
+                (500, Api, None, Soon)
+            }
         }
     }
 
@@ -247,7 +257,7 @@ impl PaymentError {
         put("type", json!(kind.as_str()));
         // What happened inside is for the log, not for the client.
         let message = match self {
-            Self::Ledger(_) | Self::Storage(_) => {
+            Self::Ledger(_) | Self::Storage(_) | Self::ForeignChannel { .. } => {
                 "An error occurred on our side; the outcome is being settled. Retry with the same Idempotency-Key.".to_owned()
             }
             other => other.to_string(),

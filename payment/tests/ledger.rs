@@ -93,7 +93,7 @@ async fn repetition_changes_nothing(db: Db) {
         pend(&mut conn, &other, 9).await,
         Err(LedgerError::ExistsDifferent { .. })
     ));
-    post(&mut conn, &a.id, 2).await.unwrap();
+    let _ = post(&mut conn, &a.id, 2).await.unwrap();
     for _ in 0..2 {
         assert_eq!(
             post(&mut conn, &a.id, 3).await.unwrap(),
@@ -110,12 +110,12 @@ async fn a_transfer_is_resolved_once(db: Db) {
     let (a, b) = (money_in("a", 500), money_in("b", 300));
     pend(&mut conn, &a, 1).await.unwrap();
     pend(&mut conn, &b, 1).await.unwrap();
-    post(&mut conn, &a.id, 2).await.unwrap();
+    let _ = post(&mut conn, &a.id, 2).await.unwrap();
     assert_eq!(
         void(&mut conn, &a.id, 3).await.unwrap(),
         Resolved::AlreadyPosted
     );
-    void(&mut conn, &b.id, 2).await.unwrap();
+    let _ = void(&mut conn, &b.id, 2).await.unwrap();
     assert_eq!(
         post(&mut conn, &b.id, 3).await.unwrap(),
         Resolved::AlreadyVoided
@@ -133,7 +133,7 @@ async fn a_guarded_account_gives_no_more_than_it_has_pending_counted(db: Db) {
     fresh(&db).await;
     let mut conn = db.pool.acquire().await.unwrap();
     pend(&mut conn, &money_in("a", 500), 1).await.unwrap();
-    post(&mut conn, &TransferId::charge("a"), 2).await.unwrap();
+    let _ = post(&mut conn, &TransferId::charge("a"), 2).await.unwrap();
 
     pend(&mut conn, &money_out("x", 400), 3).await.unwrap();
     assert_eq!(available(&mut conn).await, 100, "pending counts");
@@ -143,10 +143,10 @@ async fn a_guarded_account_gives_no_more_than_it_has_pending_counted(db: Db) {
         assert!(matches!(refused, Err(LedgerError::OverLimit { .. })));
         tx.rollback().await.unwrap();
     }
-    void(&mut conn, &TransferId::refund("x"), 5).await.unwrap();
+    let _ = void(&mut conn, &TransferId::refund("x"), 5).await.unwrap();
     assert_eq!(available(&mut conn).await, 500, "voided pending comes back");
     pend(&mut conn, &money_out("z", 500), 6).await.unwrap();
-    post(&mut conn, &TransferId::refund("z"), 7).await.unwrap();
+    let _ = post(&mut conn, &TransferId::refund("z"), 7).await.unwrap();
     assert_eq!(available(&mut conn).await, 0);
     assert_eq!(check(&mut conn).await.unwrap(), []);
 }
@@ -156,7 +156,7 @@ async fn concurrent_reservations_never_exceed_the_balance(db: Db) {
     {
         let mut conn = db.pool.acquire().await.unwrap();
         pend(&mut conn, &money_in("a", 1_000), 1).await.unwrap();
-        post(&mut conn, &TransferId::charge("a"), 2).await.unwrap();
+        let _ = post(&mut conn, &TransferId::charge("a"), 2).await.unwrap();
     }
     let mut tries = tokio::task::JoinSet::new();
     for n in 0..20 {
@@ -289,7 +289,7 @@ async fn planted_damage_is_found(db: Db) {
         let mut conn = db.pool.acquire().await.unwrap();
         let mut tx = sqlx::Connection::begin(&mut *conn).await.unwrap();
         pend(&mut tx, &money_in("a", 500), 1).await.unwrap();
-        post(&mut tx, &TransferId::charge("a"), 2).await.unwrap();
+        let _ = post(&mut tx, &TransferId::charge("a"), 2).await.unwrap();
         assert_eq!(check(&mut tx).await.unwrap(), []);
         let damaged = sqlx::query(damage).execute(&mut *tx).await.unwrap();
         assert!(damaged.rows_affected() > 0, "{damage}");

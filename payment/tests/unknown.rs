@@ -14,6 +14,7 @@ on_both_engines!(
     a_crash_and_a_released_order_give_the_money_back,
     several_resolvers_settle_each_charge_once,
     a_channel_slower_than_its_deadline_is_unknown,
+    a_charge_of_another_channel_is_not_asked_about,
     the_worker_resolves_and_stops,
 );
 
@@ -44,6 +45,24 @@ async fn an_unknown_charge_stays_processing_and_is_found_to_have_succeeded(db: D
     // The first answer was given and stays the answer to its key.
     let replayed = stack.api.post_with_key(&path, "", "k").await;
     assert_eq!(replayed.json, reply.json);
+}
+
+/// Broke: whatever channel was configured was asked, said that it had never seen the charge, and the money was taken for refused.
+async fn a_charge_of_another_channel_is_not_asked_about(db: Db) {
+    let stack = Stack::new(db).await;
+    stack.channel.plan([Next::TakeSilently]);
+    let id = stack.intent_for("ord_1").await;
+    assert_eq!(stack.confirm(&id).await.text("status"), "processing");
+    stack
+        .db
+        .execute("UPDATE pay_charges SET channel = 'gone'")
+        .await;
+    stack.advance(1_000);
+    stack.resolve().await;
+    let shown = stack.api.get(&format!("/v1/payment_intents/{id}")).await;
+    assert_eq!(shown.text("status"), "processing");
+    assert_eq!(stack.shop.status("ord_1").await, "paying");
+    assert_eq!(stack.merchant_money().await, (0, 1999));
 }
 
 async fn an_unknown_charge_the_channel_never_saw_is_declined_and_frees_the_order(db: Db) {

@@ -28,7 +28,7 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderName, Method, StatusCode};
+use http::{HeaderName, HeaderValue, Method, StatusCode};
 use limiter::{breaker::BreakerConfig, rate::RateQuota};
 use seckill::api::identity::Identity;
 
@@ -256,6 +256,8 @@ pub struct Route {
     pub limits: Vec<usize>,
     /// The most bytes of a request's body.
     pub max_body: u64,
+    /// Origins whose pages may call it, as browsers send them, or `*`.
+    pub allow_origins: Vec<HeaderValue>,
     /// How many bytes of a request's body are read before the upstream is asked; 0 streams it from its first byte.
     pub request_buffer: usize,
     /// How many bytes of an answer are taken off the upstream's connection for a client that reads it slowly.

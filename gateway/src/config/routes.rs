@@ -2,7 +2,7 @@
 
 use std::{num::NonZeroU32, time::Duration};
 
-use http::{Method, StatusCode};
+use http::{HeaderValue, Method, StatusCode};
 use limiter::rate::{Rate, RateQuota};
 
 use super::{
@@ -10,7 +10,7 @@ use super::{
     section::{Section, one_of},
     values::{self, LimitKey, name},
 };
-use crate::target::read_path;
+use crate::target::{is_authority, read_path};
 
 /// 24 bytes each, allocated at start: 1.5 MiB.
 const MAX_KEYS: u64 = 65_536;
@@ -120,6 +120,7 @@ fn route(section: Section<'_>, upstreams: &[Upstream], limits: &[Limit], max_bod
         methods: methods(&section),
         target: target(&section, upstreams),
         limits: route_limits,
+        allow_origins: origins(&section),
         max_body: section.size("max_body", 0..=1 << 40).unwrap_or(max_body),
         request_buffer: section
             .size("request_buffer", 0..=16 << 20)
@@ -131,6 +132,28 @@ fn route(section: Section<'_>, upstreams: &[Upstream], limits: &[Limit], max_bod
     };
     section.finish();
     route
+}
+
+/// `https://shop.example`, as a browser sends it: no path, no capital letters, no default port.
+fn origins(section: &Section<'_>) -> Vec<HeaderValue> {
+    let mut origins = Vec::new();
+    for text in section.texts("allow_origins").unwrap_or_default() {
+        let host = ["https://", "http://"]
+            .iter()
+            .find_map(|scheme| text.strip_prefix(scheme));
+        let is_origin = text == "*"
+            || host.is_some_and(|host| {
+                !host.is_empty() && is_authority(host.as_bytes()) && !host.ends_with(':')
+            }) && !text.contains(|c: char| c.is_ascii_uppercase());
+        match HeaderValue::from_str(&text) {
+            Ok(value) if is_origin => origins.push(value),
+            _ => section.problem(
+                "allow_origins",
+                format_args!("{text:?} must be * or an origin such as https://shop.example"),
+            ),
+        }
+    }
+    origins
 }
 
 fn methods(section: &Section<'_>) -> Vec<Method> {

@@ -15,7 +15,7 @@ use std::{
 };
 
 use ahash::HashMap;
-use http::{Method, StatusCode, Uri};
+use http::{HeaderValue, Method, StatusCode, Uri};
 use tokio::{
     runtime::Handle,
     sync::{Notify, Semaphore},
@@ -47,6 +47,8 @@ pub struct Shared {
     pub upstreams: Vec<Arc<upstream::Shared>>,
     /// In the order of the configuration.
     pub buckets: Vec<Arc<Bucket>>,
+    /// Requests that may be at the control runtime at a time.
+    pub control_room: Arc<Semaphore>,
     /// Who this process is to others.
     pub via: Via,
     /// The sale API, if this process has it.
@@ -105,6 +107,8 @@ pub struct RouteEntry {
     pub limits: Vec<Arc<Bucket>>,
     /// The most bytes of a request's body.
     pub max_body: u64,
+    /// Origins whose pages may call it; empty = its own only.
+    pub allow_origins: Vec<HeaderValue>,
     /// How much of a request's body is read before the upstream is asked.
     pub request_buffer: usize,
     /// How much of an answer may be taken off the upstream's connection for a client that reads it slowly.
@@ -197,6 +201,7 @@ impl Core {
                 .map(|at| Arc::clone(&shared.buckets[*at]))
                 .collect(),
             max_body: route.max_body,
+            allow_origins: route.allow_origins.clone(),
             request_buffer: route.request_buffer,
             response_buffer: route.response_buffer,
         };

@@ -59,6 +59,11 @@ impl Handle for Dispatch {
             } => {
                 let runtime = (!here.has(&exchange.head.method)).then_some(control);
                 let pause = self.core.shared.config.server.body_timeout;
+                // Held until the answer's header is there.
+                let room = Arc::clone(&self.core.shared.control_room).try_acquire_owned();
+                if runtime.is_some() && room.is_err() {
+                    return Problem::Overloaded.response();
+                }
                 let (request, upload) = to_handler(exchange, route.max_body, pause);
                 let mut response = Box::pin(call(router.clone(), runtime, request)).await;
                 if upload.is_some_and(|upload| upload.stage() == Stage::Sending) {

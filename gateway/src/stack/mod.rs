@@ -8,6 +8,8 @@ pub mod observe;
 
 pub mod observed;
 
+pub mod cors;
+
 pub mod sanitise;
 
 pub mod limits;
@@ -20,6 +22,7 @@ use http::Response;
 use tower::ServiceBuilder;
 
 use self::{
+    cors::CorsLayer,
     dispatch::Dispatch,
     limits::{BodyLimitLayer, RouteLimitsLayer},
     observe::{Observe, ObserveLayer},
@@ -39,6 +42,8 @@ pub fn build(core: &Rc<Core>) -> Observe<impl Handle + use<>> {
         // Outermost: it counts, times and logs what every other layer refuses, and a client that leaves at any point. It also
         // finds the route, because the route is its label.
         .layer(ObserveLayer::new(core))
+        // Around every refusal, so that a page can read why; a preflight goes no further.
+        .layer(CorsLayer)
         // Before anything trusts a header: refuses what could be read in two ways, drops what only trusted proxies may say.
         .layer(SanitiseLayer::new(core))
         // Before a token is spent: a body that is announced as too large is refused whatever the client's bucket holds.

@@ -4,7 +4,8 @@ use std::{net::IpAddr, rc::Rc, sync::atomic::Ordering, time::Duration};
 
 use http::{
     HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri,
-    header::{CONNECTION, CONTENT_LENGTH},
+    header::{ACCESS_CONTROL_REQUEST_METHOD, CONNECTION, CONTENT_LENGTH, ORIGIN},
+    request::Parts,
 };
 use http_body::Body as _;
 use hyper::body::Incoming;
@@ -79,7 +80,10 @@ impl<S: Handle> Observe<S> {
         // What cannot be read in one way is refused by the next layer, whatever the route.
         let read = read_path(head.uri.path());
         let path = read.as_deref().unwrap_or_else(|| head.uri.path());
-        let found = self.core.table.find(host, path, &head.method);
+        // A preflight asks for another request's route.
+        let preflown = preflown(&head);
+        let method = preflown.as_ref().unwrap_or(&head.method);
+        let found = self.core.table.find(host, path, method);
         let allowed = (found == Found::OtherMethod).then(|| self.core.table.allowed(host(), path));
         drop(read);
         let route = match found {
@@ -132,6 +136,15 @@ impl<S: Handle> Observe<S> {
         }
         response.map(|body| Observed::new(watch, body))
     }
+}
+
+/// The method that a CORS preflight asks about.
+fn preflown(head: &Parts) -> Option<Method> {
+    if head.method != Method::OPTIONS || !head.headers.contains_key(ORIGIN) {
+        return None;
+    }
+    let wanted = head.headers.get(ACCESS_CONTROL_REQUEST_METHOD)?;
+    Method::from_bytes(wanted.as_bytes()).ok()
 }
 
 /// An upload of which hyper, after an early answer, cannot have the rest in its buffer.

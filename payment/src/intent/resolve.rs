@@ -56,6 +56,10 @@ impl PaymentService {
     }
 
     async fn resolve_charge(&self, charge: &Charge) {
+        if let Err(error) = self.check_channel(charge) {
+            tracing::error!(charge = %charge.id, %error, "a charge in doubt cannot be asked about");
+            return;
+        }
         let outcome = self.channel.query(&charge.request()).await;
         let result = self.settle(charge, &outcome, &Cause::default()).await;
         match (&outcome, result) {
@@ -68,6 +72,18 @@ impl PaymentService {
             }
             _ => tracing::info!(charge = %charge.id, ?outcome, "a charge in doubt is settled"),
         }
+    }
+
+    /// Only the channel that made a charge knows what became of it: another one would say that it never saw it, and the money would be
+    /// taken for refused.
+    pub(super) fn check_channel(&self, charge: &Charge) -> Result<(), PaymentError> {
+        if charge.channel == self.channel.name() {
+            return Ok(());
+        }
+        Err(PaymentError::ForeignChannel {
+            made_by: charge.channel.clone(),
+            configured: self.channel.name().to_owned(),
+        })
     }
 
     async fn resolve_refund(&self, charge: &Charge) {

@@ -138,7 +138,10 @@ impl PaymentService {
                     .await?
             }
         };
-        ledger::post(conn, &charge.transfer().id, now_ms).await?;
+        let transfer = charge.transfer().id;
+        ledger::post(conn, &transfer, now_ms)
+            .await?
+            .posted(&transfer)?;
         intent.latest_charge = Some(charge.id.clone());
         match confirmed {
             Confirm::Confirmed => {
@@ -175,7 +178,10 @@ impl PaymentService {
                 .cancel(conn, reference, intent.id.as_str(), now_ms)
                 .await?;
         }
-        ledger::void(conn, &charge.transfer().id, now_ms).await?;
+        let transfer = charge.transfer().id;
+        ledger::void(conn, &transfer, now_ms)
+            .await?
+            .voided(&transfer)?;
         intent.status = state::next(intent.status, Event::ChargeDeclined).map_err(impossible)?;
         intent.latest_charge = Some(charge.id.clone());
         intent.payment_method = None;
@@ -191,6 +197,7 @@ impl PaymentService {
 
     /// Asks the channel to give a late charge's money back, and posts it when it has. Repeatable; the resolver goes on until it is done.
     pub(super) async fn give_back(&self, charge: &Charge) -> Result<(), PaymentError> {
+        self.check_channel(charge)?;
         let outcome = self.channel.refund(&charge.request()).await;
         retrying(|| self.try_give_back(charge, &outcome)).await
     }
@@ -204,7 +211,10 @@ impl PaymentService {
         let mut tx = self.pool.begin().await?;
         if *outcome == ChannelOutcome::Succeeded {
             if charge::end_refund(&mut tx, &charge.id, now_ms).await? {
-                ledger::post(&mut tx, &charge.refund_transfer().id, now_ms).await?;
+                let transfer = charge.refund_transfer().id;
+                ledger::post(&mut tx, &transfer, now_ms)
+                    .await?
+                    .posted(&transfer)?;
             }
         } else {
             // A refused refund needs somebody to look at it, so it is said every time.

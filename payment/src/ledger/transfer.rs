@@ -68,6 +68,7 @@ pub enum Recorded {
 }
 
 /// What became of posting or voiding.
+#[must_use = "a transfer that was resolved the other way before has moved no money"]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Resolved {
     /// Done now.
@@ -76,6 +77,24 @@ pub enum Resolved {
     AlreadyPosted,
     /// It was voided before; nothing changed.
     AlreadyVoided,
+}
+
+impl Resolved {
+    /// The money has moved, now or before.
+    pub fn posted(self, id: &TransferId) -> Result<(), LedgerError> {
+        match self {
+            Self::Done | Self::AlreadyPosted => Ok(()),
+            Self::AlreadyVoided => Err(LedgerError::ResolvedOtherwise { id: id.clone() }),
+        }
+    }
+
+    /// The money has not moved, and will not.
+    pub fn voided(self, id: &TransferId) -> Result<(), LedgerError> {
+        match self {
+            Self::Done | Self::AlreadyVoided => Ok(()),
+            Self::AlreadyPosted => Err(LedgerError::ResolvedOtherwise { id: id.clone() }),
+        }
+    }
 }
 
 /// Why a transfer was refused. The transaction must be rolled back.
@@ -96,6 +115,12 @@ pub enum LedgerError {
     /// There is no such pending transfer. The caller is at fault.
     #[error("no pending transfer id={id}")]
     NoSuchPending {
+        /// The id.
+        id: TransferId,
+    },
+    /// It was posted where it should be voided, or voided where it should be posted. A bug, or a damaged database.
+    #[error("pending transfer was resolved otherwise id={id}")]
+    ResolvedOtherwise {
         /// The id.
         id: TransferId,
     },
