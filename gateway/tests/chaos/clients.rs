@@ -22,8 +22,15 @@ struct Buyer {
     number: u64,
 }
 
-/// One buyer's client, with a handful of identities, until the time is over.
-pub async fn buyer(market: Arc<Market>, client: u32, seed: u64, until: Instant, early: bool) {
+/// One buyer's client, with a handful of identities, until the time is over. `only_buys`: it returns and pays nothing.
+pub async fn buyer(
+    market: Arc<Market>,
+    client: u32,
+    seed: u64,
+    until: Instant,
+    early: bool,
+    only_buys: bool,
+) {
     let mut buyer = Buyer {
         market,
         client,
@@ -39,7 +46,9 @@ pub async fn buyer(market: Arc<Market>, client: u32, seed: u64, until: Instant, 
             // Recent ones: their answers, and what they brought, are still on the way.
             some => Some(buyer.random.random_range(some.saturating_sub(5)..some)),
         };
-        let dice = buyer.random.random_range(0..100);
+        let dice = buyer
+            .random
+            .random_range(if only_buys { 13 } else { 0 }..100);
         match (dice, pick) {
             (0..40, Some(at)) => buyer.come_back(at, dice, front).await,
             _ => buyer.ask_for_more(front).await,

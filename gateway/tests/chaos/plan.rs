@@ -110,6 +110,9 @@ pub enum Break {
     MoveSlot,
     /// What buyers send to that node arrives there once more, when they have gone.
     Twice(usize),
+    /// The ledger's database is copied, and some time later the copy takes its place: a standby that lagged was promoted, or a backup
+    /// restored. What was committed in between is gone.
+    LedgerBack,
 }
 
 /// A fault and its time.
@@ -165,9 +168,19 @@ impl Plan {
         }
     }
 
-    /// How far a clock of this run is from the others at most.
+    /// Whether buyers only buy and ask, and nobody operates: what only the ledger had (returns, payments, restocks) is lost with it.
+    pub fn only_buys(&self) -> bool {
+        self.faults
+            .iter()
+            .any(|fault| fault.what == Break::LedgerBack)
+    }
+
+    /// How far a clock that something is decided by is from the others at most. With PostgreSQL a node goes by the database's clock, and
+    /// its own, however wrong, decides nothing.
     pub fn step_ms(&self) -> u64 {
+        let has_servers = self.topology.has_servers();
         let steps = self.faults.iter().map(|fault| match fault.what {
+            Break::Clock(Target::Node(_), _) if has_servers => 0,
             Break::Clock(_, step) => step.unsigned_abs(),
             _ => 0,
         });

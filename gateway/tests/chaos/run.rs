@@ -246,15 +246,18 @@ async fn load(plan: &Plan, bench: &Bench, market: &Arc<Market>, cheat: Option<Ch
             plan.seed,
             until,
             early,
+            plan.only_buys(),
         ));
     }
     let operator = plan.clients as u32;
-    tasks.spawn(clients::operator(
-        Arc::clone(market),
-        operator,
-        plan.seed,
-        until,
-    ));
+    if !plan.only_buys() {
+        tasks.spawn(clients::operator(
+            Arc::clone(market),
+            operator,
+            plan.seed,
+            until,
+        ));
+    }
     faults::run(plan, bench, &market.scribe).await;
     if let Some(cheat) = cheat {
         cheat.during_the_load(bench, until).await;

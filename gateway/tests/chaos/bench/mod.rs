@@ -214,6 +214,12 @@ impl Bench {
         server.ask("psql", &["-d", database, "-c", statement]).await;
     }
 
+    /// The server of the ledger, the name of its database, and where a copy of it may be.
+    pub fn ledger(&self) -> (&Postgres, &str, PathBuf) {
+        let (server, database) = self.postgres.as_ref().unwrap();
+        (server, database, self.folder.path().join("ledger.copy"))
+    }
+
     /// Waits until a PostgreSQL that was started again has recovered and answers.
     pub async fn has_recovered(&self) {
         let (server, _) = self.postgres.as_ref().unwrap();

@@ -15,6 +15,7 @@ use crate::{
     plan::{Aof, Break, Damage, Fault, Link, Plan, Target, Topology},
 };
 
+const HOUR_MS: i64 = 3_600_000;
 /// How long clients buy while things break.
 const LOAD: Duration = Duration::from_millis(3_000);
 
@@ -34,16 +35,26 @@ impl Plan {
         for fault in &mut faults {
             fault.what = survivable(fault.what, topology, level, aof);
         }
+        let goes_back = seed % 20 == 10;
+        let (mut topology, mut level, mut aof) = (topology, level, aof);
+        if goes_back {
+            // Whatever else breaks, what the ledger lost is still in the store.
+            faults = vec![timed(Break::LedgerBack, &mut random)];
+            (topology, level, aof) = (Topology::Redis, Level::Durable, Aof::Always);
+        }
         faults.sort_by_key(|fault| fault.after);
         Plan {
             seed,
             topology,
             level,
             aof,
-            goods: Goods::from_seed(seed),
+            goods: match goes_back {
+                true => Goods::plain(random.random_range(500..3_000)),
+                false => Goods::from_seed(seed),
+            },
             clients: random.random_range(6..=14),
             load: LOAD,
-            pay_within: match random.random_ratio(1, 4) {
+            pay_within: match random.random_ratio(1, 4) && !goes_back {
                 true => Duration::from_secs(1),
                 false => Duration::from_secs(600),
             },
@@ -175,7 +186,12 @@ fn clock(topology: Topology, random: &mut SmallRng) -> Break {
         true => Target::Redis,
         false => Target::Node(random.random_range(0..topology.roles().len())),
     };
-    let step = random.random_range(1_000..4_000);
+    let most = match (target, topology.has_servers()) {
+        // It must not matter at all.
+        (Target::Node(_), true) => HOUR_MS,
+        _ => 4_000,
+    };
+    let step = random.random_range(1_000..most);
     let sign = [-1, 1][random.random_range(0..2)];
     Break::Clock(target, step * sign)
 }

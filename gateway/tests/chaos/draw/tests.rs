@@ -5,7 +5,7 @@ use super::*;
 type Kind = (&'static str, fn(&Break) -> bool);
 
 /// Every kind of fault.
-const KINDS: [Kind; 17] = [
+const KINDS: [Kind; 19] = [
     ("kill node", |what| {
         matches!(what, Break::Kill(Target::Node(1)))
     }),
@@ -46,6 +46,11 @@ const KINDS: [Kind; 17] = [
     ("slow script", |what| matches!(what, Break::Busy(_))),
     ("moving slot", |what| *what == Break::MoveSlot),
     ("second delivery", |what| matches!(what, Break::Twice(_))),
+    ("a ledger that goes back", |what| *what == Break::LedgerBack),
+    ("a node's clock half an hour off", |what| match what {
+        Break::Clock(Target::Node(_), step) => step.abs() > 1_800_000,
+        _ => false,
+    }),
 ];
 
 fn plans(seeds: std::ops::RangeInclusive<u64>) -> Vec<Plan> {
@@ -100,7 +105,8 @@ fn any_ten_seeds_in_a_row_meet_every_kind_that_a_digit_stands_for() {
         for (name, is_kind) in kinds {
             assert!(occurs(&plans, is_kind), "{name} from {first}");
         }
-        assert!(plans.iter().any(|plan| plan.step_ms() > 0));
+        let steps = |what: &Break| matches!(what, Break::Clock(..));
+        assert!(occurs(&plans, steps), "a clock from {first}");
     }
 }
 

@@ -2,11 +2,14 @@
 //!
 //! **Clocks.** A step moves what the store or a node calls now, and nothing forbids a machine's clock to be wrong by that much.
 //! So what must hold is what the oracle's `--skew` says, told the largest step of the run: the window opens and closes, and an
-//! unpaid order expires, early or late by the step and by no more; everything else holds as if nobody had touched the clock.
+//! unpaid order expires, early or late by the step and by no more; everything else holds as if nobody had touched the clock. Where the
+//! ledger has a clock of its own a node's clock, an hour off, moves nothing at all.
 //!
 //! **Second deliveries** are operations of their own in the history, with an end that nobody knows: whoever sent them has gone.
 
 mod disk;
+
+mod ledger;
 
 mod redis;
 
@@ -91,6 +94,7 @@ async fn one(fault: &Fault, bench: &Bench, scribe: &Scribe) {
         Break::Busy(ms) => redis::busy(ms, bench, scribe, &what).await,
         Break::MoveSlot => redis::move_slot(lasts, bench, scribe, &what).await,
         Break::DiskFull(target) => disk::fill(target, lasts, bench, scribe, &what).await,
+        Break::LedgerBack => ledger::go_back(lasts, bench, scribe, &what).await,
         Break::Twice(at) => twice::deliver(&bench.nodes[at].front, lasts, scribe, &what).await,
     }
 }

@@ -1,0 +1,25 @@
+//! A ledger that goes back in time: its database, as it was some moments ago, in its own place.
+
+use tokio::time::{Duration, sleep};
+
+use crate::{bench::Bench, scribe::Scribe};
+
+/// Copies the database, lets it be written for a while, and puts the copy in its place. Nodes lose their connections, and for a moment
+/// there is no database.
+pub async fn go_back(lasts: Duration, bench: &Bench, scribe: &Scribe, what: &str) {
+    let (server, database, copy) = bench.ledger();
+    let copy = copy.display().to_string();
+    server.ask("pg_dump", &["-Fc", "-f", &copy, database]).await;
+    sleep(lasts).await;
+    let number = scribe.breaks("ledger", what);
+    server
+        .ask("dropdb", &["--force", "--if-exists", database])
+        .await;
+    // Under another name until it is whole: nobody must find a ledger without orders and begin to lay tables.
+    let made = format!("{database}_back");
+    server.ask("createdb", &[&made]).await;
+    server.ask("pg_restore", &["-d", &made, &copy]).await;
+    let rename = format!("ALTER DATABASE {made} RENAME TO {database}");
+    server.ask("psql", &["-d", "postgres", "-c", &rename]).await;
+    scribe.mends(number, "ledger", what);
+}
