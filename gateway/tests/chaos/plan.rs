@@ -110,6 +110,8 @@ pub enum Break {
     MoveSlot,
     /// What buyers send to that node arrives there once more, when they have gone.
     Twice(usize),
+    /// A node with an embedded store of another installation is started on the same ledger. It must end, and say why.
+    Stranger,
     /// The ledger's database is copied, and some time later the copy takes its place: a standby that lagged was promoted, or a backup
     /// restored. What was committed in between is gone.
     LedgerBack,

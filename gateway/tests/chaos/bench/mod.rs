@@ -111,7 +111,7 @@ impl Bench {
     }
 
     async fn node(&self, at: usize, role: &str, level: Level, clock: Option<Clock>) -> Node {
-        let folder = self.folder.path().join(format!("node-{at}"));
+        let folder = self.folder_of(at);
         fs::create_dir_all(&folder).unwrap();
         let (mut to_redis, mut to_postgres) = (None, None);
         let stores = match &self.postgres {
@@ -154,6 +154,11 @@ impl Bench {
             sells: role != "worker",
             clock,
         }
+    }
+
+    /// The folder of a node.
+    pub fn folder_of(&self, node: usize) -> PathBuf {
+        self.folder.path().join(format!("node-{node}"))
     }
 
     /// Where buyers go.

@@ -42,6 +42,10 @@ impl Plan {
             faults = vec![timed(Break::LedgerBack, &mut random)];
             (topology, level, aof) = (Topology::Redis, Level::Durable, Aof::Always);
         }
+        if seed % 20 == 12 {
+            // Beside the full disk that the digit stands for, on the embedded store.
+            faults.push(timed(Break::Stranger, &mut random));
+        }
         faults.sort_by_key(|fault| fault.after);
         Plan {
             seed,

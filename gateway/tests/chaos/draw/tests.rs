@@ -5,7 +5,7 @@ use super::*;
 type Kind = (&'static str, fn(&Break) -> bool);
 
 /// Every kind of fault.
-const KINDS: [Kind; 19] = [
+const KINDS: [Kind; 20] = [
     ("kill node", |what| {
         matches!(what, Break::Kill(Target::Node(1)))
     }),
@@ -46,6 +46,9 @@ const KINDS: [Kind; 19] = [
     ("slow script", |what| matches!(what, Break::Busy(_))),
     ("moving slot", |what| *what == Break::MoveSlot),
     ("second delivery", |what| matches!(what, Break::Twice(_))),
+    ("a node of another installation", |what| {
+        *what == Break::Stranger
+    }),
     ("a ledger that goes back", |what| *what == Break::LedgerBack),
     ("a node's clock half an hour off", |what| match what {
         Break::Clock(Target::Node(_), step) => step.abs() > 1_800_000,

@@ -13,6 +13,8 @@ mod ledger;
 
 mod redis;
 
+mod stranger;
+
 mod twice;
 
 use std::process::{Command, Stdio};
@@ -94,6 +96,7 @@ async fn one(fault: &Fault, bench: &Bench, scribe: &Scribe) {
         Break::Busy(ms) => redis::busy(ms, bench, scribe, &what).await,
         Break::MoveSlot => redis::move_slot(lasts, bench, scribe, &what).await,
         Break::DiskFull(target) => disk::fill(target, lasts, bench, scribe, &what).await,
+        Break::Stranger => stranger::start(bench, scribe, &what).await,
         Break::LedgerBack => ledger::go_back(lasts, bench, scribe, &what).await,
         Break::Twice(at) => twice::deliver(&bench.nodes[at].front, lasts, scribe, &what).await,
     }
