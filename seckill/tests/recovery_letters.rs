@@ -69,6 +69,16 @@ async fn taken(world: &World, available: u64, reserved: u64) {
 }
 
 // The rebuilt store did not know the order: its unit was sold to somebody else, and the letter could never be closed.
+/// The comparison finds nothing and mends nothing. Broke: letters that a rebuild leaves out, and those closed as refused after it, counted
+/// as orders that the store must have: an alarm for ever, and a segment that was frozen while it sold.
+async fn is_sound(world: &World) {
+    let (store, ledger) = (world.store.clone(), world.ledger().clone());
+    let reconciler = Reconciler::new(store, ledger, Violations::new());
+    assert_eq!(reconciler.run(&world.sale).await.unwrap(), []);
+    let repairs = reconciler.repair(&world.sale, 5).await.unwrap();
+    assert!(repairs.is_empty(), "{repairs:?}");
+}
+
 async fn a_letter_from_before_a_rebuild_is_settled_once(kind: Kind) {
     let mut world = World::new(kind, 2).await;
     world.take(1).await;
@@ -126,6 +136,7 @@ async fn a_letter_that_nothing_is_left_for_is_not_settled_and_says_so(kind: Kind
     assert_eq!(world.recover().await, 1);
     world.agree().await;
     taken(&world, 0, 1).await;
+    is_sound(&world).await;
     assert_eq!(replay(&world, &id, false).await, Outcome::Lost);
     assert_eq!(status(&world, order.order).await, None);
     // More stock helps whoever buys next, not an order that no store holds.
@@ -154,6 +165,7 @@ async fn a_letter_that_nothing_is_left_for_is_not_settled_and_says_so(kind: Kind
     assert_eq!(world.report().await.skus[0].sold, 1);
     world.apply_effects().await.unwrap();
     taken(&world, 0, 1).await;
+    is_sound(&world).await;
 }
 
 async fn a_letter_whose_request_was_bought_again_stays_beside_it(kind: Kind) {

@@ -12,6 +12,8 @@ use crate::ids::{OrderId, SegmentId};
 
 const COUNT: &str =
     "SELECT COUNT(*) FROM order_orders WHERE sale = $1 AND sku = $2 AND segment = $3";
+const COUNT_TAKEN: &str = "SELECT COUNT(*) FROM order_orders \
+    WHERE sale = $1 AND sku = $2 AND segment = $3 AND status <> 'refused'";
 const PAID_UNITS: &str = "SELECT CAST(COALESCE(SUM(quantity), 0) AS BIGINT) FROM order_orders \
     WHERE sale = $1 AND sku = $2 AND segment = $3 AND status = 'paid'";
 const STATUSES_POSTGRES: &str =
@@ -27,7 +29,20 @@ const PENDING: &str =
 impl OrderLedger {
     /// How many orders of a segment there are, refused and returned ones included.
     pub async fn order_count(&self, segment: &SegmentId) -> Result<u64, LedgerError> {
-        let row = sqlx::query(COUNT)
+        self.count_of(COUNT, segment).await
+    }
+
+    /// How many of them ever had units: each of these the store has accepted. A letter that was closed as refused it need not know.
+    pub async fn taken_count(&self, segment: &SegmentId) -> Result<u64, LedgerError> {
+        self.count_of(COUNT_TAKEN, segment).await
+    }
+
+    async fn count_of(
+        &self,
+        statement: &'static str,
+        segment: &SegmentId,
+    ) -> Result<u64, LedgerError> {
+        let row = sqlx::query(statement)
             .bind(segment.sale.as_str())
             .bind(segment.sku.as_str())
             .bind(i64::from(segment.index))

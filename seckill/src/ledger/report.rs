@@ -47,6 +47,8 @@ pub struct SkuReport {
     pub paid_units: u64,
     /// Orders ever recorded, refused ones included.
     pub orders: u64,
+    /// Of these, refused.
+    pub refused: u64,
     /// Entries set aside.
     pub dead_letters: u64,
 }
@@ -110,6 +112,7 @@ pub(super) async fn read_counts(
             reserved_units: 0,
             paid_units: 0,
             orders: 0,
+            refused: 0,
             dead_letters: 0,
         });
     }
@@ -135,7 +138,8 @@ pub(super) async fn read_counts(
             match status {
                 OrderStatus::Reserved | OrderStatus::Paying => line.reserved_units += units,
                 OrderStatus::Paid => line.paid_units += units,
-                OrderStatus::Released | OrderStatus::Refused => {}
+                OrderStatus::Released => {}
+                OrderStatus::Refused => line.refused = orders,
             }
         }
     }

@@ -120,7 +120,7 @@ impl Reconciler {
         repairs: &mut Repairs,
     ) -> Result<Option<String>, ReconcileError> {
         // The ledger first: an order enters the store before the ledger, so the store can only have more.
-        let recorded = self.ledger.order_count(segment).await?;
+        let recorded = self.ledger.taken_count(segment).await?;
         let counts = self.store.snapshot(segment).await?;
         if counts.gate == Gate::Frozen {
             return Ok(None);
