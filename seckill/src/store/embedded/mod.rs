@@ -368,3 +368,42 @@ impl StockStore for EmbeddedStore {
             .await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{os::unix::process::ExitStatusExt, process::Command};
+
+    use super::*;
+
+    const NAME: &str = "store::embedded::tests::a_sequencer_that_panics_ends_the_process";
+    const IS_CHILD: &str = "PENSTOCK_TEST_PANICS";
+    const SIGABRT: i32 = 6;
+
+    /// Broke: the process lived on, answered its probes, and sold nothing. The test is its own child: what ends is a process.
+    #[test]
+    fn a_sequencer_that_panics_ends_the_process() {
+        if std::env::var_os(IS_CHILD).is_none() {
+            let own = std::env::current_exe().unwrap();
+            let child = Command::new(own)
+                .args([NAME, "--exact"])
+                .env(IS_CHILD, "1")
+                .output();
+            let status = child.unwrap().status;
+            assert_eq!(status.signal(), Some(SIGABRT), "{status}");
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let options = Options {
+            folder: folder.path().to_owned(),
+            sync: Sync::Fast,
+            method: Method::Plain,
+        };
+        let store = EmbeddedStore::open(&options, Arc::new(|| 1)).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        let panics = store.call(|_| -> Result<(), StockError> { panic!("as the test wants") });
+        let _ = runtime.block_on(panics);
+        std::thread::sleep(Duration::from_secs(5));
+    }
+}
