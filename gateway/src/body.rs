@@ -129,10 +129,9 @@ pub struct RequestBody {
 #[derive(Debug, Default)]
 pub struct Progress {
     stage: AtomicU8,
-    /// Bytes that have come.
-    bytes: AtomicU64,
-    /// How long the client took for them, in microseconds.
-    spent: AtomicU64,
+    /// How much longer than the least rate allows the client took for what has come, in microseconds; never below zero, or what it sent
+    /// quickly would let it drip later.
+    behind: AtomicU64,
     /// Since when the client has been waited for, in microseconds after [`EPOCH`]; 0 while it is not.
     waits_since: AtomicU64,
     /// When the last piece was handed over.
@@ -198,14 +197,13 @@ impl Progress {
         if self.stage() != Stage::Sending {
             return Duration::ZERO;
         }
-        let spent = self.spent.load(Ordering::Relaxed);
+        let behind = self.behind.load(Ordering::Relaxed);
         let waiting = match self.waits_since.load(Ordering::Relaxed) {
             0 => 0,
             since => micros(now).saturating_sub(since),
         };
-        let bytes = self.bytes.load(Ordering::Relaxed);
         let waiting = Duration::from_micros(waiting);
-        waiting.max(rate.late(Duration::from_micros(spent) + waiting, bytes))
+        waiting.max(rate.late(Duration::from_micros(behind) + waiting, 0))
     }
 
     /// The client is waited for, from now on if it was not before.
@@ -217,13 +215,15 @@ impl Progress {
     }
 
     /// This many bytes have come.
-    fn take(&self, bytes: u64) {
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    fn take(&self, bytes: u64, rate: MinRate) {
         let since = self.waits_since.swap(0, Ordering::Relaxed);
-        if since > 0 {
-            let waited = micros(Instant::now()).saturating_sub(since);
-            self.spent.fetch_add(waited, Ordering::Relaxed);
-        }
+        let waited = match since {
+            0 => 0,
+            since => micros(Instant::now()).saturating_sub(since),
+        };
+        let behind = Duration::from_micros(self.behind.load(Ordering::Relaxed) + waited);
+        let behind = rate.late(behind, bytes).as_micros() as u64;
+        self.behind.store(behind, Ordering::Relaxed);
     }
 
     fn reach(&self, stage: Stage) {
@@ -363,7 +363,7 @@ impl RequestBody {
             Some(Ok(frame)) => {
                 let length = frame.data_ref().map_or(0, |data| data.len() as u64);
                 let late = this.progress.as_ref().map_or(Duration::ZERO, |progress| {
-                    progress.take(length);
+                    progress.take(length, this.rate);
                     progress.late(Instant::now(), this.rate)
                 });
                 if this.is_per_frame && late >= this.pause {

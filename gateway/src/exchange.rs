@@ -159,6 +159,11 @@ fn has_bad_target(head: &Parts) -> bool {
         return true;
     }
     let path = head.uri.path();
+    // `a:80` alone is what CONNECT asks for (RFC 9112 3.2.3).
+    let has_bare_authority = head.uri.authority().is_some() && head.uri.scheme().is_none();
+    if has_bare_authority && head.version != Version::HTTP_2 && head.method != Method::CONNECT {
+        return true;
+    }
     // `*` asks about the server itself.
     let is_asterisk = path == "*" && head.method == Method::OPTIONS;
     let is_authority_form = head.method == Method::CONNECT;
@@ -226,6 +231,7 @@ mod tests {
         }
         assert!(is_malformed(&head("ftp://a/", Version::HTTP_11, &["a"])));
         assert!(is_malformed(&head("*", Version::HTTP_11, &["a"])));
+        assert!(is_malformed(&head("checkout", Version::HTTP_11, &["a"])));
         assert!(is_malformed(&head("/", Version::HTTP_11, &["a/b"])));
         assert!(is_malformed(&head("https://u@a/", Version::HTTP_2, &[])));
     }

@@ -4,7 +4,9 @@
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Version,
-    header::{CONNECTION, CONTENT_LENGTH, COOKIE, HOST, TRANSFER_ENCODING, UPGRADE, VIA},
+    header::{
+        AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, HOST, TRANSFER_ENCODING, UPGRADE, VIA,
+    },
 };
 
 /// Who was before us.
@@ -36,14 +38,20 @@ pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
             .filter(|token| !token.eq_ignore_ascii_case(b"keep-alive"))
             .filter(|token| !token.eq_ignore_ascii_case(b"close"))
             .filter_map(|token| HeaderName::from_bytes(token).ok())
-            // What a message cannot be read without belongs to the message, whatever `Connection` says.
-            .filter(|name| *name != HOST && *name != CONTENT_LENGTH)
+            // What is meant for every recipient belongs to the message, whatever `Connection` says (RFC 9110 7.6.1): a visitor's list
+            // passes through other proxies, and would take off what they have added.
+            .filter(|name| !is_end_to_end(name))
             .collect();
         for name in named {
             headers.remove(name);
         }
     }
     remove_where(headers, is_hop_by_hop);
+}
+
+/// Whether a header is meant for the server at the end, or was added by a proxy for it.
+fn is_end_to_end(name: &HeaderName) -> bool {
+    [HOST, CONTENT_LENGTH, AUTHORIZATION, COOKIE, VIA].contains(name) || is_proxy_claim(name)
 }
 
 /// Whether a header belongs to one connection by its name alone.
@@ -130,9 +138,11 @@ pub fn join_cookies(headers: &mut HeaderMap) {
 /// Whether the body comes in a transfer coding other than chunked. Its layers end here, so passed on without its header the body
 /// would be taken for something else (RFC 9112 6.1).
 pub fn has_unknown_coding(headers: &HeaderMap) -> bool {
+    // Chunked is applied once (RFC 9112 6.1).
     headers.contains_key(TRANSFER_ENCODING)
-        && tokens(headers, &TRANSFER_ENCODING)
-            .any(|coding| !coding.eq_ignore_ascii_case(b"chunked"))
+        && !tokens(headers, &TRANSFER_ENCODING)
+            .map(<[u8]>::to_ascii_lowercase)
+            .eq([b"chunked"])
 }
 
 /// Puts several equal lengths into one. hyper has read them as one; the next reader may not.
@@ -287,6 +297,18 @@ mod tests {
         }
         remove_hop_by_hop(&mut headers);
         assert_eq!(headers, map(&[("accept", "1")]));
+        let kept = [
+            ("cookie", "a=1"),
+            ("x-forwarded-for", "1.1.1.1"),
+            ("via", "1.1 a"),
+        ];
+        let mut headers = map(&kept);
+        headers.insert(
+            CONNECTION,
+            HeaderValue::from_static("cookie, x-forwarded-for, via"),
+        );
+        remove_hop_by_hop(&mut headers);
+        assert_eq!(headers, map(&kept));
     }
 
     #[test]
@@ -307,7 +329,12 @@ mod tests {
             "transfer-encoding",
             "Chunked"
         )])));
-        for coding in ["gzip, chunked", "chunked, gzip", "identity"] {
+        for coding in [
+            "gzip, chunked",
+            "chunked, gzip",
+            "identity",
+            "chunked, chunked",
+        ] {
             assert!(has_unknown_coding(&map(&[("transfer-encoding", coding)])));
         }
         for lengths in [

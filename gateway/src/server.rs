@@ -103,11 +103,8 @@ pub async fn accept<S: Handle + 'static>(core: Rc<Core>, stack: Rc<Observe<S>>, 
     while !core.is_draining() {
         // At the bound idle connections are given up; if there is none, the kernel's queue waits: nobody is refused who could be
         // served a moment later.
-        if core.room.available_permits() == 0 {
-            core.give_up_idle(Instant::now());
-        }
         let room = tokio::select! {
-            room = Arc::clone(&core.room).acquire_owned() => room,
+            room = core.find_room() => room,
             () = &mut stopped => break,
         };
         let accepted = tokio::select! {
@@ -116,7 +113,7 @@ pub async fn accept<S: Handle + 'static>(core: Rc<Core>, stack: Rc<Observe<S>>, 
         };
         match accepted {
             Ok((_, peer)) if !core.may_connect(peer.ip()) => core.meters.connections_refused.add(),
-            Ok((stream, peer)) => start(&listening, stream, peer, room.ok()),
+            Ok((stream, peer)) => start(&listening, stream, peer, room),
             Err(error) if is_passing(&error) => {}
             Err(error) => {
                 warn!(%error, "accept failed");
@@ -171,7 +168,12 @@ async fn over_tls<S: Handle + 'static>(
 ) {
     let core = &listening.core;
     let limit = core.shared.config.server.header_timeout;
-    let stream = match timeout(limit, acceptor.accept(stream)).await {
+    let shaken = tokio::select! {
+        biased;
+        shaken = timeout(limit, acceptor.accept(stream)) => shaken,
+        () = core.crowded() => return core.meters.handshakes_failed.add(),
+    };
+    let stream = match shaken {
         Ok(Ok(stream)) => stream,
         failed => {
             debug!(%peer, failed = ?failed.map(|result| result.err()), "tls handshake failed");
@@ -202,7 +204,12 @@ async fn plain<S: Handle + 'static>(
         (false, true) => Protocol::H2,
         (true, true) => {
             let limit = listening.core.shared.config.server.header_timeout;
-            let Ok(Ok((is_h2, io))) = timeout(limit, preface::look(stream)).await else {
+            let looked = tokio::select! {
+                biased;
+                looked = timeout(limit, preface::look(stream)) => looked,
+                () = listening.core.crowded() => return,
+            };
+            let Ok(Ok((is_h2, io))) = looked else {
                 return;
             };
             let protocol = if is_h2 { Protocol::H2 } else { Protocol::H1 };

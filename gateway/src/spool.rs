@@ -16,6 +16,7 @@ use std::{
     task::{Context, Poll, Waker, ready},
 };
 
+use ahash::HashMap;
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
@@ -24,42 +25,61 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
     body::BodyError,
-    upstream::{UpstreamBody, holder::Download},
+    upstream::{ClientBits, UpstreamBody, holder::Download},
 };
 
 /// What is read from a file at a time: one piece of an answer.
 const PIECE: usize = 64 << 10;
 
-/// What the answers of one core may occupy.
+/// What the answers of one core may occupy, and what those of one client of it.
 #[derive(Debug)]
 pub struct Budget {
-    memory: Cell<u64>,
-    disk: Cell<u64>,
+    /// May be overdrawn by a piece an answer: see [`Kept::room`].
+    memory: Cell<i64>,
+    disk: Cell<i64>,
+    /// An eighth of all for one client, so that it takes nobody else's (INV-EDGE-4).
+    share: i64,
+    shares: RefCell<HashMap<ClientBits, i64>>,
 }
 
 impl Budget {
     /// So many bytes in memory, and so many on disk.
     pub fn new(memory: u64, disk: u64) -> Rc<Self> {
+        let bytes = |count: u64| i64::try_from(count).unwrap_or(i64::MAX / 2);
         Rc::new(Self {
-            memory: Cell::new(memory),
-            disk: Cell::new(disk),
+            memory: Cell::new(bytes(memory)),
+            disk: Cell::new(bytes(disk)),
+            share: (bytes(memory) + bytes(disk)) / 8,
+            shares: RefCell::default(),
         })
     }
-}
 
-/// Takes from a budget if that much is left.
-fn take(left: &Cell<u64>, bytes: u64) -> bool {
-    match left.get().checked_sub(bytes) {
-        Some(rest) => {
-            left.set(rest);
-            true
+    /// Takes from one of its two parts, if there is so much and the client has not had its share.
+    fn take(&self, part: &Cell<i64>, client: &ClientBits, bytes: i64) -> bool {
+        let held = self.shares.borrow().get(client).copied().unwrap_or(0);
+        let is_there = part.get() >= bytes && held + bytes <= self.share;
+        if is_there {
+            self.draw(part, client, bytes);
         }
-        None => false,
+        is_there
     }
-}
 
-fn give_back(left: &Cell<u64>, bytes: u64) {
-    left.set(left.get() + bytes);
+    /// Takes, whether it is there or not.
+    fn draw(&self, part: &Cell<i64>, client: &ClientBits, bytes: i64) {
+        part.set(part.get() - bytes);
+        *self.shares.borrow_mut().entry(*client).or_default() += bytes;
+    }
+
+    fn give_back(&self, part: &Cell<i64>, client: &ClientBits, bytes: i64) {
+        part.set(part.get() + bytes);
+        let mut shares = self.shares.borrow_mut();
+        if let Some(held) = shares.get_mut(client) {
+            *held -= bytes;
+            if *held <= 0 {
+                shares.remove(client);
+            }
+        }
+    }
 }
 
 /// What is kept of one answer. What is in memory comes before what is in the file.
@@ -77,6 +97,7 @@ struct Kept {
     reader: Option<Waker>,
     pump: Option<Waker>,
     budget: Rc<Budget>,
+    client: ClientBits,
 }
 
 /// The client's end: an answer's body.
@@ -98,6 +119,7 @@ impl Spooled {
         download: Weak<dyn Download>,
     ) -> Self {
         let left = body.size_hint().exact();
+        let client = body.holder().map_or([0; 16], |holder| holder.client);
         let kept = Rc::new(RefCell::new(Kept {
             memory: VecDeque::new(),
             held: 0,
@@ -108,6 +130,7 @@ impl Spooled {
             reader: None,
             pump: None,
             budget,
+            client,
         }));
         let pump = spawn_local(pump(body, most, Rc::clone(&kept), download));
         Self {
@@ -184,16 +207,24 @@ impl Kept {
 
     /// Takes room for a piece; `None` if it has to wait for the reader.
     fn room(&mut self, bytes: u64, most: u64) -> Option<Room> {
-        // Something has to be let through, however long the piece.
         let unread = self.unread();
-        if unread > 0 && unread + bytes > most {
-            return None;
-        }
-        if self.written == self.read && take(&self.budget.memory, bytes) {
+        let budget = Rc::clone(&self.budget);
+        let length = i64::try_from(bytes).unwrap_or(i64::MAX);
+        if unread == 0 {
+            // Its reader waits for this and nothing else will wake the pump, so it goes through whatever is left: an answer without a
+            // budget is streamed, a piece at a time.
+            budget.draw(&budget.memory, &self.client, length);
             self.held += bytes;
             return Some(Room::Memory);
         }
-        if !take(&self.budget.disk, bytes) {
+        if unread + bytes > most {
+            return None;
+        }
+        if self.written == self.read && budget.take(&budget.memory, &self.client, length) {
+            self.held += bytes;
+            return Some(Room::Memory);
+        }
+        if !budget.take(&budget.disk, &self.client, length) {
             return None;
         }
         if self.file.is_none() {
@@ -202,7 +233,7 @@ impl Kept {
                 Err(error) => {
                     // No descriptor or no folder: then it waits, as without this.
                     tracing::debug!(%error, "no temporary file");
-                    give_back(&self.budget.disk, bytes);
+                    budget.give_back(&budget.disk, &self.client, length);
                     return None;
                 }
             }
@@ -226,8 +257,11 @@ impl Kept {
 
 impl Drop for Kept {
     fn drop(&mut self) {
-        give_back(&self.budget.memory, self.held);
-        give_back(&self.budget.disk, self.written);
+        let bytes = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        self.budget
+            .give_back(&self.budget.memory, &self.client, bytes(self.held));
+        self.budget
+            .give_back(&self.budget.disk, &self.client, bytes(self.written));
     }
 }
 
@@ -251,7 +285,9 @@ impl Spooled {
         if let Some(data) = kept.memory.pop_front() {
             let bytes = data.len() as u64;
             kept.held -= bytes;
-            give_back(&kept.budget.memory, bytes);
+            let budget = &kept.budget;
+            let length = i64::try_from(bytes).unwrap_or(i64::MAX);
+            budget.give_back(&budget.memory, &kept.client, length);
             kept.wake_pump();
             return Poll::Ready(Some(Ok(data)));
         }

@@ -249,6 +249,14 @@ async fn a_client_that_is_late_loses_its_place_to_one_that_is_not() {
             "POST /up HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n".to_owned(),
             b"x",
         ),
+        // What came quickly is no credit for what drips.
+        (
+            format!(
+                "POST /up HTTP/1.1\r\nHost: a\r\nContent-Length: 900000\r\n\r\n{}",
+                "y".repeat(70_000)
+            ),
+            b"x",
+        ),
     ] {
         let pool = "pool = { max_active = 4, max_per_client = 4 }\n";
         let text = shop(&[origin.address], pool).replace(
@@ -269,7 +277,8 @@ async fn a_client_that_is_late_loses_its_place_to_one_that_is_not() {
             }
         }
         for _ in 0..3 {
-            assert_eq!(status(&gateway.get("/small").await), 200, "{request}");
+            let shown = &request[..20];
+            assert_eq!(status(&gateway.get("/small").await), 200, "{shown}");
         }
         gateway
             .eventually_metric_from("penstock_upstream_evicted_total{upstream=\"shop\"}", 1.0)
@@ -283,18 +292,28 @@ async fn a_client_that_is_late_loses_its_place_to_one_that_is_not() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answer_that_is_not_read_lets_go_of_its_connection_and_is_whole() {
     let origin = pages().await;
-    for memory in ["0B", "300KiB", "64MiB"] {
+    // The last has no room at all: the answer is streamed, and stalls nobody (its reader did, for ever).
+    for (memory, disk) in [
+        ("0B", "1GiB"),
+        ("4MiB", "1GiB"),
+        ("64MiB", "0B"),
+        ("0B", "0B"),
+    ] {
+        let has_room = memory != disk;
         let gateway = Gateway::start(&format!(
-            "{}[server]\nworkers = 1\nbuffer_memory = \"{memory}\"\n",
-            shop(&[origin.address], "pool = { max_active = 1 }\n")
+            "{}[server]\nworkers = 1\nbuffer_memory = \"{memory}\"\nbuffer_disk = \"{disk}\"\n",
+            shop(&[origin.address], "pool = { max_active = 2 }\n")
         ))
         .await;
         let mut stream = from("127.0.0.2", &gateway).await;
         let request = format!("GET /large HTTP/1.1\r\n{ASK}");
         stream.write_all(request.as_bytes()).await.unwrap();
         tokio::time::sleep(Duration::from_millis(3500)).await;
-        // The only place is free, and nobody was thrown out.
         assert_eq!(status(&gateway.get("/small").await), 200, "{memory}");
+        let active = "penstock_upstream_connections{upstream=\"shop\",state=\"active\"}";
+        gateway
+            .eventually_metric(active, if has_room { 0.0 } else { 1.0 })
+            .await;
         let mut answer = Vec::new();
         within(stream.read_to_end(&mut answer)).await.unwrap();
         let head = answer
@@ -337,6 +356,33 @@ async fn a_client_has_its_share_of_a_pool_that_is_filling() {
     statuses[..4].sort_unstable();
     assert_eq!(statuses, [200, 200, 429, 429, 200]);
     gateway.stopped().await;
+}
+
+/// Broke: connections that had said nothing, or half a header, kept everybody else waiting until their own time was up.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_that_say_nothing_are_given_up_for_those_that_do() {
+    let origin = pages().await;
+    for half in ["", "GET / HTTP/1.1\r\nHost: a\r\n"] {
+        let gateway = Gateway::start(&format!(
+            "{}[server]\nworkers = 1\nmax_connections = 4\n",
+            shop(&[origin.address], "")
+        ))
+        .await;
+        let mut silent = Vec::new();
+        for _ in 0..4 {
+            let mut stream = from("127.0.0.2", &gateway).await;
+            stream.write_all(half.as_bytes()).await.unwrap();
+            silent.push(stream);
+        }
+        let begun = tokio::time::Instant::now();
+        assert_eq!(status(&gateway.get("/").await), 200);
+        assert!(
+            begun.elapsed().as_secs() < 4,
+            "{half:?}: {:?}",
+            begun.elapsed()
+        );
+        gateway.stopped().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -4,14 +4,17 @@
 //! Luhn's algorithm. People write it with single spaces, dots or dashes between its digits. A number that is none passes all three
 //! by chance about once in twenty; a refused reference can be sent with a letter in front.
 
+use std::borrow::Cow;
+
 /// The fewest digits a card number has.
 pub const MIN: usize = 13;
 /// The most digits.
 const MAX: usize = 19;
 
-/// Whether a card number stands in the text. Digits that touch a letter or `_` belong to an id, not to a card.
+/// Whether a card number stands in the text. Digits that touch a letter belong to an id, not to a card.
 pub fn is_in(text: &str) -> bool {
-    let bytes = text.as_bytes();
+    let plain = in_ascii(text);
+    let bytes = plain.as_bytes();
     let mut begin = 0;
     while begin < bytes.len() {
         let is_start = begin == 0 || !is_word(bytes[begin - 1]);
@@ -21,6 +24,42 @@ pub fn is_in(text: &str) -> bool {
         begin += 1;
     }
     false
+}
+
+/// The text with the digits of other scripts' keyboards as ASCII's, and without zeros in front of a run of digits.
+fn in_ascii(text: &str) -> Cow<'_, str> {
+    if !text.contains("00") && text.is_ascii() {
+        return Cow::Borrowed(text);
+    }
+    let mut plain = String::with_capacity(text.len());
+    for c in text.chars() {
+        let digit = [0xff10, 0x0660, 0x06f0, 0x0966]
+            .into_iter()
+            .find_map(|zero| u32::from(c).checked_sub(zero).filter(|digit| *digit < 10))
+            .and_then(|digit| char::from_digit(digit, 10));
+        let c = digit.unwrap_or(c);
+        let is_leading_zero =
+            c == '0' && !plain.ends_with(|last: char| last.is_ascii_alphanumeric());
+        if !is_leading_zero {
+            plain.push(c);
+        }
+    }
+    Cow::Owned(plain)
+}
+
+/// Whether the text holds a secret key of this API: whoever sends it as data has put it into the wrong place.
+pub fn is_key_in(text: &str) -> bool {
+    ["sk_live_", "sk_test_", "rk_live_", "rk_test_", "whsec_"]
+        .iter()
+        .any(|prefix| {
+            text.match_indices(prefix).any(|(at, _)| {
+                let rest = &text.as_bytes()[at + prefix.len()..];
+                rest.iter()
+                    .take_while(|byte| byte.is_ascii_alphanumeric())
+                    .count()
+                    >= 16
+            })
+        })
 }
 
 /// Whether the text begins with a card number that ends where a group of digits ends: an expiry or a security code may follow it.
@@ -34,7 +73,7 @@ fn begins_with_card(text: &[u8]) -> bool {
             if !next.is_some_and(|&byte| is_word(byte)) && is_card(&digits) {
                 return true;
             }
-        } else if !matches!(text[at], b' ' | b'-' | b'.' | b'+')
+        } else if !matches!(text[at], b' ' | b'-' | b'.' | b'+' | b'/' | b'_' | b',')
             || !next.is_some_and(u8::is_ascii_digit)
         {
             return false;
@@ -45,7 +84,7 @@ fn begins_with_card(text: &[u8]) -> bool {
 }
 
 fn is_word(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || byte == b'_'
+    byte.is_ascii_alphanumeric()
 }
 
 fn is_card(digits: &[u8]) -> bool {
@@ -87,6 +126,10 @@ mod tests {
             "6200000000000005",
             "2223003122003222",
             "汉字4242424242424242。",
+            "00004242424242424242",
+            "4242/4242/4242/4242",
+            "4242_4242_4242_4242",
+            "４２４２４２４２４２４２４２４２",
         ] {
             assert!(is_in(number), "{number}");
         }
@@ -99,7 +142,7 @@ mod tests {
             "1999",
             "4242424242424241",
             "1760000000000",
-            "ord_4242424242424242",
+            "ord4242424242424242",
             "4242424242424242x",
             "+49 30 901820",
             "2026-11-29 12:30:00",

@@ -13,6 +13,7 @@ on_both_engines!(
     bodies_too_large_or_of_another_kind_are_refused,
     card_numbers_are_neither_taken_nor_kept,
     a_card_number_is_refused_wherever_it_stands,
+    a_secret_key_among_the_parameters_is_refused,
     a_client_secret_opens_its_own_intent_only,
     an_account_of_nobody_is_not_charged,
     a_token_becomes_a_method_of_its_own,
@@ -275,6 +276,24 @@ async fn a_card_number_is_refused_wherever_it_stands(db: Db) {
         assert_eq!(reply.error_code(), "raw_card_data_refused");
         assert!(!reply.json.to_string().contains(&plain), "{}", reply.json);
     }
+    assert_eq!(stack.db.count("pay_intents").await, 0);
+    assert_eq!(stack.db.count("pay_idempotency").await, 0);
+}
+
+/// Broke: the secret key itself, sent as data, was kept and shown.
+async fn a_secret_key_among_the_parameters_is_refused(db: Db) {
+    let stack = Stack::new(db).await;
+    let key = "sk_live_0123456789abcdefABCDEF";
+    for parameter in ["description", "metadata[key]", "receipt_email"] {
+        let reply = stack
+            .api
+            .post(PATH, &format!("{BODY}&{parameter}={key}"))
+            .await;
+        assert_eq!(reply.error_code(), "secret_key_refused", "{parameter}");
+        assert!(!reply.json.to_string().contains(key));
+    }
+    let reply = stack.api.post_with_key(PATH, BODY, key).await;
+    assert_eq!(reply.status, 400);
     assert_eq!(stack.db.count("pay_intents").await, 0);
     assert_eq!(stack.db.count("pay_idempotency").await, 0);
 }

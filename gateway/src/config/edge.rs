@@ -182,7 +182,8 @@ pub(super) fn log(root: &Section<'_>, inputs: &Inputs<'_>) -> Log {
             let folder = Path::new(path)
                 .parent()
                 .filter(|folder| !folder.as_os_str().is_empty());
-            if folder.is_some_and(|folder| !(inputs.is_folder)(folder)) {
+            let is_missing = folder.is_some_and(|folder| !(inputs.is_folder)(folder));
+            if is_missing || (inputs.is_folder)(Path::new(path)) {
                 section.problem("access", "must be a file in a folder that exists");
             }
             log.access = AccessLog::File(path.into());

@@ -40,6 +40,23 @@ pub(super) fn check(config: &Config, root: &Section<'_>) {
     }
     same_routes(config, root);
     sockets(config, root);
+    const OF_A_CONNECTION: [&str; 7] = [
+        "host",
+        "connection",
+        "content-length",
+        "transfer-encoding",
+        "upgrade",
+        "te",
+        "expect",
+    ];
+    if let Some(name) = config.buyer_header()
+        && OF_A_CONNECTION.contains(&name.as_str())
+    {
+        root.problem(
+            "seckill.buyer",
+            format_args!("{name} belongs to the connection and never names a buyer: must be a header of its own, such as x-buyer-id"),
+        );
+    }
     for (at, route) in config.routes.iter().enumerate() {
         let needs = match route.target {
             Target::Sales if !root.has("seckill") => "seckill",
@@ -103,6 +120,15 @@ fn sockets(config: &Config, root: &Section<'_>) {
         for (which, endpoint) in upstream.endpoints.iter().enumerate() {
             let name = endpoint.address.replacen("localhost:", "127.0.0.1:", 1);
             let Ok(address) = name.parse() else { continue };
+            if leads_to(address, config.admin.address) {
+                root.problem(
+                    &format!("upstream[{at}].endpoints[{which}].address"),
+                    format_args!(
+                        "{} is the admin listener, which would be open to every visitor: must be the shop's own server",
+                        endpoint.address
+                    ),
+                );
+            }
             if config
                 .listeners
                 .iter()

@@ -81,7 +81,7 @@ pub(super) fn routes(
 fn route(section: Section<'_>, upstreams: &[Upstream], limits: &[Limit], max_body: u64) -> Route {
     let form = "a path that starts with /, without ? # ; % spaces, empty segments and dot segments";
     let path = section.parsed("path", form, |text| {
-        let is_path = text.starts_with('/') && !text.contains(['?', '#', '%']);
+        let is_path = text.starts_with('/') && !text.contains(['?', '#', '%', ' ']);
         // As requests' paths are read, or no request would ever have it.
         let is_plain = is_path && read_path(text).as_deref() == Some(text);
         is_plain.then(|| text.to_owned())
@@ -95,8 +95,11 @@ fn route(section: Section<'_>, upstreams: &[Upstream], limits: &[Limit], max_bod
         .unwrap_or_else(|| "/".to_owned());
     let host = section.parsed("host", "a host name, or *.NAME", |text| {
         let plain = text.strip_prefix("*.").unwrap_or(text);
-        values::is_token(plain).then(|| text.to_ascii_lowercase())
+        let is_name = values::is_token(plain) && !plain.starts_with('.') && !plain.ends_with('.');
+        is_name.then(|| text.to_ascii_lowercase())
     });
+    // What is wrong stays as it is, so that it is not taken for another route's.
+    let host = host.or_else(|| section.text("host"));
     let default_name = match &host {
         Some(host) => format!("{host}{path}"),
         None => path.clone(),
@@ -104,13 +107,20 @@ fn route(section: Section<'_>, upstreams: &[Upstream], limits: &[Limit], max_bod
     let mut route_limits = Vec::new();
     for wanted in section.texts("limits").unwrap_or_default() {
         match limits.iter().position(|limit| limit.name == wanted) {
+            Some(at) if route_limits.contains(&at) => {
+                section.problem(
+                    "limits",
+                    format_args!("{wanted:?} is listed twice: must be listed once"),
+                );
+            }
             Some(at) => route_limits.push(at),
             None => {
                 let names: Vec<&str> = limits.iter().map(|limit| limit.name.as_str()).collect();
-                section.problem(
-                    "limits",
-                    format_args!("no [[limit]] {wanted:?}: {}", one_of(&wanted, &names)),
-                );
+                let allowed = match names.is_empty() {
+                    true => "this file has no [[limit]] at all".to_owned(),
+                    false => one_of(&wanted, &names),
+                };
+                section.problem("limits", format_args!("no [[limit]] {wanted:?}: {allowed}"));
             }
         }
     }
@@ -164,6 +174,10 @@ fn methods(section: &Section<'_>) -> Vec<Method> {
     for text in section.texts("methods").unwrap_or_default() {
         let is_upper = text.chars().all(|c| c.is_ascii_uppercase());
         match Method::from_bytes(text.as_bytes()) {
+            Ok(Method::CONNECT | Method::TRACE) => section.problem(
+                "methods",
+                format_args!("{text:?} is refused before any route: must be another method"),
+            ),
             Ok(method) if is_upper => methods.push(method),
             _ => section.problem(
                 "methods",

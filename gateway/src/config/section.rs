@@ -159,8 +159,8 @@ impl<'p> Section<'p> {
         if range.contains(&time) {
             Some(time)
         } else {
-            let what = format!("must be {:?} to {:?}", range.start(), range.end());
-            self.wrong(key, what)
+            let (low, high) = (values::Time(*range.start()), values::Time(*range.end()));
+            self.wrong(key, format!("must be {low} to {high}"))
         }
     }
 

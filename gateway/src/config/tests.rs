@@ -186,6 +186,29 @@ fn what_may_be_a_mistake_is_a_warning() {
         "[server]\ntrusted_proxies = [\"10.0.0.0/8\"]\ntrusted_headers_from = [\"10.1.0.0/24\"]\n";
     assert!(warnings(separate)[0].contains("overlaps trusted_proxies"));
     assert!(warnings(&separate.replace("10.1.0.0/24", "192.168.1.1")).is_empty());
+    assert!(
+        warnings(&separate.replace("10.0.0.0/8", "0.0.0.0/0"))
+            .iter()
+            .any(|w| w.contains("all addresses"))
+    );
+    let nowhere = GOOD.replace(
+        "path = \"/\"\nupstream = \"shop\"",
+        "path = \"/shop\"\nhandler = \"sales\"",
+    );
+    let found = parse(&format!(
+        "{nowhere}\n[seckill]\n[server]\ntrusted_headers_from = [\"10.0.0.1\"]\n"
+    ))
+    .unwrap();
+    assert!(
+        found.warnings[0].starts_with("route[0].path: the handler serves /v1/sales"),
+        "{:?}",
+        found.warnings
+    );
+    let removed = GOOD.replace("header:x-user-id", "header:x_user_id");
+    assert!(
+        parse(&removed).unwrap().warnings[0]
+            .starts_with("upstream[0].hash_on: x_user_id is removed")
+    );
     let text = GOOD.replace("127.0.0.1:0", "0.0.0.0:443");
     assert!(parse(&text).unwrap().warnings[0].starts_with("listener[0].tls = \"self-signed\""));
 }
@@ -241,6 +264,42 @@ fn what_can_never_work_is_found_before_it_is_tried() {
         (
             route("path = \"/a\"\nmethods = []"),
             "route[1].methods = []: must list at least one",
+        ),
+        (
+            route("path = \"/a\"\nmethods = [\"TRACE\"]"),
+            "route[1].methods = [\"TRACE\"]: \"TRACE\" is refused before any route",
+        ),
+        (
+            route("path = \"/a b\""),
+            "route[1].path = \"/a b\": must be a path",
+        ),
+        (
+            route("path = \"/\"\nhost = \"*\""),
+            "route[1].host = \"*\": must be a host name",
+        ),
+        (
+            route("path = \"/a\"\nlimits = [\"per-ip\", \"per-ip\"]"),
+            "route[1].limits = [\"per-ip\", \"per-ip\"]: \"per-ip\" is listed twice",
+        ),
+        (
+            base.replace("127.0.0.1:3001", "127.0.0.1:9900"),
+            "upstream[0].endpoints[1].address: 127.0.0.1:9900 is the admin listener",
+        ),
+        (
+            base.replace("breaker =", "health = { path = \"/a b\" }\nbreaker ="),
+            "upstream[0].health.path = \"/a b\": must be a path",
+        ),
+        (
+            format!("{base}[log]\naccess = \"/tmp\"\n"),
+            "log.access = \"/tmp\": must be a file",
+        ),
+        (
+            format!("{base}[server]\nidle_timeout = \"2h\"\n"),
+            "server.idle_timeout = \"2h\": must be 1ms to 1h",
+        ),
+        (
+            format!("{base}[seckill]\nbuyer = \"header:host\"\n"),
+            "seckill.buyer: host belongs to the connection",
         ),
         (
             format!("{base}[[listener]]\naddress = \"127.0.0.1:8080\"\n"),

@@ -191,7 +191,8 @@ fn breaker(upstream: &Section<'_>) -> Option<BreakerConfig> {
 
 fn health(section: Section<'_>) -> Health {
     let path = section.parsed("path", "a path such as /healthz", |text| {
-        text.starts_with('/').then(|| text.to_owned())
+        let is_target = text.starts_with('/') && text.parse::<http::uri::PathAndQuery>().is_ok();
+        is_target.then(|| text.to_owned())
     });
     let count = |key| section.integer(key, 1..=100).map(|count| count as u32);
     let interval = section

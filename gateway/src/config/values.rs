@@ -15,6 +15,10 @@ use super::section::Section;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Size(pub u64);
 
+/// A time, shown with the largest unit that divides it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Time(pub Duration);
+
 /// A network such as `10.0.0.0/8`, or one address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cidr {
@@ -109,6 +113,25 @@ fn split_unit(text: &str) -> Option<(u64, &str)> {
     Some((number.parse().ok()?, unit.trim()))
 }
 
+impl fmt::Display for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ms = self.0.as_millis();
+        let units = [
+            (86_400_000, "d"),
+            (3_600_000, "h"),
+            (60_000, "m"),
+            (1_000, "s"),
+        ];
+        match units
+            .iter()
+            .find(|(unit, _)| ms >= *unit && ms.is_multiple_of(*unit))
+        {
+            Some((unit, name)) => write!(f, "{}{name}", ms / unit),
+            None => write!(f, "{ms}ms"),
+        }
+    }
+}
+
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let units = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
@@ -123,6 +146,11 @@ impl fmt::Display for Size {
 }
 
 impl Cidr {
+    /// Whether it holds every IPv4 or every IPv6 address.
+    pub fn is_everybody(&self) -> bool {
+        self.mask.count_ones() <= 96 && (self.mask == 0 || self.network == 0xffff_0000_0000)
+    }
+
     /// Whether some address is in both.
     pub fn overlaps(&self, other: &Self) -> bool {
         let both = self.mask & other.mask;
@@ -247,6 +275,12 @@ mod tests {
         for text in ["", "5", "KiB", "1KB", "18446744073709551615GiB"] {
             assert_eq!(size(text), None, "{text}");
         }
+        let told = |text| Time(duration(text).unwrap()).to_string();
+        assert_eq!((told("3600s"), told("90s")), ("1h".into(), "90s".into()));
+        assert_eq!(
+            (told("1500ms"), told("0s")),
+            ("1500ms".into(), "0ms".into())
+        );
         assert_eq!(Size(1 << 20).to_string(), "1MiB");
         assert_eq!(Size(1500).to_string(), "1500B");
     }
@@ -281,6 +315,9 @@ mod tests {
         assert!(!inside("2001:db8::/32", "2001:db9::1"));
         assert!(inside("0.0.0.0/0", "192.0.2.1") && !inside("0.0.0.0/0", "2001:db8::1"));
         assert!(inside("::/0", "192.0.2.1"));
+        let is_everybody = |text: &str| text.parse::<Cidr>().unwrap().is_everybody();
+        assert!(is_everybody("0.0.0.0/0") && is_everybody("::/0"));
+        assert!(!is_everybody("10.0.0.0/8") && !is_everybody("2001:db8::/32"));
         let [v4, v6] = LOOPBACK;
         assert_eq!(("127.0.0.0/8".parse(), "::1".parse()), (Ok(v4), Ok(v6)));
         let overlap = |a: &str, b: &str| {

@@ -2,7 +2,10 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::{Config, Tls};
+use super::{
+    Config, Policy, Target, Tls,
+    values::{HashOn, LimitKey},
+};
 
 /// Whoever renews a certificate does it earlier than this.
 const SOON_DAYS: i64 = 7;
@@ -30,6 +33,54 @@ pub(super) fn of(config: &Config) -> Vec<String> {
             warnings.push(format!(
                 "server.trusted_headers_from: overlaps trusted_proxies: a proxy there must set or remove {names} on every request, or visitors can claim to be anybody"
             ));
+        }
+    }
+    if server
+        .trusted_proxies
+        .iter()
+        .chain(&server.trusted_headers_from)
+        .any(|network| network.is_everybody())
+    {
+        warnings.push(
+            "server: a network of all addresses is trusted, so every visitor can say where they come from, or who they are".to_owned(),
+        );
+    }
+    for (at, route) in config.routes.iter().enumerate() {
+        // The handler has paths of its own, whatever the route's.
+        let served = match route.target {
+            Target::Sales => ["/v1/sales", "/v1/orders"].as_slice(),
+            Target::Payments => ["/v1/payment_intents"].as_slice(),
+            _ => continue,
+        };
+        let path = route.path.trim_end_matches('/');
+        let meets = served
+            .iter()
+            .any(|own| own.starts_with(path) || path.starts_with(own));
+        if !meets {
+            warnings.push(format!(
+                "route[{at}].path: the handler serves {} only, so every request of this route is 404",
+                served.join(" and ")
+            ));
+        }
+    }
+    let is_removed = |name: &http::HeaderName| {
+        server.trusted_proxies.is_empty()
+            && (name.as_str().contains('_') || crate::headers::is_proxy_claim(name))
+    };
+    for (at, limit) in config.limits.iter().enumerate() {
+        if let LimitKey::Header(name) = &limit.key
+            && is_removed(name)
+        {
+            warnings.push(format!(
+                "limit[{at}].key: {name} is removed from every request, as no proxy is trusted"
+            ));
+        }
+    }
+    for (at, upstream) in config.upstreams.iter().enumerate() {
+        if let Policy::RingHash(HashOn::Header(name)) = &upstream.policy
+            && is_removed(name)
+        {
+            warnings.push(format!("upstream[{at}].hash_on: {name} is removed from every request, as no proxy is trusted"));
         }
     }
     let is_self_signed = |tls: &Option<Tls>| matches!(tls, Some(Tls::SelfSigned));

@@ -18,7 +18,7 @@ use ahash::HashMap;
 use http::{HeaderValue, Method, StatusCode, Uri};
 use tokio::{
     runtime::Handle,
-    sync::{Notify, Semaphore},
+    sync::{Notify, OwnedSemaphorePermit, Semaphore},
     time::Instant,
 };
 
@@ -37,6 +37,9 @@ use crate::{
         holder::{GRACE, MinRate},
     },
 };
+
+/// How often idle connections are looked for while others wait.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// What all cores share.
 #[derive(Debug)]
@@ -330,6 +333,33 @@ impl Core {
         ConnectionGuard {
             core: Rc::clone(self),
             client,
+        }
+    }
+
+    /// A place for another connection. While there is none, idle connections are given up again and again: which are idle changes while
+    /// others wait.
+    pub async fn find_room(&self) -> Option<OwnedSemaphorePermit> {
+        let room = Arc::clone(&self.room).acquire_owned();
+        let mut room = std::pin::pin!(room);
+        loop {
+            if self.room.available_permits() == 0 {
+                self.give_up_idle(Instant::now());
+            }
+            tokio::select! {
+                biased;
+                room = &mut room => return room.ok(),
+                () = tokio::time::sleep(LOOK_AGAIN) => {}
+            }
+        }
+    }
+
+    /// Ready when others wait for a place, and this connection has had a second to say its first word.
+    pub async fn crowded(&self) {
+        loop {
+            tokio::time::sleep(GRACE).await;
+            if self.room.available_permits() == 0 {
+                return;
+            }
         }
     }
 

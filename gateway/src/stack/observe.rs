@@ -24,6 +24,7 @@ use crate::{
     problem::{Form, Problem},
     route::Found,
     target::read_path,
+    upstream::holder::MinRate,
 };
 
 /// Makes [`Observe`].
@@ -202,6 +203,11 @@ impl Watch {
             is_complete: false,
             bytes: 0,
         }
+    }
+
+    /// How slowly a client may read.
+    pub(super) fn min_rate(&self) -> MinRate {
+        self.core.shared.config.server.min_rate
     }
 
     /// How much of an answer of this route may be kept for a client that reads it slowly.

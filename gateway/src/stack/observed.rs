@@ -45,9 +45,12 @@ pub struct Sending {
     buffer: u64,
     /// When the client's side took the last piece; `None` while it waits for the next, which is the upstream's time and not its own.
     taken: Cell<Option<Instant>>,
-    /// How long the client took for all pieces before, and how many bytes they had.
-    spent: Cell<Duration>,
-    bytes: Cell<u64>,
+    /// How much longer than the least rate allows the client took for the pieces before; never below zero, or what it read quickly would
+    /// let it stall later.
+    behind: Cell<Duration>,
+    /// Bytes of the last piece.
+    piece: Cell<u64>,
+    rate: MinRate,
     is_cut: Cell<bool>,
 }
 
@@ -67,8 +70,9 @@ impl Observed {
                     buffer: watch.response_buffer(),
                     // A client may leave no room for even the first piece.
                     taken: Cell::new(Some(Instant::now())),
-                    spent: Cell::default(),
-                    bytes: Cell::default(),
+                    behind: Cell::default(),
+                    piece: Cell::default(),
+                    rate: watch.min_rate(),
                     is_cut: Cell::new(false),
                 });
                 if let Some(holder) = holder {
@@ -120,13 +124,14 @@ impl Sending {
             return Poll::Ready(Some(Err(BodyError::ClientStalled)));
         }
         if let Some(taken) = self.taken.take() {
-            self.spent.set(self.spent.get() + taken.elapsed());
+            let took = self.behind.get() + taken.elapsed();
+            self.behind.set(self.rate.late(took, self.piece.get()));
         }
         let frame = Pin::new(&mut *self.body.borrow_mut()).poll_frame(cx);
         self.taken.set(frame.is_ready().then(Instant::now));
         if let Poll::Ready(Some(Ok(frame))) = &frame {
             let length = frame.data_ref().map_or(0, Bytes::len);
-            self.bytes.set(self.bytes.get() + length as u64);
+            self.piece.set(length as u64);
         }
         frame
     }
@@ -138,7 +143,7 @@ impl Download for Sending {
         match self.taken.get() {
             Some(_) => {
                 let pause = self.pause(now);
-                pause.max(rate.late(self.spent.get() + pause, self.bytes.get()))
+                pause.max(rate.late(self.behind.get() + pause, self.piece.get()))
             }
             None => Duration::ZERO,
         }

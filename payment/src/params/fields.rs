@@ -289,6 +289,16 @@ pub(crate) fn refuse_card_data(form: &Form) -> Result<(), PaymentError> {
             });
         is_method && !key.starts_with("payment_method_data[type]")
     });
+    if form
+        .sorted()
+        .any(|(key, value)| card_number::is_key_in(key) || card_number::is_key_in(value))
+    {
+        return Err(PaymentError::param(
+            Some("secret_key_refused"),
+            "metadata",
+            "A secret key stands among the parameters. Send it in the Authorization header only, and roll it if others may have seen this request.",
+        ));
+    }
     let number_in = || {
         form.sorted()
             .find(|(key, value)| card_number::is_in(key) || card_number::is_in(value))

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::{HeaderMap, HeaderName, header};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde::Deserialize;
@@ -13,7 +14,7 @@ use super::{
 use crate::ids::BuyerId;
 
 /// How far the clocks of the token's issuer and of this node may differ.
-const LEEWAY_S: u64 = 30;
+const LEEWAY_S: f64 = 30.0;
 
 /// Where the buyer's identity stands.
 #[derive(Clone)]
@@ -44,9 +45,21 @@ impl fmt::Debug for Identity {
 #[derive(Deserialize)]
 struct Claims {
     sub: String,
-    exp: u64,
+    exp: NumericDate,
     #[serde(default)]
-    nbf: u64,
+    nbf: NumericDate,
+}
+
+/// Seconds since 1970, with or without a fraction (RFC 7519 2).
+#[derive(Clone, Copy, Debug, Default, PartialEq, PartialOrd, Deserialize)]
+struct NumericDate(f64);
+
+/// Whether a token's header names extensions that its reader must know (RFC 7515 4.1.11): none is known here.
+fn has_critical(token: &str) -> bool {
+    let header = token.split('.').next().unwrap_or_default();
+    let decoded = URL_SAFE_NO_PAD.decode(header).unwrap_or_default();
+    serde_json::from_slice::<serde_json::Value>(&decoded)
+        .is_ok_and(|header| header.get("crit").is_some())
 }
 
 impl Jwt {
@@ -86,12 +99,16 @@ impl Jwt {
                 "the bearer token is not valid here, or no longer",
             )
         };
+        if has_critical(token) {
+            return Err(refused(&"crit"));
+        }
         let decoded = jsonwebtoken::decode::<Claims>(token, &self.key, &self.validation);
         let claims = decoded.map_err(|error| refused(&error))?.claims;
-        if claims.exp.saturating_add(LEEWAY_S) <= now_s {
+        let now = now_s as f64;
+        if claims.exp.0 + LEEWAY_S <= now {
             return Err(refused(&"expired"));
         }
-        if claims.nbf > now_s.saturating_add(LEEWAY_S) {
+        if claims.nbf.0 > now + LEEWAY_S {
             return Err(refused(&"not valid yet"));
         }
         BuyerId::try_new(&claims.sub).map_err(|error| refused(&error))
@@ -185,6 +202,25 @@ mod tests {
     }
 
     #[test]
+    fn times_may_have_fractions_and_unknown_extensions_are_refused() {
+        let mut claims = good();
+        claims["exp"] = json!((NOW_MS / 1000) as f64 + 60.5);
+        claims["nbf"] = json!((NOW_MS / 1000) as f64 - 0.5);
+        let fine = token(&claims, SECRET, Algorithm::HS256);
+        assert_eq!(ask(&fine).unwrap().as_str(), "ann");
+        let header = URL_SAFE_NO_PAD.encode(r#"{"alg":"HS256","crit":["x"],"x":1}"#);
+        let body = fine.split('.').nth(1).unwrap();
+        let signed = format!("{header}.{body}");
+        let mac = jsonwebtoken::crypto::sign(
+            signed.as_bytes(),
+            &EncodingKey::from_secret(SECRET),
+            Algorithm::HS256,
+        );
+        let critical = format!("{signed}.{}", mac.unwrap());
+        assert_eq!(ask(&critical).unwrap_err().code(), Code::Unauthenticated);
+    }
+
+    #[test]
     fn every_flaw_is_refused_alike() {
         let with = |key: &str, value: Value| {
             let mut claims = good();
@@ -202,8 +238,8 @@ mod tests {
             ),
             token(&good(), SECRET, Algorithm::HS512),
             token(&without_exp, SECRET, Algorithm::HS256),
-            with("exp", json!(NOW_MS / 1000 - LEEWAY_S)),
-            with("nbf", json!(NOW_MS / 1000 + LEEWAY_S + 1)),
+            with("exp", json!(NOW_MS / 1000 - LEEWAY_S as u64)),
+            with("nbf", json!(NOW_MS / 1000 + LEEWAY_S as u64 + 1)),
             with("iss", json!("elsewhere")),
             with("aud", json!("elsewhere")),
             with("sub", json!("a b")),
