@@ -89,6 +89,8 @@ pub struct Core {
     is_draining: Cell<bool>,
     clients: RefCell<BTreeMap<u64, Rc<Client>>>,
     next_client: Cell<u64>,
+    /// When somebody last waited for a place.
+    crowded_at: Cell<Option<Instant>>,
     /// How many connections each address has.
     connections: RefCell<HashMap<ClientBits, usize>>,
     /// Connections and tunnels that hold the drain up.
@@ -226,6 +228,7 @@ impl Core {
             is_draining: Cell::new(false),
             clients: RefCell::default(),
             next_client: Cell::new(0),
+            crowded_at: Cell::new(None),
             connections: RefCell::default(),
             places: Cell::new(0),
             left: Notify::new(),
@@ -343,7 +346,9 @@ impl Core {
         let mut room = std::pin::pin!(room);
         loop {
             if self.room.available_permits() == 0 {
-                self.give_up_idle(Instant::now());
+                let now = Instant::now();
+                self.crowded_at.set(Some(now));
+                self.give_up_idle(now);
             }
             tokio::select! {
                 biased;
@@ -357,13 +362,15 @@ impl Core {
     pub async fn crowded(&self) {
         loop {
             tokio::time::sleep(GRACE).await;
-            if self.room.available_permits() == 0 {
+            // Not whether others wait at this moment: the first that leaves would save all the rest.
+            let crowded_at = self.crowded_at.get();
+            if crowded_at.is_some_and(|at| at.elapsed() < 2 * GRACE) {
                 return;
             }
         }
     }
 
-    /// Asks those connections to end that have been idle longest, because others wait to be accepted: a sixty-fourth of all at a
+    /// Asks those connections to end that have been idle longest, because others wait to be accepted: a sixteenth of all at a
     /// time, so that looking for them is paid once for many.
     pub fn give_up_idle(&self, now: Instant) {
         let clients = self.clients.borrow();
@@ -376,7 +383,7 @@ impl Core {
         if idle.is_empty() {
             return;
         }
-        let count = (clients.len() / 64).clamp(1, idle.len());
+        let count = (clients.len() / 16).clamp(1, idle.len());
         idle.select_nth_unstable_by_key(count - 1, |client| client.idle_since.get());
         for client in &idle[..count] {
             client.ask(Wish::CloseIdle);
