@@ -1,5 +1,5 @@
-//! The sale API and the admin API as OpenAPI 3.1 documents, made from tables: the operations ([`sale`], [`admin`]), the shapes
-//! ([`schemas`]), and the codes of refusals with the statuses that the code itself gives them.
+//! The sale API and the admin API as OpenAPI 3.1 documents, made from tables: the operations (`sale`, `admin`), the shapes
+//! (`schemas`), and the codes of refusals with the statuses that the code itself gives them.
 //!
 //! `penstock openapi` prints them, the admin listener serves them, `docs/openapi/` keeps them. Tests hold the tables against the routers,
 //! both ways, and the shapes against real answers.

@@ -1,6 +1,6 @@
 //! Connecting by name: all addresses of it are tried, none of them alone may take the whole time.
 //!
-//! The next address is tried when one fails, or has not answered for [`STAGGER`], beside it; the first that answers wins (RFC 8305,
+//! The next address is tried when one fails, or has not answered for 250 ms, beside it; the first that answers wins (RFC 8305,
 //! section 5). Connects begin at different addresses in turn, so that a name of several servers spreads over them.
 
 use std::{
