@@ -6,7 +6,7 @@ use std::{path::PathBuf, sync::Arc};
 use loadtest::{
     history::{Action, write_end_facts},
     oracle::{self, Allow, Rule},
-    reconcile::{AdminClient, SaleReport},
+    reconcile::{AdminClient, LedgerRow, OrderStatus, SaleReport},
     scenario::Admin,
 };
 use serde_json::json;
@@ -277,13 +277,24 @@ async fn settled(admins: &[AdminClient], plan: &Plan, patience: Duration) -> boo
         let returned = plan.keeps_orders() || report.skus.iter().all(|sku| sku.reserved == 0);
         units && returned && report.queue_depth == 0 && report.unsettled() == 0
     };
+    // A store that could not be told of payments for a while is told seconds later.
+    let is_told = |report: &SaleReport, rows: &[LedgerRow]| {
+        report.skus.iter().all(|sku| {
+            let paid = |row: &&LedgerRow| row.sku == sku.sku && row.status == OrderStatus::Paid;
+            rows.iter()
+                .filter(paid)
+                .map(|row| row.quantity)
+                .sum::<u64>()
+                == sku.sold
+        })
+    };
     eventually(patience, async || {
         for admin in admins {
-            if !admin
-                .report(SALE)
-                .await
-                .is_ok_and(|report| is_settled(&report))
-            {
+            let (Ok(report), Ok(rows)) = (admin.report(SALE).await, admin.orders(SALE).await)
+            else {
+                return false;
+            };
+            if !is_settled(&report) || !is_told(&report, &rows) {
                 return false;
             }
         }

@@ -129,10 +129,12 @@ impl Bench {
                         format!("redis://{}", to_redis.insert(link).address)
                     }
                 };
+                // Each node has an address of its own for the one Redis: a node that takes over must not take it for another store.
+                let elsewhere = to_redis.is_some();
                 let postgres = Proxy::start(postgres.address).await;
                 let postgres = to_postgres.insert(postgres).address;
                 format!(
-                    "store = \"{redis}\"\nledger = \"postgres://postgres@{postgres}/{database}\""
+                    "store = \"{redis}\"\nledger = \"postgres://postgres@{postgres}/{database}\"\nrebuild_elsewhere = {elsewhere}"
                 )
             }
         };
