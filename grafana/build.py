@@ -207,7 +207,8 @@ def settlement(b):
     b.lines("Oldest age", "Age of the oldest waiting order. A deep queue that stays young is a peak; an old one is a wedge.", "s",
             [(gauge("penstock_settlement_oldest_age_seconds", agg="max"), "oldest")], w=6)
     b.lines("Settled orders by outcome", "Ledger writes per second. refused means the ledger stopped an oversell; dead means an entry was set aside.", "ops",
-            [(rate("penstock_settlement_orders_total", by="outcome"), "{{outcome}}")], w=6)
+            [(rate("penstock_settlement_orders_total", by="outcome"), "{{outcome}}"),
+             (rate("penstock_settlement_stale_epochs_total"), "stale epoch")], w=6)
     b.lines("Settlement batch", "Time of one ledger transaction.", "s", quantiles("penstock_settlement_batch_seconds"), w=6, colours=False)
     b.lines("Returned orders", "Orders whose stock went back, by reason. A wave of expired comes one pay_within after T0 and is normal.", "ops",
             [(rate("penstock_orders_released_total", by="reason"), "{{reason}}")], w=6)
@@ -366,6 +367,8 @@ def process(b):
             [(rate("process_cpu_seconds_total", by="instance"), "{{instance}}")], w=8, colours=False)
     b.lines("File descriptors", "Share of the allowed descriptors that are open; every connection is one. Above 80 % raise LimitNOFILE or lower max_connections.", "percentunit",
             [(f"{gauge('process_open_fds', by='instance')} / {gauge('process_max_fds', by='instance')}", "{{instance}}")], w=8, colours=False)
+    b.lines("Age of the process", "Time since each process began. A fall is a restart.", "s",
+            [(f"time() - {gauge('process_start_time_seconds', by='instance', agg='max')}", "{{instance}}")], w=8, colours=False)
 
 
 def self_monitoring(b):
