@@ -44,9 +44,9 @@ fn main() -> ExitCode {
         Command::Check { config } => match load(&config) {
             Ok(found) => {
                 for warning in &found.warnings {
-                    println!("warning: {warning}");
+                    say(format_args!("warning: {warning}"));
                 }
-                println!("{}: no problems", config.display());
+                say(format_args!("{}: no problems", config.display()));
                 ExitCode::SUCCESS
             }
             Err(code) => code,
@@ -91,7 +91,7 @@ fn main() -> ExitCode {
             finish(control().and_then(|runtime| runtime.block_on(backup_cli::restore(&args))))
         }
         Command::Openapi { api } => {
-            println!("{:#}", api.document());
+            say(format_args!("{:#}", api.document()));
             ExitCode::SUCCESS
         }
         Command::Completions { shell } => {
@@ -157,6 +157,12 @@ fn load(path: &Path) -> Result<Config, ExitCode> {
         tell(format_args!("{error}"));
         ExitCode::from(BAD_CONFIG)
     })
+}
+
+/// Prints to standard output; who has stopped reading (`| head`) has what they wanted.
+fn say(what: std::fmt::Arguments<'_>) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stdout(), "{what}");
 }
 
 /// Prints to standard error. If nobody reads it (`2>&1 | head`), the exit code is what is left to tell: no panic.

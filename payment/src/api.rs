@@ -203,6 +203,10 @@ fn endpoint(method: &Method, path: &str) -> Result<Endpoint, PaymentError> {
         (Some(id), action, None) => (id, action),
         _ => return Err(unknown()),
     };
+    // A call of Stripe's that is none here, not the id of an intent.
+    if id == "search" {
+        return Err(unknown());
+    }
     let make: fn(IntentId) -> Endpoint = match action {
         None if is_get => Endpoint::Retrieve,
         Some("confirm") if is_post => Endpoint::Confirm,

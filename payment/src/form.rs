@@ -10,7 +10,7 @@ const MAX_PAIRS: usize = 200;
 /// How much of a client's value is repeated in a message about it.
 const MAX_ECHO: usize = 64;
 
-/// The decoded pairs; of a repeated key the last one counts.
+/// The decoded pairs; of a repeated key the last one counts, but for `name[]`, which is one more of a list each time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Form {
     pairs: BTreeMap<String, String>,
@@ -39,6 +39,7 @@ impl Form {
                     "The request is not valid application/x-www-form-urlencoded UTF-8 text.",
                 ));
             };
+            let key = numbered(key, &pairs);
             pairs.insert(key, value);
         }
         Ok(Self { pairs })
@@ -145,6 +146,16 @@ impl Form {
     }
 }
 
+/// `name[]` with the number that it has among its like.
+fn numbered(key: String, taken: &BTreeMap<String, String>) -> String {
+    let Some(name) = key.strip_suffix("[]") else {
+        return key;
+    };
+    let numbers = 0..=taken.len();
+    let mut free = numbers.map(|number| format!("{name}[{number}]"));
+    free.find(|key| !taken.contains_key(key)).unwrap_or(key)
+}
+
 /// The one name in `[name]`.
 pub(crate) fn bracketed(rest: &str) -> Option<&str> {
     let name = rest.strip_prefix('[')?.strip_suffix(']')?;
@@ -200,8 +211,16 @@ mod tests {
                 ("[order]".into(), "ord_1".into())
             ]
         );
-        assert_eq!(form.take_all("expand"), [("[]".into(), "x".into())]);
+        assert_eq!(form.take_all("expand"), [("[0]".into(), "x".into())]);
         form.finish().unwrap();
+    }
+
+    /// Broke: of `expand[]=a&expand[]=b` the second alone was read.
+    #[test]
+    fn a_list_keeps_all_that_is_in_it() {
+        let mut form = Form::parse(b"expand[]=a&expand[]=b&expand%5B%5D=c&expand[7]=d").unwrap();
+        let values = form.take_all("expand").into_iter().map(|(_, value)| value);
+        assert_eq!(values.collect::<Vec<_>>(), ["a", "b", "c", "d"]);
     }
 
     #[test]

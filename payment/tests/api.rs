@@ -403,6 +403,25 @@ async fn what_the_sdks_check_is_checked(db: Db) {
         .api
         .get(&format!("{PATH}?expand[]=data.payment_method&limit=1"))
         .await;
+    let body = format!("{BODY}&confirm=true&expand[]=latest_charge&expand[]=payment_method");
+    let paid = stack.api.post(PATH, &body).await;
+    assert_eq!(paid.json["latest_charge"]["paid"], true, "{}", paid.json);
+    assert_eq!(
+        paid.json["latest_charge"]["payment_intent"],
+        paid.json["id"]
+    );
+    assert!(
+        paid.json.get("data").is_none(),
+        "no field that the object has not"
+    );
+    let search = stack.api.get(&format!("{PATH}/search?query=x")).await;
+    assert_eq!(search.status, 404);
+    assert!(
+        search.json["error"]["message"]
+            .as_str()
+            .unwrap()
+            .contains("Unrecognized")
+    );
     assert_eq!(
         list.json["data"][0]["payment_method"]["object"],
         "payment_method"

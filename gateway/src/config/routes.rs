@@ -147,14 +147,27 @@ fn route(section: Section<'_>, upstreams: &[Upstream], limits: &[Limit], max_bod
 /// `https://shop.example`, as a browser sends it: no path, no capital letters, no default port.
 fn origins(section: &Section<'_>) -> Vec<HeaderValue> {
     let mut origins = Vec::new();
+    // The shop answers for its own pages, with its own methods, headers and cookies.
+    if section.has("allow_origins") && section.text("handler").as_deref() != Some("sales") {
+        section.problem(
+            "allow_origins",
+            "has a meaning with handler = \"sales\" only",
+        );
+    }
     for text in section.texts("allow_origins").unwrap_or_default() {
         let host = ["https://", "http://"]
             .iter()
             .find_map(|scheme| text.strip_prefix(scheme));
+        // A browser leaves the scheme's own port out, and compares the rest literally.
+        let has_own_port = text.starts_with("https://") && text.ends_with(":443")
+            || text.starts_with("http://") && text.ends_with(":80");
         let is_origin = text == "*"
-            || host.is_some_and(|host| {
-                !host.is_empty() && is_authority(host.as_bytes()) && !host.ends_with(':')
-            }) && !text.contains(|c: char| c.is_ascii_uppercase());
+            || !has_own_port
+                && !text.contains('*')
+                && host.is_some_and(|host| {
+                    !host.is_empty() && is_authority(host.as_bytes()) && !host.ends_with(':')
+                })
+                && !text.contains(|c: char| c.is_ascii_uppercase());
         match HeaderValue::from_str(&text) {
             Ok(value) if is_origin => origins.push(value),
             _ => section.problem(

@@ -266,6 +266,10 @@ fn what_can_never_work_is_found_before_it_is_tried() {
             "route[1].methods = []: must list at least one",
         ),
         (
+            route("path = \"/a\"\nallow_origins = [\"https://a.test\"]"),
+            "route[1].allow_origins = [\"https://a.test\"]: has a meaning with handler",
+        ),
+        (
             route("path = \"/a\"\nmethods = [\"TRACE\"]"),
             "route[1].methods = [\"TRACE\"]: \"TRACE\" is refused before any route",
         ),

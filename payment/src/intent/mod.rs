@@ -17,6 +17,8 @@ pub(crate) mod settle;
 
 pub(crate) mod resolve;
 
+pub(crate) mod charge_object;
+
 pub(crate) mod method;
 
 pub(crate) mod wire;

@@ -6,7 +6,7 @@ use serde_json::Value;
 use sqlx::AnyConnection;
 
 use super::{
-    Intent, IntentId, Status, method, repo,
+    Intent, IntentId, Status, charge_object, method, repo,
     state::{self, Event},
     wire,
 };
@@ -116,26 +116,34 @@ impl PaymentService {
         mut answer: Answer,
         expand: &[String],
     ) -> Result<Answer, PaymentError> {
-        if answer.status != 200 || !expand.iter().any(|name| name == "payment_method") {
+        let wants = |name: &str| expand.iter().any(|wanted| wanted == name);
+        let (wants_method, wants_charge) = (wants("payment_method"), wants("latest_charge"));
+        if answer.status != 200 || !(wants_method || wants_charge) {
             return Ok(answer);
         }
         let Ok(mut body) = serde_json::from_str::<Value>(&answer.body) else {
             return Ok(answer);
         };
-        let objects = match body["data"].as_array_mut() {
-            Some(list) => list.iter_mut().collect(),
-            None => vec![&mut body],
+        let is_list = body.get("data").is_some_and(Value::is_array);
+        let objects: Vec<&mut Value> = match is_list {
+            true => body["data"].as_array_mut().into_iter().flatten().collect(),
+            false => vec![&mut body],
         };
         let mut conn = self.pool.acquire().await?;
         for object in objects {
-            let id = object["id"].as_str().and_then(IntentId::parse);
-            let Some(id) = id.filter(|_| !object["payment_method"].is_null()) else {
+            let Some(id) = object["id"].as_str().and_then(IntentId::parse) else {
                 continue;
             };
             let intent = existing(&mut conn, &id).await?;
-            if let Some(token) = &intent.payment_method {
+            // What the answer says is null stays so: it may be the answer to an earlier request.
+            if let (true, Some(token)) = (wants_method, &intent.payment_method)
+                && object["payment_method"].is_string()
+            {
                 let created = wire::seconds(intent.created_ms);
                 object["payment_method"] = method::json(&intent.id, token, created);
+            }
+            if wants_charge && let Some(charge) = object["latest_charge"].as_str() {
+                object["latest_charge"] = charge_object::json(&intent, charge);
             }
         }
         answer.body = body.to_string();

@@ -177,16 +177,17 @@ pub(super) fn card_only(form: &mut Form) -> Result<Option<String>, PaymentError>
     Ok((enabled == Some(true)).then(|| redirects.unwrap_or_else(|| "always".to_owned())))
 }
 
-/// What an intent may be asked to show as whole objects. Those that are always null here, or not kept, stay as they are.
+/// What an intent may be asked to show as whole objects. Those that are always null here stay so.
 const EXPANDABLE: [&str; 8] = [
     "payment_method",
     "latest_charge",
+    // Always null.
     "customer",
     "application",
     "on_behalf_of",
     "review",
     "source",
-    "transfer_data.destination",
+    "latest_charge.balance_transaction",
 ];
 
 /// `expand[]`. `under` is what stands before each name: `data.` in lists.
@@ -194,10 +195,7 @@ pub(super) fn expand(form: &mut Form, under: &str) -> Result<Vec<String>, Paymen
     let mut wanted = Vec::new();
     for (_, path) in form.take_all("expand") {
         let name = path.strip_prefix(under).unwrap_or_default();
-        let is_known = EXPANDABLE.contains(&name)
-            || name.starts_with("latest_charge.")
-            || name.starts_with("payment_method.");
-        if !is_known {
+        if !EXPANDABLE.contains(&name) {
             let message = format!("This property cannot be expanded ({}).", echo(&path));
             return Err(PaymentError::param(None, "expand", message));
         }
