@@ -189,6 +189,9 @@ async fn header_lines_are_bounded_over_http2_too() {
     let request = request.body(http_body_util::Empty::new()).unwrap();
     let answer = within(sender.send_request(request)).await.unwrap();
     assert_eq!(answer.status(), 431);
+    // The gateway's own refusal: the origin's parser would refuse it too.
+    let told = crate::support::text(answer).await;
+    assert!(told.contains("too_many_headers"), "{told}");
     gateway.stopped().await;
 }
 
