@@ -33,7 +33,7 @@ pub struct Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Serve until SIGTERM or SIGINT, then finish what is in flight.
+    /// Serve until SIGTERM, SIGINT or SIGQUIT, then finish what is in flight.
     Serve {
         /// The configuration's file.
         #[arg(long, default_value = DEFAULT_CONFIG)]

@@ -25,6 +25,8 @@ mod refusing;
 
 mod failing;
 
+mod greedy;
+
 mod draining;
 
 mod operating;

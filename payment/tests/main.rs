@@ -12,4 +12,5 @@ mod lists;
 mod metrics;
 mod orders;
 mod saga;
+mod sdk;
 mod unknown;

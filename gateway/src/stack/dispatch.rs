@@ -59,9 +59,9 @@ impl Handle for Dispatch {
             } => {
                 let runtime = (!here.has(&exchange.head.method)).then_some(control);
                 let pause = self.core.shared.config.server.body_timeout;
-                // Held until the answer's header is there.
-                let room = Arc::clone(&self.core.shared.control_room).try_acquire_owned();
-                if runtime.is_some() && room.is_err() {
+                // Held until the answer's header is there. What its core serves itself touches nothing that all cores share.
+                let room = runtime.map(|_| self.core.shared.control_room.try_acquire());
+                if matches!(room, Some(Err(_))) {
                     return Problem::Overloaded.response();
                 }
                 let (request, upload) = to_handler(exchange, route.max_body, pause);

@@ -1,4 +1,4 @@
-//! The admin API on real parts: what operators do, and bad input of every endpoint.
+//! The admin API on real parts: what operators do, and bad input of every endpoint; over 500 lines because those are one table.
 
 use axum::body::Body;
 use http::Request;
