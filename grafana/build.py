@@ -273,8 +273,8 @@ def embedded(b):
             [(quantile(0.99, "penstock_snapshot_seconds"), "written p99"), (quantile(0.99, "penstock_snapshot_pause_seconds"), "pause p99")], w=6, colours=False)
     b.lines("Replay at the start", "How long the last start read snapshot and journal. About a second a million orders; lower snapshot_every if it is too long.", "s",
             [(gauge("penstock_store_replay_seconds", by="instance", agg="max"), "{{instance}}")], w=6, colours=False)
-    b.lines("Clock skew", "How far the wall clock is from the store's. 0 is normal. Below 0 it was set back, above 0 it jumped ahead; the sale's window follows the store. See The clock.", "ms",
-            [(gauge("penstock_store_clock_skew_ms", by="instance", agg="max"), "{{instance}}")], w=6, colours=False)
+    b.lines("Clock skew", "How far the wall clock is from the store's. 0 is normal. Below 0 it was set back, above 0 it jumped ahead; the sale's window follows the store. See The clock.", "s",
+            [(gauge("penstock_store_clock_skew_seconds", by="instance", agg="max"), "{{instance}}")], w=6, colours=False)
     del b.panels[-1]["fieldConfig"]["defaults"]["min"]  # a clock that was set back shows below zero
 
 

@@ -1,15 +1,21 @@
 //! The admin API as the commands see it: where it is, one call, and how an answer is printed.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    io::{IsTerminal, Write},
+    path::PathBuf,
+    time::Duration,
+};
 
 use anyhow::{Context, bail};
 use bytes::Bytes;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use http::{Method, Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
 use seckill::ids::SaleId;
 use serde_json::Value;
+
+use crate::answer_text;
 
 /// Where the admin API is.
 #[derive(Debug, Clone, Args)]
@@ -28,6 +34,44 @@ pub struct Admin {
     /// Seconds to wait for an answer
     #[arg(long, global = true, default_value_t = LONGEST_S, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     timeout: u64,
+    /// How an answer is printed.
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+/// How an answer is printed.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub struct Output {
+    /// How to print the answer [default: text on a terminal, otherwise json]
+    #[arg(long, global = true, value_enum, env = "PENSTOCK_OUTPUT")]
+    output: Option<Format>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people
+    Text,
+    /// For programs
+    Json,
+}
+
+impl Output {
+    /// Prints an answer.
+    pub(crate) fn print(self, value: &Value) -> anyhow::Result<()> {
+        let mut out = std::io::stdout();
+        match self.is_text() {
+            true => write!(out, "{}", answer_text::text(value)),
+            false => writeln!(out, "{value:#}"),
+        }
+        .context("standard output")
+    }
+
+    /// Whether a person reads it.
+    pub(crate) fn is_text(self) -> bool {
+        let is_terminal = || std::io::stdout().is_terminal();
+        self.output
+            .map_or_else(is_terminal, |format| format == Format::Text)
+    }
 }
 
 /// A reconciliation of a large sale takes a minute; a node that is stuck takes for ever.
@@ -42,12 +86,6 @@ pub(crate) fn sale_id(text: &str) -> Result<String, String> {
             wrong.min, wrong.max, wrong.allowed
         )),
     }
-}
-
-/// Prints an answer for people and programs.
-pub(crate) fn print(value: &Value) -> anyhow::Result<()> {
-    use std::io::Write;
-    writeln!(std::io::stdout(), "{value:#}").context("standard output")
 }
 
 /// One call of the admin API. A problem document becomes the error's text.
@@ -66,6 +104,7 @@ pub(crate) async fn get(server: &Uri, path: &str) -> anyhow::Result<Value> {
         admin: server.clone(),
         token_file: None,
         timeout: LONGEST_S,
+        output: Output::default(),
     };
     call(&admin, Method::GET, path, Value::Null).await
 }

@@ -13,7 +13,7 @@ use seckill::{backup, clock::WallClock};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use crate::admin_client::{self, Admin};
+use crate::admin_client::{self, Admin, Output};
 
 /// How often the node is asked how far it is.
 const ASK_EVERY: Duration = Duration::from_millis(200);
@@ -38,6 +38,9 @@ pub struct RestoreArgs {
     /// File of the new ledger (`seckill.ledger = "sqlite:…"`), if it is not penstock.db in that folder
     #[arg(long)]
     ledger: Option<PathBuf>,
+    /// How the result is printed.
+    #[command(flatten)]
+    output: Output,
 }
 
 /// Asks a running node for a backup, waits until it is whole, and prints its manifest.
@@ -49,7 +52,7 @@ pub async fn backup(admin: &Admin, args: &BackupArgs) -> anyhow::Result<()> {
     loop {
         let state = admin_client::call(admin, Method::GET, "/admin/v1/backup", Value::Null).await?;
         match state["state"].as_str() {
-            Some("done") => return admin_client::print(&state["manifest"]),
+            Some("done") => return admin.output.print(&state["manifest"]),
             Some("running") => {
                 let bytes = |key: &str| state[key].as_u64().unwrap_or_default();
                 let (done, total) = (bytes("bytes_done"), bytes("bytes_total").max(1));
@@ -93,7 +96,7 @@ pub async fn restore(args: &RestoreArgs) -> anyhow::Result<bool> {
         .sales
         .iter()
         .all(|(_, findings)| findings.is_empty());
-    admin_client::print(&json!({
+    args.output.print(&json!({
         "ok": is_well,
         "store": shown(&args.to),
         "ledger": shown(&ledger),

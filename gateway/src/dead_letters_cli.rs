@@ -5,7 +5,7 @@ use clap::{Args, Subcommand};
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::admin_client::{Admin, call, print, sale_id};
+use crate::admin_client::{Admin, call, sale_id};
 
 /// What to do with dead letters.
 #[derive(Debug, Clone, Subcommand)]
@@ -53,7 +53,9 @@ pub async fn run(admin: &Admin, command: &DeadLettersCommand) -> anyhow::Result<
             let letters = pages(admin, Method::GET, &path, Value::Null, "dead_letters").await?;
             let path = format!("/admin/v1/sales/{sale}/dead-events");
             let events = pages(admin, Method::GET, &path, Value::Null, "dead_events").await?;
-            print(&json!({"sale": sale, "dead_letters": letters, "dead_events": events}))?;
+            admin
+                .output
+                .print(&json!({"sale": sale, "dead_letters": letters, "dead_events": events}))?;
             Ok(true)
         }
         DeadLettersCommand::Replay(args) => replay(admin, args).await,
@@ -63,7 +65,9 @@ pub async fn run(admin: &Admin, command: &DeadLettersCommand) -> anyhow::Result<
                 Some(event) => format!("{base}/{event}/replay"),
                 None => format!("{base}/replay"),
             };
-            print(&call(admin, Method::POST, &path, Value::Null).await?)?;
+            admin
+                .output
+                .print(&call(admin, Method::POST, &path, Value::Null).await?)?;
             Ok(true)
         }
     }
@@ -93,7 +97,9 @@ async fn replay(admin: &Admin, args: &ReplayArgs) -> anyhow::Result<bool> {
         .filter(|replay| replay["closed"] == json!(true))
         .count();
     let stay = replays.len() - closed;
-    print(&json!({"sale": args.sale, "closed": closed, "stay": stay, "replays": replays}))?;
+    admin
+        .output
+        .print(&json!({"sale": args.sale, "closed": closed, "stay": stay, "replays": replays}))?;
     Ok(stay == 0)
 }
 

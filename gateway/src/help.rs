@@ -13,7 +13,7 @@ type End = (
 
 /// Of a command that asks the admin API.
 const ASKS: &[(&str, &str)] = &[
-    ("0", "done; the answer was printed as JSON"),
+    ("0", "done; the answer was printed"),
     ("1", "refused or not answered; the reason was printed"),
     ("2", "the command line is wrong"),
 ];

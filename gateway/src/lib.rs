@@ -17,6 +17,7 @@ pub mod help;
 
 pub mod config;
 
+mod answer_text;
 pub mod app;
 
 pub mod logging;

@@ -9,7 +9,7 @@ use seckill::lottery::{Published, Seed, entry_of, verify};
 use serde_json::{Value, json};
 
 use crate::{
-    admin_client::{Admin, call, get, print, sale_id},
+    admin_client::{Admin, Output, call, get, sale_id},
     sale_cli::read_json,
 };
 
@@ -26,6 +26,9 @@ pub enum LotteryCommand {
         /// File for the seed; it must not exist
         #[arg(long)]
         out: PathBuf,
+        /// How the answer is printed.
+        #[command(flatten)]
+        output: Output,
     },
     /// Draw the lottery of a sale whose entries are closed
     Draw {
@@ -70,17 +73,20 @@ pub enum LotteryCommand {
         /// The nonce that the buyer got when entering
         #[arg(long, requires = "buyer")]
         nonce: Option<String>,
+        /// How the answer is printed.
+        #[command(flatten)]
+        output: Output,
     },
 }
 
 /// Runs a lottery command; false if a draw does not hold.
 pub async fn run(command: &LotteryCommand) -> anyhow::Result<bool> {
     match command {
-        LotteryCommand::Seed { out } => {
+        LotteryCommand::Seed { out, output } => {
             let seed = Seed::new(rand::random());
             write_secret(out, &seed.to_hex())
                 .with_context(|| format!("--out {}", out.display()))?;
-            print(&json!({"seed_file": out, "commitment": seed.commitment()}))?;
+            output.print(&json!({"seed_file": out, "commitment": seed.commitment()}))?;
         }
         LotteryCommand::Draw {
             admin,
@@ -92,7 +98,9 @@ pub async fn run(command: &LotteryCommand) -> anyhow::Result<bool> {
                 .with_context(|| format!("--seed-file {}", seed_file.display()))?;
             let body = json!({"seed": seed.trim(), "beacon": beacon});
             let path = format!("/admin/v1/sales/{sale}/draw");
-            print(&call(admin, Method::POST, &path, body).await?)?;
+            admin
+                .output
+                .print(&call(admin, Method::POST, &path, body).await?)?;
         }
         LotteryCommand::Reserve {
             admin,
@@ -102,13 +110,16 @@ pub async fn run(command: &LotteryCommand) -> anyhow::Result<bool> {
         } => {
             let body = json!({"round": round, "winners": winners});
             let path = format!("/admin/v1/sales/{sale}/draw/rounds");
-            print(&call(admin, Method::POST, &path, body).await?)?;
+            admin
+                .output
+                .print(&call(admin, Method::POST, &path, body).await?)?;
         }
         LotteryCommand::Verify {
             source,
             save,
             buyer,
             nonce,
+            output,
         } => {
             let published = match source.starts_with("http://") {
                 true => fetch(source).await?,
@@ -119,14 +130,14 @@ pub async fn run(command: &LotteryCommand) -> anyhow::Result<bool> {
                     .with_context(|| format!("--save {}", path.display()))?;
             }
             let person = buyer.as_deref().zip(nonce.as_deref());
-            return check(&published, person);
+            return check(&published, person, *output);
         }
     }
     Ok(true)
 }
 
 /// Does the draw of `{"draw": …, "entries": […]}` again and prints what came out.
-fn check(published: &Value, person: Option<(&str, &str)>) -> anyhow::Result<bool> {
+fn check(published: &Value, person: Option<(&str, &str)>, output: Output) -> anyhow::Result<bool> {
     let mut draw = published["draw"].clone();
     if draw["state"] != json!("drawn") {
         bail!("the lottery was not drawn yet");
@@ -155,7 +166,7 @@ fn check(published: &Value, person: Option<(&str, &str)>) -> anyhow::Result<bool
                 .map(|round| round.round)),
         });
     }
-    print(&told)?;
+    output.print(&told)?;
     Ok(verdict.faults.is_empty())
 }
 

@@ -274,6 +274,12 @@ fn unix_seconds(tag: u8, text: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use rustls::{
+        DigitallySignedStruct, SignatureScheme,
+        client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+        pki_types::UnixTime,
+    };
+
     use super::*;
 
     #[test]
@@ -333,5 +339,106 @@ mod tests {
             Vec::new(),
         );
         assert!(matches!(mixed, Err(CertificateError::Mismatch(_))));
+    }
+
+    /// The leaf that a client gets which can check signatures of these schemes only.
+    fn leaf_for(server: &Arc<ServerConfig>, schemes: &[SignatureScheme]) -> Option<Vec<u8>> {
+        let verifier = Arc::new(Accepting(schemes.to_vec()));
+        let config = rustls::ClientConfig::builder_with_provider(Arc::new(provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .dangerous()
+            .with_custom_certificate_verifier(verifier)
+            .with_no_client_auth();
+        let name = ServerName::try_from("shop.example").unwrap();
+        let mut client = rustls::ClientConnection::new(Arc::new(config), name).unwrap();
+        let mut server = rustls::ServerConnection::new(Arc::clone(server)).unwrap();
+        while client.is_handshaking() {
+            let mut wire = Vec::new();
+            while client.wants_write() {
+                client.write_tls(&mut wire).unwrap();
+            }
+            server.read_tls(&mut wire.as_slice()).unwrap();
+            server.process_new_packets().ok()?;
+            let mut wire = Vec::new();
+            while server.wants_write() {
+                server.write_tls(&mut wire).unwrap();
+            }
+            client.read_tls(&mut wire.as_slice()).unwrap();
+            client.process_new_packets().ok()?;
+        }
+        Some(client.peer_certificates()?[0].to_vec())
+    }
+
+    /// A client that believes everybody, and can check signatures of these schemes.
+    #[derive(Debug)]
+    struct Accepting(Vec<SignatureScheme>);
+
+    impl ServerCertVerifier for Accepting {
+        fn verify_server_cert(
+            &self,
+            _leaf: &CertificateDer<'_>,
+            _chain: &[CertificateDer<'_>],
+            _name: &ServerName<'_>,
+            _ocsp: &[u8],
+            _now: UnixTime,
+        ) -> Result<ServerCertVerified, rustls::Error> {
+            Ok(ServerCertVerified::assertion())
+        }
+
+        fn verify_tls12_signature(
+            &self,
+            _message: &[u8],
+            _leaf: &CertificateDer<'_>,
+            _signature: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, rustls::Error> {
+            Ok(HandshakeSignatureValid::assertion())
+        }
+
+        fn verify_tls13_signature(
+            &self,
+            _message: &[u8],
+            _leaf: &CertificateDer<'_>,
+            _signature: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, rustls::Error> {
+            Ok(HandshakeSignatureValid::assertion())
+        }
+
+        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+            self.0.clone()
+        }
+    }
+
+    #[test]
+    fn rsa_stands_beside_ecdsa_for_one_name() {
+        let made = rcgen::generate_simple_self_signed(vec!["shop.example".to_owned()]).unwrap();
+        let (cert, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+        let ecdsa = Certificate::try_from_pem(cert.as_bytes(), key.as_bytes(), Vec::new());
+        // Made by OpenSSL for a hundred years; nobody trusts it.
+        let rsa = Certificate::try_from_pem(
+            include_bytes!("../tests/certs/rsa.crt"),
+            include_bytes!("../tests/certs/rsa.key"),
+            Vec::new(),
+        );
+        let (ecdsa, rsa) = (Arc::new(ecdsa.unwrap()), Arc::new(rsa.unwrap()));
+        let listener = config::Listener {
+            address: ([127, 0, 0, 1], 0).into(),
+            tls: None,
+            h2: false,
+            h1: true,
+        };
+        let both = [
+            SignatureScheme::ECDSA_NISTP256_SHA256,
+            SignatureScheme::RSA_PSS_SHA256,
+        ];
+        for order in [[&ecdsa, &rsa], [&rsa, &ecdsa]] {
+            let certificates: Vec<_> = order.into_iter().cloned().collect();
+            let first = certificates[0].leaf().to_vec();
+            let server = server_config(&listener, certificates).unwrap();
+            assert_eq!(leaf_for(&server, &both[..1]), Some(ecdsa.leaf().to_vec()));
+            assert_eq!(leaf_for(&server, &both[1..]), Some(rsa.leaf().to_vec()));
+            assert_eq!(leaf_for(&server, &both), Some(first));
+            assert_eq!(leaf_for(&server, &[SignatureScheme::ED25519]), None);
+        }
     }
 }

@@ -4,7 +4,7 @@ use clap::Subcommand;
 use http::Method;
 use serde_json::json;
 
-use crate::admin_client::{Admin, call, print, sale_id};
+use crate::admin_client::{Admin, call, sale_id};
 
 /// What to do with entitlement tokens.
 #[derive(Debug, Clone, Subcommand)]
@@ -42,5 +42,7 @@ pub async fn run(admin: &Admin, command: &TokenCommand) -> anyhow::Result<()> {
         "buyers": buyers, "sku": sku, "max_quantity": max_quantity, "expires_in": expires_in,
     });
     let path = format!("/admin/v1/sales/{sale}/tokens");
-    print(&call(admin, Method::POST, &path, wanted).await?)
+    admin
+        .output
+        .print(&call(admin, Method::POST, &path, wanted).await?)
 }

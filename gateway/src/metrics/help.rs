@@ -178,7 +178,7 @@ const HELP: &[(&str, &str)] = &[
         "Reading snapshot and journal at the last start",
     ),
     (
-        "penstock_store_clock_skew_ms",
+        "penstock_store_clock_skew_seconds",
         "Wall clock minus the store's clock",
     ),
     ("penstock_payment_attempts_total", "Charges tried"),

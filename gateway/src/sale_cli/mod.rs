@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 pub use self::create::CreateArgs;
 use self::create::new_sale;
-use crate::admin_client::{Admin, call, call_on, print, sale_id};
+use crate::admin_client::{Admin, call, call_on, sale_id};
 
 /// What to do with sales.
 #[derive(Debug, Clone, Subcommand)]
@@ -108,7 +108,7 @@ pub enum SaleCommand {
     },
 }
 
-/// Runs a sale command and prints the answer as JSON.
+/// Runs a sale command and prints the answer.
 pub async fn run(admin: &Admin, command: &SaleCommand) -> anyhow::Result<()> {
     let post = |sale: &str, verb: &str| {
         (
@@ -123,7 +123,15 @@ pub async fn run(admin: &Admin, command: &SaleCommand) -> anyhow::Result<()> {
             "/admin/v1/sales".to_owned(),
             new_sale(args, now_ms()?)?,
         ),
-        SaleCommand::List => (Method::GET, "/admin/v1/sales".to_owned(), Value::Null),
+        SaleCommand::List => {
+            let list = call(admin, Method::GET, "/admin/v1/sales", Value::Null).await?;
+            let list = if admin.output.is_text() {
+                overview(&list)
+            } else {
+                list
+            };
+            return admin.output.print(&list);
+        }
         SaleCommand::Show { sale } => {
             let mut shown = call(
                 admin,
@@ -142,7 +150,7 @@ pub async fn run(admin: &Admin, command: &SaleCommand) -> anyhow::Result<()> {
                 )
                 .await?;
             }
-            return print(&shown);
+            return admin.output.print(&shown);
         }
         SaleCommand::Publish { sale } => post(sale, "publish"),
         SaleCommand::Edit { sale, file, set } => {
@@ -150,7 +158,9 @@ pub async fn run(admin: &Admin, command: &SaleCommand) -> anyhow::Result<()> {
                 Some(path) => read_json(path)?,
                 None => fields(set)?,
             };
-            return print(&change(admin, sale, |_| Ok(patch)).await?);
+            return admin
+                .output
+                .print(&change(admin, sale, |_| Ok(patch)).await?);
         }
         SaleCommand::Extend { sale, by } => {
             let later = |shown: &Value| {
@@ -165,7 +175,7 @@ pub async fn run(admin: &Admin, command: &SaleCommand) -> anyhow::Result<()> {
                 let ms = i64::try_from(ms).context("--by: too long")?;
                 Ok(json!({"ends_at_ms": ends.saturating_add(sign * ms)}))
             };
-            return print(&change(admin, sale, later).await?);
+            return admin.output.print(&change(admin, sale, later).await?);
         }
         SaleCommand::Slots { sale } => (
             Method::GET,
@@ -191,7 +201,21 @@ pub async fn run(admin: &Admin, command: &SaleCommand) -> anyhow::Result<()> {
             json!({"sku": sku, "units": units, "id": id}),
         ),
     };
-    print(&call(admin, method, &path, body).await?)
+    admin.output.print(&call(admin, method, &path, body).await?)
+}
+
+/// A line a sale, for people.
+fn overview(list: &Value) -> Value {
+    let sales = list["sales"].as_array().into_iter().flatten();
+    let line = |sale: &Value| {
+        let skus = sale["skus"].as_array().into_iter().flatten();
+        let units: u64 = skus.clone().filter_map(|sku| sku["stock"].as_u64()).sum();
+        json!({
+            "id": sale["id"], "state": sale["state"], "starts_at_ms": sale["starts_at_ms"], "ends_at_ms": sale["ends_at_ms"],
+            "skus": skus.count(), "units": units,
+        })
+    };
+    Value::Array(sales.map(line).collect())
 }
 
 /// Checks the promises of one sale, or of all sales and of the payment books, and mends what can be mended unless it is a
@@ -228,7 +252,7 @@ pub async fn reconcile(admin: &Admin, sale: Option<&str>, dry_run: bool) -> anyh
             json!({"ok": ok, "sales": sales, "payments": payments})
         }
     };
-    print(&answer)?;
+    admin.output.print(&answer)?;
     Ok(answer["ok"] == json!(true))
 }
 

@@ -51,7 +51,7 @@ pub(super) struct Reporter {
     skew_told_at: Option<Instant>,
     writable: metrics::Gauge,
     errors: [metrics::Counter; 2],
-    skew_ms: metrics::Gauge,
+    skew_seconds: metrics::Gauge,
 }
 
 impl Reporter {
@@ -63,7 +63,7 @@ impl Reporter {
             skew_told_at: None,
             writable: metrics::gauge!("penstock_journal_writable"),
             errors: [errors("full"), errors("failed")],
-            skew_ms: metrics::gauge!("penstock_store_clock_skew_ms"),
+            skew_seconds: metrics::gauge!("penstock_store_clock_skew_seconds"),
         };
         reporter.writable.set(1.0);
         for counter in &reporter.errors {
@@ -114,7 +114,7 @@ impl Reporter {
                 )),
             ),
         };
-        self.skew_ms.set(skew_ms);
+        self.skew_seconds.set(skew_ms / 1000.0);
         if let Some((ms, text)) = told
             && self
                 .skew_told_at
