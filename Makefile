@@ -7,7 +7,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help test test-rust test-kafka test-grafana test-rules test-scripts deps chaos lint demo bench bench-programs bench-sale bench-scale bench-growth peers peers-install
+.PHONY: help test test-rust test-kafka test-grafana test-rules test-scripts deps chaos lint demo bench bench-programs bench-sale bench-scale bench-growth dist peers peers-install
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -68,7 +68,11 @@ bench-growth: bench-programs ## what the past costs: a small sale behind 10^4 to
 	$(PYTHON) benches/peers/growth.py $(BENCH_ARGS)
 
 bench-programs:
-	$(CARGO) build --release --locked -p gateway -p benches --bins
+	$(CARGO) build --profile dist --locked -p gateway -p benches --bins
+
+dist: ## the programs as they are shipped, and their symbols apart, in target/package
+	$(CARGO) build --profile dist --locked -p gateway -p loadtest
+	scripts/strip-dist.sh $(TARGET)
 
 peers: ## this gateway beside nginx, HAProxy, Pingora and Envoy; see benches/peers/
 	benches/peers/run.sh

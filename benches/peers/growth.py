@@ -5,7 +5,7 @@ The program makes one sale, one order and one payment; their rows in its SQLite 
 program itself writes (but what it sweeps: idempotency keys), and the whole check of its books must pass. The embedded store has none of it.
 
     benches/peers/growth.py                                to 10^6 orders; 20 minutes, 8 GB of disk; writes report/growth.md and growth.json
-    benches/peers/growth.py --max-exponent 5 --rounds 1    a look; --program takes another build than target/release/penstock
+    benches/peers/growth.py --max-exponent 5 --rounds 1    a look; --program takes another build than target/dist/penstock
 
 Exit 0: report written, whatever the figures. 1: the program failed, or a check complained. 2: the program is missing, or a bad argument.
 """
@@ -123,7 +123,7 @@ def main():
     parser.add_argument("--report", type=pathlib.Path, default=peers.HERE / "report")
     chosen, curve = parser.parse_args(), {}
     if chosen.rounds < 1 or not chosen.program.exists():
-        print(f"--rounds must be at least 1, and {chosen.program} exist: cargo build --release", file=sys.stderr)
+        print(f"--rounds must be at least 1, and {chosen.program} exist: cargo build --profile dist", file=sys.stderr)
         return 2
     with peers.Processes() as processes:
         try:

@@ -18,7 +18,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 CONFIGS = HERE / "configs"
 TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR") or ROOT / "target")
-PENSTOCK = TARGET / "release/penstock"
+PENSTOCK = TARGET / "dist/penstock"
 PINGORA = HERE / "pingora/target/release/pingora-peer"
 ENVOY = ROOT / "target/peers/venv/bin/envoy"
 
@@ -52,7 +52,7 @@ class Peer:
 PEERS = {
     "penstock": Peer(
         str(PENSTOCK),
-        "cargo build --release",
+        "cargo build --profile dist",
         "penstock.toml",
         ["@BINARY@", "serve", "--config", "@CONFIG@"],
         ["--version"],

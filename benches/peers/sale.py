@@ -31,7 +31,7 @@ import peers
 import sale_report
 import sale_servers
 
-SETTLEMENT = peers.TARGET / "release/settlement"
+SETTLEMENT = peers.TARGET / "dist/settlement"
 STOCK = 1_000_000_000
 # What the baseline's calls name: the five keys of one sale, and ids as long as Penstock's.
 KEYS = [f"single:{{sale:shoe:0}}:{part}" for part in ("meta", "buyers", "requests", "orders", "stream")]
@@ -208,7 +208,7 @@ def main():
     chosen = arguments()
     missing = peers.missing(["penstock", "nginx"]) + sale_servers.missing()
     if not SETTLEMENT.exists():
-        missing.append(f"{SETTLEMENT}: cargo build --release -p benches --bins")
+        missing.append(f"{SETTLEMENT}: cargo build --profile dist -p benches --bins")
     if missing:
         print("\n".join(f"missing: {line}" for line in missing), file=sys.stderr)
         return 2

@@ -27,7 +27,7 @@ import peers
 import sale_report
 import sale_servers
 
-SCALE = peers.TARGET / "release/scale"
+SCALE = peers.TARGET / "dist/scale"
 CURVES = ("batch", "segments", "orders")
 BATCHES = (1, 4, 16, 64, 256)
 PRIMARIES = (1, 2, 3)
@@ -179,7 +179,7 @@ def main():
     chosen = arguments()
     missing = sale_servers.missing()
     if not SCALE.exists():
-        missing.append(f"{SCALE}: cargo build --release -p benches --bins")
+        missing.append(f"{SCALE}: cargo build --profile dist -p benches --bins")
     if missing:
         print("\n".join(f"missing: {line}" for line in missing), file=sys.stderr)
         return 2

@@ -11,7 +11,6 @@ use crate::{
     backup_cli::{BackupArgs, RestoreArgs},
     config::Role,
     dead_letters_cli::DeadLettersCommand,
-    demo::DemoArgs,
     lottery_cli::LotteryCommand,
     openapi::Api,
     sale_cli::SaleCommand,
@@ -52,7 +51,8 @@ pub enum Command {
         config: PathBuf,
     },
     /// Run the whole flow on free ports, with a peak, and print a verdict.
-    Demo(DemoArgs),
+    #[cfg(feature = "demo")]
+    Demo(crate::demo::DemoArgs),
     /// Create, edit, publish, list, show, extend, pause, resume, close and restock sales over the admin API.
     Sale {
         /// Where the admin API is.

@@ -259,8 +259,10 @@ const ENDS: &[End] = &[
 
 /// The command line with its help.
 pub fn command() -> Command {
-    ENDS.iter()
-        .fold(Cli::command(), |command, (words, examples, codes)| {
+    let is_built = |words: &str| cfg!(feature = "demo") || words != "demo";
+    ENDS.iter().filter(|(words, ..)| is_built(words)).fold(
+        Cli::command(),
+        |command, (words, examples, codes)| {
             let mut text = String::from("Examples:");
             for example in *examples {
                 text += "\n  ";
@@ -272,7 +274,8 @@ pub fn command() -> Command {
             }
             let words: Vec<&str> = words.split_whitespace().collect();
             end_at(command, &words, text)
-        })
+        },
+    )
 }
 
 fn end_at(command: Command, words: &[&str], text: String) -> Command {

@@ -70,6 +70,7 @@ pub mod services;
 
 pub mod checkout;
 
+#[cfg(feature = "demo")]
 pub mod demo;
 
 pub mod admin_client;

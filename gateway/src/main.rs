@@ -7,7 +7,7 @@ use gateway::{
     backup_cli,
     cli::{Cli, Command},
     config::Config,
-    dead_letters_cli, demo, help, logging, lottery_cli, sale_cli, services, signals, token_cli,
+    dead_letters_cli, help, logging, lottery_cli, sale_cli, services, signals, token_cli,
 };
 use tokio::runtime::{Builder, Runtime};
 use tracing::{error, info, warn};
@@ -51,9 +51,10 @@ fn main() -> ExitCode {
             }
             Err(code) => code,
         },
+        #[cfg(feature = "demo")]
         Command::Demo(args) => {
             logging::install_quiet();
-            code(control().and_then(|runtime| runtime.block_on(demo::run(&args))))
+            code(control().and_then(|runtime| runtime.block_on(gateway::demo::run(&args))))
         }
         Command::Sale { admin, command } => {
             let done =

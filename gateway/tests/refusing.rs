@@ -183,7 +183,7 @@ async fn an_upload_below_the_least_rate_is_answered_408() {
 fn token(sub: &str, secret: &str) -> String {
     let claims = serde_json::json!({"sub": sub, "exp": 4_000_000_000_u64});
     let key = jsonwebtoken::EncodingKey::from_secret(secret.as_bytes());
-    jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key).unwrap()
+    seckill::jwt::encode(&jsonwebtoken::Header::default(), &claims, &key).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -15,6 +15,7 @@
 pub mod backoff;
 pub mod clock;
 pub mod ids;
+pub mod jwt;
 pub mod sale;
 pub mod store;
 

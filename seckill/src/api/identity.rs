@@ -11,7 +11,7 @@ use super::{
     extract::one,
     problem::{Code, Problem},
 };
-use crate::ids::BuyerId;
+use crate::{ids::BuyerId, jwt};
 
 /// How far the clocks of the token's issuer and of this node may differ.
 const LEEWAY_S: f64 = 30.0;
@@ -102,7 +102,7 @@ impl Jwt {
         if has_critical(token) {
             return Err(refused(&"crit"));
         }
-        let decoded = jsonwebtoken::decode::<Claims>(token, &self.key, &self.validation);
+        let decoded = jwt::decode::<Claims>(token, &self.key, &self.validation);
         let claims = decoded.map_err(|error| refused(&error))?.claims;
         let now = now_s as f64;
         if claims.exp.0 + LEEWAY_S <= now {
@@ -151,10 +151,11 @@ impl Identity {
 
 #[cfg(test)]
 mod tests {
-    use jsonwebtoken::{EncodingKey, Header, encode};
+    use jsonwebtoken::{EncodingKey, Header};
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::jwt::encode;
 
     const SECRET: &[u8] = b"a secret of the shop and its login";
     const NOW_MS: u64 = 1_000_000_000;

@@ -121,7 +121,10 @@ impl NatsSink {
                 options.user_and_password(user.username.clone(), user.password.clone())
             }
             NatsLogin::Token(token) => options.token(token.clone()),
+            #[cfg(feature = "nats-creds")]
             NatsLogin::Creds(text) => options.credentials(text)?,
+            #[cfg(not(feature = "nats-creds"))]
+            NatsLogin::Creds(_) => return Err(io::ErrorKind::Unsupported.into()),
         };
         if let Some(path) = &self.options.ca_file {
             options = options.add_root_certificates(path.clone());

@@ -37,6 +37,7 @@ impl Target {
         match self {
             Self::Http(_) => "",
             Self::Amqp(_) => "amqp",
+            Self::Nats(nats) if matches!(nats.login, NatsLogin::Creds(_)) => "nats-creds",
             Self::Nats(_) => "nats",
             Self::Kafka(_) => "kafka",
         }
@@ -47,6 +48,9 @@ impl Target {
         match self {
             Self::Http(_) => true,
             Self::Amqp(_) => cfg!(feature = "amqp"),
+            Self::Nats(nats) if matches!(nats.login, NatsLogin::Creds(_)) => {
+                cfg!(feature = "nats-creds")
+            }
             Self::Nats(_) => cfg!(feature = "nats"),
             Self::Kafka(_) => cfg!(feature = "kafka"),
         }

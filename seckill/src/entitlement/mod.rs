@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     ids::{BuyerId, RequestId, SaleId, SkuId},
+    jwt,
     sale::Sale,
 };
 
@@ -103,7 +104,7 @@ impl TokenKeys {
             kid: Some(key.kid.clone()),
             ..Header::new(key.algorithm)
         };
-        jsonwebtoken::encode(&header, claims, key.sign.as_ref()?).ok()
+        jwt::encode(&header, claims, key.sign.as_ref()?).ok()
     }
 
     /// What a token allows this buyer in this sale, for this sku.
@@ -134,7 +135,7 @@ impl TokenKeys {
         validation.validate_exp = false;
         validation.validate_nbf = false;
         validation.validate_aud = false;
-        let claims = jsonwebtoken::decode::<Claims>(token, &key.verify, &validation)
+        let claims = jwt::decode::<Claims>(token, &key.verify, &validation)
             .map_err(|_| Flaw("signature or claims"))?
             .claims;
         if claims.sub != buyer.as_str() {

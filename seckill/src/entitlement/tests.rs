@@ -1,11 +1,10 @@
 //! What a token opens, and every way in which somebody might try to open more with it.
 
-use jsonwebtoken::encode;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::sale::NewSale;
+use crate::{jwt::encode, sale::NewSale};
 
 const NOW_S: u64 = 1_000_000;
 const SECRET: &[u8] = b"a secret that only the shop knows";

@@ -158,6 +158,20 @@ fn two_receivers_are_refused_with_the_reason() {
     );
 }
 
+#[cfg(all(feature = "nats", not(feature = "nats-creds")))]
+#[test]
+fn a_creds_file_needs_a_program_that_can_sign_with_it() {
+    let keys = "url = \"nats://a\"\nstream = \"ORDERS\"\nsubject = \"shop.orders\"";
+    let raw: RawDownstream =
+        toml::from_str(&format!("{keys}\ncredentials_file = \"penstock.creds\"")).unwrap();
+    let mut reader = Reader::new(&|_| None, &|_| Ok(b"what nats gave".to_vec()));
+    let config = raw.build(&mut reader);
+    let problems = reader.finish(config).unwrap_err();
+    assert_eq!(problems.len(), 1, "{problems:#?}");
+    let said = problems[0].contains("cargo feature \"nats-creds\"");
+    assert!(said, "{problems:#?}");
+}
+
 #[cfg(not(feature = "kafka"))]
 #[test]
 fn a_sink_that_was_not_built_is_a_problem() {
