@@ -8,11 +8,13 @@ import contextlib
 import hashlib
 import hmac
 import http.client
+import http.server
 import json
 import pathlib
 import re
 import sys
 import tempfile
+import threading
 import time
 import unittest
 
@@ -76,6 +78,50 @@ await follow(TOKEN, order.id, ({ id, status }) => {
 await follow("no-token", order.id, () => {}, base).catch(() => console.log("stranger", true));
 console.log("done");
 """
+
+# One purchase and one refused one, with the client modules that a shop copies.
+CLIENTS = {
+    "penstock.py": [sys.executable, "-c", """
+import os, sys
+sys.path.insert(0, os.environ["EXAMPLES"])
+import penstock
+print(penstock.buy("spring", "shoe", "ann", "click")["id"])
+try:
+    penstock.buy("spring", "shoe", "ann", "another")
+except RuntimeError as error:
+    print("sold_out" in str(error))
+print("done", flush=True)
+"""],
+    "penstock.mjs": ["node", "--input-type=module", "--eval", """
+const { buy } = await import(`file://${process.env.EXAMPLES}/penstock.mjs`);
+console.log((await buy("spring", "shoe", "ann", "click")).id);
+await buy("spring", "shoe", "ann", "another").catch((error) => console.log(error.message.includes("sold_out") ? "True" : error));
+console.log("done");
+"""],
+}
+# What a purchase may meet before its order: status, headers, body. None: the connection is cut.
+AT_ONCE = {"retry-after": "0"}
+UNSETTLED = [None, (202, AT_ONCE, "{}"), (429, AT_ONCE, "{}"), (503, {}, "{}"), (502, AT_ONCE, "<html>"), (504, AT_ONCE, ""),
+             (409, AT_ONCE | {"stripe-should-retry": "true"}, "{}")]
+
+
+class Unsettled(http.server.BaseHTTPRequestHandler):
+    """Answers one purchase in every way that must be repeated, then with its order, and the next purchase with a refusal."""
+
+    def do_POST(self):
+        asked = self.server.asked
+        asked.append((self.headers["idempotency-key"], self.headers["x-buyer-id"], self.rfile.read(int(self.headers["content-length"]))))
+        answers = [*UNSETTLED, (201, {}, '{"id": "ord_1"}'), (409, {}, '{"code": "sold_out"}')]
+        if answer := answers[len(asked) - 1]:
+            status, headers, body = answer
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body.encode())
+
+    def log_message(self, *_):
+        pass
 
 
 def signed(body, at_s, secret=HOOK_SECRET):
@@ -180,6 +226,23 @@ class Examples(unittest.TestCase):
         self.assertEqual(page.seen, ["same true\n", "refused buyer_limit\n", "told reserved\n", "told released\n", "stranger true\n", "done\n"])
 
 
+class Clients(unittest.TestCase):
+    def test_a_client_repeats_what_is_not_settled_with_the_same_key_and_nothing_else(self):
+        for name, command in CLIENTS.items():
+            with self.subTest(name), http.server.HTTPServer(("127.0.0.1", 0), Unsettled) as server, tempfile.TemporaryDirectory() as folder:
+                server.asked = []
+                threading.Thread(target=server.serve_forever, daemon=True).start()
+                self.addCleanup(server.shutdown)
+                known = {"PENSTOCK": f"127.0.0.1:{server.server_port}", "PENSTOCK_PAYMENT_KEY": PAYMENT_KEY, "PENSTOCK_DOWNSTREAM_SECRET": HOOK_SECRET}
+                shop = Program(command, folder, known | {"EXAMPLES": str(EXAMPLES)})
+                self.addCleanup(shop.stop)
+                shop.until(lambda line: line == "done\n")
+                self.assertEqual(shop.seen, ["ord_1\n", "True\n", "done\n"])
+                body = server.asked[0][2]
+                self.assertEqual(json.loads(body), {"sku": "shoe", "quantity": 1})
+                self.assertEqual(server.asked, [("click", "ann", body)] * (len(UNSETTLED) + 1) + [("another", "ann", body)])
+
+
 class Page(unittest.TestCase):
     def test_the_delivery_on_the_page_is_signed_as_it_says(self):
         page = (ROOT / "docs" / "integrate.md").read_text()
@@ -189,10 +252,17 @@ class Page(unittest.TestCase):
 
     def test_the_page_shows_the_files_that_run(self):
         page = (ROOT / "docs" / "integrate.md").read_text()
-        for language, name in (("python", "shop.py"), ("js", "shop.mjs"), ("javascript", "page.mjs")):
+        for language, names in (("python", ["penstock.py", "shop.py"]), ("js", ["penstock.mjs", "shop.mjs"]), ("javascript", ["page.mjs"])):
             shown = re.findall(rf"^```{language}\n(.*?)^```$", page, re.M | re.S)
+            with self.subTest(language):
+                self.assertEqual(shown, [(EXAMPLES / name).read_text() for name in names])
+
+    def test_a_client_and_a_shop_have_at_most_sixty_lines_each(self):
+        for name in ("penstock.py", "shop.py", "penstock.mjs", "shop.mjs"):
+            lines = (EXAMPLES / name).read_text().splitlines()
             with self.subTest(name):
-                self.assertEqual(shown, [(EXAMPLES / name).read_text()])
+                self.assertLessEqual(len(lines), 60)
+                self.assertLessEqual(max(map(len, lines)), 120)
 
 
 if __name__ == "__main__":
