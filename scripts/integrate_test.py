@@ -160,7 +160,7 @@ class Examples(unittest.TestCase):
         config.write_text(CONFIG.format(hook=hook, buyer=buyer))
         known = {"PENSTOCK_PAYMENT_KEY": PAYMENT_KEY, "PENSTOCK_DOWNSTREAM_SECRET": HOOK_SECRET} | ({"PENSTOCK_LOGIN_KEY": LOGIN_KEY} if buyer == BY_TOKEN else {})
         listener, admin = self.start([str(PENSTOCK), "serve", "--config", str(config)], known).until(served)
-        return known | {"PENSTOCK": listener, "PENSTOCK_ADMIN": admin, "PORT": str(hook)}
+        return known | {"PENSTOCK": listener, "PENSTOCK_ADMIN": f"http://{admin}", "PORT": str(hook)}
 
     def run_example(self, command, buyer):
         known = self.serve(buyer)
@@ -217,7 +217,7 @@ class Examples(unittest.TestCase):
         now = int(time.time() * 1000)
         sale = {"id": "page", "starts_at_ms": now - 1000, "ends_at_ms": now + 3_600_000, "pay_within": "10m", "buyer_limit": 1, "currency": "usd",
                 "skus": [{"sku": "shoe", "stock": 9, "price_minor": 1999}]}
-        connection = http.client.HTTPConnection(known["PENSTOCK_ADMIN"], timeout=10)
+        connection = http.client.HTTPConnection(known["PENSTOCK_ADMIN"].removeprefix("http://"), timeout=10)
         with contextlib.closing(connection):
             connection.request("POST", "/admin/v1/sales", json.dumps(sale))
             self.assertEqual(connection.getresponse().status, 201)

@@ -3,7 +3,7 @@ import { once } from "node:events";
 import { createServer } from "node:http";
 import { PENSTOCK, asBuyer, buy, call, cancel, isSigned, pay } from "./penstock.mjs";
 
-const { PENSTOCK_ADMIN = "127.0.0.1:9900", PORT = "3000" } = process.env;
+const { PENSTOCK_ADMIN = "http://127.0.0.1:9900", PORT = "3000" } = process.env;
 const seen = new Set(), orders = new Map(); // a real shop has two tables of one database
 
 /** A real shop does this in one transaction, with the event's id as a primary key. */
@@ -41,7 +41,7 @@ const sale = {
   id: `demo-${now}`, starts_at_ms: now - 1000, ends_at_ms: now + 3_600_000, pay_within: "10m",
   buyer_limit: 2, currency: "usd", skus: [{ sku: "shoe", stock: 100, price_minor: 1999 }],
 };
-await call(PENSTOCK_ADMIN, "POST", "/admin/v1/sales", { body: JSON.stringify(sale) });
+await call(PENSTOCK_ADMIN.replace("http://", ""), "POST", "/admin/v1/sales", { body: JSON.stringify(sale) });
 const order = await buy(sale.id, "shoe", "ann", "click-1");
 const again = await buy(sale.id, "shoe", "ann", "click-1");
 if (again.id !== order.id) throw new Error("one key, one order");

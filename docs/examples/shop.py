@@ -2,7 +2,7 @@
 import http.server, json, os, threading, time
 from penstock import EDGE, as_buyer, buy, call, cancel, is_signed, pay
 
-ADMIN, PORT = os.environ.get("PENSTOCK_ADMIN", "127.0.0.1:9900"), int(os.environ.get("PORT", "3000"))
+ADMIN = os.environ.get("PENSTOCK_ADMIN", "http://127.0.0.1:9900").removeprefix("http://")
 seen, orders, news = set(), {}, threading.Condition()  # a real shop has two tables of one database
 
 
@@ -40,7 +40,7 @@ def until(order, status):
             raise TimeoutError(f"no webhook said that {order['id']} is {status}")
 
 
-server = http.server.ThreadingHTTPServer(("127.0.0.1", PORT), Hook)
+server = http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ.get("PORT", "3000"))), Hook)
 threading.Thread(target=server.serve_forever, daemon=True).start()
 now = int(time.time() * 1000)
 sale = {"id": f"demo-{now}", "starts_at_ms": now - 1000, "ends_at_ms": now + 3_600_000, "pay_within": "10m",
