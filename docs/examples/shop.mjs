@@ -17,7 +17,7 @@ function take(event) {
   server.emit("news");
 }
 
-async function rawBody(request) { // JSON written anew has another signature
+async function rawBody(request) { // the raw bytes are what is signed
   const chunks = [];
   for await (const chunk of request) chunks.push(chunk);
   return Buffer.concat(chunks);

@@ -24,7 +24,7 @@ class Hook(http.server.BaseHTTPRequestHandler):
     log_message = lambda *_: None  # the events are printed, not the requests
 
     def do_POST(self):
-        body = self.rfile.read(int(self.headers.get("content-length", 0)))  # JSON written anew has another signature
+        body = self.rfile.read(int(self.headers.get("content-length", 0)))  # the raw bytes are what is signed
         signature = self.headers.get("penstock-signature", "")
         is_ours = self.path == "/hooks/penstock" and is_signed(signature, body, time.time())
         if is_ours:
