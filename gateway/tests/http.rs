@@ -277,7 +277,7 @@ async fn a_request_that_comes_back_is_a_loop() {
             "[log]\naccess = \"off\"\n{}[admin]\naddress = \"127.0.0.1:0\"\n[[listener]]\naddress = \"{first}\"\n",
             shop(&[second.address()], "")
         ),
-        gateway::app::Handlers::default(),
+        gateway::compose::edge::Handlers::default(),
     )
     .await;
     let answer = raw(
@@ -322,7 +322,7 @@ async fn a_page_of_an_allowed_origin_may_call_and_read_refusals_too() {
         counter.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
         async { "sale" }
     });
-    let handlers = gateway::app::Handlers {
+    let handlers = gateway::compose::edge::Handlers {
         sales: Some(sales),
         ..Default::default()
     };

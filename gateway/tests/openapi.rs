@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use gateway::openapi::Api;
+use gateway::admin::openapi::Api;
 use serde_json::{Value, json};
 
 use crate::{

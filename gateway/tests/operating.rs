@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use gateway::app::{App, AppError, Handlers};
+use gateway::compose::edge::{App, AppError, Handlers};
 
 use crate::support::{Gateway, Origin, body, config, raw, shop, status};
 

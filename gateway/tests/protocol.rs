@@ -1,6 +1,6 @@
 //! HTTP/1.1, HTTP/2 and TLS on the client's side.
 
-use gateway::app::Handlers;
+use gateway::compose::edge::Handlers;
 use http::{Request, Version};
 use http_body_util::Empty;
 use tokio::{

@@ -1,7 +1,7 @@
 //! Requests go where the configuration sends them.
 
 use axum::routing::get;
-use gateway::app::Handlers;
+use gateway::compose::edge::Handlers;
 
 use crate::support::{Gateway, Origin, body, header, status};
 

@@ -11,7 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use gateway::{
-    app::{Addresses, App, Handlers},
+    compose::edge::{Addresses, App, Handlers},
     config::{Config, Inputs},
 };
 use http::{Request, Response, StatusCode};

@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use gateway::{config::Role, services::Services};
+use gateway::{compose::Services, config::Role};
 use http::{Request, Response};
 use http_body_util::{BodyExt, Empty};
 use hyper::{body::Incoming, client::conn::http2::SendRequest};
@@ -44,7 +44,7 @@ impl Shop {
              [seckill]\nstore = \"embedded:{0}/journal\"\nledger = \"sqlite:{0}/ledger.db\"\njournal = \"plain\"\n",
             folder.path().display()
         );
-        gateway::metrics::install().unwrap();
+        gateway::meters::install().unwrap();
         let parsed = config(&text);
         let clock: WallClock = Arc::new(|| UNIX_EPOCH.elapsed().unwrap().as_millis() as u64);
         let sale = parsed.seckill.as_ref().unwrap();

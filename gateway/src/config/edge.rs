@@ -7,8 +7,11 @@ use std::{
     time::Duration,
 };
 
-use super::{AccessLog, Admin, Inputs, Listener, Log, Server, Tls, section::Section, values::Cidr};
-use crate::{tls::Certificate, upstream::holder::MinRate};
+use super::{AccessLog, Admin, Inputs, Listener, Log, Server, Tls, section::Section};
+use crate::{
+    http::{Cidr, MinRate},
+    tls::Certificate,
+};
 
 /// A page's slowest request is a few seconds; half a minute lets it end and keeps a restart short.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(30);
@@ -59,6 +62,20 @@ const ADMIN_ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr:
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const HOUR: Duration = Duration::from_secs(3600);
+
+#[cfg(test)]
+impl Server {
+    /// The defaults, on one core.
+    pub fn for_test() -> Self {
+        let inputs = Inputs {
+            is_folder: &|_| false,
+            env: &|_| None,
+            read: &|_| Err(std::io::ErrorKind::NotFound.into()),
+            cores: 1,
+        };
+        defaults(&inputs)
+    }
+}
 
 pub(super) fn server(root: &Section<'_>, inputs: &Inputs<'_>) -> Server {
     let Some(section) = root.section("server") else {

@@ -34,9 +34,15 @@ use seckill::api::identity::Identity;
 
 use self::{
     section::{Problems, Section},
-    values::{Cidr, HashOn, LimitKey},
+    values::{HashOn, LimitKey},
 };
-use crate::{tls::Certificate, upstream::holder::MinRate};
+use crate::{
+    http::{
+        MinRate,
+        network::{self, Cidr},
+    },
+    tls::Certificate,
+};
 
 /// The whole configuration, checked.
 #[derive(Clone, Debug)]
@@ -212,7 +218,7 @@ pub struct Endpoint {
 }
 
 /// Bounds of the connection pool to one endpoint, per core.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pool {
     /// Idle connections kept; the oldest beyond it are closed.
     pub max_idle: usize,
@@ -225,7 +231,7 @@ pub struct Pool {
 }
 
 /// `health = { … }` of an upstream: a GET that must answer 2xx or 3xx.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Health {
     /// The path asked for.
     pub path: String,
@@ -283,7 +289,7 @@ pub enum Target {
 }
 
 /// `[[limit]]`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limit {
     /// Its name in routes, metrics and response fields.
     pub name: String,
@@ -392,7 +398,7 @@ impl Config {
 
     /// Believes what programs on this machine say about who the buyer is: for trying things out without a login proxy.
     pub fn trust_local_buyers(&mut self) {
-        self.server.trusted_headers_from.extend(values::LOOPBACK);
+        self.server.trusted_headers_from.extend(network::LOOPBACK);
         self.warnings = warnings::of(self);
     }
 

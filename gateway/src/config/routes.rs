@@ -10,7 +10,7 @@ use super::{
     section::{Section, one_of},
     values::{self, LimitKey, name},
 };
-use crate::target::{is_authority, read_path};
+use crate::http::target::{is_authority, read_path};
 
 /// 24 bytes each, allocated at start: 1.5 MiB.
 const MAX_KEYS: u64 = 65_536;

@@ -65,7 +65,7 @@ pub(super) fn of(config: &Config) -> Vec<String> {
     }
     let is_removed = |name: &http::HeaderName| {
         server.trusted_proxies.is_empty()
-            && (name.as_str().contains('_') || crate::headers::is_proxy_claim(name))
+            && (name.as_str().contains('_') || crate::http::headers::is_proxy_claim(name))
     };
     for (at, limit) in config.limits.iter().enumerate() {
         if let LimitKey::Header(name) = &limit.key

@@ -24,9 +24,11 @@ use tokio_util::sync::CancellationToken;
 
 use self::shop::{EVENTS_PATH, PRODUCT_PATH, Shop, Till};
 use crate::{
-    app::{Addresses, App, AppError},
+    compose::{
+        self, Services,
+        edge::{Addresses, App, AppError},
+    },
     config::{Config, Inputs},
-    services::{self, Services},
     signals,
 };
 
@@ -108,7 +110,7 @@ pub async fn run(args: &DemoArgs) -> anyhow::Result<u8> {
     };
     let config = Config::try_parse(&text, &inputs)?;
 
-    let (mut app, services) = services::build(config).await?;
+    let (mut app, services) = compose::build(config).await?;
     let services = services.context("the demo's configuration has no sales")?;
     let addresses = app.addresses().clone();
     let certificate = app

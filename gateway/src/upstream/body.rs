@@ -13,7 +13,7 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::{Lease, holder::Holder};
-use crate::body::BodyError;
+use crate::http::BodyError;
 
 /// What is known of a body right after the header.
 #[derive(Debug)]

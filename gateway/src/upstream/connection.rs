@@ -23,8 +23,8 @@ use tokio::{
     time::{Instant, Sleep},
 };
 
-use super::dial;
-use crate::body::{RequestBody, Stage};
+use super::connect;
+use crate::http::{RequestBody, upload::Stage};
 
 /// Responses with more header lines than this are refused: the shop's own mistake, bounded.
 const MAX_HEADERS: usize = 256;
@@ -61,7 +61,7 @@ pub enum SendError {
 impl Connection {
     /// Connects and prepares.
     pub(super) async fn try_connect(address: &str) -> io::Result<Self> {
-        let stream = dial::connect(address).await?;
+        let stream = connect::connect(address).await?;
         // Requests are written whole; waiting to fill a packet only adds latency.
         stream.set_nodelay(true)?;
         let (sender, driver) = http1::Builder::new()

@@ -14,7 +14,7 @@ use tokio::{
     time::Instant,
 };
 
-use crate::{config, metrics::BreakerMeters};
+use crate::{config, meters::BreakerMeters};
 
 /// One server of an upstream.
 #[derive(Debug)]

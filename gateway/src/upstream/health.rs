@@ -12,7 +12,7 @@ use hyper_util::rt::TokioIo;
 use tokio::time;
 use tracing::{info, warn};
 
-use super::{Shared, dial};
+use super::{Endpoint, connect};
 use crate::config;
 
 /// The run of equal answers so far. Pure.
@@ -58,11 +58,10 @@ impl Tracker {
 }
 
 /// Checks one endpoint forever. Dropped with the control runtime.
-pub async fn watch(upstream: Arc<Shared>, endpoint: usize, config: config::Health) {
+pub async fn watch(endpoint: Arc<Endpoint>, config: config::Health) {
     let mut tracker = Tracker::default();
     let mut ticks = time::interval(config.interval);
     ticks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
-    let endpoint = &upstream.endpoints[endpoint];
     loop {
         ticks.tick().await;
         let is_good = check(endpoint.address(), &config.path, config.timeout).await;
@@ -84,7 +83,7 @@ async fn check(address: &str, path: &str, timeout: Duration) -> bool {
 
 /// Whether a GET answers 2xx or 3xx; `None` if it does not answer.
 async fn ask(address: &str, path: &str) -> Option<bool> {
-    let stream = dial::connect(address).await.ok()?;
+    let stream = connect::connect(address).await.ok()?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.ok()?;
     let request = Request::get(path)
         .header(HOST, address)

@@ -5,7 +5,6 @@
 
 use std::{
     cell::{Cell, RefCell},
-    fmt,
     rc::{Rc, Weak},
     sync::Arc,
     task::{Poll, Waker},
@@ -14,31 +13,10 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::ClientBits;
-use crate::body::Progress;
-
-/// A client may be this late before somebody else's request is worth more than its own.
-pub const GRACE: Duration = Duration::from_secs(1);
-
-/// How slowly a client may send or read.
-#[derive(Clone, Copy, Debug)]
-pub struct MinRate(pub u64);
-
-impl MinRate {
-    /// How much more time a client has taken than this many bytes may take.
-    pub fn late(self, taken: Duration, bytes: u64) -> Duration {
-        let allowed = Duration::from_micros(bytes.saturating_mul(1_000_000) / self.0.max(1));
-        taken.saturating_sub(allowed)
-    }
-}
-
-/// An answer on its way to a client.
-pub trait Download: fmt::Debug {
-    /// How long its client has kept it waiting: since its last piece, or beyond what the least rate allows for all of them.
-    fn late(&self, now: Instant, rate: MinRate) -> Duration;
-    /// Lets go of the upstream's connection; the client sees a broken answer.
-    fn cut(&self);
-}
+use crate::{
+    connection::sending::Sending,
+    http::{MinRate, client_ip::ClientBits, upload::Progress},
+};
 
 /// The holder of a place.
 #[derive(Debug)]
@@ -60,7 +38,7 @@ enum Busy {
     /// For the client's upload.
     Upload(Arc<Progress>),
     /// For the client that reads the answer.
-    Download(Weak<dyn Download>),
+    Download(Weak<dyn Sending>),
 }
 
 impl Holder {
@@ -85,7 +63,7 @@ impl Holder {
     }
 
     /// From now on it waits for the reader of this answer.
-    pub fn downloads(&self, download: Weak<dyn Download>) {
+    pub fn downloads(&self, download: Weak<dyn Sending>) {
         *self.busy.borrow_mut() = Busy::Download(download);
     }
 
@@ -131,19 +109,5 @@ impl Holder {
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn bytes_buy_time() {
-        let rate = MinRate(1024);
-        let late = |seconds, bytes| rate.late(Duration::from_secs(seconds), bytes).as_secs();
-        assert_eq!(late(10, 0), 10);
-        assert_eq!(late(10, 4096), 6);
-        assert_eq!(late(10, 1 << 20), 0);
     }
 }

@@ -1,32 +1,29 @@
 //! The shop's own servers: which endpoint a request goes to, and over which connection.
 //!
-//! On the path: `forward.rs` asks an [`Upstream`] for candidates ([`policy`], [`ring`]), each [`Endpoint`] for a permit of its
-//! breaker, and the endpoint's [`Pool`] for a connection.
+//! On the path: `proxy/walk.rs` asks an [`Upstream`] for candidates ([`policy`], [`ring`], by the [`hash_key`]), each [`Endpoint`] for a
+//! permit of its breaker, and the endpoint's [`Pool`] for a connection.
 //!
 //! What all cores share ([`Shared`]: policy, breakers, health) is read-only or has its own short lock; pools and
-//! cursors belong to one core and need none.
+//! cursors belong to one core and need none. Both are replaced whole when the configuration changes; endpoints that stay, by their
+//! address, keep breaker, health and connections.
 
+pub mod hash_key;
+pub mod policy;
 pub mod ring;
 
-pub mod policy;
-
+pub mod connect;
 pub mod endpoint;
-
 pub mod health;
 
-mod pool;
-
-pub mod dial;
-
-mod connection;
-
 mod body;
-
+mod connection;
 pub mod holder;
+mod pool;
+mod spool;
 
-use std::{net::IpAddr, rc::Rc, sync::Arc};
+use std::{rc::Rc, sync::Arc};
 
-use http::{HeaderMap, Uri, header::COOKIE};
+use http::{HeaderMap, Uri};
 use tokio::{
     sync::{Notify, mpsc::UnboundedSender},
     time::Instant,
@@ -37,17 +34,14 @@ pub use self::{
     connection::{Connection, SendError},
     endpoint::{BreakerChange, Endpoint},
     policy::Policy,
-    pool::{Lease, Place, Pool, PoolError},
+    pool::{Lease, Pool, PoolError, Slot},
+    spool::{SpoolBudget, Spooled},
 };
 use self::{
-    holder::MinRate,
+    hash_key::hash_of,
     policy::{Candidates, Cursor},
-    ring::hash64,
 };
-use crate::{
-    config::{self, values::HashOn},
-    metrics::Meters,
-};
+use crate::{config, http::client_ip::ClientBits, meters::UpstreamMeters, snapshot::Snapshot};
 
 /// What all cores know of an upstream.
 #[derive(Debug)]
@@ -55,7 +49,7 @@ pub struct Shared {
     /// Its configuration.
     pub config: config::Upstream,
     /// In the order of the configuration.
-    pub endpoints: Vec<Endpoint>,
+    pub endpoints: Vec<Arc<Endpoint>>,
     /// Some breaker has changed its state.
     pub breaker_changed: Arc<Notify>,
     policy: Policy,
@@ -68,48 +62,72 @@ pub struct Upstream {
     pub shared: Arc<Shared>,
     /// One per endpoint, in the same order.
     pub pools: Vec<Rc<Pool>>,
-    /// Its place in the configuration, which is its place in the meters.
-    pub index: usize,
+    /// What is counted of it.
+    pub meters: Rc<UpstreamMeters>,
     cursor: Cursor,
 }
 
 impl Shared {
-    /// Builds the policy and one breaker per endpoint, whose changes are told to `told`.
+    /// Builds the policy, and a breaker for each endpoint that `before` does not have; the changes of breakers are sent to `changes`.
     pub fn new(
         config: config::Upstream,
+        before: Option<&Self>,
         now: Instant,
-        told: &UnboundedSender<BreakerChange>,
+        changes: &UnboundedSender<BreakerChange>,
     ) -> Self {
-        let changed = Arc::default();
+        let changed =
+            before.map_or_else(Arc::default, |before| Arc::clone(&before.breaker_changed));
+        let kept = before.filter(|before| before.config.breaker == config.breaker);
+        let endpoint = |endpoint: &config::Endpoint| {
+            let address = &endpoint.address;
+            let kept = kept.and_then(|before| before.endpoint(address));
+            kept.unwrap_or_else(|| {
+                Arc::new(Endpoint::new(&config, address, now, &changed, changes))
+            })
+        };
         Self {
-            endpoints: config
-                .endpoints
-                .iter()
-                .map(|endpoint| Endpoint::new(&config, &endpoint.address, now, &changed, told))
-                .collect(),
+            endpoints: config.endpoints.iter().map(endpoint).collect(),
             policy: Policy::new(&config),
             breaker_changed: changed,
             config,
         }
     }
+
+    /// The endpoint of this address.
+    pub fn endpoint(&self, address: &str) -> Option<Arc<Endpoint>> {
+        let mut endpoints = self.endpoints.iter();
+        endpoints
+            .find(|endpoint| endpoint.address() == address)
+            .map(Arc::clone)
+    }
 }
 
 impl Upstream {
-    /// One core's pools over the shared endpoints.
-    pub fn new(shared: Arc<Shared>, index: usize, min_rate: MinRate, meters: &Rc<Meters>) -> Self {
-        let pool = |endpoint: &Endpoint| {
-            Rc::new(Pool::new(
-                endpoint.address(),
-                &shared.config,
-                min_rate,
-                Rc::clone(meters),
-                index,
-            ))
+    /// One core's pools over the shared endpoints; those of `before` are kept where nothing has changed for them.
+    pub fn new(
+        shared: Arc<Shared>,
+        before: Option<&Self>,
+        server: &Rc<Snapshot<config::Server>>,
+        meters: Rc<UpstreamMeters>,
+    ) -> Self {
+        let pool = |endpoint: &Arc<Endpoint>| {
+            let address = endpoint.address();
+            let kept = before.and_then(|before| {
+                let mut pools = before.pools.iter();
+                pools.find(|pool| pool.is_for(address, &shared.config))
+            });
+            kept.map_or_else(
+                || {
+                    let (server, meters) = (Rc::clone(server), Rc::clone(&meters));
+                    Rc::new(Pool::new(address, &shared.config, server, meters))
+                },
+                Rc::clone,
+            )
         };
         Self {
             pools: shared.endpoints.iter().map(pool).collect(),
             cursor: Cursor::default(),
-            index,
+            meters,
             shared,
         }
     }
@@ -133,88 +151,5 @@ impl Upstream {
         for pool in &self.pools {
             pool.sweep(now);
         }
-    }
-}
-
-/// The client's address as bytes for hashing.
-pub type ClientBits = [u8; 16];
-
-/// The client's address as bytes for shares: an IPv6 client owns a whole /64 and could walk through its addresses.
-pub fn client_share(ip: IpAddr) -> ClientBits {
-    let mut bits = client_bits(ip);
-    if matches!(ip.to_canonical(), IpAddr::V6(_)) {
-        bits[8..].fill(0);
-    }
-    bits
-}
-
-/// The client's address as bytes for hashing.
-pub fn client_bits(ip: IpAddr) -> ClientBits {
-    match ip {
-        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
-        IpAddr::V6(v6) => v6.octets(),
-    }
-}
-
-/// The place of a request on the ring. A request without the header, cookie or parameter goes by its client's address: all
-/// such requests together must not land on one endpoint.
-fn hash_of(on: &HashOn, client: &ClientBits, headers: &HeaderMap, uri: &Uri) -> u64 {
-    let found = match on {
-        HashOn::Ip => None,
-        HashOn::Header(name) => headers.get(name).map(|value| value.as_bytes()),
-        HashOn::Cookie(name) => cookie(headers, name),
-        HashOn::Path => Some(uri.path().as_bytes()),
-        HashOn::Query(name) => uri.query().and_then(|query| parameter(query, name)),
-    };
-    hash64(found.unwrap_or(client))
-}
-
-fn cookie<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h [u8]> {
-    headers
-        .get_all(COOKIE)
-        .iter()
-        .flat_map(|line| line.as_bytes().split(|byte| *byte == b';'))
-        .map(<[u8]>::trim_ascii)
-        .find_map(|pair| pair.strip_prefix(name.as_bytes())?.strip_prefix(b"="))
-}
-
-fn parameter<'u>(query: &'u str, name: &str) -> Option<&'u [u8]> {
-    query
-        .split('&')
-        .filter_map(|pair| pair.split_once('='))
-        .find(|(key, _)| *key == name)
-        .map(|(_, value)| value.as_bytes())
-}
-
-#[cfg(test)]
-mod tests {
-    use http::HeaderValue;
-
-    use super::*;
-
-    #[test]
-    fn a_request_is_hashed_by_what_the_configuration_says() {
-        let mut headers = HeaderMap::new();
-        headers.append(COOKIE, HeaderValue::from_static("a=1; sid=xyz"));
-        headers.append("x-user-id", HeaderValue::from_static("ann"));
-        let uri: Uri = "/p?a=1&sku=blue".parse().unwrap();
-        let client = [7; 16];
-        let old = headers.clone();
-        let hash = |on: &str| hash_of(&on.parse().unwrap(), &client, &old, &uri);
-        assert_eq!(hash("cookie:sid"), hash64(b"xyz"));
-        assert_eq!(hash("header:x-user-id"), hash64(b"ann"));
-        assert_eq!(hash("query:sku"), hash64(b"blue"));
-        assert_eq!(hash("path"), hash64(b"/p"));
-        assert_eq!(hash("ip"), hash64(&client));
-        assert_eq!(hash("cookie:none"), hash("ip"));
-        // A byte that is no text in another cookie's value; what broke was stickiness.
-        headers.insert(
-            COOKIE,
-            HeaderValue::from_bytes(b"n=caf\xE9; sid=beta").unwrap(),
-        );
-        assert_eq!(
-            hash_of(&"cookie:sid".parse().unwrap(), &client, &headers, &uri),
-            hash64(b"beta")
-        );
     }
 }

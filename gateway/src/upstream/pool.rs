@@ -1,8 +1,8 @@
 //! Kept-alive connections of one core to one endpoint.
 //!
 //! Last in, first out: the warmest connection goes first and the surplus grows old and is closed. Of more than `max_idle` the oldest is
-//! closed. At `max_active` connections in use, the one whose client has kept it waiting longest loses its place ([`Holder`]); if no client
-//! is late the endpoint is passed over ([`PoolError::Busy`]). From half of `max_active` on, one client may hold `max_per_client` places
+//! closed. At `max_active` connections in use, the one whose client has kept it waiting longest loses its slot ([`Holder`]); if no client
+//! is late the endpoint is passed over ([`PoolError::Busy`]). From half of `max_active` on, one client may hold `max_per_client` slots
 //! (INV-EDGE-4).
 
 use std::{
@@ -17,13 +17,12 @@ use std::{
 use ahash::HashMap;
 use tokio::time::{Instant, timeout};
 
-use super::{
-    ClientBits, Connection,
-    holder::{GRACE, Holder, MinRate},
-};
+use super::{Connection, holder::Holder};
 use crate::{
     config,
-    metrics::{Meters, UpstreamMeters},
+    http::{GRACE, client_ip::ClientBits},
+    meters::UpstreamMeters,
+    snapshot::Snapshot,
 };
 
 /// The connections of one core to one endpoint.
@@ -35,13 +34,12 @@ pub struct Pool {
     /// Back = most recently used.
     idle: RefCell<VecDeque<Idle>>,
     active: Cell<usize>,
-    /// Who holds the places; in no order.
+    /// Who holds the slots; in no order.
     holders: RefCell<Vec<Rc<Holder>>>,
-    /// How many places each client holds.
+    /// How many slots each client holds.
     shares: RefCell<HashMap<ClientBits, usize>>,
-    min_rate: MinRate,
-    meters: Rc<Meters>,
-    upstream: usize,
+    server: Rc<Snapshot<config::Server>>,
+    meters: Rc<UpstreamMeters>,
 }
 
 #[derive(Debug)]
@@ -70,35 +68,40 @@ pub struct Lease {
     connection: Option<Box<Connection>>,
     /// How long it had been idle; zero for a new one.
     idled: Duration,
-    place: Place,
+    slot: Slot,
 }
 
 /// One of the `max_active` connections in use: a lease has one, and so has a tunnel, whose connection is no lease.
 #[derive(Debug)]
-pub struct Place {
+pub struct Slot {
     pool: Rc<Pool>,
     holder: Rc<Holder>,
 }
 
 impl Pool {
+    /// Whether it is the pool that this configuration asks for.
+    pub(super) fn is_for(&self, address: &str, upstream: &config::Upstream) -> bool {
+        *self.address == *address
+            && self.bounds == upstream.pool
+            && self.connect_timeout == upstream.connect_timeout
+    }
+
     pub(super) fn new(
         address: &str,
         upstream: &config::Upstream,
-        min_rate: MinRate,
-        meters: Rc<Meters>,
-        index: usize,
+        server: Rc<Snapshot<config::Server>>,
+        meters: Rc<UpstreamMeters>,
     ) -> Self {
         Self {
             holders: RefCell::default(),
             shares: RefCell::default(),
-            min_rate,
+            server,
             address: address.into(),
             bounds: upstream.pool,
             connect_timeout: upstream.connect_timeout,
             idle: RefCell::default(),
             active: Cell::new(0),
             meters,
-            upstream: index,
         }
     }
 
@@ -108,19 +111,19 @@ impl Pool {
         client: &ClientBits,
         now: Instant,
     ) -> Result<Lease, PoolError> {
-        let place = self.place(client, now)?;
+        let slot = self.slot(client, now)?;
         match self.take_idle(now) {
             Some(Idle { connection, since }) => Ok(Lease {
                 connection: Some(connection),
                 idled: now.saturating_duration_since(since),
-                place,
+                slot,
             }),
-            None => self.connect_in(place).await,
+            None => self.connect_in(slot).await,
         }
     }
 
-    /// A place for a connection that the caller makes by itself.
-    pub fn place(self: &Rc<Self>, client: &ClientBits, now: Instant) -> Result<Place, PoolError> {
+    /// A slot for a connection that the caller makes by itself.
+    pub fn slot(self: &Rc<Self>, client: &ClientBits, now: Instant) -> Result<Slot, PoolError> {
         let active = self.active.get();
         let is_filling = active >= self.bounds.max_active.div_ceil(2);
         let held = || self.shares.borrow().get(client).copied().unwrap_or(0);
@@ -131,38 +134,38 @@ impl Pool {
             return Err(PoolError::Busy);
         }
         self.active.set(self.active.get() + 1);
-        self.meters().active.up();
+        self.meters.active.up();
         *self.shares.borrow_mut().entry(*client).or_default() += 1;
         let mut holders = self.holders.borrow_mut();
         let holder = Rc::new(Holder::new(*client, holders.len()));
         holders.push(Rc::clone(&holder));
-        Ok(Place {
+        Ok(Slot {
             pool: Rc::clone(self),
             holder,
         })
     }
 
-    /// Takes the place of the request whose client has kept it waiting longest, if any is late.
+    /// Takes the slot of the request whose client has kept it waiting longest, if any is late.
     fn take_from_the_latest(&self, now: Instant) -> bool {
         let latest = {
+            let min_rate = self.server.read().min_rate;
             let holders = self.holders.borrow();
-            let lateness =
-                |holder: &Rc<Holder>| (holder.late(now, self.min_rate), Rc::clone(holder));
+            let lateness = |holder: &Rc<Holder>| (holder.late(now, min_rate), Rc::clone(holder));
             holders.iter().map(lateness).max_by_key(|(late, _)| *late)
         };
         let Some((_, holder)) = latest.filter(|(late, _)| *late >= GRACE) else {
             return false;
         };
         self.forget(&holder);
-        self.meters().evicted.add();
+        self.meters.evicted.add();
         holder.cut();
         true
     }
 
-    /// A holder's place is free.
+    /// A holder's slot is free.
     fn forget(&self, holder: &Rc<Holder>) {
         self.active.set(self.active.get() - 1);
-        self.meters().active.down();
+        self.meters.active.down();
         let mut holders = self.holders.borrow_mut();
         let at = holder.at.get();
         holders.swap_remove(at);
@@ -184,26 +187,26 @@ impl Pool {
         client: &ClientBits,
         now: Instant,
     ) -> Result<Lease, PoolError> {
-        let place = self.place(client, now)?;
-        self.connect_in(place).await
+        let slot = self.slot(client, now)?;
+        self.connect_in(slot).await
     }
 
-    /// The place is taken before the connection is there, so that a stampede cannot pass the bound while connecting.
-    async fn connect_in(&self, place: Place) -> Result<Lease, PoolError> {
+    /// The slot is taken before the connection is there, so that a stampede cannot pass the bound while connecting.
+    async fn connect_in(&self, slot: Slot) -> Result<Lease, PoolError> {
         let connected = timeout(self.connect_timeout, Connection::try_connect(&self.address)).await;
         let error = match connected {
             Ok(Ok(connection)) => {
-                self.meters().connects_ok.add();
+                self.meters.connects_ok.add();
                 return Ok(Lease {
                     connection: Some(Box::new(connection)),
                     idled: Duration::ZERO,
-                    place,
+                    slot,
                 });
             }
             Ok(Err(error)) => PoolError::Connect(error),
             Err(_elapsed) => PoolError::TimedOut,
         };
-        self.meters().connects_failed.add();
+        self.meters.connects_failed.add();
         Err(error)
     }
 
@@ -213,7 +216,7 @@ impl Pool {
             let keep = now.saturating_duration_since(idle.since) < self.bounds.idle_timeout
                 && idle.connection.is_ready();
             if !keep {
-                self.meters().idle.down();
+                self.meters.idle.down();
             }
             keep
         });
@@ -222,7 +225,7 @@ impl Pool {
     fn take_idle(&self, now: Instant) -> Option<Idle> {
         loop {
             let mut idle = self.idle.borrow_mut().pop_back()?;
-            self.meters().idle.down();
+            self.meters.idle.down();
             let is_young = now.saturating_duration_since(idle.since) < self.bounds.idle_timeout;
             if is_young && idle.connection.is_ready() {
                 return Some(idle);
@@ -237,29 +240,25 @@ impl Pool {
         }
         if idle.len() >= self.bounds.max_idle {
             idle.pop_front();
-            self.meters().idle.down();
+            self.meters.idle.down();
         }
-        self.meters().idle.up();
+        self.meters.idle.up();
         idle.push_back(Idle {
             connection,
             since: now,
         });
-    }
-
-    fn meters(&self) -> &UpstreamMeters {
-        self.meters.upstream(self.upstream)
     }
 }
 
 impl Drop for Pool {
     fn drop(&mut self) {
         for _ in self.idle.get_mut().drain(..) {
-            self.meters.upstream(self.upstream).idle.down();
+            self.meters.idle.down();
         }
     }
 }
 
-impl Drop for Place {
+impl Drop for Slot {
     fn drop(&mut self) {
         // One that was cut has been counted out already.
         if !self.holder.is_cut() {
@@ -274,9 +273,9 @@ impl Lease {
         self.idled
     }
 
-    /// Who holds its place.
+    /// Who holds its slot.
     pub fn holder(&self) -> &Rc<Holder> {
-        &self.place.holder
+        &self.slot.holder
     }
 
     /// Back into the pool, if another request can be sent on it; else closed.
@@ -284,7 +283,7 @@ impl Lease {
         if let Some(mut connection) = self.connection.take()
             && connection.is_ready()
         {
-            self.place.pool.keep(connection, now);
+            self.slot.pool.keep(connection, now);
         }
     }
 }

@@ -1,0 +1,198 @@
+//! What a user can type: one file a command.
+
+pub mod backup;
+pub mod dead_letters;
+pub mod lottery;
+pub mod sale;
+pub mod token;
+
+mod answer_text;
+mod client;
+pub mod help;
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+use clap_complete::Shell;
+
+use self::{
+    backup::{BackupArgs, RestoreArgs},
+    client::{Admin, sale_id},
+    dead_letters::DeadLettersCommand,
+    lottery::LotteryCommand,
+    sale::SaleCommand,
+    token::TokenCommand,
+};
+use crate::{admin::openapi::Api, config::Role, logging};
+
+/// Where the configuration is when nothing else is said.
+const DEFAULT_CONFIG: &str = "config/penstock.toml";
+
+/// The gate in front of a shop: lets through just as much as the shop can take, and sells exactly the stock there is.
+#[derive(Debug, Parser)]
+#[command(name = "penstock", version, arg_required_else_help = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve until SIGTERM, SIGINT or SIGQUIT, then finish what is in flight.
+    Serve {
+        /// The configuration's file.
+        #[arg(long, default_value = DEFAULT_CONFIG)]
+        config: PathBuf,
+        /// Which parts this process runs.
+        #[arg(long, value_enum, default_value_t)]
+        role: Role,
+        /// Believe programs on this machine about who the buyer is: for trying things out without a login proxy.
+        #[arg(long)]
+        trust_local_buyers: bool,
+    },
+    /// Read the configuration and print every problem in it.
+    Check {
+        /// The configuration's file.
+        #[arg(long, default_value = DEFAULT_CONFIG)]
+        config: PathBuf,
+    },
+    /// Run the whole flow on free ports, with a peak, and print a verdict.
+    #[cfg(feature = "demo")]
+    Demo(crate::demo::DemoArgs),
+    /// Create, edit, publish, list, show, extend, pause, resume, close and restock sales over the admin API.
+    Sale {
+        /// Where the admin API is.
+        #[command(flatten)]
+        admin: Admin,
+        /// What to do.
+        #[command(subcommand)]
+        command: SaleCommand,
+    },
+    /// List and replay what could not be settled, over the admin API.
+    DeadLetters {
+        /// Where the admin API is.
+        #[command(flatten)]
+        admin: Admin,
+        /// What to do.
+        #[command(subcommand)]
+        command: DeadLettersCommand,
+    },
+    /// Mint entitlement tokens over the admin API.
+    Token {
+        /// Where the admin API is.
+        #[command(flatten)]
+        admin: Admin,
+        /// What to do.
+        #[command(subcommand)]
+        command: TokenCommand,
+    },
+    /// Commit to a seed, draw a lottery over the admin API, and do a published draw again.
+    Lottery {
+        /// What to do.
+        #[command(subcommand)]
+        command: LotteryCommand,
+    },
+    /// Compare stock, orders and money, and mend what can be mended; exits with 1 if a promise is broken.
+    Reconcile {
+        /// Where the admin API is.
+        #[command(flatten)]
+        admin: Admin,
+        /// Id of one sale; all sales and the payment books if it is left out.
+        #[arg(value_parser = sale_id)]
+        sale: Option<String>,
+        /// Only look, change nothing.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Copy the stock store and the ledger of a running node, both at one instant, into a folder.
+    Backup {
+        /// Where the admin API is.
+        #[command(flatten)]
+        admin: Admin,
+        /// Where it goes.
+        #[command(flatten)]
+        args: BackupArgs,
+    },
+    /// Put a backup back into places that are empty, verify it, and compare store and ledger; exits with 1 if they disagree.
+    Restore(RestoreArgs),
+    /// Print the sale API or the admin API as an OpenAPI 3.1 document.
+    Openapi {
+        /// Which of the two.
+        #[arg(value_enum)]
+        api: Api,
+    },
+    /// Print a completion script for a shell.
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+}
+
+/// Runs a command that is neither `serve` nor `check`; its exit code.
+pub async fn run(command: Command) -> anyhow::Result<u8> {
+    let is_well = match command {
+        Command::Serve { .. } | Command::Check { .. } => {
+            anyhow::bail!("serving and checking are main's")
+        }
+        #[cfg(feature = "demo")]
+        Command::Demo(args) => {
+            logging::install_quiet();
+            return crate::demo::run(&args).await;
+        }
+        Command::Sale { admin, command } => sale::run(&admin, &command).await.map(|()| true),
+        Command::DeadLetters { admin, command } => dead_letters::run(&admin, &command).await,
+        Command::Token { admin, command } => token::run(&admin, &command).await.map(|()| true),
+        Command::Lottery { command } => lottery::run(&command).await,
+        Command::Reconcile {
+            admin,
+            sale,
+            dry_run,
+        } => sale::reconcile(&admin, sale.as_deref(), dry_run).await,
+        Command::Backup { admin, args } => backup::backup(&admin, &args).await.map(|()| true),
+        Command::Restore(args) => {
+            logging::install_quiet();
+            backup::restore(&args).await
+        }
+        Command::Openapi { api } => {
+            use std::io::Write;
+            // Who has stopped reading has what they wanted.
+            let _ = writeln!(std::io::stdout(), "{:#}", api.document());
+            Ok(true)
+        }
+        Command::Completions { shell } => {
+            let mut command = help::command();
+            clap_complete::generate(shell, &mut command, "penstock", &mut std::io::stdout());
+            Ok(true)
+        }
+    };
+    is_well.map(|is_well| u8::from(!is_well))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn serving_needs_no_arguments() {
+        let cli = Cli::try_parse_from(["penstock", "serve"]).unwrap();
+        let Command::Serve {
+            config,
+            role,
+            trust_local_buyers,
+        } = cli.command
+        else {
+            panic!("not serve");
+        };
+        assert_eq!((config, role), (PathBuf::from(DEFAULT_CONFIG), Role::All));
+        assert!(!trust_local_buyers);
+    }
+}

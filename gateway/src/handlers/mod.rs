@@ -1,0 +1,9 @@
+//! What answers inside this process: routers of the sale and the payment API, and redirects.
+
+mod redirect;
+mod router;
+
+pub use self::{
+    redirect::redirect,
+    router::{Handler, call},
+};

@@ -1,0 +1,104 @@
+//! Series of one upstream, as one core counts them.
+
+use std::time::Duration;
+
+use metrics::{counter, gauge};
+
+use super::{Level, Spread, Tally};
+
+/// How an attempt at an upstream ended, as a label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attempt {
+    /// A response came, whatever its status.
+    Ok,
+    /// The connection failed.
+    Error,
+    /// Nothing came in time.
+    Timeout,
+    /// No endpoint could be asked.
+    Unavailable,
+}
+
+const ATTEMPTS: [&str; 4] = ["ok", "error", "timeout", "unavailable"];
+
+/// Series of one upstream.
+#[derive(Debug)]
+pub struct UpstreamMeters {
+    requests: [Tally; 4],
+    duration: Spread,
+    /// Connections that carry a request.
+    pub active: Level,
+    /// Connections in the pool.
+    pub idle: Level,
+    /// Connects that succeeded.
+    pub connects_ok: Tally,
+    /// Connects that did not.
+    pub connects_failed: Tally,
+    /// Second and later attempts of a request.
+    pub retries: Tally,
+    /// Requests whose clients were so late that their places went to others.
+    pub evicted: Tally,
+    /// Requests an open breaker kept from an endpoint.
+    pub rejected: Tally,
+}
+impl UpstreamMeters {
+    pub(super) fn new(upstream: &str) -> Self {
+        let name = || upstream.to_owned();
+        let connections = |state: &'static str| {
+            let gauge =
+                gauge!("penstock_upstream_connections", "upstream" => name(), "state" => state);
+            Level::new(gauge)
+        };
+        let connects = |result: &'static str| {
+            let counter = counter!("penstock_upstream_connects_total", "upstream" => name(), "result" => result);
+            Tally::new(counter)
+        };
+        Self {
+            requests: ATTEMPTS.map(|outcome| {
+                Tally::new(counter!("penstock_upstream_requests_total",
+                    "upstream" => name(), "outcome" => outcome))
+            }),
+            duration: Spread::new(
+                "penstock_upstream_duration_seconds",
+                "From sending a request upstream to the response's header",
+                &[("upstream", upstream)],
+            ),
+            active: connections("active"),
+            idle: connections("idle"),
+            connects_ok: connects("ok"),
+            connects_failed: connects("failed"),
+            retries: Tally::new(counter!("penstock_upstream_retries_total", "upstream" => name())),
+            evicted: Tally::new(counter!("penstock_upstream_evicted_total", "upstream" => name())),
+            rejected: Tally::new(
+                counter!("penstock_circuit_breaker_rejected_total", "upstream" => name()),
+            ),
+        }
+    }
+
+    /// Counts an attempt.
+    pub fn attempt(&self, attempt: Attempt) {
+        self.requests[attempt as usize].add();
+    }
+
+    /// Notes the time to a response's header.
+    pub fn responded(&self, took: Duration) {
+        self.duration.add(took);
+    }
+
+    pub(super) fn create(&self) {
+        self.active.create();
+        self.idle.create();
+    }
+
+    pub(super) fn flush(&self) {
+        self.requests.iter().for_each(Tally::flush);
+        self.duration.flush();
+        self.active.flush();
+        self.idle.flush();
+        self.connects_ok.flush();
+        self.connects_failed.flush();
+        self.retries.flush();
+        self.evicted.flush();
+        self.rejected.flush();
+    }
+}

@@ -1,0 +1,11 @@
+//! Where a request goes: found by host, path and method, with all that holds for it.
+
+mod entry;
+mod routes;
+pub mod table;
+
+pub use self::{
+    entry::{Route, RunOn, Target},
+    routes::Routes,
+    table::{Found, RouteTable},
+};

@@ -1,0 +1,124 @@
+#!/usr/bin/env python3
+"""Holds the modules of each crate to the direction of docs/architecture.md; prints every violation and exits 1 if there is one.
+
+A crate of FLOORS is a list of its top-level modules, ground first: a module uses only those above it in the list, and every module is on
+it. In the other crates no module may lead back to itself. Tests may use anything. Violations that are known and have to go stand in
+KNOWN; one that is gone must leave it.
+"""
+
+import pathlib
+import re
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+FLOORS = {
+    "gateway": """snapshot http meters tls config access_log connection upstream limit route exchange proxy handlers layers cores
+        admin logging signals compose demo cli""".split(),
+}
+CRATES = ("gateway", "limiter", "seckill", "payment", "loadtest")
+# The crates in the order of Cargo.toml: each may use those before it.
+ORDER = ("limiter", "seckill", "payment", "loadtest", "gateway", "benches")
+APART = {("payment", "seckill"), ("seckill", "payment")}
+KNOWN = {
+    "loadtest": [{"engine", "report"}, {"history", "reconcile"}, {"plan", "scenario"}],
+    "payment": [{"books", "ledger"}, {"auth", "error", "events", "form", "idempotency", "intent", "params", "service"}],
+    "seckill": [{"sale", "store"}, {"catalogue", "purchase", "stock", "transfer"}],
+}
+
+
+def code(path):
+    """A file's text without its tests and comments."""
+    text = path.read_text()
+    text = re.split(r"^#\[cfg\(test\)\]\n(?:pub )?mod \w+ \{", text, flags=re.M)[0]
+    return re.sub(r"^\s*//.*$", "", text, flags=re.M)
+
+
+def first_names(text):
+    """The modules named right behind `crate::`, those in braces included."""
+    for match in re.finditer(r"\bcrate::(\{)?", text):
+        rest = text[match.end() :]
+        if not match.group(1):
+            yield re.match(r"\w*", rest).group()
+            continue
+        depth, item = 1, ""
+        for char in rest:
+            depth += (char == "{") - (char == "}")
+            if depth == 0 or (depth == 1 and char == ","):
+                yield re.match(r"\w*", item.strip()).group()
+                item = ""
+                if depth == 0:
+                    break
+            else:
+                item += char
+
+
+def imports(source):
+    """Module → modules that it uses, both at the top level of a crate."""
+    uses = {}
+    for path in sorted(source.rglob("*.rs")):
+        parts = path.relative_to(source).with_suffix("").parts
+        if parts[0] in ("lib", "main") or "tests" in parts or "testing" in parts:
+            continue
+        names = {name for name in first_names(code(path)) if name and name != parts[0]}
+        uses.setdefault(parts[0], set()).update(name for name in names if name[0].islower())
+    return {module: names & uses.keys() for module, names in uses.items()}
+
+
+def circles(uses):
+    """The sets of modules that lead back to each other."""
+    reach = {}
+    for module in uses:
+        seen, stack = set(), [module]
+        while stack:
+            for name in uses[stack.pop()] - seen:
+                seen.add(name)
+                stack.append(name)
+        reach[module] = seen
+    found = {frozenset({module, *(other for other in reach[module] if module in reach[other])}) for module in uses if module in reach[module]}
+    return sorted((set(circle) for circle in found), key=sorted)
+
+
+def check_floors(crate, uses):
+    floors = FLOORS[crate]
+    for module in sorted(uses.keys() - set(floors)):
+        yield f"{crate}/src/{module}: is on no floor; put it into FLOORS where it belongs"
+    for module, names in sorted(uses.items()):
+        for name in sorted(names):
+            if module in floors and name in floors and floors.index(name) > floors.index(module):
+                yield f"{crate}/src/{module}: uses {name}, which is above it"
+
+
+def check_crate(crate):
+    uses = imports(ROOT / crate / "src")
+    if crate in FLOORS:
+        yield from check_floors(crate, uses)
+    found, known = circles(uses), KNOWN.get(crate, [])
+    for circle in found:
+        if not any(circle <= old for old in known):
+            yield f"{crate}/src: a circle of modules: {' ↔ '.join(sorted(circle))}"
+    for old in known:
+        if not any(circle <= old for circle in found):
+            yield f"{crate}/src: {' ↔ '.join(sorted(old))} is no circle any more: take it out of KNOWN"
+
+
+def check_order():
+    """A crate's dependencies are crates before it; those that must not know each other do not."""
+    for crate in ORDER:
+        manifest = (ROOT / crate / "Cargo.toml").read_text()
+        table = re.search(r"^\[dependencies\]\n(.*?)(?=^\[)", manifest + "\n[", re.M | re.S).group(1)
+        for other in re.findall(r"^(\w+)", table, re.M):
+            is_wrong = other in ORDER and (ORDER.index(other) >= ORDER.index(crate) or (crate, other) in APART)
+            if is_wrong:
+                yield f"{crate}/Cargo.toml: depends on {other}"
+
+
+def main():
+    violations = [*check_order(), *(line for crate in CRATES for line in check_crate(crate))]
+    for line in violations:
+        print(line)
+    print(f"imports checked, {len(violations)} violations")
+    return int(bool(violations))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
