@@ -379,6 +379,9 @@ def self_monitoring(b):
             [(f"scrape_samples_scraped{{{SEL}}}", "{{instance}}")], w=5, colours=False)
     b.lines("Access lines dropped", "Access log lines given up because the log could not keep up. The request path never waits for the log.", "ops",
             [(rate("penstock_access_log_dropped_total", by="instance"), "{{instance}}")], w=5, colours=False)
+    b.lines("Configuration", "How many configurations each process has had since its start, and reloads that were refused. Nodes that differ serve by different files.", "none",
+            [(gauge("penstock_config_generation", by="instance", agg="max"), "{{instance}}"),
+             (rate("penstock_config_reloads_total", 'result="refused"', by="instance"), "refused by {{instance}}")], w=5, colours=False)
     b.add("table", "Versions", "What runs where.", "short", [(gauge("penstock_build_info", by="instance, version", agg="max"), "")], w=5, fmt="table", instant=True,
           options={"showHeader": True, "cellHeight": "sm"})
 

@@ -5,7 +5,7 @@ use std::{fmt::Arguments, io::Write, path::Path, process::ExitCode};
 use clap::FromArgMatches;
 use gateway::{
     cli::{self, Cli, Command},
-    compose,
+    compose::{self, reload::Reloader},
     config::Config,
     logging, signals,
 };
@@ -28,12 +28,18 @@ fn main() -> ExitCode {
             config: path,
             role,
             trust_local_buyers,
-        } => load(&path).map_or(BAD_CONFIG, |mut config| {
-            if trust_local_buyers {
-                config.trust_local_buyers();
-            }
-            serve(&path, Config { role, ..config })
-        }),
+        } => {
+            let for_serving = move |mut config: Config| {
+                if trust_local_buyers {
+                    config.trust_local_buyers();
+                }
+                Config { role, ..config }
+            };
+            load(&path).map_or(BAD_CONFIG, |config| {
+                let again = move || Config::try_load(&path).map(for_serving);
+                serve(for_serving(config), Reloader::new(again))
+            })
+        }
         Command::Check { config: path } => load(&path).map_or(BAD_CONFIG, |config| {
             for warning in &config.warnings {
                 say(format_args!("warning: {warning}"));
@@ -52,7 +58,7 @@ fn main() -> ExitCode {
 }
 
 /// Serves until a signal comes.
-fn serve(path: &Path, config: Config) -> u8 {
+fn serve(config: Config, reloader: Reloader) -> u8 {
     logging::install();
     for warning in &config.warnings {
         warn!("{warning}");
@@ -64,9 +70,14 @@ fn serve(path: &Path, config: Config) -> u8 {
             // Before anything that takes time: a signal at a start must not kill either.
             let stop = signals::Stop::new();
             let (mut app, services) = compose::build(config).await?;
-            tokio::spawn(signals::heed(app.reopener()));
+            app.reload_by(reloader.clone());
+            tokio::spawn(signals::heed(app.reopener(), move || {
+                let reloader = reloader.clone();
+                // What comes of it is in the log.
+                async move { drop(reloader.reload().await) }
+            }));
             let addresses = app.addresses();
-            info!(listeners = ?addresses.listeners, admin = %addresses.admin, ?role, config = %path.display(), "serving");
+            info!(listeners = ?addresses.listeners, admin = %addresses.admin, ?role, "serving");
             app.run_until(stop).await?;
             if let Some(services) = services {
                 services.stop().await;

@@ -1,4 +1,4 @@
-//! What signals do: stop, hurry, reopen the access log. Every signal that an operator is used to sending has a meaning here or is named in
+//! What signals do: stop, hurry, reload the configuration, reopen the access log. Every signal that an operator is used to sending has a meaning here or is named in
 //! the log and ignored; none of them but SIGKILL ends the process in mid-request.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -16,8 +16,8 @@ pub fn survive_file_size_limit() {
     }
 }
 
-/// Calls `reopen` at every SIGHUP and SIGUSR1, and ignores SIGUSR2, for ever. Spawn it.
-pub async fn heed(reopen: impl Fn()) {
+/// Calls `reload` at every SIGHUP and `reopen` at every SIGHUP and SIGUSR1, and ignores SIGUSR2, for ever. Spawn it.
+pub async fn heed<F: Future>(reopen: impl Fn(), reload: impl Fn() -> F) {
     let kinds = [
         SignalKind::hangup(),
         SignalKind::user_defined1(),
@@ -29,8 +29,9 @@ pub async fn heed(reopen: impl Fn()) {
     loop {
         tokio::select! {
             _ = hangup.recv() => {
-                info!("SIGHUP received: the access log is reopened; the configuration is read at a start only");
+                info!("SIGHUP received: the configuration is read again and the access log is reopened");
                 reopen();
+                reload().await;
             }
             _ = first.recv() => {
                 info!("SIGUSR1 received: the access log is reopened");

@@ -29,6 +29,8 @@ mod greedy;
 
 mod draining;
 
+mod reloading;
+
 mod operating;
 
 mod examples;

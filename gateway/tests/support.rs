@@ -12,7 +12,8 @@ use std::{
 use bytes::Bytes;
 use gateway::{
     compose::edge::{Addresses, App, Handlers},
-    config::{Config, Inputs},
+    compose::reload::Reloader,
+    config::{Config, ConfigError, Inputs},
 };
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Empty, Full, combinators::UnsyncBoxBody};
@@ -20,7 +21,7 @@ use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::CertificateDer;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::oneshot,
     task::JoinHandle,
@@ -59,7 +60,17 @@ impl Gateway {
     }
 
     pub async fn start_as_is(text: &str, handlers: Handlers) -> Self {
+        Self::start_app(App::try_new(config(text), handlers).unwrap())
+    }
+
+    /// The same, with a configuration that can be read again.
+    pub async fn start_reloading(text: &str, handlers: Handlers, reloader: Reloader) -> Self {
         let mut app = App::try_new(config(text), handlers).unwrap();
+        app.reload_by(reloader);
+        Self::start_app(app)
+    }
+
+    fn start_app(mut app: App) -> Self {
         let (stop, stopped) = oneshot::channel();
         let addresses = app.addresses().clone();
         let certificates = app.certificates();
@@ -148,13 +159,17 @@ impl Gateway {
 }
 
 pub fn config(text: &str) -> Config {
+    try_config(text).unwrap()
+}
+
+pub fn try_config(text: &str) -> Result<Config, ConfigError> {
     let inputs = Inputs {
         read: &|path| std::fs::read(path),
         is_folder: &std::path::Path::is_dir,
         env: &|_| Some("sk_test_0123456789".to_owned()),
         cores: 2,
     };
-    Config::try_parse(text, &inputs).unwrap()
+    Config::try_parse(text, &inputs)
 }
 
 /// One upstream named `shop` with these endpoints, and a route to it from everywhere.
@@ -189,7 +204,7 @@ pub async fn raw(address: SocketAddr, request: &str) -> String {
 }
 
 /// Reads one HTTP/1.1 response with a Content-Length from a connection that stays open.
-pub async fn read_response(stream: &mut TcpStream) -> String {
+pub async fn read_response(stream: &mut (impl AsyncRead + Unpin)) -> String {
     within(async {
         let mut answer = Vec::new();
         loop {
@@ -376,4 +391,23 @@ pub async fn text(response: Response<Incoming>) -> String {
         .unwrap()
         .to_bytes();
     String::from_utf8_lossy(&body).into_owned()
+}
+
+/// A TLS connection to `shop.example` at this address, if its certificate is this one.
+pub async fn trusting(
+    address: SocketAddr,
+    certificate: &CertificateDer<'static>,
+) -> std::io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(certificate.clone()).unwrap();
+    let config = rustls::ClientConfig::builder_with_provider(Arc::new(gateway::tls::provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let stream = TcpStream::connect(address).await?;
+    let name = "shop.example".try_into().unwrap();
+    tokio_rustls::TlsConnector::from(Arc::new(config))
+        .connect(name, stream)
+        .await
 }

@@ -109,7 +109,7 @@ pub fn router(
     token: Option<String>,
     readiness: Readiness,
     metrics: PrometheusHandle,
-    extra: Option<Router>,
+    extra: Router,
 ) -> Router {
     let open = Router::new()
         .route("/live", get(async || "live\n"))
@@ -125,7 +125,6 @@ pub fn router(
     )
     .expect("the constants are within the quota's range");
     let guarded = extra
-        .unwrap_or_default()
         .merge(openapi::router())
         // A wrong path needs the token too: what exists is nobody's business.
         .route(

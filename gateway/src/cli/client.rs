@@ -182,15 +182,24 @@ async fn ask(
     let document: Value = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
     match status {
         StatusCode::OK | StatusCode::CREATED | StatusCode::ACCEPTED => Ok(document),
-        _ => bail!(
-            "{} ({}): {}",
-            document["title"]
-                .as_str()
-                .unwrap_or("the request was refused"),
-            document["code"].as_str().unwrap_or(status.as_str()),
-            document["detail"].as_str().unwrap_or_default(),
-        ),
+        _ => bail!(refusal(&document, status)),
     }
+}
+
+/// A problem document as a text, with a line for each of its problems.
+fn refusal(document: &Value, status: StatusCode) -> String {
+    let text = |key: &str| document[key].as_str();
+    let mut refusal = format!(
+        "{} ({}): {}",
+        text("title").unwrap_or("the request was refused"),
+        text("code").unwrap_or(status.as_str()),
+        text("detail").unwrap_or_default(),
+    );
+    for problem in document["problems"].as_array().into_iter().flatten() {
+        refusal += "\n  ";
+        refusal += problem.as_str().unwrap_or_default();
+    }
+    refusal
 }
 
 /// A `--file`: JSON; `-` is standard input.

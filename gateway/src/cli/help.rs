@@ -243,6 +243,21 @@ const ENDS: &[End] = &[
         ],
     ),
     (
+        "reload",
+        &[
+            "penstock reload",
+            "penstock reload --admin http://127.0.0.1:9901 --token-file admin.token",
+        ],
+        &[
+            ("0", "the configuration is in force"),
+            (
+                "1",
+                "refused or not answered: nothing was changed; every problem was printed",
+            ),
+            ("2", "the command line is wrong"),
+        ],
+    ),
+    (
         "openapi",
         &[
             "penstock openapi sale > sale.json",

@@ -106,6 +106,12 @@ pub enum Command {
         #[arg(long)]
         dry_run: bool,
     },
+    /// Have a running node read its configuration again: all of it is applied without dropping a connection, or nothing is.
+    Reload {
+        /// Where the admin API is.
+        #[command(flatten)]
+        admin: Admin,
+    },
     /// Copy the stock store and the ledger of a running node, both at one instant, into a folder.
     Backup {
         /// Where the admin API is.
@@ -150,6 +156,11 @@ pub async fn run(command: Command) -> anyhow::Result<u8> {
             sale,
             dry_run,
         } => sale::reconcile(&admin, sale.as_deref(), dry_run).await,
+        Command::Reload { admin } => {
+            let path = "/admin/v1/reload";
+            let done = client::call(&admin, http::Method::POST, path, serde_json::Value::Null);
+            admin.output.print(&done.await?).map(|()| true)
+        }
         Command::Backup { admin, args } => backup::backup(&admin, &args).await.map(|()| true),
         Command::Restore(args) => {
             logging::install_quiet();

@@ -24,7 +24,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::health;
+use super::{
+    health,
+    reload::{self, Live, Reloader},
+};
 use crate::{
     access_log::AccessLog,
     admin::{self, Readiness, ReadyCheck},
@@ -80,6 +83,8 @@ pub struct App {
     prometheus: PrometheusHandle,
     readiness: Readiness,
     access_log: Option<AccessLog>,
+    reloader: Option<Reloader>,
+    /// Set when it serves.
     plans: Option<watch::Sender<Arc<Plan>>>,
     phase: watch::Sender<Phase>,
     cores: Vec<CoreThread>,
@@ -163,6 +168,7 @@ impl App {
             prometheus,
             readiness,
             access_log,
+            reloader: None,
             plans: None,
             phase: watch::Sender::new(Phase::Serving),
             cores: Vec::new(),
@@ -181,6 +187,11 @@ impl App {
         stores
             .flat_map(|all| all.iter().map(|one| one.leaf()).collect::<Vec<_>>())
             .collect()
+    }
+
+    /// Has the configuration read again by this when it is asked for. Before it serves.
+    pub fn reload_by(&mut self, reloader: Reloader) {
+        self.reloader = Some(reloader);
     }
 
     /// Reopens the access log's file when called, so that it can be rotated.
@@ -228,6 +239,13 @@ impl App {
         control.spawn(upkeep(self.prometheus.clone(), plans.subscribe()));
         control.spawn(log_breakers(changed));
         control.spawn(health::keep(plans.subscribe()));
+        if let Some(reloader) = &self.reloader {
+            reloader.go_live(Live {
+                plans: plans.clone(),
+                changes: changes.clone(),
+                stores: self.stores.clone(),
+            });
+        }
         let stop_admin = self.start_admin(&mut control)?;
         for (index, sockets) in self.sockets.drain(..).enumerate() {
             let lines = self.access_log.as_ref().map(AccessLog::lines);
@@ -241,11 +259,13 @@ impl App {
     }
 
     fn start_admin(&mut self, control: &mut JoinSet<()>) -> Result<oneshot::Sender<()>, AppError> {
+        let reload = self.reloader.clone().map(reload::router);
+        let extra = self.handlers.admin_extra.take().unwrap_or_default();
         let router = admin::router(
             self.config.admin.token.clone(),
             self.readiness.clone(),
             self.prometheus.clone(),
-            self.handlers.admin_extra.take(),
+            extra.merge(reload.unwrap_or_default()),
         );
         let listener = self
             .admin
@@ -269,12 +289,17 @@ impl App {
 
     async fn drain(&mut self, hurried: impl Future<Output = ()>) {
         self.readiness.start_draining();
+        let plans = self.plans.as_ref();
+        let server = plans.map_or_else(
+            || self.config.server.clone(),
+            |plans| plans.borrow().config.server.clone(),
+        );
         let mut hurried = std::pin::pin!(hurried);
         let mut is_hurried = tokio::select! {
-            () = time::sleep(self.config.server.drain_delay) => false,
+            () = time::sleep(server.drain_delay) => false,
             () = &mut hurried => true,
         };
-        info!(deadline = ?self.config.server.drain_deadline, "draining");
+        info!(deadline = ?server.drain_deadline, "draining");
         self.phase.send_replace(Phase::Draining);
         self.handlers.draining.cancel();
         let mut cut = 0;
@@ -352,7 +377,7 @@ async fn upkeep(prometheus: PrometheusHandle, plans: watch::Receiver<Arc<Plan>>)
 }
 
 /// The certificates of a listener; one is made when the configuration says `self-signed`.
-fn certificates(tls: &config::Tls) -> Result<Vec<Arc<Certificate>>, CertificateError> {
+pub(super) fn certificates(tls: &config::Tls) -> Result<Vec<Arc<Certificate>>, CertificateError> {
     match tls {
         config::Tls::Files(certificates) => Ok(certificates.clone()),
         config::Tls::SelfSigned => {
@@ -379,7 +404,7 @@ fn listener_tls(listener: &config::Listener) -> Result<Option<ListenerTls>, AppE
 }
 
 /// Shows in `/metrics` until when each certificate is valid.
-fn show_ends(store: &Store) {
+pub(super) fn show_ends(store: &Store) {
     for certificate in store.all().iter() {
         if let Some(end) = certificate.not_after_s() {
             let name = certificate.label().to_owned();

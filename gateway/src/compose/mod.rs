@@ -9,6 +9,7 @@ pub mod edge;
 mod health;
 mod payable;
 mod reconcile;
+pub mod reload;
 
 use std::{
     sync::Arc,

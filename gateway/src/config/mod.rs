@@ -20,6 +20,8 @@ mod services;
 
 mod warnings;
 
+pub mod fixed;
+
 use std::{
     io,
     net::SocketAddr,
@@ -69,6 +71,8 @@ pub struct Config {
     pub payment: Option<payment::Config>,
     /// What is allowed and may still be a mistake.
     pub warnings: Vec<String>,
+    /// The file as it was read, to find what has changed since.
+    pub source: toml::Table,
 }
 
 /// Which parts a process runs.
@@ -366,8 +370,9 @@ impl Config {
             .parse()
             .map_err(|error: toml::de::Error| ConfigError::Problems(vec![syntax(text, &error)]))?;
         let problems = Problems::default();
-        let root = Section::root(table, &problems);
-        let config = Self::read(&root, inputs);
+        let root = Section::root(table.clone(), &problems);
+        let mut config = Self::read(&root, inputs);
+        config.source = table;
         root.finish();
         if problems.is_empty() {
             Ok(config)
@@ -423,6 +428,7 @@ impl Config {
             seckill: services::seckill(root, inputs),
             payment: services::payment(root, inputs),
             warnings: Vec::new(),
+            source: toml::Table::new(),
         };
         references::check(&config, root);
         config.guard_buyer_header()

@@ -102,7 +102,6 @@ async fn run(
     let plan = Arc::clone(&plans.borrow_and_update());
     let core = Rc::new(Core::new(&plan, lines));
     let server = &plan.config.server;
-    let deadline = server.drain_deadline;
     let answer = Rc::new(layers::build(&Parts {
         server: Rc::clone(&core.server),
         routes: Rc::clone(&core.routes),
@@ -130,6 +129,7 @@ async fn run(
         let _ = accepting.await;
     }
     core.connections.ask_all(Command::Drain);
+    let deadline = core.server.read().drain_deadline;
     let has_ended = tokio::select! {
         () = core.drain.ended() => true,
         () = time::sleep(deadline) => false,

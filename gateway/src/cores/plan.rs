@@ -47,6 +47,8 @@ pub struct Plan {
     /// In the order of the configuration.
     pub buckets: Vec<Arc<Bucket>>,
     handlers: Handlers,
+    /// Counts the plans of this process from 1.
+    pub generation: u64,
 }
 
 impl Plan {
@@ -57,6 +59,12 @@ impl Plan {
         changes: &UnboundedSender<BreakerChange>,
     ) -> Self {
         Self::build(config, handlers, Via::new(rand::random()), None, changes)
+    }
+
+    /// The plan after this one.
+    pub fn next(&self, config: Config, changes: &UnboundedSender<BreakerChange>) -> Self {
+        let (handlers, via) = (self.handlers.clone(), self.via.clone());
+        Self::build(config, handlers, via, Some(self), changes)
     }
 
     fn build(
@@ -93,6 +101,7 @@ impl Plan {
         Self {
             buckets: config.limits.iter().map(bucket).collect(),
             upstreams: config.upstreams.iter().map(upstream).collect(),
+            generation: before.map_or(1, |before| before.generation + 1),
             handlers,
             via,
             config,

@@ -18,6 +18,14 @@ const HELP: &[(&str, &str)] = &[
         "When a certificate ends",
     ),
     (
+        "penstock_config_generation",
+        "Configurations that this process has had; the one of its start is 1",
+    ),
+    (
+        "penstock_config_reloads_total",
+        "Times the configuration was read again",
+    ),
+    (
         "penstock_access_log_dropped_total",
         "Access lines given up because the log could not keep up",
     ),

@@ -91,6 +91,8 @@ pub(super) const OPERATIONS: &[Operation] = &[
     Operation { body: Some("ReplayRequest?"), ..plain("post", "/admin/v1/sales/{sale}/dead-letters/{letter}/replay", "replayLetter", "Replay one of them",
         &[(200, "Replay", "what came of it")], &["no_such_sale", "no_such_letter", "invalid_body", "unavailable"]) },
     plain("get", "/admin/v1/payments/reconcile", "checkBooks", "Check the payment books", &[(200, "Books", "what was found")], &["unavailable"]),
+    plain("post", "/admin/v1/reload", "reload", "Read the configuration again: apply all of it, or change nothing", &[(200, "Reloaded", "it is in force")],
+        &["bad_configuration", "restart_needed"]),
     plain("get", "/admin/v1/backup", "showBackup", "How the backup stands", &[(200, "Backup", "its state")], &[]),
     Operation { body: Some("BackupRequest"), ..plain("post", "/admin/v1/backup", "beginBackup", "Begin a backup into a folder of the node", &[(202, "Backup", "begun")],
         &["no_backup_here", "backup_running", "invalid_document"]) },

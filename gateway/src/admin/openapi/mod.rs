@@ -172,7 +172,7 @@ fn by_status<'c>(codes: impl Iterator<Item = &'c str>) -> Vec<(u16, Vec<&'c str>
 
 /// The status that a code is answered with: the sale's own, or the edge's.
 fn status_of(code: &str) -> u16 {
-    const EDGE: [(&str, u16); 9] = [
+    const EDGE: [(&str, u16); 11] = [
         ("bad_request", 400),
         ("unauthorized", 401),
         ("cross_site", 403),
@@ -180,6 +180,8 @@ fn status_of(code: &str) -> u16 {
         ("limited", 429),
         ("internal", 500),
         ("not_ready", 503),
+        ("bad_configuration", 422),
+        ("restart_needed", 409),
         ("no_backup_here", 409),
         ("backup_running", 409),
     ];
@@ -258,6 +260,7 @@ mod tests {
         let mut admin = routes(include_str!("../../../../seckill/src/admin/mod.rs"));
         for source in [
             include_str!("../../compose/books.rs"),
+            include_str!("../../compose/reload.rs"),
             include_str!("../../../../seckill/src/backup/routes.rs"),
             include_str!("../mod.rs"),
         ] {

@@ -91,6 +91,7 @@ const SHAPES: &[Shape] = &[
     ("BackupRequest", &[("to", "string")]),
     ("Backup", &[("state", "idle|running|done|failed"), ("to?", "string"), ("bytes_done?", "int"), ("bytes_total?", "int"),
         ("manifest?", "object"), ("error?", "string")]),
+    ("Reloaded", &[("ok", "bool"), ("generation", "int"), ("warnings", "[string]")]),
     ("Ready", &[("ready", "bool"), ("missing", "[string]")]),
 ];
 
