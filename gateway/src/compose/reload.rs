@@ -1,6 +1,6 @@
 //! Reading the configuration again while the process serves: all of it is applied, or nothing.
 //!
-//! What changes is a new [`Plan`] for the cores, which they adopt between two requests, and new certificates for the listeners. A request
+//! What changes is a new plan for the cores, which they adopt between two requests, and new certificates for the listeners. A request
 //! keeps what it began with; connections, and the breakers, buckets and pools of what stays, are kept. Reached by SIGHUP and by
 //! `POST /admin/v1/reload`.
 
