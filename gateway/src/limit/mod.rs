@@ -2,14 +2,16 @@
 //!
 //! The arithmetic is limiter's ([`RateLimiter`]). One bucket table serves all cores, so that a client has one bucket and not one per core.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::{
+    net::IpAddr,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
-use http::{HeaderMap, HeaderName, HeaderValue, header::AUTHORIZATION};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use limiter::rate::{
-    Decision, HeaderKey, Limited, RateKey, RateLimiter, policy_field, remaining_field,
+    Decision, Limited, RateKey, RateLimiter, TextKey, policy_field, remaining_field,
 };
 use seckill::api::identity::Identity;
-use std::net::IpAddr;
 use tokio::time::Instant;
 
 use crate::config::{self, values::LimitKey};
@@ -31,8 +33,8 @@ pub struct Bucket {
 #[derive(Debug)]
 enum Key {
     Ip,
-    Header(HeaderName, HeaderKey),
-    Buyer(Identity, HeaderKey),
+    Header(HeaderName, TextKey),
+    Buyer(Identity, TextKey),
 }
 
 impl Bucket {
@@ -43,12 +45,8 @@ impl Bucket {
         Self {
             limiter: RateLimiter::new(config.quota, capacity, now),
             key: match (&config.key, identity) {
-                (LimitKey::Header(name), _) => {
-                    Key::Header(name.clone(), HeaderKey::new(name.clone()))
-                }
-                (LimitKey::Buyer, Some(identity)) => {
-                    Key::Buyer(identity.clone(), HeaderKey::new(AUTHORIZATION))
-                }
+                (LimitKey::Header(name), _) => Key::Header(name.clone(), TextKey::new()),
+                (LimitKey::Buyer, Some(identity)) => Key::Buyer(identity.clone(), TextKey::new()),
                 (LimitKey::Ip | LimitKey::Buyer, _) => Key::Ip,
             },
             policy: policy_field(&config.name, config.quota),

@@ -7,23 +7,14 @@
 //! * `HalfOpen`: exactly one probe is out. Success closes; failure, or no answer by the probe's deadline, opens again.
 //!
 //! [`BreakerCore`] is the pure state machine. [`Breaker`] holds it behind a mutex, hands out [`Permit`]s and tells an observer about
-//! transitions. [`BreakerLayer`] wraps it around a tower service.
+//! transitions.
 
 mod config;
 
-mod core;
-
+mod machine;
 mod window;
 
 mod permit;
-
-mod layer;
-
-mod service;
-
-mod future;
-
-mod error;
 
 use std::{
     fmt,
@@ -32,13 +23,11 @@ use std::{
 
 use tokio::time::Instant;
 
-pub use self::config::{BreakerConfig, BreakerConfigError};
-pub use self::core::{BreakerCore, Outcome, State, Ticket, Transition};
-pub use self::error::{BreakerError, Rejected};
-pub use self::future::ResponseFuture;
-pub use self::layer::{BreakerLayer, Classify};
-pub use self::permit::Permit;
-pub use self::service::CircuitBreaker;
+pub use self::{
+    config::{BreakerConfig, BreakerConfigError},
+    machine::{BreakerCore, Outcome, Rejected, State, Ticket, Transition},
+    permit::Permit,
+};
 
 /// The breaker of one endpoint. A clone is another handle to the same breaker, so that all cores see one state.
 #[derive(Clone)]

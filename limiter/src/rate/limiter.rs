@@ -1,19 +1,19 @@
-//! The decision itself: one token bucket per key, as governor's GCRA over a table of fixed size. The time is an argument.
+//! The decision itself: one token bucket per key, in a table of fixed size. The time is an argument.
 
 use std::{iter::Sum, num::NonZeroUsize, time::Duration};
 
-use governor::{middleware::StateInformationMiddleware, nanos::Nanos};
 use tokio::time::Instant;
 
 use super::{
     RateKey, RateQuota,
-    table::{BucketTable, GivenClock},
+    gcra::{Gcra, Verdict},
+    table::BucketTable,
 };
 
 /// Token buckets by key, all with the same quota. Shared by all cores behind an `Arc`.
 #[derive(Debug)]
 pub struct RateLimiter {
-    governor: governor::RateLimiter<RateKey, BucketTable, GivenClock, StateInformationMiddleware>,
+    gcra: Gcra,
     table: BucketTable,
     quota: RateQuota,
     /// Instants become nanoseconds since this one.
@@ -55,12 +55,9 @@ pub struct RateCounts {
 impl RateLimiter {
     /// A limiter for at least `capacity` clients at a time (rounded up to a power of two; 24 bytes each, allocated now).
     pub fn new(quota: RateQuota, capacity: NonZeroUsize, start: Instant) -> Self {
-        let table = BucketTable::new(capacity);
-        // governor reads its clock once here, to remember its own start.
-        GivenClock::set(Nanos::new(0));
         Self {
-            governor: governor::RateLimiter::new(quota.to_governor(), table.clone(), GivenClock),
-            table,
+            gcra: Gcra::new(quota),
+            table: BucketTable::new(capacity),
             quota,
             start,
         }
@@ -69,42 +66,31 @@ impl RateLimiter {
     /// Takes one request out of the key's bucket, or says how long to wait.
     pub fn check(&self, key: RateKey, now: Instant) -> Decision {
         let now = self.since_start(now);
-        GivenClock::set(now);
-        match self.governor.check_key(&key) {
-            Ok(bucket) => Decision::Allowed {
-                remaining: bucket.remaining_burst_capacity(),
-            },
-            Err(not_until) => Decision::Limited(Limited {
-                retry_after: not_until.wait_time_from(now),
+        match self.table.decide(&key, &self.gcra, now) {
+            Verdict::Allowed { remaining, .. } => Decision::Allowed { remaining },
+            Verdict::Limited { wait } => Decision::Limited(Limited {
+                retry_after: Duration::from_nanos(wait),
                 quota: self.quota,
             }),
         }
     }
 
-    /// Frees the places of buckets that have refilled. Walks the whole table, a shard at a time: for a timer of the control
-    /// plane, before it reads [`keys`](Self::keys). Decisions do not depend on it.
-    pub fn sweep(&self, now: Instant) {
-        GivenClock::set(self.since_start(now));
-        self.governor.retain_recent();
-    }
-
-    /// The same for the next part of the table, a sixteenth of it: for a timer that runs often. No lock is held for longer than some
-    /// ten microseconds, however large the table.
+    /// Frees the places of buckets that have refilled, in the next part of the table, a sixteenth of it: for a timer of the control plane
+    /// that runs often, before it reads [`keys`](Self::keys). No lock is held for longer than some ten microseconds, however large the
+    /// table. Decisions do not depend on it.
     pub fn sweep_part(&self, now: Instant) {
-        let now = self.since_start(now).as_u64();
+        let now = self.since_start(now);
         self.table.sweep(now, self.table.sets().div_ceil(16));
     }
 
     /// Undoes one [`Decision::Allowed`] of this key, for a request that was refused elsewhere after all.
     pub fn give_back(&self, key: RateKey) {
-        let step = self.quota.to_governor().replenish_interval();
-        let step = u64::try_from(step.as_nanos()).unwrap_or(u64::MAX);
-        self.table.give_back(&key, step);
+        self.table.give_back(&key, self.gcra.interval());
     }
 
     /// Clients held, refilled ones included until the next sweep. Never above [`capacity`](Self::capacity).
     pub fn keys(&self) -> usize {
-        self.governor.len()
+        self.table.keys()
     }
 
     /// The most clients ever held at a time.
@@ -122,9 +108,9 @@ impl RateLimiter {
         self.quota
     }
 
-    fn since_start(&self, now: Instant) -> Nanos {
+    fn since_start(&self, now: Instant) -> u64 {
         let elapsed = now.saturating_duration_since(self.start);
-        Nanos::new(u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX / 2))
+        u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX / 2)
     }
 }
 

@@ -3,9 +3,8 @@
 //! On the path: as soon as the route is known, before any upstream or store is touched.
 //!
 //! * [`RateQuota`]: so many requests per time, with a burst.
-//! * [`RateKey`], [`KeyExtractor`]: whose bucket a request draws from.
-//! * [`RateLimiter`]: the decision, [`RateLimiter::check`], with the time as an argument; usable without tower.
-//! * [`RateLimitLayer`]: the same around a tower service. The caller renders the refusal.
+//! * [`RateKey`], [`TextKey`]: whose bucket a request draws from.
+//! * [`RateLimiter`]: the decision, [`RateLimiter::check`], with the time as an argument.
 //! * [`admin_guard`]: a ready-made `tower_governor` layer for small axum routers.
 //!
 //! **The bound.** A limiter holds at most [`RateLimiter::capacity`] buckets and allocates all of them at start. When a new client
@@ -13,29 +12,20 @@
 //! forgotten; else the client nearest to a full bucket gets its burst back early, and [`RateCounts::evicted`] grows.
 //! A client deep in debt is the last to be forgotten, so flooding the table with fresh addresses frees no abuser.
 
+mod key;
 mod quota;
 
-mod key;
-
+mod gcra;
 mod limiter;
-
 mod table;
 
 mod fields;
-
-mod layer;
-
-mod service;
-
-mod future;
-
 mod guard;
 
-pub use self::fields::{policy_field, remaining_field, retry_after_field};
-pub use self::future::ResponseFuture;
-pub use self::guard::{AdminGuard, admin_guard};
-pub use self::key::{ClientIp, ConstantKey, HeaderKey, IpKey, KeyExtractor, OrKey, RateKey};
-pub use self::layer::RateLimitLayer;
-pub use self::limiter::{Decision, Limited, RateCounts, RateLimiter};
-pub use self::quota::{Rate, RateQuota, RateQuotaError};
-pub use self::service::RateLimit;
+pub use self::{
+    fields::{policy_field, remaining_field, retry_after_field},
+    guard::{AdminGuard, admin_guard},
+    key::{RateKey, TextKey},
+    limiter::{Decision, Limited, RateCounts, RateLimiter},
+    quota::{Rate, RateQuota, RateQuotaError},
+};

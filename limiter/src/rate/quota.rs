@@ -2,7 +2,7 @@
 
 use std::{fmt, num::NonZeroU32, str::FromStr, time::Duration};
 
-/// A bucket that takes longer than this to fill is refused: its owner meant something else, and governor's
+/// A bucket that takes longer than this to fill is refused: its owner meant something else, and the
 /// nanosecond arithmetic must stay far from its end.
 const FILL_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 
@@ -59,16 +59,6 @@ impl RateQuota {
         Self::try_new(rate.count, rate.per, burst)
     }
 
-    /// Requests that `per` replenishes.
-    pub fn rate(&self) -> NonZeroU32 {
-        self.rate
-    }
-
-    /// The time span of `rate`.
-    pub fn per(&self) -> Duration {
-        self.per
-    }
-
     /// The bucket's size: how many requests may come at once.
     pub fn burst(&self) -> NonZeroU32 {
         self.burst
@@ -82,13 +72,6 @@ impl RateQuota {
     /// The time an empty bucket takes to fill.
     pub fn fill_time(&self) -> Duration {
         self.interval() * self.burst.get()
-    }
-
-    /// The same in governor's terms.
-    pub(super) fn to_governor(self) -> governor::Quota {
-        governor::Quota::with_period(self.interval())
-            .expect("try_new refuses a zero interval")
-            .allow_burst(self.burst)
     }
 }
 

@@ -1,27 +1,24 @@
-//! Where the buckets live: governor's state store over a table of fixed size.
+//! Where the buckets live: a table of fixed size.
 //!
 //! A set-associative table, as in a processor's cache: a key's hash names one *set* of eight places, and the key is in one of
 //! these or nowhere. Looking up, inserting and evicting all touch at most three cache lines, at any load and under
 //! attack, and nothing is allocated after start. One mutex guards a shard of sets.
 
 use std::{
-    cell::Cell,
     num::NonZeroUsize,
     ops::Range,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
 };
 
 use ahash::RandomState;
-use governor::{
-    clock::Clock,
-    nanos::Nanos,
-    state::{StateStore, keyed::ShrinkableKeyedStateStore},
-};
 
-use super::{RateCounts, RateKey};
+use super::{
+    RateCounts, RateKey,
+    gcra::{Gcra, Verdict},
+};
 
 /// Places of a set. Eight 128-bit keys are two cache lines, their times one more.
 const WAYS: usize = 8;
@@ -32,40 +29,15 @@ const SHARDS_MAX: usize = 64;
 /// A quarter of a megabyte: walked in some ten microseconds, for which a check may have to wait.
 const SWEPT_AT_ONCE: usize = 1024;
 
-thread_local! {
-    /// The instant of the check that runs on this thread, in nanoseconds since the limiter's start.
-    static NOW: Cell<u64> = const { Cell::new(0) };
-}
-
-/// governor asks its clock for the time; this one answers with the instant the caller of the check gave.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct GivenClock;
-
-impl GivenClock {
-    /// Sets the time governor will see on this thread until the next call.
-    pub(super) fn set(now: Nanos) {
-        NOW.set(now.as_u64());
-    }
-}
-
-impl Clock for GivenClock {
-    type Instant = Nanos;
-
-    fn now(&self) -> Nanos {
-        Nanos::new(NOW.get())
-    }
-}
-
-/// The bounded table of buckets. A clone is another handle to the same table: governor takes one for good and
-/// shows nothing of it, so the limiter keeps a second to read the counts.
-#[derive(Clone, Debug)]
+/// The bounded table of buckets.
+#[derive(Debug)]
 pub(super) struct BucketTable {
     /// Seeded at random: a client cannot choose addresses that fall into somebody else's set.
     hasher: RandomState,
     /// Where the next sweep goes on, counted in sets over all shards.
-    swept: Arc<AtomicUsize>,
+    swept: AtomicUsize,
     /// A power of two of shards, each with a power of two of sets.
-    shards: Arc<[Shard]>,
+    shards: Box<[Shard]>,
     sets_per_shard: usize,
 }
 
@@ -93,7 +65,7 @@ struct Set {
 const FREE: u64 = 0;
 
 const EMPTY_SET: Set = Set {
-    keys: [RateKey::ABSENT; WAYS],
+    keys: [RateKey::SHARED; WAYS],
     full_at: [FREE; WAYS],
 };
 
@@ -112,7 +84,7 @@ impl BucketTable {
         };
         Self {
             hasher: RandomState::new(),
-            swept: Arc::default(),
+            swept: AtomicUsize::default(),
             shards: std::iter::repeat_with(shard).take(shards).collect(),
             sets_per_shard,
         }
@@ -141,13 +113,43 @@ impl BucketTable {
         self.shards.len() * self.sets_per_shard
     }
 
+    /// Decides about a request of this key at `now`, and remembers it if it is allowed.
+    pub(super) fn decide(&self, key: &RateKey, gcra: &Gcra, now: u64) -> Verdict {
+        let (mut guard, set_at) = self.place_of(key);
+        let sets = &mut *guard;
+        let set = &mut sets.sets[set_at];
+        let known = set.way_of(key);
+        let verdict = gcra.decide(known.map_or(FREE, |way| set.full_at[way]), now);
+        let Verdict::Allowed { full_at, .. } = verdict else {
+            sets.counts.limited += 1;
+            return verdict;
+        };
+        sets.counts.allowed += 1;
+        let way = known.unwrap_or_else(|| {
+            let (way, given_up) = set.fullest();
+            if given_up == FREE {
+                sets.keys += 1;
+            } else if given_up > now {
+                sets.counts.evicted += 1;
+            }
+            set.keys[way] = *key;
+            way
+        });
+        set.full_at[way] = full_at;
+        verdict
+    }
+
+    /// Places in use, refilled buckets included until they are swept.
+    pub(super) fn keys(&self) -> usize {
+        self.shards.iter().map(|shard| shard.lock().keys).sum()
+    }
+
     /// Undoes one allowed request of a bucket, whose full time it had moved by `step` nanoseconds.
     pub(super) fn give_back(&self, key: &RateKey, step: u64) {
         let (mut guard, set_at) = self.place_of(key);
         let sets = &mut *guard;
         let set = &mut sets.sets[set_at];
-        let place = (0..WAYS).find(|&way| set.full_at[way] != FREE && set.keys[way] == *key);
-        if let Some(way) = place {
+        if let Some(way) = set.way_of(key) {
             set.full_at[way] = set.full_at[way].saturating_sub(step);
             sets.keys -= usize::from(set.full_at[way] == FREE);
             sets.counts.allowed -= 1;
@@ -156,10 +158,10 @@ impl BucketTable {
 
     /// The shard of a key, locked, and its set there.
     fn place_of(&self, key: &RateKey) -> (MutexGuard<'_, Sets>, usize) {
-        let hash = self.hasher.hash_one(key) as usize;
-        let shard = &self.shards[hash & (self.shards.len() - 1)];
+        let hash = self.hasher.hash_one(key);
+        let shard = &self.shards[hash as usize & (self.shards.len() - 1)];
         // Other bits of the hash than those that chose the shard.
-        let set_at = (hash >> 32) & (self.sets_per_shard - 1);
+        let set_at = (hash >> 32) as usize & (self.sets_per_shard - 1);
         (shard.lock(), set_at)
     }
 
@@ -173,62 +175,6 @@ impl Shard {
     /// A poisoned table is used on: its values are valid after each single assignment.
     fn lock(&self) -> MutexGuard<'_, Sets> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl StateStore for BucketTable {
-    type Key = RateKey;
-
-    fn measure_and_replace<T, F, E>(&self, key: &RateKey, decide: F) -> Result<T, E>
-    where
-        F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
-    {
-        let (mut guard, set_at) = self.place_of(key);
-        let sets = &mut *guard;
-        let set = &mut sets.sets[set_at];
-        let place = (0..WAYS).find(|&way| set.full_at[way] != FREE && set.keys[way] == *key);
-        let state = place.map(|way| Nanos::new(set.full_at[way]));
-        let (answer, full_at) = match decide(state) {
-            Ok(allowed) => allowed,
-            Err(limited) => {
-                sets.counts.limited += 1;
-                return Err(limited);
-            }
-        };
-        sets.counts.allowed += 1;
-        let way = match place {
-            Some(way) => way,
-            None => {
-                let (way, given_up) = set.fullest();
-                if given_up == FREE {
-                    sets.keys += 1;
-                } else if given_up > GivenClock.now().as_u64() {
-                    sets.counts.evicted += 1;
-                }
-                set.keys[way] = *key;
-                way
-            }
-        };
-        set.full_at[way] = full_at.as_u64();
-        Ok(answer)
-    }
-}
-
-impl ShrinkableKeyedStateStore<RateKey> for BucketTable {
-    fn retain_recent(&self, drop_below: Nanos) {
-        for shard in self.shards.iter() {
-            shard
-                .lock()
-                .sweep(0..self.sets_per_shard, drop_below.as_u64());
-        }
-    }
-
-    fn len(&self) -> usize {
-        self.shards.iter().map(|shard| shard.lock().keys).sum()
-    }
-
-    fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 }
 
@@ -246,6 +192,11 @@ impl Sets {
 }
 
 impl Set {
+    /// The place of a key that is here.
+    fn way_of(&self, key: &RateKey) -> Option<usize> {
+        (0..WAYS).find(|&way| self.full_at[way] != FREE && self.keys[way] == *key)
+    }
+
     /// The place whose bucket is full soonest, free places first, and when that is.
     fn fullest(&self) -> (usize, u64) {
         let mut best = (0, self.full_at[0]);

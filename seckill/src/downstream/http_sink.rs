@@ -124,7 +124,7 @@ impl Sink for HttpSink {
             return Err(until);
         }
         drop(pause);
-        match self.limiter.check(RateKey::ABSENT, now) {
+        match self.limiter.check(RateKey::SHARED, now) {
             Decision::Allowed { .. } => Ok(()),
             Decision::Limited(limited) => Err(now + limited.retry_after),
         }

@@ -1,8 +1,10 @@
 //! The breaker's state machine: no lock, no clock, no waiting. Time comes in with every call, a transition goes out.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 
-use super::{BreakerConfig, Rejected, window::Window};
+use super::{BreakerConfig, window::Window};
 
 /// What a breaker does with a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -33,6 +35,14 @@ pub enum Outcome {
     Failure,
     /// Nobody can tell: the client left first. Counts neither way, and frees the probe.
     Cancelled,
+}
+
+/// The breaker refused: the endpoint is at fault. Try another one, or answer 503 with this `Retry-After`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("circuit breaker open retry_after={retry_after:?}")]
+pub struct Rejected {
+    /// When the breaker may let a request through again, at the earliest.
+    pub retry_after: Duration,
 }
 
 /// The right to send one request. Its outcome counts only while the breaker has made no transition since.
