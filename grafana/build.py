@@ -173,7 +173,7 @@ def verdict(b):
 def sale(b):
     b.row("Sale")
     b.lines("Purchases by outcome", "What buyers were told, per second; a cart counts once. During a peak most answers are sold_out; not_admitted are buyers whom a list, "
-            "a token or a draw keeps out. unknown and frozen should stay at 0: see Stuck in docs/operating.md.",
+            "a token or a draw keeps out. unknown and frozen should stay at 0: see Stuck in docs/operating/runbooks.md.",
             "reqps", [(rate("penstock_sale_purchases_total", by="outcome"), "{{outcome}}")], stack=True)
     b.lines("Funnel", "Orders per second at each step: accepted by the store, written to the ledger, paid, returned unpaid.", "ops",
             [(rate("penstock_sale_purchases_total", ACCEPTED), "accepted"), (rate("penstock_settlement_orders_total", SETTLED), "settled"),
@@ -237,7 +237,7 @@ def downstream(b):
 def recovery(b):
     b.row("Segments: recovery and transfers")
     b.lines("Segments that wait", "Segments that sell nothing and could not be rebuilt at the last look; their buyers get 503. 0 is normal, a moment above 0 after a failover too. "
-            "If it stays: Segment waits in docs/operating.md.", "short", [(gauge("penstock_recovery_waiting_segments", agg="max"), "segments")], w=6, colours=False)
+            "If it stays: Segment waits in docs/operating/runbooks.md.", "short", [(gauge("penstock_recovery_waiting_segments", agg="max"), "segments")], w=6, colours=False)
     b.timeline("Who may rebuild", "The node that holds the recovery lease. Exactly one is normal; the epoch of each rebuild is in its log. None: no worker runs, or the lease's "
                "keeper (recovery_locks, else the ledger) does not answer.", gauge("penstock_recovery_is_leader", by="instance", agg="max"), "{{instance}}",
                [("no", GREY), ("holds the lease", GREEN)], w=6)

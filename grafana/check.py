@@ -2,7 +2,7 @@
 """Checks the dashboards and the alert rules; prints every finding and exits 1 if there is one.
 
     grafana/check.py                    the lint rules, the PromQL, the annotations, the runbook links, the tests; and that code, the list of
-                                        metrics in docs/operating.md, dashboards and alerts name the same metrics
+                                        metrics in docs/operating/metrics.md, dashboards and alerts name the same metrics
     grafana/check.py --metrics FILE     also: every metric, label and label value that is used exists in this /metrics text, and what the
                                         code and the list name is in it, with the labels of the list
 
@@ -19,8 +19,9 @@ import tempfile
 
 HERE = pathlib.Path(__file__).resolve().parent
 CRATES = ("gateway", "seckill", "payment", "limiter")
-RUNBOOK = HERE.parent / "docs" / "operating.md"
-RUNBOOK_URL = "https://github.com/penstock/penstock/blob/main/docs/operating.md#"
+RUNBOOK = HERE.parent / "docs" / "operating" / "runbooks.md"
+METRICS_LIST = HERE.parent / "docs" / "operating" / "metrics.md"
+RUNBOOK_URL = "https://github.com/penstock/penstock/blob/main/docs/operating/runbooks.md#"
 
 # Panels that must carry a title, a description, a unit and queries. Rows and text panels carry no data.
 DATA_PANELS = {"stat", "gauge", "bargauge", "timeseries", "table", "heatmap", "state-timeline", "barchart", "piechart"}
@@ -200,7 +201,7 @@ def check_rules(text, tests, runbook):
             findings.append(f"alert-summary: {name} has no summary")
         link = re.search(r"runbook_url: (\S+)", block)
         if not link or not link.group(1).startswith(RUNBOOK_URL) or link.group(1).removeprefix(RUNBOOK_URL) not in anchors:
-            findings.append(f"alert-runbook: {name} does not link to a section of docs/operating.md")
+            findings.append(f"alert-runbook: {name} does not link to a section of docs/operating/runbooks.md")
         if not re.search(rf"alertname: {name}\n", tests):
             findings.append(f"alert-test: {name} has no test in which it fires")
     if not list(alerts(text)):
@@ -276,7 +277,7 @@ def sources():
 
 def metrics_of_list(markdown):
     """metric -> labels, of the table under the heading "Metrics"."""
-    section = re.search(r"^## Metrics$(.*?)(?=^#|\Z)", markdown, re.M | re.S)
+    section = re.search(r"^#+ Metrics$(.*?)(?=^#|\Z)", markdown, re.M | re.S)
     rows = re.findall(r"^\| `(\w+)` \|([^|]*)\|", section.group(1), re.M) if section else []
     return {name: set(re.findall(r"`(\w+)`", labels)) for name, labels in rows}
 
@@ -289,8 +290,8 @@ def family(name, known):
 
 def check_lists(code, listed, expressions, recorded, metrics=None):
     """Findings where the code, the list in the docs, what is used, and a /metrics text differ."""
-    findings = [f"metric-list: {name} is in the code and not in docs/operating.md" for name in code - set(listed)]
-    findings += [f"metric-list: {name} is in docs/operating.md and not in the code" for name in set(listed) - code]
+    findings = [f"metric-list: {name} is in the code and not in docs/operating/metrics.md" for name in code - set(listed)]
+    findings += [f"metric-list: {name} is in docs/operating/metrics.md and not in the code" for name in set(listed) - code]
     used = set()
     for where, expr, _ in expressions:
         for name, _, _, _ in selectors(expr):
@@ -304,10 +305,10 @@ def check_lists(code, listed, expressions, recorded, metrics=None):
         for name, labels in metrics.items():
             exported.setdefault(family(name, code), set()).update(set(labels) - {"le"})
         findings += [f"metric-silent: {name} is in the code and not on /metrics" for name in code - set(exported)]
-        findings += [f"metric-list: {name} is on /metrics and not in docs/operating.md" for name in set(exported) - set(listed)]
+        findings += [f"metric-list: {name} is on /metrics and not in docs/operating/metrics.md" for name in set(exported) - set(listed)]
         for name in set(exported) & set(listed):
             if exported[name] != listed[name]:
-                findings.append(f"metric-labels: {name} has the labels {sorted(exported[name])}, docs/operating.md says {sorted(listed[name])}")
+                findings.append(f"metric-labels: {name} has the labels {sorted(exported[name])}, docs/operating/metrics.md says {sorted(listed[name])}")
     return sorted(findings)
 
 
@@ -343,7 +344,7 @@ def main():
     metrics = parse_metrics(arguments.metrics.read_text()) if arguments.metrics else None
     if metrics is not None:
         findings += check_use(expressions, metrics, recorded)
-    findings += check_lists(metrics_of_code(sources()), metrics_of_list(RUNBOOK.read_text()), expressions, recorded, metrics)
+    findings += check_lists(metrics_of_code(sources()), metrics_of_list(METRICS_LIST.read_text()), expressions, recorded, metrics)
     for finding in findings:
         print(finding)
     print(f"{len(expressions)} expressions checked, {len(findings)} findings")

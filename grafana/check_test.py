@@ -91,7 +91,7 @@ class Rules(unittest.TestCase):
         labels: {severity: page}
         annotations:
           summary: "s"
-          runbook_url: https://github.com/penstock/penstock/blob/main/docs/operating.md#what-to-do
+          runbook_url: https://github.com/penstock/penstock/blob/main/docs/operating/runbooks.md#what-to-do
 """
 
     def found(self, rule, tests="alertname: A\n", runbook="## What to do\n"):

@@ -2,7 +2,7 @@
 
 use metrics::describe_gauge;
 
-/// Family and text. `docs/operating.md` has the same list with the labels; a test holds the page against it.
+/// Family and text. `docs/operating/metrics.md` has the same list with the labels; a test holds the page against it.
 const HELP: &[(&str, &str)] = &[
     ("penstock_build_info", "Always 1"),
     (

@@ -52,7 +52,7 @@ impl Api {
             ),
             Self::Admin => (
                 "Penstock admin API",
-                "What operators call, on the admin listener: docs/operating.md.",
+                "What operators call, on the admin listener: docs/operating/README.md.",
                 admin::OPERATIONS,
                 admin::COMMON,
             ),

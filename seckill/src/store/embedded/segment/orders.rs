@@ -1,5 +1,5 @@
 //! The orders of a segment in memory, compact: one fixed record and one state byte each, texts stored once, no key stored in an
-//! index. Below 200 bytes an order with a buyer of its own; `docs/operating.md` has the measured figures.
+//! index. Below 200 bytes an order with a buyer of its own; `docs/operating/configuration.md` has the measured figures.
 
 use ahash::RandomState;
 

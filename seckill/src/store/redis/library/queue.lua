@@ -105,7 +105,7 @@ local function unsettled(keys, args)
 end
 
 -- How long the orders of a sale are kept after its end and its last time to pay: as long as a request may be repeated and must find
--- its tombstone. docs/operating.md tells it.
+-- its tombstone. docs/operating/configuration.md says it.
 local KEPT_MS = 7 * 24 * 3600 * 1000
 
 -- Gives the memory of a sale back that is over and settled, once nobody may ask for its requests any more. UNLINK: the server frees
