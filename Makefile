@@ -46,7 +46,7 @@ test-grafana: deps ## dashboard and rules against the /metrics of a gateway that
 chaos: deps ## seeded faults against real processes, judged from the clients' history; CHAOS_RUNS=200, CHAOS_SEED=1
 	CHAOS_RUNS=$${CHAOS_RUNS:-200} $(CARGO) test -p gateway --test chaos -- --nocapture every_promise
 
-lint: ## formatting, clippy, documentation and its links, warnings denied; who imports whom
+lint: ## formatting, clippy, documentation, its links and its map of files, warnings denied; who imports whom
 	$(CARGO) fmt --all -- --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps

@@ -2,7 +2,8 @@
 """Holds the documents against the repository; prints every finding and exits 1 if there is one.
 
 Every relative link of a Markdown file leads to a file, and to a heading of it where it names one. Every path and every test that
-docs/invariants.md names exists, and every invariant that the code names is on that page.
+docs/invariants.md names exists, and every invariant that the code names is on that page. Every production file of Rust is named once on
+docs/architecture.md, in a row of its code map under the heading of its folder, and every file named there exists.
 """
 
 import pathlib
@@ -56,8 +57,40 @@ def invariants():
             yield f"{file.relative_to(ROOT)}: {name} is not in docs/invariants.md"
 
 
+def is_production(path):
+    """Whether a path of a Rust file, relative to the repository, holds more than tests."""
+    return "tests" not in path.parts and path.name != "tests.rs"
+
+
+def code_map(page, files):
+    """Findings where the code map of a page and the repository's production files differ."""
+    named, folder = [], None
+    for number, line in enumerate(page.splitlines(), 1):
+        if heading := re.match(r"#+ (?:`([\w./-]+/)`)?", line):
+            folder = heading.group(1)
+        row = re.match(r"\| `([\w./-]+\.rs)` \|", line)
+        if row and folder:
+            named.append(folder + row.group(1))
+            line = line[row.end() :]
+        for name in re.findall(r"[\w./-]+\.rs\b", line):
+            yield f"line {number}: {name} is named outside of its row"
+    for name in sorted(set(named) - set(files)):
+        yield f"there is no production file {name}"
+    for name in sorted(set(files) - set(named)):
+        yield f"{name} has no row"
+    for name in sorted({name for name in named if named.count(name) > 1}):
+        yield f"{name} has more than one row"
+
+
+def architecture():
+    files = [path.relative_to(ROOT) for path in tracked("*.rs")]
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    for finding in code_map(page, [path.as_posix() for path in files if is_production(path)]):
+        yield f"docs/architecture.md: {finding}"
+
+
 def main():
-    findings = [finding for page in tracked("*.md") for finding in links(page)] + list(invariants())
+    findings = [finding for page in tracked("*.md") for finding in links(page)] + [*invariants(), *architecture()]
     for finding in findings:
         print(finding)
     print(f"documents checked, {len(findings)} findings")
