@@ -3,7 +3,8 @@
 
 Every relative link of a Markdown file leads to a file, and to a heading of it where it names one. Every path and every test that
 docs/invariants.md names exists, and every invariant that the code names is on that page. Every production file of Rust is named once on
-docs/architecture.md, in a row of its code map under the heading of its folder, and every file named there exists.
+docs/architecture.md, in a row of its code map under the heading of its folder, and every file named there exists. So does every path
+that docs/request-life.md names, and its number of files on the longest way of a GET is that of its table.
 """
 
 import pathlib
@@ -89,8 +90,23 @@ def architecture():
         yield f"docs/architecture.md: {finding}"
 
 
+def walk():
+    """Paths on docs/request-life.md are those of the repository, or of gateway/src; a list may name its folder first: "in `folder/`: …"."""
+    page = (ROOT / "docs" / "request-life.md").read_text()
+    for number, line in enumerate(page.splitlines(), 1):
+        folder = re.search(r"\bin `([\w./-]+/)`:", line)
+        bases = [ROOT / folder.group(1)] if folder else [ROOT / "gateway" / "src"]
+        for path in re.findall(r"`([\w./-]+(?:\.rs|\.lua|\w/))`", line):
+            if not any((base / path).exists() for base in [ROOT, *bases]):
+                yield f"docs/request-life.md: line {number}: there is no {path}"
+    table = re.search(r"^## A GET.*?\*\*The longest way of a GET is (\d+) files", page, re.M | re.S)
+    files = set(re.findall(r"`([\w./-]+\.rs)`", table.group()))
+    if len(files) != int(table.group(1)):
+        yield f"docs/request-life.md: the longest way of a GET has {len(files)} files, not {table.group(1)}"
+
+
 def main():
-    findings = [finding for page in tracked("*.md") for finding in links(page)] + [*invariants(), *architecture()]
+    findings = [finding for page in tracked("*.md") for finding in links(page)] + [*invariants(), *architecture(), *walk()]
     for finding in findings:
         print(finding)
     print(f"documents checked, {len(findings)} findings")

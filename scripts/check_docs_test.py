@@ -72,6 +72,9 @@ class Repository(unittest.TestCase):
     def test_every_production_file_has_one_row_on_the_page(self):
         self.assertEqual(list(check.architecture()), [])
 
+    def test_every_path_of_the_walk_exists(self):
+        self.assertEqual(list(check.walk()), [])
+
 
 if __name__ == "__main__":
     unittest.main()
