@@ -1,6 +1,6 @@
 //! An answer of the admin API as text for people: aligned names and values, and tables where it has lists.
 //!
-//! It knows no answer in particular: what the API adds is shown, too. Programs read the JSON (see `admin_client.rs`).
+//! It knows no answer in particular: what the API adds is shown, too. Programs read the JSON (see `client.rs`).
 
 use std::fmt::Write;
 

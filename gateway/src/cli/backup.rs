@@ -1,4 +1,4 @@
-//! `penstock backup` and `penstock restore`: a node's store and ledger at one instant into a folder, and back.
+//! `penstock backup` and `penstock restore`: copies a node's store and ledger, as they were at one instant, into a folder, and restores them.
 
 use std::{
     path::{Path, PathBuf},
@@ -26,7 +26,7 @@ pub struct BackupArgs {
     to: PathBuf,
 }
 
-/// What is put back, and where.
+/// What is restored, and where.
 #[derive(Debug, Clone, Args)]
 pub struct RestoreArgs {
     /// Folder of the backup
@@ -64,7 +64,7 @@ pub async fn backup(admin: &Admin, args: &BackupArgs) -> anyhow::Result<()> {
                     );
                 }
             }
-            // Whether the folder holds half a backup or a whole one of before, its manifest tells: it is written last.
+            // The folder may hold half a backup or an earlier whole one. Its manifest shows which: it is written last.
             _ => bail!(
                 "no backup was taken: {}; a folder without manifest.json is no backup",
                 state["error"].as_str().unwrap_or("the node was restarted"),
@@ -74,7 +74,7 @@ pub async fn backup(admin: &Admin, args: &BackupArgs) -> anyhow::Result<()> {
     }
 }
 
-/// Puts a backup back, compares store and ledger, and prints what was found; false if they do not agree.
+/// Restores a backup, compares store and ledger, and prints what was found; false if they do not agree.
 pub async fn restore(args: &RestoreArgs) -> anyhow::Result<bool> {
     let ledger = match &args.ledger {
         Some(file) => file.clone(),

@@ -74,7 +74,7 @@ impl Output {
     }
 }
 
-/// A reconciliation of a large sale takes a minute; a node that is stuck takes for ever.
+/// A reconciliation of a large sale takes a minute; a node that is stuck never answers.
 const LONGEST_S: u64 = 120;
 
 /// A sale's id as an argument. It stands in the path of a call: `spring?` must not be taken for `spring`.

@@ -1,4 +1,4 @@
-//! `penstock dead-letters …`: what could not be settled, and what the shop could not be told, from the command line.
+//! `penstock dead-letters …`: orders that could not be settled, and events that could not be delivered, from the command line.
 
 use anyhow::bail;
 use clap::{Args, Subcommand};
@@ -10,15 +10,15 @@ use super::client::{Admin, call, sale_id};
 /// What to do with dead letters.
 #[derive(Debug, Clone, Subcommand)]
 pub enum DeadLettersCommand {
-    /// List what was set aside of a sale and waits for you: queue entries, and events for the shop
+    /// List the dead letters of a sale: orders that could not be settled, and events that could not be delivered
     List {
         /// Id of the sale
         #[arg(value_parser = sale_id)]
         sale: String,
     },
-    /// Take entries up again: each is settled exactly once, or stays with its reason
+    /// Settle entries again: each is settled exactly once, or stays with its reason
     Replay(ReplayArgs),
-    /// Hand events for the shop over again that were given up; the shop knows a repetition by its id
+    /// Deliver events again that were given up; the receiver recognises a repetition by its id
     ReplayEvents {
         /// Id of the sale
         #[arg(value_parser = sale_id)]
@@ -40,7 +40,7 @@ pub struct ReplayArgs {
     /// All entries of the sale
     #[arg(long)]
     all: bool,
-    /// Record as refused what no unit is left for: final, the buyer is told
+    /// Record an entry as refused if no unit is left for it: final, and the buyer sees it
     #[arg(long)]
     or_refuse: bool,
 }

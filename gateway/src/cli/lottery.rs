@@ -1,4 +1,4 @@
-//! `penstock lottery …`: a seed to commit to, the draw, and doing a published draw again.
+//! `penstock lottery …`: makes a seed, draws a lottery, verifies a published draw.
 
 use std::{collections::BTreeSet, path::PathBuf};
 
@@ -19,7 +19,7 @@ const PAGES_MAX: usize = 10_000;
 /// What to do with lotteries.
 #[derive(Debug, Clone, Subcommand)]
 pub enum LotteryCommand {
-    /// Make a seed and its commitment; keep the first secret, put the second into the sale
+    /// Make a seed and its commitment; keep the seed secret, put the commitment into the sale
     Seed {
         /// File for the seed; it must not exist
         #[arg(long)]
@@ -43,7 +43,7 @@ pub enum LotteryCommand {
         #[arg(long, default_value = "")]
         beacon: String,
     },
-    /// Call the next of the reserve; winners of the round before who have not bought may no longer
+    /// Draw the next winners from the reserve; earlier winners who have not bought may no longer buy
     Reserve {
         /// Where the admin API is.
         #[command(flatten)]
@@ -54,11 +54,11 @@ pub enum LotteryCommand {
         /// Number of this round; the draw was round 1
         #[arg(long)]
         round: u32,
-        /// How many are called
+        /// How many winners
         #[arg(long)]
         winners: u64,
     },
-    /// Do a published draw again; exits with 1 if it is not the one that was published
+    /// Repeat a published draw; exits with 1 if the result differs
     Verify {
         /// URL of the sale (http://HOST:PORT/v1/sales/SALE), or a file that --save wrote
         source: String,
@@ -134,7 +134,7 @@ pub async fn run(command: &LotteryCommand) -> anyhow::Result<bool> {
     Ok(true)
 }
 
-/// Does the draw of `{"draw": …, "entries": […]}` again and prints what came out.
+/// Repeats the draw of `{"draw": …, "entries": […]}` and prints the result.
 fn check(published: &Value, person: Option<(&str, &str)>, output: Output) -> anyhow::Result<bool> {
     let mut draw = published["draw"].clone();
     if draw["state"] != json!("drawn") {

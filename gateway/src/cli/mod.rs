@@ -28,7 +28,7 @@ use crate::{admin::openapi::Api, config::Role, logging};
 /// Where the configuration is when nothing else is said.
 const DEFAULT_CONFIG: &str = "config/penstock.toml";
 
-/// The gate in front of a shop: lets through just as much as the shop can take, and sells exactly the stock there is.
+/// A gateway in front of a shop: lets through as much as the shop can take, and sells exactly the stock there is.
 #[derive(Debug, Parser)]
 #[command(name = "penstock", version, arg_required_else_help = true)]
 pub struct Cli {
@@ -48,7 +48,7 @@ pub enum Command {
         /// Which parts this process runs.
         #[arg(long, value_enum, default_value_t)]
         role: Role,
-        /// Believe programs on this machine about who the buyer is: for trying things out without a login proxy.
+        /// Let programs on this machine name the buyer: for trying things out without a login proxy.
         #[arg(long)]
         trust_local_buyers: bool,
     },
@@ -79,7 +79,7 @@ pub enum Command {
         #[command(subcommand)]
         command: DeadLettersCommand,
     },
-    /// Mint entitlement tokens over the admin API.
+    /// Issue entitlement tokens over the admin API.
     Token {
         /// Where the admin API is.
         #[command(flatten)]
@@ -88,21 +88,21 @@ pub enum Command {
         #[command(subcommand)]
         command: TokenCommand,
     },
-    /// Commit to a seed, draw a lottery over the admin API, and do a published draw again.
+    /// Commit to a seed, draw a lottery over the admin API, and verify a published draw.
     Lottery {
         /// What to do.
         #[command(subcommand)]
         command: LotteryCommand,
     },
-    /// Compare stock, orders and money, and mend what can be mended; exits with 1 if a promise is broken.
+    /// Compare stock, orders and money, and repair what can be repaired; exits with 1 if a promise is broken.
     Reconcile {
         /// Where the admin API is.
         #[command(flatten)]
         admin: Admin,
-        /// Id of one sale; all sales and the payment books if it is left out.
+        /// Id of one sale; without it, all sales and the payment ledger.
         #[arg(value_parser = sale_id)]
         sale: Option<String>,
-        /// Only look, change nothing.
+        /// Report only; change nothing.
         #[arg(long)]
         dry_run: bool,
     },
@@ -121,7 +121,7 @@ pub enum Command {
         #[command(flatten)]
         args: BackupArgs,
     },
-    /// Put a backup back into places that are empty, verify it, and compare store and ledger; exits with 1 if they disagree.
+    /// Restore a backup into empty places, verify it, and compare store and ledger; exits with 1 if they disagree.
     Restore(RestoreArgs),
     /// Print the sale API or the admin API as an OpenAPI 3.1 document.
     Openapi {

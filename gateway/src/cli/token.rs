@@ -1,4 +1,4 @@
-//! `penstock token …`: entitlements to buy, minted over the admin API.
+//! `penstock token …`: issues entitlement tokens over the admin API.
 
 use clap::Subcommand;
 use http::Method;
@@ -9,7 +9,7 @@ use super::client::{Admin, call, sale_id};
 /// What to do with entitlement tokens.
 #[derive(Debug, Clone, Subcommand)]
 pub enum TokenCommand {
-    /// Mint tokens that let these buyers buy once
+    /// Issue tokens that let these buyers buy once
     Issue {
         /// Id of the sale
         #[arg(long, value_parser = sale_id)]
@@ -23,7 +23,7 @@ pub enum TokenCommand {
         /// Most units of the one order
         #[arg(long)]
         max_quantity: Option<u32>,
-        /// How long the token is good; until the sale ends if left out
+        /// How long the token is valid; without it, until the sale ends
         #[arg(long)]
         expires_in: Option<String>,
     },

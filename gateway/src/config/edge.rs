@@ -37,7 +37,7 @@ const BUFFER_MEMORY: u64 = 64 << 20;
 /// As nginx allows one answer.
 const BUFFER_DISK: u64 = 1 << 30;
 
-/// WebSocket libraries ping every 20 to 60 s; five minutes is a page nobody has open.
+/// WebSocket libraries ping every 20 to 60 s, so five minutes of silence mean that the page is closed.
 const TUNNEL_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Four times what browsers send with large cookies.
@@ -55,7 +55,7 @@ const MAX_CONNECTIONS: u64 = 50_000;
 /// What RFC 9113 recommends as the least.
 const H2_STREAMS: u64 = 100;
 
-/// A refusal is cheap to make and dear to log.
+/// A refusal is cheap to make and expensive to log.
 const SAMPLE_REFUSALS: u64 = 100;
 
 const ADMIN_ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9900);

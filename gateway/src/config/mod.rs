@@ -1,6 +1,6 @@
 //! The configuration: TOML in, real types out, every problem reported at once.
 //!
-//! The start of the program: `main.rs` reads a file into a [`Config`], `app.rs` builds from it, and nothing later sees the file.
+//! The start of the program: `main.rs` reads a file into a [`Config`], `compose/` builds from it, and nothing later sees the file.
 //! Unknown keys are problems. Secrets are named by file or environment variable, never written in the file itself.
 //! Files and environment come in through [`Inputs`], so that a test needs neither.
 

@@ -31,7 +31,7 @@ pub(super) fn check(config: &Config, root: &Section<'_>) {
             );
         }
     }
-    // Payments belong to orders: without the sale every one of them would be answered 503 for ever.
+    // Payments belong to orders: without the sale each of them would be answered 503.
     if root.has("payment") && !root.has("seckill") {
         root.missing(
             "seckill",

@@ -1,6 +1,6 @@
 //! Reading one TOML table key by key, noting every problem and going on.
 //!
-//! serde stops at the first problem; `penstock check` shall name them all. So the raw form of the configuration is the parsed
+//! serde stops at the first problem; `penstock check` must name them all. So the raw form of the configuration is the parsed
 //! TOML itself, and a [`Section`] hands out its values by type and range. The keys that were asked for are the keys
 //! that exist: [`Section::finish`] reports every other one, with the nearest allowed name.
 
@@ -242,7 +242,7 @@ impl<'p> Section<'p> {
         }
     }
 
-    /// Reports the keys nobody asked for. Ends the section.
+    /// Reports the unknown keys: those that no reader asked for. Ends the section.
     pub fn finish(self) {
         let mut asked = self.asked.borrow().clone();
         asked.sort_unstable();

@@ -40,7 +40,7 @@ fn table<T: DeserializeOwned>(root: &Section<'_>, key: &'static str) -> Option<(
         .try_into()
     {
         Ok(raw) => Some((raw, bad)),
-        // Keys that are right alone and wrong together; there are none today.
+        // Each key is right by itself, and the table is still refused: its crate has a rule over several keys.
         Err(error) => {
             root.note(key, secretless(error.message()));
             None

@@ -1,4 +1,4 @@
-//! What a configuration may say and its writer may not have meant. Printed by `check`, logged at a start.
+//! Settings that are allowed, but that the operator may not have meant. Printed by `check`, logged at a start.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -7,7 +7,7 @@ use super::{
     values::{HashOn, LimitKey},
 };
 
-/// Whoever renews a certificate does it earlier than this.
+/// Certificates are usually renewed earlier than this.
 const SOON_DAYS: i64 = 7;
 
 pub(super) fn of(config: &Config) -> Vec<String> {

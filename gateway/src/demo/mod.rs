@@ -68,7 +68,7 @@ pub struct DemoArgs {
     /// Units on sale
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     stock: u64,
-    /// Seed of everything the load chooses
+    /// Seed of all random choices of the load
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Append progress lines instead of drawing in place
@@ -261,8 +261,8 @@ async fn peak(args: &DemoArgs, scenario: &mut Scenario) -> anyhow::Result<Report
     Ok(report)
 }
 
-/// Waits until the shop has been told everything, and gives what it was told (good and forged events) and what was not
-/// delivered.
+/// Waits until all events are delivered, and returns how many the shop got with a good signature, how many with a forged one, and how
+/// many were not delivered.
 async fn told(shop: &Shop, services: &Services) -> (u64, u64, u64) {
     let mut pending = u64::MAX;
     for _ in 0..100 {

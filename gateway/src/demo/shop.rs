@@ -1,5 +1,5 @@
-//! The sample shop of the demo: a separate listener in the same process, with product pages and the endpoint that Penstock
-//! tells about settled, paid and released orders.
+//! The sample shop of the demo: a separate listener in the same process, with product pages and the endpoint that
+//! receives Penstock's events about settled, paid and released orders.
 
 use std::{
     net::SocketAddr,
@@ -33,7 +33,7 @@ pub(super) const PRODUCT_PATH: &str = "/products/trail-shoe";
 /// Where the shop takes events.
 pub(super) const EVENTS_PATH: &str = "/penstock/events";
 
-/// What the shop was told.
+/// The events that the shop has received.
 pub(super) struct Shop {
     key: hmac::Key,
     events: AtomicU64,

@@ -11,10 +11,10 @@ use super::{
     duration_ms,
 };
 
-/// A new sale: its document, or options for a sale with one sku. Options beside `--file` go before what the file says.
+/// A new sale: its document, or options for a sale with one sku. Options beside `--file` override what the file says.
 #[derive(Debug, Clone, Args)]
 pub struct CreateArgs {
-    /// The sale as JSON, or as TOML in a file named so; `-` is JSON on standard input. Options below go before what it says
+    /// The sale as JSON, or as TOML in a file named so; `-` is JSON on standard input. Options below override what it says
     #[arg(long, conflicts_with_all = ["sku", "stock", "price"])]
     file: Option<PathBuf>,
     /// Id of the sale

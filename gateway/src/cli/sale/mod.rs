@@ -33,7 +33,7 @@ pub enum SaleCommand {
         #[arg(value_parser = sale_id)]
         sale: String,
     },
-    /// Change a draft, or the window of a published sale, from the version that is in force
+    /// Change a draft, or the window of a published sale
     Edit {
         /// Id of the sale
         #[arg(value_parser = sale_id)]
@@ -60,7 +60,7 @@ pub enum SaleCommand {
         #[arg(value_parser = sale_id)]
         sale: String,
     },
-    /// Check a buyer in who shows the code of a booking
+    /// Check in a buyer who shows the code of a booking
     Checkin {
         /// Id of the sale
         #[arg(value_parser = sale_id)]
@@ -215,7 +215,7 @@ fn overview(list: &Value) -> Value {
     Value::Array(sales.map(line).collect())
 }
 
-/// Checks the promises of one sale, or of all sales and of the payment books, and mends what can be mended unless it is a
+/// Checks the promises of one sale, or of all sales and of the payment ledger, and repairs what can be repaired unless it is a
 /// `dry_run`; false if one does not hold.
 pub async fn reconcile(admin: &Admin, sale: Option<&str>, dry_run: bool) -> anyhow::Result<bool> {
     let get = |path: String| async move { call(admin, Method::GET, &path, Value::Null).await };
