@@ -147,6 +147,10 @@ async fn purchases_run_on_the_core_and_what_reads_sql_on_the_control_runtime() {
     .await;
     for (method, path, is_core) in [
         ("POST", "/v1/sales/flash/orders", true),
+        ("POST", "/v1/sales/flash/carts", true),
+        // They are POSTs, and write to the ledger.
+        ("POST", "/v1/sales/flash/entries", false),
+        ("POST", "/v1/orders/ord_1/code", false),
         ("GET", "/v1/sales/flash/orders", false),
         ("GET", "/v1/orders/ord_1", false),
         ("DELETE", "/v1/orders/ord_1", false),

@@ -171,6 +171,7 @@ impl Services {
                 sale.buyer.clone(),
                 sale.waiting.clone(),
                 draining.clone(),
+                Some(tokio::runtime::Handle::current()),
             ),
             admin: admin::router(engine.clone(), reconciler.clone(), payable)
                 .merge(books::router(

@@ -180,11 +180,11 @@ impl Plan {
     }
 }
 
-/// A purchase is decided by the store, on the core that it came to. Reads and cancellations wait for SQL.
-fn sales_run_on(method: &Method, _path: &str) -> RunOn {
-    match *method {
-        Method::POST => RunOn::Core,
-        _ => RunOn::Control,
+/// A purchase is decided by the store, on the core that it came to. Everything else waits for SQL.
+fn sales_run_on(method: &Method, path: &str) -> RunOn {
+    match seckill::api::is_purchase(method, path) {
+        true => RunOn::Core,
+        false => RunOn::Control,
     }
 }
 

@@ -57,6 +57,7 @@ pub fn spawn(
     let thread = std::thread::Builder::new()
         .name(format!("edge-{index}"))
         .spawn(move || {
+            seckill::ledger::forbid_sql_here();
             let runtime = match Builder::new_current_thread()
                 .enable_all()
                 .build_local(LocalOptions::default())

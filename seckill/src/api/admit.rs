@@ -110,8 +110,11 @@ pub(super) async fn replay_or(
     // Everything of a buyer is at home in one segment.
     let home = stock.home(buyer);
     if home.sold_out.is_known(buyer, request) {
-        let found = api.engine.order_by_request(&home.id, buyer, request).await;
-        match found {
+        let engine = api.engine.clone();
+        let (segment, buyer, request) = (home.id.clone(), buyer.clone(), request.clone());
+        let asked = async move { engine.order_by_request(&segment, &buyer, &request).await };
+        // A panic was reported where it happened; the refusal is what is left to say.
+        match api.on_control(asked).await.unwrap_or(Ok(None)) {
             Ok(Some(order)) if order.quantity() == *quantity => {
                 let standing = api.waiting.tell(&order);
                 let document = Json(orders::order_document(api, &order, standing));

@@ -229,7 +229,9 @@ impl Asked<'_> {
 /// Where an order of the store stands. The ledger is asked: the store hears of a cancellation or a payment after it, and another
 /// node may have told the buyer of it (INV-ORDER-5). `None`: it exists, but nobody can say how it stands.
 pub(super) async fn standing_now(api: &Api, order: &StoredOrder) -> Option<Standing> {
-    match timeout(LEDGER_WAIT, api.engine.ledger().order(order.order)).await {
+    let (ledger, id) = (api.engine.ledger().clone(), order.order);
+    let asked = api.on_control(async move { timeout(LEDGER_WAIT, ledger.order(id)).await });
+    match asked.await? {
         Ok(Ok(Some(settled))) => Some(api.waiting.tell(&FoundOrder::Settled(Box::new(settled)))),
         // On its way into the ledger: nobody but the store has done anything to it yet.
         Ok(Ok(None)) => Some(api.waiting.tell_stored(order)),

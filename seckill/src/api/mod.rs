@@ -17,7 +17,8 @@ mod waiting;
 use std::sync::Arc;
 
 use axum::{Router, extract::DefaultBodyLimit, routing};
-use http::HeaderMap;
+use http::{HeaderMap, Method};
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 pub use self::waiting::{Held, WaitingConfig};
@@ -41,12 +42,25 @@ pub(crate) struct Api {
     engine: Arc<SaleEngine>,
     identity: Identity,
     waiting: Waiting,
+    /// Where the ledger is asked, if the handlers run elsewhere.
+    control: Option<Handle>,
 }
 
 impl Api {
     /// Who sent these headers.
     fn buyer(&self, headers: &HeaderMap) -> Result<BuyerId, Problem> {
         self.identity.buyer(headers, self.engine.now_ms())
+    }
+
+    /// Runs what waits for SQL: here, or on the runtime that the ledger's connections belong to. `None` if it panicked there.
+    async fn on_control<T: Send + 'static>(
+        &self,
+        future: impl Future<Output = T> + Send + 'static,
+    ) -> Option<T> {
+        match &self.control {
+            None => Some(future.await),
+            Some(control) => control.spawn(future).await.ok(),
+        }
     }
 
     /// The sale that a path names.
@@ -69,15 +83,32 @@ fn stock_of(sale: &OpenSale, sku: &str) -> Result<Arc<Stock>, Problem> {
 /// [`router_with`] the default bounds, for a process that does not drain.
 pub fn router(engine: Arc<SaleEngine>, identity: Identity) -> Router {
     let (waiting, draining) = (WaitingConfig::default(), CancellationToken::new());
-    router_with(engine, identity, waiting, draining)
+    router_with(engine, identity, waiting, draining, None)
 }
 
-/// The routes below `/v1/sales` and `/v1/orders`. When `draining` is cancelled, whoever waits is answered and streams end.
+/// Whether a request waits for the stock store only, so that it may run on a core of the data plane: a purchase, by sku or as a cart. What
+/// it asks the ledger, if it is the repetition of another, it asks on the runtime that [`router_with`] was given. All other requests wait
+/// for SQL.
+pub fn is_purchase(method: &Method, path: &str) -> bool {
+    let mut parts = path
+        .strip_prefix("/v1/sales/")
+        .unwrap_or_default()
+        .split('/');
+    let (sale, what, rest) = (parts.next(), parts.next(), parts.next());
+    *method == Method::POST
+        && sale.is_some_and(|sale| !sale.is_empty())
+        && matches!(what, Some("orders" | "carts"))
+        && rest.is_none()
+}
+
+/// The routes below `/v1/sales` and `/v1/orders`. When `draining` is cancelled, whoever waits is answered and streams end. Handlers that run
+/// elsewhere than on `control` ask the ledger there.
 pub fn router_with(
     engine: Arc<SaleEngine>,
     identity: Identity,
     waiting: WaitingConfig,
     draining: CancellationToken,
+    control: Option<Handle>,
 ) -> Router {
     Router::new()
         .route("/v1/sales/{sale}", routing::get(orders::sale))
@@ -122,6 +153,7 @@ pub fn router_with(
             engine,
             identity,
             waiting: Waiting::new(waiting, draining),
+            control,
         }))
 }
 

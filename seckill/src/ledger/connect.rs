@@ -10,7 +10,7 @@ use std::{
 
 use sqlx::{AnyConnection, AnyPool, Connection, Executor, any::AnyPoolOptions};
 
-use super::LedgerError;
+use super::{LedgerError, no_sql};
 
 /// The steps from an empty database to today's tables. A step that was released is never edited: changes are a new step.
 const SCHEMA: [&str; 12] = [
@@ -92,6 +92,7 @@ pub async fn connect_with(url: &str, options: &ConnectOptions) -> Result<AnyPool
         // The default asks the server before every use, which costs a round trip for each transaction.
         .test_before_acquire(false)
         .before_acquire(|connection, used| {
+            no_sql::check();
             Box::pin(async move {
                 if used.idle_for > IDLE_BEFORE_PING {
                     connection.ping().await?;
@@ -120,7 +121,10 @@ pub async fn connect_with(url: &str, options: &ConnectOptions) -> Result<AnyPool
             // The one connection is the database's writer: closing it for its age would only cost its caches.
             .max_lifetime(None)
             .idle_timeout(None)
-            .before_acquire(|connection, _| Box::pin(is_outside_transaction(connection)))
+            .before_acquire(|connection, _| {
+                no_sql::check();
+                Box::pin(is_outside_transaction(connection))
+            })
             .after_connect(|connection, _| Box::pin(prepare_sqlite(connection)))
             .connect(&format!("sqlite:{path}{separator}mode=rwc"))
             .await

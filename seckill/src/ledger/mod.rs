@@ -24,6 +24,7 @@ mod letter_id;
 mod lists;
 mod lottery;
 mod news;
+mod no_sql;
 mod orders;
 mod outbox;
 mod refill;
@@ -49,6 +50,7 @@ use self::{following::Following, waiters::Waiters};
 use crate::ids::SkuId;
 
 pub(crate) use self::connect::restore_mark;
+pub use self::no_sql::forbid_sql_here;
 pub use self::{
     audit::{BuyerOverLimit, LedgerAudit, NewOrders},
     checkins::{ATTEMPTS_MAX, CODES_MAX, CheckIn, SlotCounts},

@@ -494,3 +494,22 @@ async fn an_order_is_cancelled_once_it_is_in_the_ledger() {
         "cancelling twice is one cancellation"
     );
 }
+
+#[test]
+fn only_purchases_wait_for_no_sql() {
+    let is = |method: &str, path: &str| super::is_purchase(&method.parse().unwrap(), path);
+    assert!(is("POST", "/v1/sales/spring/orders"));
+    assert!(is("POST", "/v1/sales/spring/carts"));
+    for (method, path) in [
+        ("GET", "/v1/sales/spring/orders"),
+        ("DELETE", "/v1/sales/spring/carts"),
+        ("POST", "/v1/sales/spring/entries"),
+        ("POST", "/v1/orders/o1/code"),
+        ("POST", "/v1/sales/spring/orders/"),
+        ("POST", "/v1/sales//orders"),
+        ("POST", "/v1/sales/orders"),
+        ("POST", "/"),
+    ] {
+        assert!(!is(method, path), "{method} {path}");
+    }
+}
