@@ -4,12 +4,14 @@
 //! (see [`crate::compose::checkout`]).
 
 mod books;
+mod certificates;
 pub mod checkout;
 pub mod edge;
 mod health;
 mod payable;
 mod reconcile;
 pub mod reload;
+mod sockets;
 
 use std::{
     sync::Arc,
