@@ -51,7 +51,7 @@ async fn orders_of_an_older_epoch_are_not_settled(engine: Engine) {
     let rescued = test.ledger.settle(&segment(), 2, &[order(2, 1)], T0).await;
     assert_eq!(rescued.unwrap(), [Settled::Settled]);
     assert_eq!(
-        test.ledger.epochs_of(&segment().sale).await.unwrap()[&segment()],
+        test.ledger.epochs_of(&[&segment().sale]).await.unwrap()[&segment()],
         2
     );
 }
@@ -64,7 +64,7 @@ async fn an_epoch_is_raised_only_by_the_holder_of_the_newest_token(engine: Engin
     let raise = async |token| test.ledger.raise_epoch(&segment(), 0, token).await.unwrap();
     assert_eq!(raise(old).await, Raised::LeaseLost);
     assert_eq!(
-        test.ledger.epochs_of(&segment().sale).await.unwrap()[&segment()],
+        test.ledger.epochs_of(&[&segment().sale]).await.unwrap()[&segment()],
         1
     );
     assert_eq!(raise(new).await, Raised::To(2));

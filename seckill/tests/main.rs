@@ -44,6 +44,7 @@ mod ledger_schedule;
 mod ledger_settle;
 mod lottery;
 mod over;
+mod over_many;
 mod reconcile_repair;
 mod recovery;
 mod recovery_letters;

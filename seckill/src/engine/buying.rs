@@ -108,13 +108,13 @@ impl SaleEngine {
             fingerprint,
             lines: lines.into_iter().map(line).collect(),
         };
-        let accepted = self.accepted.clone();
+        let accepted = self.makes.accepted.clone();
         purchase::buy_cart(
             &open.carts,
             self.store.clone(),
             cart,
             Instant::now() + self.deadline,
-            &self.runtime,
+            &self.makes.runtime,
             move || accepted.notify_waiters(),
         )
         .await

@@ -18,7 +18,7 @@ use futures_util::{
 use tokio::time::{Instant, Interval, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{EngineError, SaleEngine, balance};
+use super::{EngineError, SaleEngine, balance, over::EndedSales};
 use crate::{
     catalogue::OpenSale,
     ids::{SaleId, SegmentId, SkuId},
@@ -68,7 +68,7 @@ impl SaleEngine {
     async fn keep_sweeping(self: Arc<Self>, shutdown: CancellationToken) {
         let mut ticks = ticks(SWEEP_EVERY);
         while is_next(&mut ticks, &shutdown).await {
-            match self.transfers.sweep().await {
+            match self.makes.transfers.sweep().await {
                 Ok(_) => UNSWEPT.works("all"),
                 Err(error) => UNSWEPT.failed("all", &error),
             }
@@ -92,16 +92,19 @@ impl SaleEngine {
                 return Err(error);
             }
         };
+        let ended = &self.ask_about_ended(&sales).await?;
         let results: Vec<_> = stream::iter(sales)
-            .map(async |sale| (sale.id.clone(), self.apply(sale, &restocked).await))
+            .map(async |sale| (sale.id.clone(), self.apply(sale, ended, &restocked).await))
             .buffer_unordered(SALES_AT_ONCE)
             .collect()
             .await;
         let (mut answered, mut silent) = (0, 0);
+        let mut over = Vec::new();
         for (id, result) in results {
             match result {
-                Ok(()) => {
+                Ok(is_over) => {
                     answered += 1;
+                    over.extend(is_over);
                     UNREFRESHED.works(&id);
                 }
                 Err(error) => {
@@ -110,6 +113,7 @@ impl SaleEngine {
                 }
             }
         }
+        self.put_over(over);
         self.is_ready
             .store(answered > 0 || silent == 0, Ordering::Relaxed);
         Ok(())
@@ -148,37 +152,62 @@ impl SaleEngine {
         match sale {
             Some(sale) => {
                 let restocked = self.ledger.restocked_units().await?;
-                self.apply(sale, &restocked).await
+                let ended = self.ask_about_ended(std::slice::from_ref(&sale)).await?;
+                let over = self.apply(sale, &ended, &restocked).await?;
+                self.put_over(over.into_iter().collect());
+                Ok(())
             }
             None => Ok(()),
         }
     }
 
     /// Brings the catalogue up to a sale as the ledger has it. The sale is there afterwards even if a segment is in trouble; the
-    /// first trouble is the error. A draft is the ledger's alone.
-    async fn apply(&self, sale: Sale, restocked: &Restocked) -> Result<(), EngineError> {
+    /// first trouble is the error. A draft is the ledger's alone. A sale that is over, or was and has changed, is answered: many may
+    /// be, and the caller takes them all into the catalogue at once.
+    async fn apply(
+        &self,
+        sale: Sale,
+        ended: &EndedSales,
+        restocked: &Restocked,
+    ) -> Result<Option<OpenSale>, EngineError> {
+        let known = self.catalogue.sale(&sale.id);
+        let is_known_over = known.as_deref().is_some_and(|open| open.is_over);
+        if is_known_over && known.as_deref().is_some_and(|open| open.sale == sale) {
+            return Ok(None);
+        }
+        if sale.rules.stage == Stage::Published {
+            let is_over = match is_known_over {
+                true => Ok(true),
+                false => self.is_over(&sale, ended).await,
+            };
+            match is_over {
+                Ok(true) => {
+                    self.show_sale(&sale, true);
+                    return Ok(Some(self.over(sale, known)));
+                }
+                Ok(false) => {}
+                Err(error) => {
+                    self.show_sale(&sale, false);
+                    return Err(error);
+                }
+            }
+        }
         let shown = sale.clone();
         let applied = match sale.rules.stage {
             Stage::Draft => Ok(()),
-            Stage::Published => self.apply_published(sale, restocked).await,
+            Stage::Published => self.apply_going_on(sale, known, restocked).await,
         };
         self.show_sale(&shown, applied.is_ok());
-        applied
+        applied.map(|()| None)
     }
 
-    async fn apply_published(&self, sale: Sale, restocked: &Restocked) -> Result<(), EngineError> {
-        let known = self.catalogue.sale(&sale.id);
+    async fn apply_going_on(
+        &self,
+        sale: Sale,
+        known: Option<Arc<OpenSale>>,
+        restocked: &Restocked,
+    ) -> Result<(), EngineError> {
         let is_same = known.as_deref().is_some_and(|open| open.sale == sale);
-        if known.as_deref().is_some_and(|open| open.is_over) {
-            if !is_same {
-                self.put_over(sale, known.as_deref());
-            }
-            return Ok(());
-        }
-        if self.is_over(&sale).await? {
-            self.put_over(sale, known.as_deref());
-            return Ok(());
-        }
         if let Some(open) = known.as_deref().filter(|open| is_same && open.is_whole) {
             let specs = specs_of(&sale);
             let read = open.stocks().map(|stock| {
@@ -188,11 +217,7 @@ impl SaleEngine {
             return first_trouble(join_all(read).await);
         }
         let specs = specs_of(&sale);
-        let stocks: Vec<_> = sale
-            .skus
-            .iter()
-            .map(|sku| self.stock(&sale, sku, known.as_deref()))
-            .collect();
+        let stocks = self.makes.stocks(&sale, known.as_deref());
         // The catalogue shows them only when they are open, so that nobody reads counts that are still to come.
         let opened = stocks.iter().map(async |stock| {
             let specs = specs.get(&stock.sku).map(Vec::as_slice).unwrap_or_default();

@@ -15,6 +15,7 @@ mod connect;
 mod dead_events;
 mod dead_letters;
 mod effects;
+mod ended;
 mod epochs;
 mod following;
 mod held_letters;
@@ -60,6 +61,7 @@ pub use self::{
     dead_events::{DeadDelivery, DeadDeliveryPage, EventId, Revived},
     dead_letters::{DeadLetter, LetterOnFile, LetterPage, Replayed},
     effects::{Action, Effect},
+    ended::Ended,
     epochs::Raised,
     following::{Followed, Follower, RequestKey},
     installs::{Registered, Replace},

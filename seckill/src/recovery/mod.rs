@@ -255,17 +255,17 @@ impl Recovery {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The epochs of segments that were ever opened, and where they were last seen whole. Two questions a sale, however many
-    /// segments it has and however many sales there were.
+    /// The epochs of segments that were ever opened, and where they were last seen whole. The number of questions does
+    /// not grow with the segments.
     async fn in_ledger(
         &self,
         segments: &[SegmentId],
     ) -> Result<(HashMap<SegmentId, u64>, HashMap<SegmentId, String>), LedgerError> {
-        let (mut epochs, mut places) = (HashMap::new(), HashMap::new());
         let sales: HashSet<&SaleId> = segments.iter().map(|segment| &segment.sale).collect();
-        for sale in sales {
-            epochs.extend(self.ledger.epochs_of(sale).await?);
-            if self.place.is_some() {
+        let sales: Vec<&SaleId> = sales.into_iter().collect();
+        let (epochs, mut places) = (self.ledger.epochs_of(&sales).await?, HashMap::new());
+        if self.place.is_some() {
+            for sale in sales {
                 places.extend(self.ledger.places_of(sale).await?);
             }
         }

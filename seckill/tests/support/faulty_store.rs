@@ -44,6 +44,8 @@ pub struct FaultyStore {
     resumed: Notify,
     /// Calls that met a stalled segment.
     pub stalls: AtomicUsize,
+    /// Calls of any kind.
+    pub calls: AtomicUsize,
     /// Restocks that reached the store.
     pub restocks: AtomicUsize,
     /// Snapshots that were asked for.
@@ -60,6 +62,7 @@ impl FaultyStore {
             stalled: Mutex::default(),
             resumed: Notify::new(),
             stalls: AtomicUsize::new(0),
+            calls: AtomicUsize::new(0),
             restocks: AtomicUsize::new(0),
             snapshots: AtomicUsize::new(0),
             read_back: AtomicUsize::new(0),
@@ -88,6 +91,7 @@ impl FaultyStore {
     }
 
     async fn pass(&self, segment: &SegmentId) {
+        self.calls.fetch_add(1, Ordering::SeqCst);
         loop {
             let resumed = self.resumed.notified();
             if !self.stalled.lock().unwrap().contains(segment) {
