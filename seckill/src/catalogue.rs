@@ -4,7 +4,7 @@
 //! it needs it.
 
 use std::sync::{
-    Arc, OnceLock,
+    Arc, Mutex, OnceLock,
     atomic::{AtomicU64, Ordering},
 };
 
@@ -13,6 +13,7 @@ use arc_swap::ArcSwap;
 
 use crate::{
     ids::{SaleId, SegmentId, SkuId},
+    pace::Pace,
     purchase::{Carts, Lane},
     sale::Sale,
     sold_out::{SkuSoldOut, SoldOut},
@@ -33,6 +34,8 @@ pub struct Segment {
     pub sku_sold_out: Arc<SkuSoldOut>,
     /// Where purchases wait to share one store call.
     pub lane: Lane,
+    /// How often it is read. A `std` lock, held for one look.
+    pub(crate) pace: Mutex<Pace>,
 }
 
 impl Segment {
@@ -46,6 +49,7 @@ impl Segment {
             sold_out: SoldOut::default(),
             sku_sold_out,
             lane,
+            pace: Mutex::default(),
         }
     }
 

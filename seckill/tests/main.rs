@@ -49,6 +49,7 @@ mod reconcile_repair;
 mod recovery;
 mod recovery_letters;
 mod recovery_places;
+mod rest;
 mod segments;
 mod segments_books;
 mod segments_upkeep;

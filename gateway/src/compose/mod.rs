@@ -24,6 +24,7 @@ use payment::{PaymentService, participant::Participant};
 use seckill::{
     admin, api,
     backup::{self, Backups},
+    bells::Bells,
     clock::WallClock,
     config::{DownstreamConfig, StoreConfig},
     downstream::{self, Deliverer, DeliveryConfig},
@@ -43,7 +44,7 @@ use seckill::{
         redis::{RedisOptions, RedisStore},
     },
 };
-use tokio::{sync::Notify, task::JoinSet};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use self::{
@@ -108,7 +109,7 @@ impl Services {
                 .await
                 .context("seckill.store")?;
         }
-        let accepted = Arc::new(Notify::new());
+        let accepted = Arc::<Bells>::default();
         let engine = SaleEngine::start(
             store.clone(),
             ledger.clone(),
@@ -225,7 +226,7 @@ impl Services {
         &mut self,
         sale: &seckill::config::Config,
         clock: WallClock,
-        accepted: Arc<Notify>,
+        accepted: Arc<Bells>,
         violations: Violations,
         reconciler: Reconciler,
     ) -> anyhow::Result<()> {

@@ -108,14 +108,15 @@ impl SaleEngine {
             fingerprint,
             lines: lines.into_iter().map(line).collect(),
         };
-        let accepted = self.makes.accepted.clone();
+        let bells = cart.lines.iter().map(|line| &line.segment().id);
+        let bells: Vec<_> = bells.map(|id| self.makes.accepted.of(id)).collect();
         purchase::buy_cart(
             &open.carts,
             self.store.clone(),
             cart,
             Instant::now() + self.deadline,
             &self.makes.runtime,
-            move || accepted.notify_waiters(),
+            move || bells.iter().for_each(|bell| bell.notify_one()),
         )
         .await
     }

@@ -34,6 +34,7 @@ use tokio::{sync::watch, time::Instant};
 
 use crate::{
     admission::AdmissionBook,
+    bells::Bells,
     catalogue::Catalogue,
     clock::WallClock,
     entitlement::TokenKeys,
@@ -154,7 +155,7 @@ impl SaleEngine {
         ledger: OrderLedger,
         clock: WallClock,
         deadline: Duration,
-        accepted: Arc<tokio::sync::Notify>,
+        accepted: Arc<Bells>,
     ) -> Result<Arc<Self>, EngineError> {
         let engine = Arc::new(Self {
             makes: StockMaker {
@@ -218,7 +219,7 @@ impl SaleEngine {
         self.segments.subscribe()
     }
 
-    /// Whether store and ledger answered when they were last asked, half a second ago at most.
+    /// Whether store and ledger answered when they were last asked, two seconds ago at most.
     pub fn is_ready(&self) -> bool {
         self.is_ready.load(Ordering::Relaxed)
     }

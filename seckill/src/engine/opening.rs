@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use futures_util::future::join_all;
-use tokio::{runtime::Handle, sync::Notify};
+use tokio::runtime::Handle;
 
 use super::{EngineError, SaleEngine, refresh::bounded};
 use crate::{
+    bells::Bells,
     catalogue::{OpenSale, Segment},
     ids::{SaleId, SegmentId},
     purchase,
@@ -21,8 +22,8 @@ use crate::{
 #[derive(Clone)]
 pub(super) struct StockMaker {
     pub(super) store: Arc<dyn StockStore>,
-    /// Rung when a batch accepted something, so that settlement does not wait for its next poll.
-    pub(super) accepted: Arc<Notify>,
+    /// Rung when a segment has accepted something, so that settlement does not wait for its next poll.
+    pub(super) accepted: Arc<Bells>,
     pub(super) transfers: Transfers,
     /// Where lanes run: the control plane.
     pub(super) runtime: Handle,
@@ -63,8 +64,8 @@ impl StockMaker {
     fn new_segment(&self, id: SegmentId, sku_sold_out: Arc<SkuSoldOut>) -> Arc<Segment> {
         let (lane, work) = purchase::lane();
         let segment = Arc::new(Segment::new(id, sku_sold_out, lane));
-        let accepted = self.accepted.clone();
-        let ring = move || accepted.notify_waiters();
+        let bell = self.accepted.of(&segment.id);
+        let ring = move || bell.notify_one();
         let lane = purchase::run_lane(work, Arc::downgrade(&segment), self.store.clone(), ring);
         self.runtime.spawn(lane);
         segment
