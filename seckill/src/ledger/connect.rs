@@ -282,3 +282,33 @@ async fn migrate(pool: &AnyPool) -> Result<(), LedgerError> {
     tx.commit().await?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use sqlx::Row;
+
+    use super::*;
+
+    // Broke: whatever was "committed" over such a connection was a savepoint in a transaction that nobody ever ended.
+    #[tokio::test]
+    async fn what_follows_a_transaction_that_was_left_open_is_committed() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite:{}", folder.path().join("ledger.db").display());
+        let pool = connect(&url).await.unwrap();
+        let mut left = pool.acquire().await.unwrap();
+        // Behind the driver's back, as a commit that failed for want of room leaves it.
+        left.execute("BEGIN").await.unwrap();
+        left.execute("CREATE TABLE undone (n BIGINT)")
+            .await
+            .unwrap();
+        drop(left);
+        let mut tx = pool.begin().await.unwrap();
+        tx.execute("CREATE TABLE done (n BIGINT)").await.unwrap();
+        tx.commit().await.unwrap();
+        let mut other = AnyConnection::connect(&url).await.unwrap();
+        let names = "SELECT name FROM sqlite_master WHERE name IN ('done', 'undone')";
+        let names = other.fetch_all(names).await.unwrap();
+        let names: Vec<&str> = names.iter().map(|row| row.get(0)).collect();
+        assert_eq!(names, ["done"]);
+    }
+}
