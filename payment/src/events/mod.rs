@@ -4,7 +4,7 @@ use sqlx::AnyConnection;
 
 use crate::{
     ids::IdSource,
-    intent::{Intent, Status},
+    intents::{Intent, Status},
 };
 
 /// Who caused a change, as far as known: the resolver acts for nobody.

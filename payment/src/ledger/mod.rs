@@ -11,12 +11,16 @@
 //! ```
 
 mod account;
-mod check;
 mod transfer;
+
+mod check;
+
+mod error;
 
 pub(crate) use self::check::check_transfers;
 pub use self::{
     account::AccountId,
     check::{Finding, check},
-    transfer::{LedgerError, Recorded, Resolved, Transfer, TransferId, pend, post, void},
+    error::LedgerError,
+    transfer::{Recorded, Resolved, Transfer, TransferId, pend, post, void},
 };

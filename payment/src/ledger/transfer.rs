@@ -4,10 +4,10 @@ use std::fmt;
 
 use sqlx::{AnyConnection, Row};
 
-use super::AccountId;
+use super::{AccountId, LedgerError};
 use crate::{
+    db,
     money::{Currency, Money},
-    sql,
 };
 
 const INSERT_PENDING: &str = include_str!("queries/insert_pending.sql");
@@ -59,12 +59,23 @@ pub struct Transfer {
 }
 
 /// What became of a new pending transfer.
+#[must_use = "a transfer that was there before may have been resolved since"]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Recorded {
     /// It is in the books.
     Created,
     /// The very same one already was.
     Exists,
+}
+
+impl Recorded {
+    /// The transfer is new. One that was there before belongs to another move of money, or this move is made twice.
+    pub fn created(self, id: &TransferId) -> Result<(), LedgerError> {
+        match self {
+            Self::Created => Ok(()),
+            Self::Exists => Err(LedgerError::Exists { id: id.clone() }),
+        }
+    }
 }
 
 /// What became of posting or voiding.
@@ -95,38 +106,6 @@ impl Resolved {
             Self::AlreadyPosted => Err(LedgerError::ResolvedOtherwise { id: id.clone() }),
         }
     }
-}
-
-/// Why a transfer was refused. The transaction must be rolled back.
-#[derive(Debug, thiserror::Error)]
-pub enum LedgerError {
-    /// The id is taken by a transfer with other content. The caller is at fault.
-    #[error("transfer exists with other content id={id}")]
-    ExistsDifferent {
-        /// The id.
-        id: TransferId,
-    },
-    /// The guarded account has less than that, pending counted.
-    #[error("account has too little account={account}")]
-    OverLimit {
-        /// The account.
-        account: AccountId,
-    },
-    /// There is no such pending transfer. The caller is at fault.
-    #[error("no pending transfer id={id}")]
-    NoSuchPending {
-        /// The id.
-        id: TransferId,
-    },
-    /// It was posted where it should be voided, or voided where it should be posted. A bug, or a damaged database.
-    #[error("pending transfer was resolved otherwise id={id}")]
-    ResolvedOtherwise {
-        /// The id.
-        id: TransferId,
-    },
-    /// The database failed.
-    #[error(transparent)]
-    Storage(#[from] sqlx::Error),
 }
 
 /// Reserves money on both sides.
@@ -248,13 +227,12 @@ async fn insert_resolution(
         .fetch_optional(conn)
         .await?;
     let Some(row) = row else { return Ok(None) };
-    let code = sql::text(&row, "currency")?;
     let sides = Sides {
-        debit: AccountId::stored(sql::text(&row, "debit_account")?),
-        credit: AccountId::stored(sql::text(&row, "credit_account")?),
-        currency: Currency::from_code(&code).ok_or_else(|| sql::corrupt("currency", &code))?,
+        debit: AccountId::stored(db::text(&row, "debit_account")?),
+        credit: AccountId::stored(db::text(&row, "credit_account")?),
+        currency: db::currency(&row)?,
     };
-    Ok(Some((sides, sql::int(&row, "amount_minor")?)))
+    Ok(Some((sides, db::int(&row, "amount_minor")?)))
 }
 
 async fn resolved_before(

@@ -7,7 +7,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use payment::channel::{Channel, ChannelOutcome, ChargeRequest, Refusal};
+use payment::channels::{Channel, ChannelOutcome, ChargeRequest, Refusal};
 use tokio::sync::Semaphore;
 
 /// What the channel does with a question.

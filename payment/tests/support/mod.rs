@@ -88,15 +88,16 @@ impl Stack {
         seed: u8,
     ) -> Arc<PaymentService> {
         let clock = Arc::clone(now_ms);
-        PaymentService::with_channel(
+        PaymentService::with_channels(
             config,
             &Secret::new(KEY.to_owned()),
             db.pool.clone(),
             Some(Arc::clone(shop) as Arc<dyn Participant>),
-            Arc::clone(channel) as Arc<dyn payment::channel::Channel>,
+            vec![Arc::clone(channel) as Arc<dyn payment::channels::Channel>],
             Arc::new(move || clock.load(Ordering::Relaxed)),
             [seed; 32],
         )
+        .unwrap()
     }
 
     /// The same database after the process that used it died: a new service, nothing remembered.

@@ -1,0 +1,16 @@
+//! A page of objects as Stripe's JSON.
+
+use serde_json::{Value, json};
+
+use super::intent;
+use crate::intents::Intent;
+
+/// The `list` object around a page of intents.
+pub(crate) fn intents(page: &[Intent], has_more: bool) -> Value {
+    json!({
+        "object": "list",
+        "url": "/v1/payment_intents",
+        "has_more": has_more,
+        "data": page.iter().map(intent::json).collect::<Vec<_>>(),
+    })
+}
