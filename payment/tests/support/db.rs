@@ -65,11 +65,6 @@ impl Db {
         }
     }
 
-    /// Runs a statement that changes something.
-    pub async fn execute(&self, sql: &'static str) {
-        sqlx::query(sql).execute(&self.pool).await.unwrap();
-    }
-
     /// The one number a query returns.
     pub async fn int(&self, sql: &'static str) -> i64 {
         sqlx::query_scalar(sql).fetch_one(&self.pool).await.unwrap()

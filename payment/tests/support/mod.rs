@@ -68,7 +68,8 @@ impl Stack {
         let shop = Arc::new(Shop::new(db.pool.clone()).await);
         let channel = Arc::new(ScriptedChannel::default());
         let now_ms = Arc::new(AtomicI64::new(1_760_000_000_000));
-        let service = Self::service(&db, config, &shop, &channel, &now_ms, 1);
+        let channels = vec![Arc::clone(&channel)];
+        let service = Self::service(&db, config, &shop, channels, &now_ms, 1);
         Self {
             api: Api::new(payment::router(Arc::clone(&service)), KEY),
             service,
@@ -83,7 +84,7 @@ impl Stack {
         db: &Db,
         config: Config,
         shop: &Arc<Shop>,
-        channel: &Arc<ScriptedChannel>,
+        channels: Vec<Arc<ScriptedChannel>>,
         now_ms: &Arc<AtomicI64>,
         seed: u8,
     ) -> Arc<PaymentService> {
@@ -93,7 +94,7 @@ impl Stack {
             &Secret::new(KEY.to_owned()),
             db.pool.clone(),
             Some(Arc::clone(shop) as Arc<dyn Participant>),
-            vec![Arc::clone(channel) as Arc<dyn payment::channels::Channel>],
+            channels.into_iter().map(|channel| channel as _).collect(),
             Arc::new(move || clock.load(Ordering::Relaxed)),
             [seed; 32],
         )
@@ -102,9 +103,14 @@ impl Stack {
 
     /// The same database after the process that used it died: a new service, nothing remembered.
     pub fn restart(&mut self) {
-        let config = Config::for_key(KEY);
-        let (channel, now) = (&self.channel, &self.now_ms);
-        self.service = Self::service(&self.db, config, &self.shop, channel, now, 2);
+        let channel = Arc::clone(&self.channel);
+        self.restart_with(vec![channel]);
+    }
+
+    /// The same, with other channels configured.
+    pub fn restart_with(&mut self, channels: Vec<Arc<ScriptedChannel>>) {
+        let (config, now) = (Config::for_key(KEY), &self.now_ms);
+        self.service = Self::service(&self.db, config, &self.shop, channels, now, 2);
         self.api = Api::new(payment::router(Arc::clone(&self.service)), KEY);
     }
 
