@@ -10,7 +10,7 @@ use std::{
 
 use sqlx::{AnyConnection, AnyPool, Connection, Executor, any::AnyPoolOptions};
 
-use super::{LedgerError, no_sql};
+use super::{LedgerError, migrate, no_sql};
 
 /// The steps from an empty database to today's tables. A step that was released is never edited: changes are a new step.
 const SCHEMA: [&str; 12] = [
@@ -27,8 +27,6 @@ const SCHEMA: [&str; 12] = [
     include_str!("sql/schema_audited.sql"),
     include_str!("sql/schema_installs.sql"),
 ];
-const STEPS_TABLE: &str =
-    "CREATE TABLE IF NOT EXISTS sale_schema (step BIGINT NOT NULL PRIMARY KEY)";
 /// Settlement, reaper, deliveries and checkouts at once; PostgreSQL serves far more, but they would only queue for its disk.
 const DEFAULT_CONNECTIONS: u32 = 16;
 /// A caller that waits longer than this for a connection is better told so.
@@ -37,8 +35,6 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 const IDLE_BEFORE_PING: Duration = Duration::from_secs(5);
 /// SQLite's readers: enough that a report does not hold up a buyer who asks for an order; each is a thread.
 const READERS: u32 = 4;
-/// Two nodes that lay the tables at once wait for one another; the number is arbitrary and only has to be the same.
-const MIGRATION_LOCK: &str = "SELECT pg_advisory_xact_lock(7363467)";
 
 /// When a commit of the ledger counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -159,7 +155,7 @@ pub async fn connect_with(url: &str, options: &ConnectOptions) -> Result<AnyPool
         sqlx::Error::Configuration(cause) => LedgerError::Address(cause.to_string()),
         other => other.into(),
     })?;
-    migrate(&pool).await?;
+    migrate(&pool, "sale_schema", &SCHEMA).await?;
     Ok(pool)
 }
 
@@ -258,29 +254,6 @@ async fn has_standby(connection: &mut AnyConnection) -> Result<bool, sqlx::Error
         .fetch_one(connection)
         .await?;
     Ok(!names.trim().is_empty())
-}
-
-async fn migrate(pool: &AnyPool) -> Result<(), LedgerError> {
-    let mut tx = pool.begin().await?;
-    if tx.backend_name() == "PostgreSQL" {
-        sqlx::query(MIGRATION_LOCK).execute(&mut *tx).await?;
-    }
-    sqlx::raw_sql(STEPS_TABLE).execute(&mut *tx).await?;
-    let done: Option<i64> = sqlx::query_scalar("SELECT MAX(step) FROM sale_schema")
-        .fetch_one(&mut *tx)
-        .await?;
-    for (step, statements) in (1..).zip(SCHEMA) {
-        if done.is_some_and(|done| step <= done) {
-            continue;
-        }
-        sqlx::raw_sql(statements).execute(&mut *tx).await?;
-        sqlx::query("INSERT INTO sale_schema (step) VALUES ($1)")
-            .bind(step)
-            .execute(&mut *tx)
-            .await?;
-    }
-    tx.commit().await?;
-    Ok(())
 }
 
 #[cfg(test)]
