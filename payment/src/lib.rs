@@ -49,7 +49,7 @@ pub use self::{
     books::Books,
     channels::RegistryError,
     config::{Config, RawConfig},
-    db::migrate,
+    db::{SCHEMA, Schema, migrate},
     ledger::Finding,
     money::{Currency, Money},
     participant::{Confirm, Hold, Participant, Readiness},

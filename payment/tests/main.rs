@@ -10,6 +10,7 @@ mod idempotency;
 mod ledger;
 mod lists;
 mod metrics;
+mod migrate;
 mod orders;
 mod saga;
 mod sdk;

@@ -10,7 +10,7 @@ use crate::support::{Api, Db, KEY};
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn metrics_start_at_zero_and_count() {
     let db = Db::sqlite().await;
-    payment::migrate(&db.pool).await.unwrap();
+    db.lay().await.unwrap();
     let recorder = PrometheusBuilder::new().build_recorder();
     let shown = recorder.handle();
     let mut config = Config::for_key(KEY);

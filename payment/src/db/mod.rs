@@ -1,5 +1,6 @@
 //! What every room that stores something needs: typed columns, what an error of the database means, retries, and pieces of a list.
 
+mod migrate;
 mod page;
 mod retry;
 mod schema;
@@ -8,10 +9,13 @@ use sqlx::{Row, any::AnyRow};
 
 use crate::money::{Currency, Money};
 
-pub use self::schema::migrate;
+pub use self::{
+    migrate::migrate,
+    schema::{SCHEMA, Schema},
+};
 pub(crate) use self::{
     page::{LAST_ID, Page, page_after},
-    retry::{MayRetry, is_conflict, retrying},
+    retry::{MayRetry, retrying},
 };
 
 /// A stored value that this crate cannot have written.

@@ -23,16 +23,6 @@ impl MayRetry for sqlx::Error {
     }
 }
 
-/// Whether a row or an object of that name was made by somebody else at the same moment.
-pub(crate) fn is_conflict(error: &sqlx::Error) -> bool {
-    let Some(error) = error.as_database_error() else {
-        return false;
-    };
-    error.is_unique_violation()
-        // PostgreSQL: duplicate table, duplicate object.
-        || matches!(error.code().as_deref(), Some("42P07" | "42710"))
-}
-
 /// Runs a transaction again while races undo it, a bounded number of times.
 pub(crate) async fn retrying<T, E, F>(mut run: impl FnMut() -> F) -> Result<T, E>
 where

@@ -1,52 +1,34 @@
-//! Creates payment's tables (`schema.sql`). Run once at start, by every process that shares the database.
+//! The tables of payment, as numbered steps from an empty database to today's.
+//!
+//! Whoever opens the database lays them before anything else here runs; in the gateway the order ledger's own function does it for both.
 
-use sqlx::{AnyPool, Executor};
-
-use super::{MayRetry, is_conflict};
-
-const SCHEMA: &str = include_str!("schema.sql");
-
-/// Tries of one statement: two processes that start together may both create the same table, and PostgreSQL fails one of them.
-const TRIES: u32 = 5;
-
-/// Creates what is missing; what is there stays as it is.
-pub async fn migrate(pool: &AnyPool) -> Result<(), sqlx::Error> {
-    let mut conn = pool.acquire().await?;
-    for statement in statements(SCHEMA) {
-        let mut tries = 1;
-        while let Err(error) = (&mut *conn).execute(sqlx::query(statement)).await {
-            if tries == TRIES || !(error.may_retry() || is_conflict(&error)) {
-                return Err(error);
-            }
-            tries += 1;
-        }
-    }
-    Ok(())
+/// Steps, and the table that counts those that are done.
+#[derive(Clone, Copy, Debug)]
+pub struct Schema {
+    /// The table that counts.
+    pub table: &'static str,
+    /// In order. Each may hold several statements.
+    pub steps: &'static [&'static str],
 }
 
-/// The statements of a file that has no semicolon inside one.
-fn statements(text: &'static str) -> impl Iterator<Item = &'static str> {
-    text.split(';').map(str::trim).filter(|statement| {
-        statement
-            .lines()
-            .any(|line| !line.trim().is_empty() && !line.trim_start().starts_with("--"))
-    })
-}
+/// A step that was released is never edited: a change is a new step.
+pub const SCHEMA: Schema = Schema {
+    table: "pay_schema",
+    steps: &[include_str!("steps/0001_tables.sql")],
+};
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// Databases of the releases before the first step have these tables, and no step.
     #[test]
-    fn every_statement_creates_something_if_it_is_missing() {
-        let all: Vec<_> = statements(SCHEMA).collect();
-        assert!(all.len() > 10);
-        for statement in all {
-            let sql = statement
-                .lines()
-                .find(|line| line.starts_with("CREATE"))
-                .unwrap();
-            assert!(sql.contains("IF NOT EXISTS"), "{sql}");
+    fn the_first_step_creates_only_what_is_missing() {
+        let creating = |line: &&str| line.starts_with("CREATE");
+        let creates: Vec<_> = SCHEMA.steps[0].lines().filter(creating).collect();
+        assert!(creates.len() > 10);
+        for line in creates {
+            assert!(line.contains("IF NOT EXISTS"), "{line}");
         }
     }
 }

@@ -64,7 +64,7 @@ impl Stack {
     }
 
     pub async fn with_config(db: Db, config: Config) -> Self {
-        payment::migrate(&db.pool).await.unwrap();
+        db.lay().await.unwrap();
         let shop = Arc::new(Shop::new(db.pool.clone()).await);
         let channel = Arc::new(ScriptedChannel::default());
         let now_ms = Arc::new(AtomicI64::new(1_760_000_000_000));

@@ -1,5 +1,5 @@
 -- The tables of payment, in one dialect for SQLite and PostgreSQL: BIGINT and TEXT only, times in unix milliseconds,
--- amounts in ISO 4217 minor units. Every statement may be repeated.
+-- amounts in ISO 4217 minor units. Earlier releases have made these tables without counting a step, so nothing here minds what is there.
 
 CREATE TABLE IF NOT EXISTS pay_intents (
     id                  TEXT   NOT NULL PRIMARY KEY,
@@ -22,7 +22,7 @@ CREATE TABLE IF NOT EXISTS pay_intents (
 
 CREATE INDEX IF NOT EXISTS pay_intents_created ON pay_intents (created_ms, id);
 
--- One row per try to take the money. It outlives the process that made it: resolve.rs finishes what was left open.
+-- One row per try to take the money. It outlives the process that made it: the resolver finishes what was left open.
 CREATE TABLE IF NOT EXISTS pay_charges (
     id              TEXT   NOT NULL PRIMARY KEY,
     intent          TEXT   NOT NULL,
