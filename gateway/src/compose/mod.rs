@@ -137,7 +137,8 @@ impl Services {
         let payments = match payments {
             None => None,
             Some(config) => {
-                payment::migrate(&pool)
+                let payment::Schema { table, steps } = payment::SCHEMA;
+                ledger::migrate(&pool, table, steps)
                     .await
                     .context("the payment tables could not be made")?;
                 let api_key = config
