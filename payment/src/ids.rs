@@ -21,6 +21,10 @@ pub(crate) struct IntentId(String);
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(crate) struct ChargeId(String);
 
+/// The id of one refund of a charge, `re_…`; also the reference its channel knows it by.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(crate) struct RefundId(String);
+
 /// Longer than any id we make; what is longer or stranger is not looked up at all.
 const MAX_ID: usize = 64;
 
@@ -58,6 +62,7 @@ macro_rules! id {
 
 id!(IntentId, "pi_");
 id!(ChargeId, "ch_");
+id!(RefundId, "re_");
 
 impl IntentId {
     /// The id as text, if it can be one: the prefix, then letters, digits and underscores.

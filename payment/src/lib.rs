@@ -49,7 +49,7 @@ pub use self::{
     books::Books,
     channels::RegistryError,
     config::{Config, RawConfig},
-    db::{SCHEMA, Schema, migrate},
+    db::{SCHEMA, Schema},
     ledger::Finding,
     money::{Currency, Money},
     participant::{Confirm, Hold, Participant, Readiness},

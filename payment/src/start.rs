@@ -23,7 +23,7 @@ pub struct PaymentService {
 }
 
 impl PaymentService {
-    /// A service over the simulator channel. The tables must be there ([`migrate`](crate::migrate)); the metrics recorder must be
+    /// A service over the simulator channel. The tables must be there ([`SCHEMA`](crate::SCHEMA)); the metrics recorder must be
     /// installed. `api_key` is what [`ApiKey::ensure`](crate::ApiKey::ensure) gave. `seed` feeds ids and client secrets: the operating
     /// system's randomness, but for tests.
     pub fn new(

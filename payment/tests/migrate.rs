@@ -19,6 +19,17 @@ async fn a_database_from_before_the_steps_is_taken_over_with_its_rows(db: Db) {
     let before = rows(&db).await;
     let stack = Stack::new(db).await;
     assert_eq!(rows(&stack.db).await, before);
+    let refund: (String, String, String) =
+        sqlx::query_as("SELECT id, purpose, transfer FROM pay_refunds")
+            .fetch_one(&stack.db.pool)
+            .await
+            .unwrap();
+    let late = "01k742sg02d0xksyec9pm8r7a8";
+    assert_eq!(refund.0, format!("re_{late}"));
+    assert_eq!(
+        (refund.1.as_str(), refund.2),
+        ("late", format!("refund:ch_{late}"))
+    );
     assert_eq!(
         stack.db.count("pay_schema").await,
         SCHEMA.steps.len() as i64

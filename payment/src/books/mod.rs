@@ -33,11 +33,11 @@ enum List {
 impl List {
     const ALL: [Self; 3] = [Self::Charges, Self::Refunds, Self::Intents];
 
-    /// What its ids begin with, before their time.
+    /// What the ids of new rows begin with, before their time. Refunds of earlier releases carry their charge's.
     fn prefix(self) -> &'static str {
         match self {
             Self::Charges => "charge:ch_",
-            Self::Refunds => "refund:ch_",
+            Self::Refunds => "refund:re_",
             Self::Intents => "pi_",
         }
     }

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use limiter::breaker::{Breaker, BreakerConfig, Permit};
 use tokio::time::{Instant, timeout};
 
-use super::{Channel, ChannelError, ChannelOutcome, ChargeRequest};
+use super::{Channel, ChannelError, ChannelOutcome, ChargeRequest, RefundRequest};
 use crate::metrics::{AttemptOutcome, ChannelMetrics};
 
 pub(crate) struct Guarded {
@@ -84,7 +84,7 @@ impl Guarded {
     }
 
     /// Gives the money back.
-    pub(crate) async fn refund(&self, request: &ChargeRequest) -> ChannelOutcome {
+    pub(crate) async fn refund(&self, request: &RefundRequest) -> ChannelOutcome {
         self.in_time(self.channel.refund(request)).await
     }
 

@@ -35,11 +35,11 @@ pub trait Channel: Send + Sync {
     /// so that a request still under way is refused) and then answer `Declined`; `Unknown` if it cannot say yet.
     async fn query(&self, request: &ChargeRequest) -> ChannelOutcome;
 
-    /// Gives the money of a charge back, at most once per reference; repeating it is how one asks what became of it.
-    async fn refund(&self, request: &ChargeRequest) -> ChannelOutcome;
+    /// Gives money of a charge back, at most once per reference. Repeating it is how one asks what became of it.
+    async fn refund(&self, request: &RefundRequest) -> ChannelOutcome;
 }
 
-/// What a channel is asked to charge, query or refund.
+/// What a channel is asked to charge or query.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChargeRequest {
     /// The charge's id, unique for ever.
@@ -47,6 +47,19 @@ pub struct ChargeRequest {
     /// What the buyer pays.
     pub amount: Money,
     /// The channel's own token for a buyer's card or account. Never a card number.
+    pub payment_method: String,
+}
+
+/// What a channel is asked to give back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RefundRequest {
+    /// The refund's id, unique for ever.
+    pub reference: String,
+    /// The reference of the charge whose money it is.
+    pub charge: String,
+    /// All of the charge or a part.
+    pub amount: Money,
+    /// What was charged.
     pub payment_method: String,
 }
 

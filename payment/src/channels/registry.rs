@@ -102,7 +102,7 @@ mod tests {
     use async_trait::async_trait;
 
     use super::{
-        super::{ChannelOutcome, ChargeRequest},
+        super::{ChannelOutcome, ChargeRequest, RefundRequest},
         *,
     };
 
@@ -127,7 +127,7 @@ mod tests {
             ChannelOutcome::Unknown
         }
 
-        async fn refund(&self, _: &ChargeRequest) -> ChannelOutcome {
+        async fn refund(&self, _: &RefundRequest) -> ChannelOutcome {
             ChannelOutcome::Unknown
         }
     }

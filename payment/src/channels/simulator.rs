@@ -8,7 +8,7 @@ use std::{borrow::Cow, time::Duration};
 use async_trait::async_trait;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
-use super::{Channel, ChannelOutcome, ChargeRequest, Refusal};
+use super::{Channel, ChannelOutcome, ChargeRequest, RefundRequest, Refusal};
 
 /// How the simulator behaves. Tokens with a fixed outcome keep it whatever the percentages say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,7 +118,7 @@ impl Channel for Simulator {
         }
     }
 
-    async fn refund(&self, request: &ChargeRequest) -> ChannelOutcome {
+    async fn refund(&self, request: &RefundRequest) -> ChannelOutcome {
         self.answer_takes("refund", &request.reference).await;
         ChannelOutcome::Succeeded
     }

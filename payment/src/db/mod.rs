@@ -1,6 +1,5 @@
 //! What every room that stores something needs: typed columns, what an error of the database means, retries, and pieces of a list.
 
-mod migrate;
 mod page;
 mod retry;
 mod schema;
@@ -9,10 +8,7 @@ use sqlx::{Row, any::AnyRow};
 
 use crate::money::{Currency, Money};
 
-pub use self::{
-    migrate::migrate,
-    schema::{SCHEMA, Schema},
-};
+pub use self::schema::{SCHEMA, Schema};
 pub(crate) use self::{
     page::{LAST_ID, Page, page_after},
     retry::{MayRetry, retrying},

@@ -14,7 +14,10 @@ pub struct Schema {
 /// A step that was released is never edited: a change is a new step.
 pub const SCHEMA: Schema = Schema {
     table: "pay_schema",
-    steps: &[include_str!("steps/0001_tables.sql")],
+    steps: &[
+        include_str!("steps/0001_tables.sql"),
+        include_str!("steps/0002_refunds_by_id.sql"),
+    ],
 };
 
 #[cfg(test)]

@@ -26,9 +26,18 @@ impl TransferId {
         Self(format!("charge:{charge}"))
     }
 
-    /// The money of a charge on its way back.
-    pub fn refund(charge: &str) -> Self {
-        Self(format!("refund:{charge}"))
+    /// The money of a refund on its way back.
+    pub fn refund(refund: &str) -> Self {
+        Self(format!("refund:{refund}"))
+    }
+
+    /// One that a row names.
+    pub(crate) fn stored(id: String) -> Self {
+        Self(id)
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
     }
 
     /// The transfer that resolves this one. It is the same whether it posts or voids: there can be only one.

@@ -2,16 +2,17 @@
 
 use sqlx::{AnyConnection, any::AnyRow};
 
-use super::Refund;
+use super::{Purpose, Refund};
 use crate::{
     db,
-    ids::{ChargeId, IntentId},
+    ids::{ChargeId, IntentId, RefundId},
+    ledger::TransferId,
 };
 
 const INSERT: &str = include_str!("queries/insert_refund.sql");
 const CLAIM: &str = include_str!("queries/claim_refunds.sql");
 
-/// Records that money must go back; the resolver tries from `next_try_ms` on if nobody did sooner.
+/// Records that money must go back. A second refund of late money is refused by its index. The resolver tries from `next_try_ms` on if nobody did sooner.
 pub(crate) async fn insert(
     conn: &mut AnyConnection,
     refund: &Refund,
@@ -19,8 +20,11 @@ pub(crate) async fn insert(
     now_ms: i64,
 ) -> Result<(), sqlx::Error> {
     sqlx::query(INSERT)
+        .bind(refund.id.as_str())
         .bind(refund.charge.as_str())
         .bind(refund.intent.as_str())
+        .bind(refund.purpose.as_str())
+        .bind(refund.transfer.as_str())
         .bind(&refund.channel)
         .bind(&refund.payment_method)
         .bind(refund.amount.minor())
@@ -39,9 +43,9 @@ pub(crate) async fn end(
     now_ms: i64,
 ) -> Result<bool, sqlx::Error> {
     let updated = sqlx::query(
-        "UPDATE pay_refunds SET status = 'succeeded', resolved_ms = $2 WHERE charge = $1 AND status = 'pending'",
+        "UPDATE pay_refunds SET status = 'succeeded', resolved_ms = $2 WHERE id = $1 AND status = 'pending'",
     )
-    .bind(refund.charge.as_str())
+    .bind(refund.id.as_str())
     .bind(now_ms)
     .execute(conn)
     .await?;
@@ -54,8 +58,8 @@ pub(crate) async fn put_off(
     refund: &Refund,
     next_try_ms: i64,
 ) -> Result<(), sqlx::Error> {
-    sqlx::query("UPDATE pay_refunds SET tries = tries + 1, next_try_ms = $2 WHERE charge = $1")
-        .bind(refund.charge.as_str())
+    sqlx::query("UPDATE pay_refunds SET tries = tries + 1, next_try_ms = $2 WHERE id = $1")
+        .bind(refund.id.as_str())
         .bind(next_try_ms)
         .execute(conn)
         .await?;
@@ -79,7 +83,11 @@ pub(crate) async fn claim(
 }
 
 fn from_row(row: &AnyRow) -> Result<Refund, sqlx::Error> {
+    let purpose = db::text(row, "purpose")?;
     Ok(Refund {
+        id: RefundId::trusted(db::text(row, "id")?),
+        purpose: Purpose::parse(&purpose).ok_or_else(|| db::corrupt("purpose", &purpose))?,
+        transfer: TransferId::stored(db::text(row, "transfer")?),
         charge: ChargeId::trusted(db::text(row, "charge")?),
         intent: IntentId::trusted(db::text(row, "intent")?),
         channel: db::text(row, "channel")?,

@@ -27,14 +27,13 @@ async fn try_give_back(
     let mut tx = parts.pool.begin().await?;
     if *outcome == ChannelOutcome::Succeeded {
         if refunds::end(&mut tx, refund, now_ms).await? {
-            let transfer = refund.transfer().id;
-            ledger::post(&mut tx, &transfer, now_ms)
+            ledger::post(&mut tx, &refund.transfer, now_ms)
                 .await?
-                .posted(&transfer)?;
+                .posted(&refund.transfer)?;
         }
     } else {
         // A refused refund needs somebody to look at it, so it is said every time.
-        tracing::warn!(charge = %refund.charge, ?outcome, "late refund not taken by the channel yet");
+        tracing::warn!(refund = %refund.id, charge = %refund.charge, ?outcome, "late refund not taken by the channel yet");
         let next_ms = now_ms.saturating_add(backoff(refund.tries));
         refunds::put_off(&mut tx, refund, next_ms).await?;
     }

@@ -90,6 +90,6 @@ async fn resolve_charge(parts: &Parts, charge: &Charge) {
 
 async fn resolve_refund(parts: &Parts, refund: &Refund) {
     if let Err(error) = give_back(parts, refund).await {
-        tracing::warn!(charge = %refund.charge, %error, "late refund put off");
+        tracing::warn!(refund = %refund.id, charge = %refund.charge, %error, "late refund put off");
     }
 }

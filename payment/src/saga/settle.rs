@@ -143,7 +143,7 @@ async fn take(
             intent.canceled_at_ms = Some(now_ms);
             intent.cancellation_reason = Some(LATE_REASON.to_owned());
             // On the books at once: this money is spoken for, whatever happens to this process.
-            let refund = Refund::of_late(charge);
+            let refund = Refund::of_late(charge, &parts.ids, now_ms);
             let transfer = refund.transfer();
             ledger::pend(conn, &transfer, now_ms)
                 .await?

@@ -7,7 +7,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use payment::channels::{Channel, ChannelOutcome, ChargeRequest, Refusal};
+use payment::channels::{Channel, ChannelOutcome, ChargeRequest, RefundRequest, Refusal};
 use tokio::sync::Semaphore;
 
 /// What the channel does with a question.
@@ -144,13 +144,16 @@ impl Channel for ScriptedChannel {
         }
     }
 
-    async fn refund(&self, request: &ChargeRequest) -> ChannelOutcome {
+    async fn refund(&self, request: &RefundRequest) -> ChannelOutcome {
         let mut seen = self.seen.lock().unwrap();
         if matches!(seen.refund_plan.pop_front(), Some(Next::Silent)) {
             return ChannelOutcome::Unknown;
         }
-        *seen.refunds.entry(request.reference.clone()).or_default() += 1;
-        seen.taken.remove(&request.reference);
+        let times = seen.refunds.entry(request.reference.clone()).or_default();
+        *times += 1;
+        if *times == 1 {
+            *seen.taken.entry(request.charge.clone()).or_default() -= request.amount.minor();
+        }
         ChannelOutcome::Succeeded
     }
 }
