@@ -1,6 +1,6 @@
 //! Payment intents, channels and the double-entry ledger, on Stripe's wire.
 //!
-//! A shop's Stripe SDK reaches this crate through [`router`]; behind it one saga runs per payment:
+//! [`start`] builds it all. A shop's Stripe SDK reaches it through [`Payments::router`]; behind that, one saga runs per payment:
 //!
 //! ```text
 //! wire/ ─► saga/confirm.rs
@@ -45,6 +45,8 @@ mod wire;
 
 mod start;
 
+mod service;
+
 pub use self::{
     books::Books,
     channels::RegistryError,
@@ -55,5 +57,6 @@ pub use self::{
     participant::{Confirm, Hold, Participant, Readiness},
     saga::Clock,
     secret::{ApiKey, Secret},
-    start::{PaymentService, router},
+    service::{PaymentService, router},
+    start::{Payments, Reader, Resolver, Setup, StartError, start, start_with},
 };

@@ -14,4 +14,5 @@ mod migrate;
 mod orders;
 mod saga;
 mod sdk;
+mod start;
 mod unknown;

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use payment::Config;
+use tokio_util::sync::CancellationToken;
 
 use crate::support::{Db, KEY, Next, ScriptedChannel, Stack, on_both_engines};
 
@@ -244,11 +245,9 @@ async fn the_worker_resolves_and_stops(db: Db) {
         resolve_interval: Duration::from_millis(10),
         ..Config::for_key(KEY)
     };
-    let stack = Stack::with_config(db, config).await;
-    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let worker = tokio::spawn(stack.service.clone().run_worker(async {
-        let _ = stopped.await;
-    }));
+    let mut stack = Stack::new(db).await;
+    let shutdown = CancellationToken::new();
+    let mut payments = stack.restart_working(config, shutdown.clone());
     stack.channel.plan([Next::TakeSilently]);
     let id = stack.intent_for("ord_1").await;
     stack.confirm(&id).await;
@@ -260,6 +259,9 @@ async fn the_worker_resolves_and_stops(db: Db) {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     assert_eq!(stack.shop.status("ord_1").await, "paid");
-    drop(stop);
-    worker.await.unwrap();
+    shutdown.cancel();
+    assert_eq!(payments.tasks.len(), 1);
+    while let Some(ended) = payments.tasks.join_next().await {
+        ended.unwrap();
+    }
 }
