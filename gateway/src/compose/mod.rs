@@ -20,7 +20,7 @@ use std::{
 
 use anyhow::Context;
 use axum::Router;
-use payment::{PaymentService, participant::Participant};
+use payment::{Payments, Setup};
 use seckill::{
     admin, api,
     backup::{self, Backups},
@@ -63,7 +63,7 @@ const WORK_LEASE: Duration = Duration::from_secs(30);
 /// The running services.
 pub struct Services {
     sales: Router,
-    payments: Option<Arc<PaymentService>>,
+    payments: Option<Payments>,
     admin: Router,
     /// The engine, for callers in this process.
     pub engine: Arc<SaleEngine>,
@@ -140,30 +140,19 @@ impl Services {
                 let payment::Schema { table, steps } = payment::SCHEMA;
                 ledger::migrate(&pool, table, steps)
                     .await
-                    .context("the payment tables could not be made")?;
-                let api_key = config
-                    .api_key
-                    .ensure(rand::random())
-                    .context("payment.api_key")?;
-                let checkout: Arc<dyn Participant> = Arc::new(Checkout::new(engine.clone()));
+                    .context("the payment tables could not be laid")?;
                 let clock = clock.clone();
-                let clock = Arc::new(move || i64::try_from(clock()).unwrap_or(i64::MAX));
-                let service = PaymentService::new(
-                    config.clone(),
-                    &api_key,
-                    pool.clone(),
-                    Some(checkout),
-                    clock,
-                    rand::random(),
-                );
-                if role != Role::Edge {
-                    workers.spawn(
-                        service
-                            .clone()
-                            .run_worker(shutdown.clone().cancelled_owned()),
-                    );
-                }
-                Some(service)
+                let started = payment::start(Setup {
+                    config: config.clone(),
+                    pool: pool.clone(),
+                    readers: ledger.reads().clone(),
+                    participant: Some(Arc::new(Checkout::new(engine.clone()))),
+                    clock: Arc::new(move || i64::try_from(clock()).unwrap_or(i64::MAX)),
+                    seed: rand::random(),
+                    new_key: rand::random(),
+                    work_until: (role != Role::Edge).then(|| shutdown.clone()),
+                });
+                Some(started.context("payment")?)
             }
         };
 
@@ -179,7 +168,7 @@ impl Services {
             ),
             admin: admin::router(engine.clone(), reconciler.clone(), payable)
                 .merge(books::router(
-                    payments.as_ref().map(|_| ledger.clone()),
+                    payments.as_ref().map(|payments| payments.reader.clone()),
                     known.clone(),
                 ))
                 .merge(backup::router(Backups::new(
@@ -217,7 +206,10 @@ impl Services {
         Handlers {
             ready,
             sales: Some(self.sales.clone()),
-            payments: self.payments.clone().map(payment::router),
+            payments: self
+                .payments
+                .as_ref()
+                .map(|payments| payments.router.clone()),
             admin_extra: Some(self.admin.clone()),
             draining: self.draining.clone(),
         }
@@ -270,10 +262,10 @@ impl Services {
             work_lease(RECONCILE, &ledger, &clock),
             self.shutdown.clone(),
         ));
-        if self.payments.is_some() {
+        if let Some(payments) = &self.payments {
             let lease = work_lease(BOOKS, &ledger, &clock);
             self.workers.spawn(books::watch(
-                ledger.clone(),
+                payments.reader.clone(),
                 lease,
                 clock.clone(),
                 self.books.clone(),
@@ -295,6 +287,9 @@ impl Services {
             settlement.stopped().await;
         }
         while self.workers.join_next().await.is_some() {}
+        if let Some(mut payments) = self.payments {
+            while payments.tasks.join_next().await.is_some() {}
+        }
     }
 }
 
