@@ -13,13 +13,15 @@
 //! The crate knows nothing of sales: what a payment pays for is a [`Participant`], whose calls join these transactions, so that an
 //! order is paid exactly when its money is posted. Wall-clock time and randomness enter as arguments.
 //!
-//! A room uses rooms above it in the list below, never the other way.
+//! A module uses only modules above it in the list below.
 
 pub mod card_number;
-mod db;
-mod ids;
 pub mod money;
 mod secret;
+
+mod ids;
+
+mod db;
 
 pub mod ledger;
 
@@ -45,8 +47,6 @@ mod wire;
 
 mod start;
 
-mod service;
-
 pub use self::{
     books::Books,
     channels::RegistryError,
@@ -57,6 +57,5 @@ pub use self::{
     participant::{Confirm, Hold, Participant, Readiness},
     saga::Clock,
     secret::{ApiKey, Secret},
-    service::{PaymentService, router},
     start::{Payments, Reader, Resolver, Setup, StartError, start, start_with},
 };

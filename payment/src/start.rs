@@ -20,7 +20,7 @@ use crate::{
 
 /// What payments are built from. The tables must be there ([`SCHEMA`](crate::SCHEMA)), and the metrics recorder must be installed.
 pub struct Setup {
-    /// Checked.
+    /// As it was read and checked.
     pub config: Config,
     /// Connections that write. There may be one only (SQLite).
     pub pool: AnyPool,

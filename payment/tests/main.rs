@@ -11,6 +11,7 @@ mod ledger;
 mod lists;
 mod metrics;
 mod migrate;
+mod modules;
 mod orders;
 mod saga;
 mod sdk;

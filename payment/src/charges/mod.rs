@@ -26,7 +26,6 @@ pub(crate) struct Charge {
     pub(crate) tries: i64,
 }
 
-/// How a charge ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ended {
     Succeeded,

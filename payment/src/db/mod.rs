@@ -1,4 +1,4 @@
-//! What every room that stores something needs: typed columns, what an error of the database means, retries, and pieces of a list.
+//! What every module that stores something needs: typed columns, what an error of the database means, retries, and pieces of a list.
 
 mod page;
 mod retry;

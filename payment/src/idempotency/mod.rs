@@ -2,7 +2,7 @@
 //!
 //! A key's row is inserted by the transaction that does the work. If that is the whole work (a create), the answer goes in with it.
 //! If a channel must be asked first, the row stays without an answer until the transaction that decides the charge, be it the
-//! request's own or the resolver's after a crash; meanwhile a repetition is told to come back.
+//! request's own or the resolver's after a crash; until then a repetition is asked to come back.
 //!
 //! An answer is bytes here. What they say is known to whoever made them.
 

@@ -59,7 +59,6 @@ pub(crate) struct Parts {
     pub(crate) times: Times,
 }
 
-/// The configured spans.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Times {
     pub(crate) channel_timeout: Duration,

@@ -17,7 +17,6 @@ use crate::{
     participant::{Hold, OrderError},
 };
 
-/// What is confirmed.
 #[derive(Debug)]
 pub(crate) enum Target {
     /// An intent made in the same transaction.
@@ -55,18 +54,18 @@ pub(super) async fn open(
     if let Begun::Replay(answer) = begun {
         return Ok(Opened::Answered(Reply::replay(answer)));
     }
-    let room = Room {
+    let step = Step {
         parts,
         channel,
         cause: &call.cause(),
         now_ms,
     };
     let opened = match target {
-        Target::New(draft) => room.open_new(&mut tx, draft).await?,
+        Target::New(draft) => step.open_new(&mut tx, draft).await?,
         Target::Existing {
             id, payment_method, ..
         } => {
-            room.open_existing(&mut tx, id, payment_method.as_deref())
+            step.open_existing(&mut tx, id, payment_method.as_deref())
                 .await?
         }
     };
@@ -83,15 +82,15 @@ pub(super) async fn open(
     Ok(opened)
 }
 
-/// What every step of this transaction works with.
-struct Room<'a> {
+/// What all of this transaction works with.
+struct Step<'a> {
     parts: &'a Parts,
     channel: &'a Guarded,
     cause: &'a Cause,
     now_ms: i64,
 }
 
-impl Room<'_> {
+impl Step<'_> {
     async fn open_new(&self, conn: &mut AnyConnection, draft: &Draft) -> Opening {
         let mut intent = draft.intent(&self.parts.ids, self.now_ms);
         if let Some(refusal) = self.hold_order(conn, &intent, None).await? {

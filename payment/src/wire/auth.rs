@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_key_is_told_masked() {
+    fn a_wrong_key_is_shown_masked() {
         assert_eq!(
             masked(b"sk_test_0123456789abcdef"),
             "sk_test_************cdef"

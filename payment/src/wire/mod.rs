@@ -1,4 +1,4 @@
-//! The wire: the only room that knows HTTP and Stripe's form encoding, JSON and statuses.
+//! The wire: the only module that knows HTTP and Stripe's forms, JSON and statuses.
 //!
 //! Order on a request: `router.rs` → `request.rs` (key → path → body → idempotency key) → `params/` → the saga or a read → `objects/` or
 //! `error/` → `answer.rs` → `response.rs`.

@@ -27,7 +27,6 @@ use crate::{
     saga::{self, Parts, SagaError, Target},
 };
 
-/// What the handlers share.
 struct Wire {
     parts: Arc<Parts>,
     auth: Auth,

@@ -9,7 +9,6 @@ use crate::{ids::IntentId, intents::repo::Cursor};
 const DEFAULT_LIMIT: i64 = 10;
 const MAX_LIMIT: i64 = 100;
 
-/// One intent.
 #[derive(Clone, Debug)]
 pub(crate) struct Retrieve {
     /// What the caller believes the intent's secret to be.
