@@ -150,19 +150,40 @@ pub(crate) async fn existing(
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod testing {
     use super::*;
     use crate::money::Currency;
 
-    fn draft(payment_method: Option<&str>) -> Draft {
+    /// 500 on the wire, which is five krónur: the two are easily mixed up.
+    pub(crate) fn draft(payment_method: Option<&str>) -> Draft {
+        let currency = Currency::from_code("isk").unwrap();
         Draft {
-            amount: Money::try_new(5, Currency::from_code("usd").unwrap()).unwrap(),
+            amount: Money::from_wire(500, currency).unwrap(),
             payment_method: payment_method.map(str::to_owned),
             reference: None,
             metadata: BTreeMap::new(),
             details: Details::default(),
         }
     }
+
+    pub(crate) fn intent(payment_method: Option<&str>) -> Intent {
+        draft(payment_method).intent(&IdSource::new([1; 32]), 1_000)
+    }
+
+    pub(crate) fn decline() -> Decline {
+        Decline {
+            code: "expired_card".to_owned(),
+            decline_code: None,
+            message: "no".to_owned(),
+            charge: "ch_1".to_owned(),
+            payment_method: "pm_card_visa".to_owned(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{testing::draft, *};
 
     #[test]
     fn a_new_intent_waits_for_what_it_lacks() {

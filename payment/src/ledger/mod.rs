@@ -11,7 +11,9 @@
 //! ```
 
 mod account;
+mod outcome;
 mod transfer;
+mod transfer_id;
 
 mod check;
 
@@ -22,5 +24,7 @@ pub use self::{
     account::AccountId,
     check::{Finding, check},
     error::LedgerError,
-    transfer::{Recorded, Resolved, Transfer, TransferId, pend, post, void},
+    outcome::{Recorded, Resolved},
+    transfer::{Transfer, pend, post, void},
+    transfer_id::TransferId,
 };

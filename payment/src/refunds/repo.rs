@@ -12,7 +12,8 @@ use crate::{
 const INSERT: &str = include_str!("queries/insert_refund.sql");
 const CLAIM: &str = include_str!("queries/claim_refunds.sql");
 
-/// Records that money must go back. A second refund of late money is refused by its index. The resolver tries from `next_try_ms` on if nobody did sooner.
+/// Records that money must go back. A second refund of late money is refused by its index. The resolver tries from `next_try_ms` on if
+/// nobody did sooner.
 pub(crate) async fn insert(
     conn: &mut AnyConnection,
     refund: &Refund,

@@ -195,3 +195,20 @@ fn confirmed(intent: &Intent, has_token: bool) -> Result<state::Status, state::R
     };
     state::next(status, Event::Confirm)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::intents::{Status, testing};
+
+    #[test]
+    fn an_intent_is_confirmed_with_a_token_of_its_own_or_a_new_one() {
+        let (bare, ready) = (testing::intent(None), testing::intent(Some("pm_card_visa")));
+        assert_eq!(confirmed(&bare, true), Ok(Status::Processing));
+        assert!(confirmed(&bare, false).is_err());
+        assert_eq!(confirmed(&ready, false), Ok(Status::Processing));
+        let mut busy = ready;
+        busy.status = Status::Processing;
+        assert!(confirmed(&busy, true).is_err() && confirmed(&busy, false).is_err());
+    }
+}

@@ -40,3 +40,35 @@ pub(crate) fn json(intent: &Intent, id: &str) -> Value {
         "status": status,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::intents::testing;
+
+    #[test]
+    fn a_charge_is_what_its_intent_knows_of_it() {
+        let mut intent = testing::intent(Some("pm_card_visa"));
+        let shown = |intent: &Intent| {
+            let charge = json(intent, "ch_1");
+            let status = charge["status"].as_str().unwrap().to_owned();
+            (
+                status,
+                charge["amount_captured"].clone(),
+                charge["failure_code"].clone(),
+            )
+        };
+        assert_eq!(shown(&intent), ("pending".into(), json!(0), Value::Null));
+        intent.status = Status::Succeeded;
+        assert_eq!(
+            shown(&intent),
+            ("succeeded".into(), json!(500), Value::Null)
+        );
+        intent.status = Status::RequiresPaymentMethod;
+        intent.last_error = Some(testing::decline());
+        assert_eq!(
+            shown(&intent),
+            ("failed".into(), json!(0), json!("expired_card"))
+        );
+    }
+}

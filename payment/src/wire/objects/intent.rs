@@ -65,3 +65,29 @@ fn last_payment_error(intent: &Intent, decline: &Decline) -> Value {
         "payment_method": payment_method::json(&intent.id, &decline.payment_method, seconds(intent.created_ms)),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::intents::testing;
+
+    #[test]
+    fn amounts_are_the_wires_and_a_token_is_shown_as_the_intents_method() {
+        let mut intent = testing::intent(Some("pm_card_visa"));
+        intent.received = intent.amount;
+        let shown = json(&intent);
+        assert_eq!(
+            (&shown["amount"], &shown["amount_received"]),
+            (&json!(500), &json!(500))
+        );
+        assert_eq!(shown["payment_method"], payment_method::id(&intent.id));
+        assert_eq!(shown["last_payment_error"], Value::Null);
+        intent.last_error = Some(testing::decline());
+        let error = &json(&intent)["last_payment_error"];
+        assert_eq!(
+            (&error["code"], &error["charge"]),
+            (&json!("expired_card"), &json!("ch_1"))
+        );
+        assert_eq!(error["payment_method"]["object"], "payment_method");
+    }
+}

@@ -3,12 +3,15 @@
 //! It remembers nothing. What becomes of a charge is a function of the seed, the reference and the token, so it gives the same
 //! answer after a restart, as the outside world would, and the same run again for the same seed.
 
-use std::{borrow::Cow, time::Duration};
+mod tokens;
+
+use std::time::Duration;
 
 use async_trait::async_trait;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
-use super::{Channel, ChannelOutcome, ChargeRequest, RefundRequest, Refusal};
+use self::tokens::{Fate, GENERIC, NEVER_SEEN, Token, token};
+use super::{Channel, ChannelOutcome, ChargeRequest, RefundRequest};
 
 /// How the simulator behaves. Tokens with a fixed outcome keep it whatever the percentages say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,90 +126,6 @@ impl Channel for Simulator {
         ChannelOutcome::Succeeded
     }
 }
-
-/// What becomes of a charge.
-#[derive(Clone, Copy)]
-enum Fate {
-    Succeeds,
-    Declined(&'static Refusal),
-    /// The money is taken; nobody hears of it.
-    AnswerLost,
-    /// The request never arrived.
-    RequestLost,
-}
-
-enum Token {
-    /// The percentages decide.
-    Works,
-    Fixed(Fate),
-}
-
-/// Stripe's test tokens, and two of ours for a channel that does not answer.
-fn token(payment_method: &str) -> Option<Token> {
-    let name = payment_method.strip_prefix("pm_card_")?;
-    let fixed = |fate| Some(Token::Fixed(fate));
-    match name.strip_prefix("visa_").unwrap_or(name) {
-        "visa" | "debit" | "mastercard" | "mastercard_debit" | "amex" | "discover" | "diners"
-        | "jcb" | "unionpay" => Some(Token::Works),
-        "chargeDeclined" => fixed(Fate::Declined(&GENERIC)),
-        "chargeDeclinedInsufficientFunds" => fixed(Fate::Declined(&INSUFFICIENT_FUNDS)),
-        "chargeDeclinedLostCard" => fixed(Fate::Declined(&LOST)),
-        "chargeDeclinedStolenCard" => fixed(Fate::Declined(&STOLEN)),
-        "chargeDeclinedExpiredCard" => fixed(Fate::Declined(&EXPIRED)),
-        "chargeDeclinedIncorrectCvc" => fixed(Fate::Declined(&INCORRECT_CVC)),
-        "chargeDeclinedProcessingError" => fixed(Fate::Declined(&PROCESSING)),
-        "authenticationRequired" => fixed(Fate::Declined(&AUTHENTICATION)),
-        "answerLost" => fixed(Fate::AnswerLost),
-        "requestLost" => fixed(Fate::RequestLost),
-        _ => None,
-    }
-}
-
-const fn refusal(
-    code: &'static str,
-    decline_code: Option<&'static str>,
-    message: &'static str,
-) -> Refusal {
-    Refusal {
-        code: Cow::Borrowed(code),
-        decline_code: match decline_code {
-            Some(code) => Some(Cow::Borrowed(code)),
-            None => None,
-        },
-        message: Cow::Borrowed(message),
-    }
-}
-
-const fn declined(decline_code: &'static str, message: &'static str) -> Refusal {
-    refusal("card_declined", Some(decline_code), message)
-}
-
-static GENERIC: Refusal = declined("generic_decline", "Your card was declined.");
-static INSUFFICIENT_FUNDS: Refusal =
-    declined("insufficient_funds", "Your card has insufficient funds.");
-static LOST: Refusal = declined("lost_card", "Your card was declined.");
-static STOLEN: Refusal = declined("stolen_card", "Your card was declined.");
-static EXPIRED: Refusal = refusal("expired_card", None, "Your card has expired.");
-static INCORRECT_CVC: Refusal = refusal(
-    "incorrect_cvc",
-    None,
-    "Your card's security code is incorrect.",
-);
-static PROCESSING: Refusal = refusal(
-    "processing_error",
-    None,
-    "An error occurred while processing your card. Try again in a little bit.",
-);
-static AUTHENTICATION: Refusal = refusal(
-    "authentication_required",
-    Some("authentication_required"),
-    "Your card was declined. This transaction requires authentication.",
-);
-static NEVER_SEEN: Refusal = refusal(
-    "processing_error",
-    None,
-    "The charge did not reach the channel and was closed there. Try again.",
-);
 
 #[cfg(test)]
 mod tests {
