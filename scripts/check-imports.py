@@ -21,7 +21,6 @@ ORDER = ("limiter", "seckill", "payment", "loadtest", "gateway", "benches")
 APART = {("payment", "seckill"), ("seckill", "payment")}
 KNOWN = {
     "loadtest": [{"engine", "report"}, {"history", "reconcile"}, {"plan", "scenario"}],
-    "payment": [{"books", "ledger"}, {"auth", "error", "events", "form", "idempotency", "intent", "params", "service"}],
     "seckill": [{"sale", "store"}, {"catalogue", "purchase", "stock", "transfer"}],
 }
 
