@@ -367,7 +367,7 @@ const EPOCH: Date = date(1970, 1, 1);
 /// `YYYY-MM-DD` as days since 1970-01-01.
 fn parse_day(text: &str) -> Option<i64> {
     // Other forms of a date are understood too, and one is enough.
-    let is_plain = text.len() == 10 && text.bytes().nth(4) == Some(b'-');
+    let is_plain = text.len() == 10 && text.as_bytes().get(4) == Some(&b'-');
     let day: Date = text.parse().ok().filter(|_| is_plain)?;
     let days = EPOCH.until(day).ok()?.get_days();
     (days >= 0).then(|| days.into())
