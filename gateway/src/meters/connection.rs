@@ -2,42 +2,44 @@
 
 use metrics::{counter, gauge};
 
-use super::{Level, Tally};
+use super::{LocalCounter, LocalGauge};
 use crate::http::Protocol;
 
 /// Series of the clients' connections.
 #[derive(Debug)]
 pub struct ConnectionMeters {
     /// Requests whose response is not complete.
-    pub in_flight: Level,
-    open: [Level; 2],
-    total: [Tally; 2],
+    pub in_flight: LocalGauge,
+    open: [LocalGauge; 2],
+    total: [LocalCounter; 2],
     /// Connections beyond an address's share.
-    pub refused: Tally,
+    pub refused: LocalCounter,
     /// TLS handshakes that succeeded.
-    pub handshakes_ok: Tally,
+    pub handshakes_ok: LocalCounter,
     /// TLS handshakes that did not.
-    pub handshakes_failed: Tally,
+    pub handshakes_failed: LocalCounter,
 }
 
 impl ConnectionMeters {
     pub(super) fn new() -> Self {
         let handshake = |result: &'static str| {
-            Tally::new(counter!("penstock_tls_handshakes_total", "result" => result))
+            LocalCounter::new(counter!("penstock_tls_handshakes_total", "result" => result))
         };
         let meters = Self {
-            in_flight: Level::new(gauge!("penstock_requests_in_flight")),
+            in_flight: LocalGauge::new(gauge!("penstock_requests_in_flight")),
             open: Protocol::ALL.map(|protocol| {
-                Level::new(gauge!("penstock_connections_open", "protocol" => protocol.label()))
+                LocalGauge::new(gauge!("penstock_connections_open", "protocol" => protocol.label()))
             }),
             total: Protocol::ALL.map(|protocol| {
-                Tally::new(counter!("penstock_connections_total", "protocol" => protocol.label()))
+                LocalCounter::new(
+                    counter!("penstock_connections_total", "protocol" => protocol.label()),
+                )
             }),
-            refused: Tally::new(counter!("penstock_connections_refused_total")),
+            refused: LocalCounter::new(counter!("penstock_connections_refused_total")),
             handshakes_ok: handshake("ok"),
             handshakes_failed: handshake("failed"),
         };
-        meters.open.iter().for_each(Level::create);
+        meters.open.iter().for_each(LocalGauge::create);
         meters.in_flight.create();
         meters
     }
@@ -55,8 +57,8 @@ impl ConnectionMeters {
 
     pub(super) fn flush(&self) {
         self.in_flight.flush();
-        self.open.iter().for_each(Level::flush);
-        self.total.iter().for_each(Tally::flush);
+        self.open.iter().for_each(LocalGauge::flush);
+        self.total.iter().for_each(LocalCounter::flush);
         self.refused.flush();
         self.handshakes_ok.flush();
         self.handshakes_failed.flush();

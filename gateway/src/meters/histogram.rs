@@ -1,7 +1,7 @@
 //! Histograms of the request path: buckets of plain cells on each core, handed over with the counters.
 //!
 //! The recorder's own histograms keep every sample until the next upkeep, in memory that all cores write, with a clock reading each. That is
-//! dear twice per request, and nothing of it is needed for fixed buckets: a core adds to its own ([`Spread`]), the sums of all cores
+//! expensive twice per request, and fixed buckets need nothing of it: a core adds to its own ([`LocalHistogram`]), the sums of all cores
 //! ([`Sums`]) are rendered behind the recorder's page. Counts and sum are exact.
 
 use std::{
@@ -26,7 +26,7 @@ const BUCKETS: usize = REQUEST_SECONDS.len() + 1;
 
 /// What one core has measured since the last flush.
 #[derive(Debug)]
-pub struct Spread {
+pub struct LocalHistogram {
     buckets: [Cell<u32>; BUCKETS],
     nanos: Cell<u64>,
     is_touched: Cell<bool>,
@@ -51,7 +51,7 @@ struct Family {
 
 static FAMILIES: Mutex<Families> = Mutex::new(BTreeMap::new());
 
-impl Spread {
+impl LocalHistogram {
     /// One core's part of a series, which exists from now on. Cores that name the same one share its sums.
     pub(super) fn new(name: &'static str, help: &'static str, labels: &[(&str, &str)]) -> Self {
         let mut families = FAMILIES.lock().unwrap_or_else(PoisonError::into_inner);
@@ -147,8 +147,8 @@ mod tests {
     fn what_two_cores_measured_is_one_series_with_exact_counts_and_sum() {
         let sums = Arc::new(Sums::default());
         let (a, b) = (
-            Spread::over(Arc::clone(&sums)),
-            Spread::over(Arc::clone(&sums)),
+            LocalHistogram::over(Arc::clone(&sums)),
+            LocalHistogram::over(Arc::clone(&sums)),
         );
         // On an edge, below the first and above the last.
         a.add(Duration::from_micros(2500));

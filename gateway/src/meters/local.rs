@@ -6,19 +6,19 @@ use metrics::{Counter, Gauge};
 
 /// A counter of one core.
 #[derive(Debug)]
-pub struct Tally {
+pub struct LocalCounter {
     pending: Cell<u64>,
     counter: Counter,
 }
 
 /// A gauge of which one core holds a part.
 #[derive(Debug)]
-pub struct Level {
+pub struct LocalGauge {
     pending: Cell<i64>,
     gauge: Gauge,
 }
 
-impl Tally {
+impl LocalCounter {
     pub(super) fn new(counter: Counter) -> Self {
         Self {
             pending: Cell::new(0),
@@ -39,7 +39,7 @@ impl Tally {
     }
 }
 
-impl Level {
+impl LocalGauge {
     pub(super) fn new(gauge: Gauge) -> Self {
         Self {
             pending: Cell::new(0),
@@ -65,7 +65,7 @@ impl Level {
     }
 }
 
-impl Level {
+impl LocalGauge {
     /// Adds nothing: a gauge that was never touched has no value to show.
     pub(super) fn create(&self) {
         self.gauge.increment(0.0);

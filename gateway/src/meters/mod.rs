@@ -1,7 +1,7 @@
 //! What the edge counts, and where Prometheus reads it.
 //!
-//! Every core counts into plain cells of its own ([`Tally`], [`Level`]) and hands the sums over ten times a second: the request
-//! path touches no memory another core writes. So do its histograms ([`Spread`]). Labels come from closed sets, and every
+//! Every core counts into plain cells of its own ([`LocalCounter`], [`LocalGauge`]) and hands the sums over ten times a second: the request
+//! path touches no memory another core writes. So do its histograms ([`LocalHistogram`]). Labels come from closed sets, and every
 //! series exists at 0 from the start, so that a rate is defined before the first event. Routes and upstreams keep their series by name:
 //! one that is taken out of the configuration and put back goes on counting.
 
@@ -21,8 +21,8 @@ use std::{cell::RefCell, collections::BTreeMap, rc::Rc};
 
 pub use self::{
     connection::ConnectionMeters,
-    histogram::Spread,
-    local::{Level, Tally},
+    histogram::LocalHistogram,
+    local::{LocalCounter, LocalGauge},
     recorder::{UPKEEP_EVERY, install, page},
     request::{Outcome, RouteMeters},
     shared::{BreakerMeters, LimitMeters},

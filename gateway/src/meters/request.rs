@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::StatusCode;
 use metrics::counter;
 
-use super::{Spread, Tally};
+use super::{LocalCounter, LocalHistogram};
 use crate::http::Protocol;
 
 /// How a request ended, as a label.
@@ -63,8 +63,8 @@ impl Outcome {
 /// Series of one route.
 #[derive(Debug)]
 pub struct RouteMeters {
-    requests: [[Tally; 2]; 8],
-    duration: [Spread; 8],
+    requests: [[LocalCounter; 2]; 8],
+    duration: [LocalHistogram; 8],
 }
 
 impl RouteMeters {
@@ -72,12 +72,12 @@ impl RouteMeters {
         Self {
             requests: OUTCOMES.map(|(_, outcome)| {
                 Protocol::ALL.map(|protocol| {
-                    Tally::new(counter!("penstock_requests_total",
+                    LocalCounter::new(counter!("penstock_requests_total",
                         "route" => route.to_owned(), "outcome" => outcome, "protocol" => protocol.label()))
                 })
             }),
             duration: OUTCOMES.map(|(_, outcome)| {
-                Spread::new(
+                LocalHistogram::new(
                     "penstock_request_duration_seconds",
                     "From a request's header to its response's last byte",
                     &[("route", route), ("outcome", outcome)],
@@ -93,7 +93,7 @@ impl RouteMeters {
     }
 
     pub(super) fn flush(&self) {
-        self.requests.iter().flatten().for_each(Tally::flush);
-        self.duration.iter().for_each(Spread::flush);
+        self.requests.iter().flatten().for_each(LocalCounter::flush);
+        self.duration.iter().for_each(LocalHistogram::flush);
     }
 }

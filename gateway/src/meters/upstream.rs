@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use metrics::{counter, gauge};
 
-use super::{Level, Spread, Tally};
+use super::{LocalCounter, LocalGauge, LocalHistogram};
 
 /// How an attempt at an upstream ended, as a label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,22 +24,22 @@ const ATTEMPTS: [&str; 4] = ["ok", "error", "timeout", "unavailable"];
 /// Series of one upstream.
 #[derive(Debug)]
 pub struct UpstreamMeters {
-    requests: [Tally; 4],
-    duration: Spread,
+    requests: [LocalCounter; 4],
+    duration: LocalHistogram,
     /// Connections that carry a request.
-    pub active: Level,
+    pub active: LocalGauge,
     /// Connections in the pool.
-    pub idle: Level,
+    pub idle: LocalGauge,
     /// Connects that succeeded.
-    pub connects_ok: Tally,
+    pub connects_ok: LocalCounter,
     /// Connects that did not.
-    pub connects_failed: Tally,
+    pub connects_failed: LocalCounter,
     /// Second and later attempts of a request.
-    pub retries: Tally,
+    pub retries: LocalCounter,
     /// Requests whose clients were so late that their places went to others.
-    pub evicted: Tally,
+    pub evicted: LocalCounter,
     /// Requests an open breaker kept from an endpoint.
-    pub rejected: Tally,
+    pub rejected: LocalCounter,
 }
 impl UpstreamMeters {
     pub(super) fn new(upstream: &str) -> Self {
@@ -47,18 +47,18 @@ impl UpstreamMeters {
         let connections = |state: &'static str| {
             let gauge =
                 gauge!("penstock_upstream_connections", "upstream" => name(), "state" => state);
-            Level::new(gauge)
+            LocalGauge::new(gauge)
         };
         let connects = |result: &'static str| {
             let counter = counter!("penstock_upstream_connects_total", "upstream" => name(), "result" => result);
-            Tally::new(counter)
+            LocalCounter::new(counter)
         };
         Self {
             requests: ATTEMPTS.map(|outcome| {
-                Tally::new(counter!("penstock_upstream_requests_total",
+                LocalCounter::new(counter!("penstock_upstream_requests_total",
                     "upstream" => name(), "outcome" => outcome))
             }),
-            duration: Spread::new(
+            duration: LocalHistogram::new(
                 "penstock_upstream_duration_seconds",
                 "From sending a request upstream to the response's header",
                 &[("upstream", upstream)],
@@ -67,9 +67,13 @@ impl UpstreamMeters {
             idle: connections("idle"),
             connects_ok: connects("ok"),
             connects_failed: connects("failed"),
-            retries: Tally::new(counter!("penstock_upstream_retries_total", "upstream" => name())),
-            evicted: Tally::new(counter!("penstock_upstream_evicted_total", "upstream" => name())),
-            rejected: Tally::new(
+            retries: LocalCounter::new(
+                counter!("penstock_upstream_retries_total", "upstream" => name()),
+            ),
+            evicted: LocalCounter::new(
+                counter!("penstock_upstream_evicted_total", "upstream" => name()),
+            ),
+            rejected: LocalCounter::new(
                 counter!("penstock_circuit_breaker_rejected_total", "upstream" => name()),
             ),
         }
@@ -91,7 +95,7 @@ impl UpstreamMeters {
     }
 
     pub(super) fn flush(&self) {
-        self.requests.iter().for_each(Tally::flush);
+        self.requests.iter().for_each(LocalCounter::flush);
         self.duration.flush();
         self.active.flush();
         self.idle.flush();
