@@ -150,6 +150,9 @@ async fn what_stays_keeps_its_connections_and_its_breaker() {
     for _ in 0..6 {
         assert_eq!(status(&gateway.get("/").await), 200);
     }
+    // Counts come together: when those of all requests are there, so are those of their connections.
+    let answered = "penstock_requests_total{route=\"kept\",outcome=\"ok\",protocol=\"h1\"}";
+    gateway.gateway.eventually_metric(answered, 22.0).await;
     assert_eq!(gateway.gateway.metric(failed).await, 1.0);
     // Both cores may have had to make one of their own; none was made anew for a reload.
     assert!(gateway.gateway.metric(connects).await <= before.max(2.0));

@@ -236,19 +236,20 @@ impl App {
         control.spawn(upkeep(self.prometheus.clone(), plans.subscribe()));
         control.spawn(log_breakers(changed));
         control.spawn(health::keep(plans.subscribe()));
-        if let Some(reloader) = &self.reloader {
-            reloader.go_live(Live {
-                plans: plans.clone(),
-                changes: changes.clone(),
-                stores: self.stores.clone(),
-            });
-        }
         let stop_admin = self.start_admin(&mut control)?;
         for (index, sockets) in self.sockets.drain(..).enumerate() {
             let lines = self.access_log.as_ref().map(AccessLog::lines);
             let (plans, phase) = (plans.subscribe(), self.phase.subscribe());
             let core = cores::spawn(index, plans, sockets, lines, phase);
             self.cores.push(core.map_err(AppError::Start)?);
+        }
+        if let Some(reloader) = &self.reloader {
+            reloader.go_live(Live {
+                plans: plans.clone(),
+                changes: changes.clone(),
+                stores: self.stores.clone(),
+                adopted: self.cores.iter().map(|core| core.adopted.clone()).collect(),
+            });
         }
         self.plans = Some(plans);
         self.control = control;

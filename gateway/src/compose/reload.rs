@@ -4,7 +4,7 @@
 //! keeps what it began with; connections, and the breakers, buckets and pools of what stays, are kept. Reached by SIGHUP and by
 //! `POST /admin/v1/reload`.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
@@ -25,6 +25,9 @@ use crate::{
     tls::{CertificateError, Store},
     upstream::BreakerChange,
 };
+
+/// A core takes a plan over between two requests, which is at once.
+const ADOPTION: Duration = Duration::from_secs(5);
 
 /// Reads the configuration as the start did.
 pub type Load = dyn Fn() -> Result<Config, ConfigError> + Send + Sync;
@@ -47,6 +50,8 @@ pub(super) struct Live {
     pub(super) changes: UnboundedSender<BreakerChange>,
     /// In the order of the listeners; `None` for a plain one.
     pub(super) stores: Vec<Option<Arc<Store>>>,
+    /// The generation that each core serves by.
+    pub(super) adopted: Vec<watch::Receiver<u64>>,
 }
 
 /// What a reload has done.
@@ -97,6 +102,9 @@ impl Reloader {
         let _reloading = self.0.reloading.lock().await;
         let live = self.0.live.wait().await;
         let reloaded = self.try_reload(live);
+        if let Ok(reloaded) = &reloaded {
+            live.is_adopted(reloaded.generation).await;
+        }
         let result = match &reloaded {
             Ok(reloaded) => {
                 info!(generation = reloaded.generation, "configuration reloaded");
@@ -142,6 +150,20 @@ impl Reloader {
             generation,
             warnings,
         })
+    }
+}
+
+impl Live {
+    /// Waits until every core serves by this generation, so that whoever asked for it finds it in force. A core that has ended is not
+    /// waited for, nor one that is stuck.
+    async fn is_adopted(&self, generation: u64) {
+        for adopted in &self.adopted {
+            let mut adopted = adopted.clone();
+            let waited = adopted.wait_for(|adopted| *adopted >= generation);
+            if tokio::time::timeout(ADOPTION, waited).await.is_err() {
+                warn!("a core has not taken over the configuration yet");
+            }
+        }
     }
 }
 

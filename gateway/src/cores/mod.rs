@@ -98,6 +98,7 @@ async fn run(
     lines: Option<Lines>,
     mut phase: watch::Receiver<Phase>,
     report: oneshot::Sender<usize>,
+    adopted: watch::Sender<u64>,
 ) {
     let plan = Arc::clone(&plans.borrow_and_update());
     let core = Rc::new(Core::new(&plan, lines));
@@ -120,7 +121,7 @@ async fn run(
         })
         .collect();
     let ticking = spawn_local(tick(Rc::clone(&core)));
-    let adopting = spawn_local(adopt_all(Rc::clone(&core), plans));
+    let adopting = spawn_local(adopt_all(Rc::clone(&core), plans, adopted));
 
     // An error means the app is gone, which is as good as a drain.
     let _ = phase.wait_for(|phase| *phase >= Phase::Draining).await;
@@ -166,9 +167,14 @@ async fn tick(core: Rc<Core>) {
     }
 }
 
-async fn adopt_all(core: Rc<Core>, mut plans: watch::Receiver<Arc<Plan>>) {
+async fn adopt_all(
+    core: Rc<Core>,
+    mut plans: watch::Receiver<Arc<Plan>>,
+    adopted: watch::Sender<u64>,
+) {
     while plans.changed().await.is_ok() {
         let plan = Arc::clone(&plans.borrow_and_update());
         core.adopt(&plan);
+        adopted.send_replace(plan.generation);
     }
 }

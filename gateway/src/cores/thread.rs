@@ -41,6 +41,8 @@ pub enum Phase {
 pub struct CoreThread {
     /// Sends the number of connections that were cut off at the deadline. Gone if the core has failed.
     pub drained: Option<oneshot::Receiver<usize>>,
+    /// The generation of the plan that it serves by.
+    pub adopted: watch::Receiver<u64>,
     /// The thread. Ends after [`Phase::Released`].
     pub thread: JoinHandle<()>,
 }
@@ -54,6 +56,7 @@ pub fn spawn(
     phase: watch::Receiver<Phase>,
 ) -> io::Result<CoreThread> {
     let (report, drained) = oneshot::channel();
+    let (adopting, adopted) = watch::channel(0);
     let thread = std::thread::Builder::new()
         .name(format!("edge-{index}"))
         .spawn(move || {
@@ -68,10 +71,11 @@ pub fn spawn(
                     return;
                 }
             };
-            runtime.block_on(run(plans, sockets, lines, phase, report));
+            runtime.block_on(run(plans, sockets, lines, phase, report, adopting));
         })?;
     Ok(CoreThread {
         drained: Some(drained),
+        adopted,
         thread,
     })
 }
