@@ -123,7 +123,7 @@ def main():
     parser.add_argument("--orders-a-sale", type=int, default=1_000, choices=(10, 100, 1_000, 10_000), help="how many sales that are")
     parser.add_argument("--nodes", type=growth_nodes.counts, help="numbers of nodes on one Redis and one PostgreSQL, as 1,2,4,8")
     parser.add_argument("--rounds", type=int, default=3, help="starts over each past")
-    parser.add_argument("--program", type=pathlib.Path, default=peers.PENSTOCK)
+    parser.add_argument("--program", type=lambda path: pathlib.Path(path).resolve(), default=peers.PENSTOCK)
     parser.add_argument("--report", type=pathlib.Path, default=peers.HERE / "report")
     chosen, curve = parser.parse_args(), {}
     if chosen.rounds < 1 or not chosen.program.exists():

@@ -18,6 +18,7 @@ on_both_engines! {
     a_transfer_moves_its_units_once,
     a_crash_after_any_step_is_finished_by_another_node,
     a_transfer_that_the_ledger_lost_under_way_arrives_all_the_same,
+    what_left_while_the_ledger_was_away_arrives_though_it_lost_the_row,
     a_young_transfer_is_left_to_its_node,
     a_transfer_of_nothing_is_cancelled,
     a_rebuild_keeps_the_moves_that_the_ledger_lost,
@@ -67,6 +68,29 @@ async fn a_transfer_that_the_ledger_lost_under_way_arrives_all_the_same(engine: 
         assert_eq!((written.state, written.units), (TransferState::Done, 4));
         floor.holds(30).await;
     }
+}
+
+// Broke (chaos seed 2070): the ledger went away while the units were under way, came back without the row, and nobody knew of them.
+async fn what_left_while_the_ledger_was_away_arrives_though_it_lost_the_row(engine: Engine) {
+    let floor = floor(engine).await;
+    let transfers = floor.transfers();
+    let begun = transfers.begin(&floor.segment(0), 2, 4).await;
+    let transfer = begun.unwrap().unwrap();
+    let say = async |statement: &'static str| {
+        let said = sqlx::query(statement).execute(floor.ledger.pool()).await;
+        said.unwrap();
+    };
+    say("ALTER TABLE sale_transfers RENAME TO away").await;
+    assert!(transfers.finish(transfer.clone()).await.is_err());
+    assert_eq!(floor.available().await, [6, 10, 10], "they have left");
+    say("ALTER TABLE away RENAME TO sale_transfers").await;
+    say("DELETE FROM sale_transfers").await;
+    assert_eq!(transfers.sweep().await.unwrap(), 1);
+    assert_eq!(floor.available().await, [6, 10, 14]);
+    let written = floor.ledger.transfer(&transfer.id).await.unwrap().unwrap();
+    assert_eq!((written.state, written.units), (TransferState::Done, 4));
+    assert_eq!(transfers.sweep().await.unwrap(), 0);
+    floor.holds(30).await;
 }
 
 fn recovery(floor: &Floor) -> Recovery {

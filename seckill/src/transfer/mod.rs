@@ -13,7 +13,11 @@ mod mover;
 pub mod plan;
 mod round;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use futures_util::future::join_all;
 use tokio::time::timeout;
@@ -62,6 +66,9 @@ pub struct Transfers {
     store: Arc<dyn StockStore>,
     ledger: OrderLedger,
     clock: WallClock,
+    /// Those whose units have left their segment while the ledger did not answer, by id. If it comes back without the row, because it went
+    /// back in time, only this node knows of them.
+    unwritten: Arc<Mutex<BTreeMap<String, Transfer>>>,
 }
 
 impl Transfers {
@@ -71,6 +78,7 @@ impl Transfers {
             store,
             ledger,
             clock,
+            unwritten: Arc::default(),
         }
     }
 
@@ -114,15 +122,50 @@ impl Transfers {
         }
         let segment = moving.destination_id();
         let arrives = self.store.restock(&segment, &moving.id, moving.units);
-        let destination = step(arrives).await?;
-        if !self.ledger.transfer_done(&moving.id).await? {
-            // Somebody else was first, or the ledger has lost the row and must know of the move again.
-            self.ledger.transfer_arrived(&moving).await?;
-        }
+        let destination = step(arrives).await.inspect_err(|_| self.keep(&moving))?;
+        let written = self.write_arrived(&moving).await;
+        written.inspect_err(|_| self.keep(&moving))?;
         Ok(Arrived {
             units: Some(moving.units),
             destination: Some(destination),
         })
+    }
+
+    async fn write_arrived(&self, moving: &Transfer) -> Result<(), LedgerError> {
+        if !self.ledger.transfer_done(&moving.id).await? {
+            // Somebody else was first, or the ledger has lost the row and must know of the move again.
+            self.ledger.transfer_arrived(moving).await?;
+        }
+        Ok(())
+    }
+
+    /// Remembers a transfer whose units have left, until the ledger has been asked for its row.
+    fn keep(&self, moving: &Transfer) {
+        self.unwritten().insert(moving.id.clone(), moving.clone());
+    }
+
+    fn unwritten(&self) -> MutexGuard<'_, BTreeMap<String, Transfer>> {
+        self.unwritten
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Finishes what only this node knows of; what the ledger knows, the sweep finds there.
+    async fn finish_unwritten(&self) -> Result<usize, TransferError> {
+        let all: Vec<Transfer> = self.unwritten().values().cloned().collect();
+        let mut finished = 0;
+        for moving in all {
+            if self.ledger.transfer(&moving.id).await?.is_none() {
+                tracing::warn!(transfer = %moving.id, units = moving.units, "the ledger has lost a transfer: its units are brought all the same");
+                if let Err(error) = self.finish(moving.clone()).await {
+                    tracing::warn!(transfer = %moving.id, %error, "a transfer stays open");
+                    continue;
+                }
+                finished += 1;
+            }
+            self.unwritten().remove(&moving.id);
+        }
+        Ok(finished)
     }
 
     /// Pending → moving: the units leave their segment; → cancelled, if there were none. `None` if somebody else has gone on, or
@@ -133,14 +176,23 @@ impl Transfers {
         let units = step(leaves).await?;
         let (written, state) = match units {
             0 => (
-                self.ledger.cancel_transfer(&pending.id).await?,
+                self.ledger.cancel_transfer(&pending.id).await,
                 TransferState::Cancelled,
             ),
             _ => (
-                self.ledger.transfer_taken(&pending.id, units).await?,
+                self.ledger.transfer_taken(&pending.id, units).await,
                 TransferState::Moving,
             ),
         };
+        let written = written.inspect_err(|_| {
+            if units > 0 {
+                self.keep(&Transfer {
+                    units,
+                    state: TransferState::Moving,
+                    ..pending.clone()
+                });
+            }
+        })?;
         if written {
             return Ok(Some(Transfer {
                 units,
@@ -167,7 +219,7 @@ impl Transfers {
             |open: &Transfer| now_ms.saturating_sub(open.created_at_ms) >= STALE_AFTER_MS;
         let mut stale = self.ledger.open_transfers().await?;
         stale.retain(is_stale);
-        let mut finished = 0;
+        let mut finished = self.finish_unwritten().await?;
         for some in stale.chunks(AT_ONCE) {
             let finishing = some
                 .iter()
