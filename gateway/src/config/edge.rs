@@ -7,7 +7,9 @@ use std::{
     time::Duration,
 };
 
-use super::{AccessLog, Admin, Inputs, Listener, Log, Server, Tls, section::Section};
+use settings::Section;
+
+use super::{AccessLog, Admin, Inputs, Listener, Log, Server, Tls};
 use crate::{
     http::{Cidr, MinRate},
     tls::Certificate,
@@ -44,16 +46,16 @@ const TUNNEL_TIMEOUT: Duration = Duration::from_secs(300);
 const MAX_HEADER_BYTES: u64 = 32 << 10;
 
 /// As hyper and Envoy.
-const MAX_HEADERS: u64 = 100;
+const MAX_HEADERS: usize = 100;
 
 /// Product pictures pass, films do not.
 const MAX_BODY: u64 = 10 << 20;
 
 /// About 10 KiB each, so half a gigabyte at most.
-const MAX_CONNECTIONS: u64 = 50_000;
+const MAX_CONNECTIONS: usize = 50_000;
 
 /// What RFC 9113 recommends as the least.
-const H2_STREAMS: u64 = 100;
+const H2_STREAMS: u32 = 100;
 
 /// A refusal is cheap to make and expensive to log.
 const SAMPLE_REFUSALS: u64 = 100;
@@ -83,7 +85,7 @@ pub(super) fn server(root: &Section<'_>, inputs: &Inputs<'_>) -> Server {
     };
     let mut server = defaults(inputs);
     if let Some(workers) = section.integer("workers", 0..=1024).filter(|n| *n > 0) {
-        server.workers = workers as usize;
+        server.workers = workers;
     }
     let times = [
         ("drain_deadline", Duration::ZERO, &mut server.drain_deadline),
@@ -104,7 +106,7 @@ pub(super) fn server(root: &Section<'_>, inputs: &Inputs<'_>) -> Server {
         server.max_header_bytes = bytes as usize;
     }
     if let Some(count) = section.integer("max_headers", 10..=1000) {
-        server.max_headers = count as usize;
+        server.max_headers = count;
     }
     if let Some(bytes) = section.size("max_body", 0..=1 << 40) {
         server.max_body = bytes;
@@ -122,10 +124,10 @@ pub(super) fn server(root: &Section<'_>, inputs: &Inputs<'_>) -> Server {
         server.min_rate = MinRate(bytes);
     }
     if let Some(count) = section.integer("max_connections", 1..=10_000_000) {
-        server.max_connections = count as usize;
+        server.max_connections = count;
     }
     if let Some(count) = section.integer("h2_streams", 1..=10_000) {
-        server.h2_streams = count as u32;
+        server.h2_streams = count;
     }
     server.trusted_proxies = networks(&section, "trusted_proxies");
     server.trusted_headers_from = networks(&section, "trusted_headers_from");
@@ -173,10 +175,10 @@ fn defaults(inputs: &Inputs<'_>) -> Server {
         buffer_memory: BUFFER_MEMORY,
         buffer_disk: BUFFER_DISK,
         max_header_bytes: MAX_HEADER_BYTES as usize,
-        max_headers: MAX_HEADERS as usize,
+        max_headers: MAX_HEADERS,
         max_body: MAX_BODY,
-        max_connections: MAX_CONNECTIONS as usize,
-        h2_streams: H2_STREAMS as u32,
+        max_connections: MAX_CONNECTIONS,
+        h2_streams: H2_STREAMS,
         trusted_proxies: Vec::new(),
         trusted_headers: Vec::new(),
         trusted_headers_from: Vec::new(),

@@ -4,8 +4,6 @@
 //! Unknown keys are problems. Secrets are named by file or environment variable, never written in the file itself.
 //! Files and environment come in through [`Inputs`], so that a test needs neither.
 
-pub mod section;
-
 pub mod values;
 
 mod edge;
@@ -34,10 +32,10 @@ use http::{HeaderName, HeaderValue, Method, StatusCode};
 use limiter::{breaker::BreakerConfig, rate::RateQuota};
 use seckill::api::identity::Identity;
 
-use self::{
-    section::{Problems, Section},
-    values::{HashOn, LimitKey},
-};
+pub use settings::Inputs;
+use settings::{Problems, Section};
+
+use self::values::{HashOn, LimitKey};
 use crate::{
     http::{
         MinRate,
@@ -316,18 +314,6 @@ pub struct Admin {
     pub token: Option<String>,
 }
 
-/// What reading a configuration may touch.
-pub struct Inputs<'a> {
-    /// Reads a file.
-    pub read: &'a dyn Fn(&Path) -> io::Result<Vec<u8>>,
-    /// Whether a folder is there.
-    pub is_folder: &'a dyn Fn(&Path) -> bool,
-    /// Looks up an environment variable.
-    pub env: &'a dyn Fn(&str) -> Option<String>,
-    /// Cores of the machine.
-    pub cores: usize,
-}
-
 /// Why there is no configuration. The operator is at fault.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -347,28 +333,22 @@ pub enum ConfigError {
 impl Config {
     /// Reads a file of this machine.
     pub fn try_load(path: &Path) -> Result<Self, ConfigError> {
-        let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
-        let inputs = Inputs {
-            read: &|path| std::fs::read(path),
-            is_folder: &Path::is_dir,
-            env: &|name| std::env::var(name).ok(),
-            cores,
-        };
+        let inputs = Inputs::of_this_machine();
         let text = (inputs.read)(path).map_err(|error| ConfigError::Read {
             path: path.to_owned(),
             error,
         })?;
-        match std::str::from_utf8(&text) {
-            Ok(text) => Self::try_parse(text, &inputs),
-            Err(error) => Err(ConfigError::Problems(vec![not_text(&text, error)])),
-        }
+        Self::try_parse_bytes(&text, &inputs)
     }
 
     /// Reads a text. Files it names are read through `inputs`.
     pub fn try_parse(text: &str, inputs: &Inputs<'_>) -> Result<Self, ConfigError> {
-        let table: toml::Table = text
-            .parse()
-            .map_err(|error: toml::de::Error| ConfigError::Problems(vec![syntax(text, &error)]))?;
+        Self::try_parse_bytes(text.as_bytes(), inputs)
+    }
+
+    fn try_parse_bytes(text: &[u8], inputs: &Inputs<'_>) -> Result<Self, ConfigError> {
+        let table = settings::parse(text)
+            .map_err(|problem| ConfigError::Problems(vec![problem.to_string()]))?;
         let problems = Problems::default();
         let root = Section::root(table.clone(), &problems);
         let mut config = Self::read(&root, inputs);
@@ -377,7 +357,7 @@ impl Config {
         if problems.is_empty() {
             Ok(config)
         } else {
-            Err(ConfigError::Problems(problems.into_list()))
+            Err(ConfigError::Problems(problems.into_lines()))
         }
     }
 
@@ -433,23 +413,6 @@ impl Config {
         references::check(&config, root);
         config.guard_buyer_header()
     }
-}
-
-fn not_text(text: &[u8], error: std::str::Utf8Error) -> String {
-    let before = &text[..error.valid_up_to()];
-    let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
-    format!("line {line}: not UTF-8: must be text")
-}
-
-fn syntax(text: &str, error: &toml::de::Error) -> String {
-    let line = error.span().map_or(0, |span| {
-        text.as_bytes()[..span.start.min(text.len())]
-            .iter()
-            .filter(|byte| **byte == b'\n')
-            .count()
-            + 1
-    });
-    format!("line {line}: not TOML: {}", error.message())
 }
 
 #[cfg(test)]

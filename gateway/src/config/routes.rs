@@ -3,17 +3,20 @@
 use std::{num::NonZeroU32, time::Duration};
 
 use http::{HeaderValue, Method, StatusCode};
-use limiter::rate::{Rate, RateQuota};
+use limiter::rate::RateQuota;
+use settings::{
+    Section, one_of,
+    units::{self, Rate},
+};
 
 use super::{
     Limit, Route, Target, Upstream,
-    section::{Section, one_of},
     values::{self, LimitKey, name},
 };
 use crate::http::target::{is_authority, read_path};
 
 /// 24 bytes each, allocated at start: 1.5 MiB.
-const MAX_KEYS: u64 = 65_536;
+const MAX_KEYS: usize = 65_536;
 
 /// Forms and JSON fit; what is longer streams on from there.
 const REQUEST_BUFFER: u64 = 64 << 10;
@@ -28,25 +31,21 @@ pub(super) fn limits(root: &Section<'_>) -> Vec<Limit> {
 
 fn limit(section: Section<'_>) -> Limit {
     let key = section.parsed("key", "ip, buyer or header:NAME", |text| text.parse().ok());
-    let form = "<count>/<time> such as 100/s or 30/m";
-    if section.value("rate").is_none() {
-        section.missing("rate", form);
-    }
-    let rate: Option<Rate> = section.parsed("rate", form, |text| text.parse().ok());
-    let rate = rate.unwrap_or(Rate {
+    section.require("rate", units::RATE);
+    let rate = section.rate("rate").unwrap_or(Rate {
         count: NonZeroU32::MIN,
         per: Duration::from_secs(1),
     });
     // Without a burst the bucket holds what the rate's own time span brings.
     let burst = section
-        .integer("burst", 1..=u64::from(u32::MAX))
-        .and_then(|count| NonZeroU32::new(count as u32))
+        .integer("burst", 1..=u32::MAX)
+        .and_then(NonZeroU32::new)
         .unwrap_or(rate.count);
     let one_a_second = || {
         RateQuota::try_new(NonZeroU32::MIN, Duration::from_secs(1), NonZeroU32::MIN)
             .expect("one a second is within the range")
     };
-    let quota = RateQuota::try_from_rate(rate, burst).unwrap_or_else(|error| {
+    let quota = RateQuota::try_new(rate.count, rate.per, burst).unwrap_or_else(|error| {
         section.problem("rate", error);
         one_a_second()
     });
@@ -56,7 +55,7 @@ fn limit(section: Section<'_>) -> Limit {
         quota,
         max_keys: section
             .integer("max_keys", 8..=100_000_000)
-            .unwrap_or(MAX_KEYS) as usize,
+            .unwrap_or(MAX_KEYS),
         report: section.flag("report").unwrap_or(false),
     };
     section.finish();
@@ -209,7 +208,7 @@ fn target(section: &Section<'_>, upstreams: &[Upstream]) -> Target {
         let is_fine = text == "https" || (is_url && text.parse::<http::Uri>().is_ok());
         is_fine.then(|| text.trim_end_matches('/').to_owned())
     });
-    let status = section.integer("status", 301..=308);
+    let status = section.integer("status", 301..=308_u16);
     let is_redirect = handler.as_deref() == Some("redirect");
     if !is_redirect && (section.value("to").is_some() || section.value("status").is_some()) {
         section.problem("to", "has a meaning with handler = \"redirect\" only");

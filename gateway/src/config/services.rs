@@ -1,12 +1,10 @@
 //! `[seckill]` and `[payment]`: tables that their own crates read and check; their problems join the list.
 
 use serde::de::DeserializeOwned;
+use settings::{Problem, Section, one_of};
 use toml::{Table, Value};
 
-use super::{
-    Inputs,
-    section::{Section, one_of},
-};
+use super::Inputs;
 
 pub(super) fn seckill(root: &Section<'_>, inputs: &Inputs<'_>) -> Option<seckill::config::Config> {
     let (raw, bad): (seckill::config::RawConfig, _) = table(root, "seckill")?;
@@ -22,7 +20,13 @@ pub(super) fn payment(root: &Section<'_>, inputs: &Inputs<'_>) -> Option<payment
 /// The table as its crate reads it, without the keys that are unknown or of a wrong type. Those are noted, and named in the second
 /// part. serde stops at the first problem, so each key is tried alone: all of them may be left out.
 fn table<T: DeserializeOwned>(root: &Section<'_>, key: &'static str) -> Option<(T, Vec<String>)> {
-    let table = root.raw(key)?;
+    let table = match root.value(key)? {
+        Value::Table(table) => table.clone(),
+        _ => {
+            note(root, key, "must be a table");
+            return None;
+        }
+    };
     let reads = |table: Table| Value::Table(table).try_into::<T>().err();
     let mut bad = Vec::new();
     let kept = sound(
@@ -42,7 +46,7 @@ fn table<T: DeserializeOwned>(root: &Section<'_>, key: &'static str) -> Option<(
         Ok(raw) => Some((raw, bad)),
         // Each key is right by itself, and the table is still refused: its crate has a rule over several keys.
         Err(error) => {
-            root.note(key, secretless(error.message()));
+            note(root, key, secretless(error.message()));
             None
         }
     }
@@ -83,9 +87,17 @@ fn sound(
         return kept;
     }
     // Never the value itself: it may be a secret in the wrong place.
-    root.note(path, told(&secretless(error.message()), path));
+    note(root, path, told(&secretless(error.message()), path));
     bad.push(path.to_owned());
     None
+}
+
+fn note(root: &Section<'_>, key: &str, what: impl ToString) {
+    root.problems().add(Problem {
+        key: key.to_owned(),
+        value: None,
+        what: what.to_string(),
+    });
 }
 
 /// The words of [`Section`] for an unknown key; other messages stay.
@@ -128,7 +140,7 @@ fn listed<T>(
                 let place = format!("{prefix}{key}");
                 let name = place.split(" = ").next().unwrap_or_default();
                 if !bad.iter().any(|bad| bad.starts_with(name)) {
-                    root.note(place, what);
+                    note(root, &place, what);
                 }
             }
             None

@@ -3,10 +3,10 @@
 use std::{num::NonZeroU32, time::Duration};
 
 use limiter::breaker::BreakerConfig;
+use settings::{Section, one_of};
 
 use super::{
     ENDPOINTS_MAX, Endpoint, Health, Policy, Pool, Upstream,
-    section::{Section, one_of},
     values::{self, HASH_ON_FORMS, name},
 };
 
@@ -69,20 +69,18 @@ fn upstream(section: Section<'_>) -> Upstream {
         }
     }
     if let Some(retries) = section.integer("retries", 0..=10) {
-        upstream.retries = retries as usize;
+        upstream.retries = retries;
     }
     if let Some(pool) = section.section("pool") {
         if let Some(count) = pool.integer("max_idle", 0..=100_000) {
-            upstream.pool.max_idle = count as usize;
+            upstream.pool.max_idle = count;
         }
         if let Some(count) = pool.integer("max_active", 1..=100_000) {
-            upstream.pool.max_active = count as usize;
+            upstream.pool.max_active = count;
         }
         upstream.pool.max_per_client = pool
             .integer("max_per_client", 1..=100_000)
-            .map_or((upstream.pool.max_active / 16).max(16), |count| {
-                count as usize
-            });
+            .unwrap_or((upstream.pool.max_active / 16).max(16));
         if let Some(time) = pool.duration("idle_timeout", MILLISECOND..=HOUR) {
             upstream.pool.idle_timeout = time;
         }
@@ -137,7 +135,7 @@ fn endpoints(section: &Section<'_>) -> Vec<Endpoint> {
             entry.missing("address", "host:port");
         }
         let address = entry.parsed("address", "host:port", values::host_port);
-        let weight = entry.integer("weight", 1..=1000).unwrap_or(1) as u32;
+        let weight = entry.integer("weight", 1..=1000).unwrap_or(1);
         if let Some(address) = address {
             if endpoints.iter().any(|other| other.address == address) {
                 entry.problem("address", "must not be listed twice; use weight");
@@ -163,14 +161,14 @@ fn breaker(upstream: &Section<'_>) -> Option<BreakerConfig> {
         config.slot = window / 10;
     }
     if let Some(count) = section.integer("min_requests", 1..=1_000_000) {
-        config.min_requests = NonZeroU32::new(count as u32).unwrap_or(NonZeroU32::MIN);
+        config.min_requests = NonZeroU32::new(count).unwrap_or(NonZeroU32::MIN);
     }
     if let Some(share) = section.ratio("failure_ratio") {
         config.failure_ratio = share;
     }
     // 0 = the ratio alone.
     if let Some(count) = section.integer("consecutive_failures", 0..=1_000_000) {
-        config.consecutive_failures = NonZeroU32::new(count as u32);
+        config.consecutive_failures = NonZeroU32::new(count);
     }
     if let Some(time) = section.duration("open_for", MILLISECOND..=24 * HOUR) {
         config.open_for = time;
@@ -194,7 +192,7 @@ fn health(section: Section<'_>) -> Health {
         let is_target = text.starts_with('/') && text.parse::<http::uri::PathAndQuery>().is_ok();
         is_target.then(|| text.to_owned())
     });
-    let count = |key| section.integer(key, 1..=100).map(|count| count as u32);
+    let count = |key| section.integer(key, 1..=100);
     let interval = section
         .duration("interval", 10 * MILLISECOND..=HOUR)
         .unwrap_or(Duration::from_secs(2));

@@ -1,18 +1,9 @@
-//! The written forms of single values: times, sizes, addresses, networks, and what a ring hashes on.
+//! The written forms of single values: names, addresses, and what a ring or a limit goes by.
 
-use std::{fmt, net::Ipv6Addr, str::FromStr, time::Duration};
+use std::{net::Ipv6Addr, str::FromStr};
 
 use http::HeaderName;
-
-use super::section::Section;
-
-/// Bytes, shown with the largest unit that divides them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Size(pub u64);
-
-/// A time, shown with the largest unit that divides it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Time(pub Duration);
+use settings::Section;
 
 /// What decides the place on the hash ring.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,33 +31,6 @@ pub enum LimitKey {
     Buyer,
 }
 
-/// `250ms`, `30s`, `15m`, `2h`, `1d`.
-pub fn duration(text: &str) -> Option<Duration> {
-    let (number, unit) = split_unit(text)?;
-    let unit_ms = match unit {
-        "ms" => 1,
-        "s" => 1_000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        "d" => 86_400_000,
-        _ => return None,
-    };
-    number.checked_mul(unit_ms).map(Duration::from_millis)
-}
-
-/// `512B`, `64KiB`, `10MiB`, `1GiB`.
-pub fn size(text: &str) -> Option<u64> {
-    let (number, unit) = split_unit(text)?;
-    let unit_bytes = match unit {
-        "B" => 1,
-        "KiB" => 1 << 10,
-        "MiB" => 1 << 20,
-        "GiB" => 1 << 30,
-        _ => return None,
-    };
-    number.checked_mul(unit_bytes)
-}
-
 /// `host:port`, where the host is a name, an IPv4 address or an IPv6 address in brackets, and the port is not 0.
 pub fn host_port(text: &str) -> Option<String> {
     let (host, port) = text.rsplit_once(':')?;
@@ -81,44 +45,6 @@ pub fn host_port(text: &str) -> Option<String> {
         }
     };
     (host_is_fine && port != 0).then(|| text.to_owned())
-}
-
-fn split_unit(text: &str) -> Option<(u64, &str)> {
-    let at = text.find(|c: char| !c.is_ascii_digit())?;
-    let (number, unit) = text.split_at(at);
-    Some((number.parse().ok()?, unit.trim()))
-}
-
-impl fmt::Display for Time {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ms = self.0.as_millis();
-        let units = [
-            (86_400_000, "d"),
-            (3_600_000, "h"),
-            (60_000, "m"),
-            (1_000, "s"),
-        ];
-        match units
-            .iter()
-            .find(|(unit, _)| ms >= *unit && ms.is_multiple_of(*unit))
-        {
-            Some((unit, name)) => write!(f, "{}{name}", ms / unit),
-            None => write!(f, "{ms}ms"),
-        }
-    }
-}
-
-impl fmt::Display for Size {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let units = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
-        match units
-            .iter()
-            .find(|(bytes, _)| self.0 >= *bytes && self.0.is_multiple_of(*bytes))
-        {
-            Some((bytes, unit)) => write!(f, "{}{unit}", self.0 / bytes),
-            None => write!(f, "{}B", self.0),
-        }
-    }
 }
 
 /// The form of [`HashOn`] for messages.
@@ -175,35 +101,6 @@ pub(super) fn name(section: &Section<'_>, default: Option<String>) -> Option<Str
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn times_and_sizes_are_read_as_written() {
-        assert_eq!(duration("250ms"), Some(Duration::from_millis(250)));
-        assert_eq!(duration("2h"), Some(Duration::from_secs(7200)));
-        assert_eq!(size("64KiB"), Some(65536));
-        for text in [
-            "",
-            "5",
-            "s",
-            "-1s",
-            "1.5s",
-            "1 year",
-            "18446744073709551615d",
-        ] {
-            assert_eq!(duration(text), None, "{text}");
-        }
-        for text in ["", "5", "KiB", "1KB", "18446744073709551615GiB"] {
-            assert_eq!(size(text), None, "{text}");
-        }
-        let told = |text| Time(duration(text).unwrap()).to_string();
-        assert_eq!((told("3600s"), told("90s")), ("1h".into(), "90s".into()));
-        assert_eq!(
-            (told("1500ms"), told("0s")),
-            ("1500ms".into(), "0ms".into())
-        );
-        assert_eq!(Size(1 << 20).to_string(), "1MiB");
-        assert_eq!(Size(1500).to_string(), "1500B");
-    }
 
     #[test]
     fn addresses_need_a_host_and_a_port() {

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use limiter::rate::{Rate, RateQuota};
+use limiter::rate::RateQuota;
 use serde::{
     Deserialize, Deserializer,
     de::{MapAccess, Visitor, value::MapAccessDeserializer},
@@ -203,8 +203,8 @@ impl RawDownstream {
         let rate = self.rate.as_deref().unwrap_or(RATE);
         let burst = self.burst.unwrap_or(BURST);
         let quota = NonZeroU32::new(burst).and_then(|burst| {
-            let rate: Rate = rate.parse().ok()?;
-            RateQuota::try_from_rate(rate, burst).ok()
+            let rate = settings::units::rate(rate)?;
+            RateQuota::try_new(rate.count, rate.per, burst).ok()
         });
         if quota.is_none() {
             let shown = format!("{rate} (burst {burst})");
