@@ -2,6 +2,8 @@
 
 use std::{cell::RefCell, fmt};
 
+use crate::shown::shown;
+
 /// One value that cannot be. The operator is at fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
@@ -23,6 +25,17 @@ impl fmt::Display for Problem {
         match value {
             Some(value) => write!(f, "{key} = {value}: {what}"),
             None => write!(f, "{key}: {what}"),
+        }
+    }
+}
+
+impl Problem {
+    /// A problem of a text, which is shown as far as it may be.
+    pub fn of_text(key: &str, text: &str, what: impl fmt::Display) -> Self {
+        Self {
+            key: key.to_owned(),
+            value: shown(key, &text.into()),
+            what: what.to_string(),
         }
     }
 }
