@@ -19,10 +19,7 @@ use seckill::{
     },
 };
 use sqlx::{ConnectOptions, Connection, PgConnection, postgres::PgConnectOptions};
-use tokio::{
-    sync::{Notify, watch},
-    time::Instant,
-};
+use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 /// The rows of a transaction: what settlement takes by default.
@@ -111,7 +108,7 @@ async fn settle(ledger: OrderLedger, orders: u64) -> anyhow::Result<Duration> {
         store: store.clone(),
         ledger,
         clock: Arc::new(now_ms),
-        accepted: Arc::new(Notify::new()),
+        accepted: Arc::default(),
         violations: Violations::new(),
         config: SettlementConfig {
             batch: BATCH,

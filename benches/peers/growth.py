@@ -6,6 +6,7 @@ program itself writes (but what it sweeps: idempotency keys), and the whole chec
 
     benches/peers/growth.py                                to 10^6 orders; 20 minutes, 8 GB of disk; writes report/growth.md and growth.json
     benches/peers/growth.py --max-exponent 5 --rounds 1    a look; --program takes another build than target/dist/penstock
+    benches/peers/growth.py --nodes 1,2,4,8                what nodes cost instead (growth_nodes.py); writes report/nodes.md and nodes.json
 
 Exit 0: report written, whatever the figures. 1: the program failed, or a check complained. 2: the program is missing, or a bad argument.
 """
@@ -20,6 +21,7 @@ import tempfile
 import time
 import urllib.parse
 
+import growth_nodes
 import growth_past
 import peers
 import sale_report
@@ -30,20 +32,21 @@ IDLE_SECONDS = 60
 # Largest past ÷ smallest: above it the past is not free.
 BAR = 2
 UNITS = ("ready ms", "purchase p50 ms", "purchase p99 ms", "payment p50 ms", "payment p99 ms", "reconcile ms", "idle CPU ms")
+EMBEDDED = {"STORE": "embedded:data", "LEDGER": "sqlite:data/penstock.db", "DURABILITY": "durable"}
 JSON, FORM = {"content-type": "application/json"}, {"content-type": "application/x-www-form-urlencoded"}
 
 
 class Program(peers.Running):
     """The program, started over a folder."""
 
-    def __init__(self, binary, folder, processes):
+    def __init__(self, binary, folder, processes, stores=EMBEDDED, name="penstock"):
         front, admin = peers.free_ports(2)
         text = (peers.CONFIGS / "growth.toml.tmpl").read_text()
-        (folder / "penstock.toml").write_text(peers.fill(text, {"HTTP": front, "ADMIN": admin}))
+        (folder / "penstock.toml").write_text(peers.fill(text, {"HTTP": front, "ADMIN": admin} | stores))
         began = time.monotonic()
-        process = processes.start("penstock", [binary, "serve", "--config", "penstock.toml"], peers.PROXY_CORE, folder)
-        super().__init__("penstock", process, front, admin)
-        peers.wait_for_port("penstock", process, admin)
+        process = processes.start(name, [binary, "serve", "--config", "penstock.toml"], peers.PROXY_CORE, folder)
+        super().__init__(name, process, front, admin)
+        peers.wait_for_port(name, process, admin)
         self.front, self.admin = (http.client.HTTPConnection("127.0.0.1", port, timeout=300) for port in (front, admin))
         while self.call(self.admin, "GET", "/ready", ok=(200, 503))[0].get("ready") is not True:
             time.sleep(0.005)
@@ -59,11 +62,11 @@ class Program(peers.Running):
             raise peers.Failed(f"{method} {path}: {answer.status} {document}")
         return document, took
 
-    def sell(self, sale, count):
-        """A new sale, all of it bought, then paid for: the milliseconds of each purchase and of each payment."""
+    def sell(self, sale, count, stock=None, segments=1):
+        """A new sale, so many of it bought, then paid for: the milliseconds of each purchase and of each payment."""
         now = int(time.time() * 1000)
         document = {"id": sale, "starts_at_ms": now, "ends_at_ms": now + 3_600_000, "currency": "usd", "buyer_limit": 1, "pay_within": "15m"}
-        document["skus"] = [{"sku": "shoe", "stock": count, "price_minor": 1999}]
+        document |= {"skus": [{"sku": "shoe", "stock": stock or count, "price_minor": 1999}], "segments": segments}
         self.call(self.admin, "POST", "/admin/v1/sales", json.dumps(document), JSON)
         calls = (JSON | {"x-buyer-id": f"buyer-{n}", "idempotency-key": f"{sale}-{n}"} for n in range(count))
         bought = [self.call(self.front, "POST", f"/v1/sales/{sale}/orders", '{"sku":"shoe","quantity":1}', headers) for headers in calls]
@@ -118,6 +121,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--max-exponent", type=int, default=6, choices=range(4, 8), help="finished orders of the last point, as a power of ten")
     parser.add_argument("--orders-a-sale", type=int, default=1_000, choices=(10, 100, 1_000, 10_000), help="how many sales that are")
+    parser.add_argument("--nodes", type=growth_nodes.counts, help="numbers of nodes on one Redis and one PostgreSQL, as 1,2,4,8")
     parser.add_argument("--rounds", type=int, default=3, help="starts over each past")
     parser.add_argument("--program", type=pathlib.Path, default=peers.PENSTOCK)
     parser.add_argument("--report", type=pathlib.Path, default=peers.HERE / "report")
@@ -127,6 +131,8 @@ def main():
         return 2
     with peers.Processes() as processes:
         try:
+            if chosen.nodes:
+                return growth_nodes.run(chosen, processes, Program)
             for orders in (10**exponent for exponent in range(4, chosen.max_exponent + 1)):
                 with tempfile.TemporaryDirectory(prefix="penstock-growth-") as folder:
                     curve[orders] = points(orders, chosen, processes, pathlib.Path(folder))

@@ -381,3 +381,24 @@ async fn an_endpoint_whose_health_check_fails_gets_no_requests() {
     }
     panic!("the sick endpoint is still asked");
 }
+
+/// What broke: a slow upload made the shop look slow, for its time counted from the client's header.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_upload_is_no_slow_shop() {
+    let origin = Origin::echo().await;
+    let text = shop(&[origin.address], "").replace("\"shop\"", "\"uploads\"");
+    let gateway = Gateway::start(&text).await;
+    let mut stream = TcpStream::connect(gateway.address()).await.unwrap();
+    let head = "POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 2\r\n\r\n1";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    // The time itself is the fact.
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    stream.write_all(b"2").await.unwrap();
+    assert_eq!(status(&read_response(&mut stream).await), 200);
+    let count = "penstock_upstream_duration_seconds_count{upstream=\"uploads\"}";
+    gateway.eventually_metric(count, 1.0).await;
+    let sum = "penstock_upstream_duration_seconds_sum{upstream=\"uploads\"}";
+    let took = gateway.metric(sum).await;
+    assert!(took < 0.5, "{took}");
+    gateway.stopped().await;
+}

@@ -112,6 +112,12 @@ impl Process {
         }
     }
 
+    /// The next start has these arguments.
+    #[allow(dead_code, reason = "only the chaos runs replace a server by another")]
+    pub fn set_arguments(&mut self, arguments: Vec<String>) {
+        self.arguments = arguments;
+    }
+
     /// `kill -9`: no drain, no flush, no goodbye.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {

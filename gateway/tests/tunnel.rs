@@ -169,3 +169,25 @@ async fn a_websocket_becomes_a_tunnel() {
     assert_eq!(rest, "ping");
     gateway.stopped().await;
 }
+
+/// What broke: an endpoint that answered a handshake like any request, and then stalled, was bounded by nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_in_place_of_a_tunnel_has_the_upstreams_time() {
+    let origin = Origin::scripted(|_, mut stream| async move {
+        let _ = read_head(&mut stream).await;
+        let half = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf";
+        stream.write_all(half).await.unwrap();
+        std::future::pending::<()>().await;
+    })
+    .await;
+    let gateway = Gateway::start(&shop(&[origin.address], "body_timeout = \"200ms\"")).await;
+    let mut stream = TcpStream::connect(gateway.address()).await.unwrap();
+    let handshake =
+        "GET /chat HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+    stream.write_all(handshake.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    let _ = within(stream.read_to_end(&mut answer)).await;
+    let answer = String::from_utf8(answer).unwrap();
+    assert_eq!((status(&answer), body(&answer)), (200, "half"));
+    gateway.stopped().await;
+}

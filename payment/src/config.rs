@@ -2,15 +2,18 @@
 
 use std::{
     collections::BTreeSet,
-    fmt, fs,
-    io::{self, Write},
+    fmt, io,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use serde::Deserialize;
 
-use crate::{channel::simulator::SimulatorConfig, money::Currency};
+use crate::{
+    channels::simulator::SimulatorConfig,
+    money::Currency,
+    secret::{ApiKey, PREFIX as SECRET_PREFIX, Secret},
+};
 
 /// Card networks give up well before; who waits longer only holds the buyer's page open.
 const CHANNEL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -34,7 +37,6 @@ const ORDER_METADATA_KEY: &str = "order";
 
 const CURRENCIES: &[&str] = &["usd", "eur", "gbp", "cny", "jpy"];
 
-const SECRET_PREFIX: &str = "sk_";
 const SECRET_LEN: (usize, usize) = (8, 255);
 
 /// Ten minutes of simulated latency is surely a mistake of units.
@@ -176,62 +178,6 @@ impl Config {
             }),
             _ => Err(problems.list),
         }
-    }
-}
-
-/// The secret key of the API, or where one is to be made.
-#[derive(Clone, Debug)]
-pub enum ApiKey {
-    /// It is there.
-    Known(Secret),
-    /// The file does not exist yet; [`ApiKey::ensure`] makes it.
-    ToCreate(PathBuf),
-}
-
-impl ApiKey {
-    /// The key; made from `random` and written to its file, readable by its owner only, if it is not there yet.
-    pub fn ensure(&self, random: u128) -> io::Result<Secret> {
-        use std::os::unix::fs::OpenOptionsExt;
-
-        let path = match self {
-            Self::Known(secret) => return Ok(secret.clone()),
-            Self::ToCreate(path) => path,
-        };
-        if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder)?;
-        }
-        // `test`: the only channel is a simulator, and every object says `livemode: false`.
-        let key = format!("{SECRET_PREFIX}test_{random:032x}");
-        let mut file = fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(path)?;
-        file.write_all(key.as_bytes())?;
-        file.sync_all()?;
-        Ok(Secret::new(key))
-    }
-}
-
-/// A text that is never shown: its debug form has none of it.
-#[derive(Clone)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Keeps `text` to itself.
-    pub fn new(text: String) -> Self {
-        Self(text)
-    }
-
-    /// The text.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(…)")
     }
 }
 

@@ -1,6 +1,7 @@
-//! Where ids and client secrets come from: a prefix, the creation time, and eighty random bits.
+//! Ids: a type for each kind, and where they and client secrets come from. An id is a prefix, the time it was made, and eighty random
+//! bits.
 
-use std::sync::Mutex;
+use std::{fmt, sync::Mutex};
 
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
@@ -11,6 +12,68 @@ const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 const TIME_DIGITS: u32 = 10;
 const RANDOM_DIGITS: usize = 16;
 const SECRET_DIGITS: usize = 32;
+
+/// The id of a payment intent, `pi_…`.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(crate) struct IntentId(String);
+
+/// The id of one charge of an intent, `ch_…`; also the reference its channel knows it by.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(crate) struct ChargeId(String);
+
+/// The id of one refund of a charge, `re_…`; also the reference its channel knows it by.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(crate) struct RefundId(String);
+
+/// Longer than any id we make; what is longer or stranger is not looked up at all.
+const MAX_ID: usize = 64;
+
+macro_rules! id {
+    ($name:ident, $prefix:literal) => {
+        impl $name {
+            /// A new one.
+            pub(crate) fn draw(ids: &IdSource, now_ms: i64) -> Self {
+                Self(ids.id($prefix, now_ms))
+            }
+
+            /// An id this crate stored.
+            pub(crate) fn trusted(text: String) -> Self {
+                Self(text)
+            }
+
+            pub(crate) fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+id!(IntentId, "pi_");
+id!(ChargeId, "ch_");
+id!(RefundId, "re_");
+
+impl IntentId {
+    /// The id as text, if it can be one: the prefix, then letters, digits and underscores.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let rest = text.strip_prefix("pi_")?;
+        let is_plausible = !rest.is_empty()
+            && text.len() <= MAX_ID
+            && rest.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+        is_plausible.then(|| Self(text.to_owned()))
+    }
+}
 
 /// Makes ids. One per service; the seed comes from the operating system in production and from the test in tests.
 pub(crate) struct IdSource {
@@ -75,6 +138,17 @@ mod tests {
         assert!(early < late, "{early} {late}");
         assert_eq!(early.len(), 3 + 26);
         assert_ne!(ids.id("pi_", 5), ids.id("pi_", 5));
+    }
+
+    #[test]
+    fn an_id_is_its_prefix_and_plain_text() {
+        let ids = IdSource::new([1; 32]);
+        let id = IntentId::draw(&ids, 5);
+        assert_eq!(IntentId::parse(id.as_str()), Some(id));
+        let long = format!("pi_{}", "x".repeat(62));
+        for bad in ["", "pi_", "ch_1", "pi_%00", "pi_ä", long.as_str()] {
+            assert_eq!(IntentId::parse(bad), None, "{bad}");
+        }
     }
 
     #[test]

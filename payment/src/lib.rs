@@ -1,51 +1,61 @@
 //! Payment intents, channels and the double-entry ledger, on Stripe's wire.
 //!
-//! A shop's Stripe SDK reaches this crate through [`router`]; behind it [`PaymentService`] runs one saga per payment:
+//! [`start`] builds it all. A shop's Stripe SDK reaches it through [`Payments::router`]; behind that, one saga runs per payment:
 //!
 //! ```text
-//! api.rs ─► intent/service.rs ─► intent/confirm.rs
+//! wire/ ─► saga/confirm.rs
 //!             tx 1   idempotency key · order hold (participant) · charge row · pending transfer · intent → processing · event
 //!             -      the channel is asked, no transaction open and no connection held
 //!             tx 2   order paid · transfer posted · intent → succeeded · event · stored answer      (or voided, or left unknown)
-//! intent/resolve.rs: whatever tx 2 never decided is asked of the channel again until it is
+//! saga/resolve.rs: whatever tx 2 never decided is asked of its channel again until it is
 //! ```
 //!
 //! The crate knows nothing of sales: what a payment pays for is a [`Participant`], whose calls join these transactions, so that an
-//! order is paid exactly when its money is posted. Wall-clock time and randomness enter as arguments of [`PaymentService::new`].
+//! order is paid exactly when its money is posted. Wall-clock time and randomness enter as arguments.
+//!
+//! A module uses only modules above it in the list below.
 
-pub mod config;
+pub mod card_number;
 pub mod money;
+mod secret;
 
-pub mod intent;
+mod ids;
+
+mod db;
+
 pub mod ledger;
 
-mod books;
+mod idempotency;
 
-pub mod channel;
+mod metrics;
+
+pub mod channels;
 pub mod participant;
 
-mod api;
-mod auth;
-pub mod card_number;
-mod error;
+pub mod config;
+
+mod intents;
+
+mod charges;
 mod events;
-mod form;
-mod idempotency;
-mod ids;
-mod metrics;
-mod params;
-mod schema;
-mod service;
-mod sql;
+mod refunds;
+
+mod saga;
+
+mod books;
+mod wire;
+
+mod start;
 
 pub use self::{
-    api::router,
     books::Books,
-    config::{ApiKey, Config, RawConfig, Secret},
-    error::PaymentError,
+    channels::RegistryError,
+    config::{Config, RawConfig},
+    db::{SCHEMA, Schema},
     ledger::Finding,
     money::{Currency, Money},
     participant::{Confirm, Hold, Participant, Readiness},
-    schema::migrate,
-    service::{Clock, PaymentService},
+    saga::Clock,
+    secret::{ApiKey, Secret},
+    start::{Payments, Reader, Resolver, Setup, StartError, start, start_with},
 };

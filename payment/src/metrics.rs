@@ -1,4 +1,4 @@
-//! Every metric of this crate, resolved once and present at zero before the first payment.
+//! Every metric of this crate. Each is resolved once and is there at zero before the first payment.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -17,48 +17,28 @@ pub(crate) enum AttemptOutcome {
     Error,
 }
 
-pub(crate) struct Metrics {
+/// What one channel does.
+pub(crate) struct ChannelMetrics {
     succeeded: Counter,
     declined: Counter,
     unknown: Counter,
     error: Counter,
     duration: Histogram,
-    amounts: HashMap<Currency, Counter>,
-    pub(crate) idempotent_replays: Counter,
-    /// Charges whose outcome is not known. Set by every pass of the resolver, moved in between.
-    pub(crate) in_doubt: Gauge,
-    pub(crate) late_refunds: Counter,
 }
 
-impl Metrics {
-    pub(crate) fn new(channel: &'static str, currencies: &[Currency]) -> Self {
+impl ChannelMetrics {
+    pub(crate) fn new(channel: &'static str) -> Self {
         let attempts = |outcome: &'static str| {
-            let counter = counter!("penstock_payment_attempts_total", "channel" => channel, "outcome" => outcome);
-            counter.increment(0);
-            counter
+            zeroed(
+                counter!("penstock_payment_attempts_total", "channel" => channel, "outcome" => outcome),
+            )
         };
-        let amounts = currencies.iter().map(|currency| {
-            let counter =
-                counter!("penstock_payment_amount_minor_total", "currency" => currency.code());
-            counter.increment(0);
-            (*currency, counter)
-        });
-        let zeroed = |counter: Counter| {
-            counter.increment(0);
-            counter
-        };
-        let in_doubt = gauge!("penstock_payment_in_doubt");
-        in_doubt.set(0.0);
         Self {
             succeeded: attempts("succeeded"),
             declined: attempts("declined"),
             unknown: attempts("unknown"),
             error: attempts("error"),
             duration: histogram!("penstock_payment_duration_seconds", "channel" => channel),
-            amounts: amounts.collect(),
-            idempotent_replays: zeroed(counter!("penstock_payment_idempotent_replays_total")),
-            in_doubt,
-            late_refunds: zeroed(counter!("penstock_payment_late_refunds_total")),
         }
     }
 
@@ -75,6 +55,33 @@ impl Metrics {
     pub(crate) fn charge_took(&self, time: Duration) {
         self.duration.record(time.as_secs_f64());
     }
+}
+
+/// What all payments do.
+pub(crate) struct Metrics {
+    amounts: HashMap<Currency, Counter>,
+    pub(crate) idempotent_replays: Counter,
+    /// Charges whose outcome is not known. Set by every pass of the resolver, moved in between.
+    pub(crate) in_doubt: Gauge,
+    pub(crate) late_refunds: Counter,
+}
+
+impl Metrics {
+    pub(crate) fn new(currencies: &[Currency]) -> Self {
+        let amounts = currencies.iter().map(|currency| {
+            let counter =
+                counter!("penstock_payment_amount_minor_total", "currency" => currency.code());
+            (*currency, zeroed(counter))
+        });
+        let in_doubt = gauge!("penstock_payment_in_doubt");
+        in_doubt.set(0.0);
+        Self {
+            amounts: amounts.collect(),
+            idempotent_replays: zeroed(counter!("penstock_payment_idempotent_replays_total")),
+            in_doubt,
+            late_refunds: zeroed(counter!("penstock_payment_late_refunds_total")),
+        }
+    }
 
     /// Money posted and kept.
     pub(crate) fn paid(&self, amount: Money) {
@@ -82,4 +89,9 @@ impl Metrics {
             counter.increment(amount.minor().unsigned_abs());
         }
     }
+}
+
+fn zeroed(counter: Counter) -> Counter {
+    counter.increment(0);
+    counter
 }

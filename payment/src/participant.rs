@@ -5,6 +5,8 @@
 use async_trait::async_trait;
 use sqlx::AnyConnection;
 
+use crate::money::Money;
+
 /// What a payment pays for (an order).
 ///
 /// All calls but [`ready`](Participant::ready) run inside payment's SQL transaction, on its connection, and must write there only; a call
@@ -46,13 +48,30 @@ pub trait Participant: Send + Sync {
     ) -> Result<(), sqlx::Error>;
 }
 
+/// Why a request cannot be worked on because of what it pays for.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OrderError {
+    /// The caller names an order that does not exist.
+    #[error("no such order reference={reference}")]
+    NoSuch { reference: String },
+    /// The order is accepted but not in the ledger yet. The caller sends the request again in a moment.
+    #[error("the order is not in the ledger yet")]
+    NotReady,
+    /// The caller's amount is not what the order costs.
+    #[error("the amount is not the order's expected={expected}")]
+    AmountMismatch { expected: Money },
+    /// Another intent is being charged for the order. The caller sends the request again in a moment.
+    #[error("another payment for the order is in progress")]
+    Busy,
+}
+
 /// Whether the order ledger knows a reference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Readiness {
-    /// It does.
+    /// The order can be paid.
     Ready {
         /// What the order costs, if the participant knows; an intent over another amount is refused.
-        amount: Option<crate::Money>,
+        amount: Option<Money>,
     },
     /// There is no such order and there will be none.
     NotFound,
@@ -67,7 +86,7 @@ pub enum Hold {
     Held,
     /// Its stock went back; it can no longer be paid.
     Released,
-    /// It is paid.
+    /// It is paid, by whichever intent.
     AlreadyPaid,
     /// Another intent is being charged for it right now.
     HeldByOther,

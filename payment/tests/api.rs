@@ -9,6 +9,8 @@ on_both_engines!(
     without_the_key_nobody_gets_in,
     bad_input_is_refused_by_name_and_changes_nothing,
     hostile_paths_and_methods_get_an_error_body,
+    other_methods_get_stripes_error_and_no_list_of_methods,
+    a_slash_at_the_end_changes_nothing,
     bodies_too_large_or_of_another_kind_are_refused,
     card_numbers_are_neither_taken_nor_kept,
     a_card_number_is_refused_wherever_it_stands,
@@ -191,6 +193,43 @@ async fn hostile_paths_and_methods_get_an_error_body(db: Db) {
             assert!(reply.json["error"]["message"].is_string());
         }
     }
+}
+
+async fn other_methods_get_stripes_error_and_no_list_of_methods(db: Db) {
+    let stack = Stack::new(db).await;
+    for path in [
+        PATH,
+        "/v1/payment_intents/pi_1",
+        "/v1/payment_intents/pi_1/confirm",
+    ] {
+        for method in ["PUT", "PATCH", "DELETE", "OPTIONS"] {
+            let request = stack.api.request(method, path).body(Body::empty()).unwrap();
+            let reply = stack.api.send(request).await;
+            assert_eq!(reply.status, 404, "{method} {path}");
+            let message = format!("Unrecognized request URL ({method}: {path}).");
+            assert_eq!(reply.json["error"]["message"], message);
+            assert_eq!(reply.header("allow"), None);
+            assert!(reply.header("request-id").is_some());
+        }
+    }
+}
+
+async fn a_slash_at_the_end_changes_nothing(db: Db) {
+    let stack = Stack::new(db).await;
+    let made = stack.api.post(&format!("{PATH}/"), BODY).await;
+    assert_eq!(made.status, 200, "{}", made.json);
+    let one = format!("{PATH}/{}/", made.text("id"));
+    assert_eq!(stack.api.get(&one).await.json, made.json);
+    let list = stack.api.get(&format!("{PATH}/?limit=1")).await;
+    assert_eq!(list.json["data"][0], made.json);
+    let paid = stack.api.post(&format!("{one}confirm/"), "").await;
+    assert_eq!(paid.text("status"), "succeeded");
+    // An empty id is the id of no intent.
+    let nobody = stack.api.post(&format!("{PATH}//confirm"), "").await;
+    assert_eq!(
+        (nobody.status, nobody.error_code()),
+        (404, "resource_missing")
+    );
 }
 
 async fn bodies_too_large_or_of_another_kind_are_refused(db: Db) {

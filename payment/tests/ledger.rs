@@ -47,6 +47,12 @@ fn money_out(id: &str, minor: i64) -> Transfer {
     }
 }
 
+/// Reserves money that was not reserved before.
+async fn reserve(conn: &mut AnyConnection, transfer: &Transfer, now_ms: i64) {
+    let recorded = pend(conn, transfer, now_ms).await.unwrap();
+    recorded.created(&transfer.id).unwrap();
+}
+
 async fn available(conn: &mut AnyConnection) -> i64 {
     sqlx::query_scalar("SELECT CAST(COALESCE(SUM(available_minor), 0) AS BIGINT) FROM pay_balances")
         .fetch_one(conn)
@@ -55,9 +61,9 @@ async fn available(conn: &mut AnyConnection) -> i64 {
 }
 
 async fn fresh(db: &Db) {
-    payment::migrate(&db.pool).await.unwrap();
+    db.lay().await.unwrap();
     // Idempotent: what is there stays.
-    payment::migrate(&db.pool).await.unwrap();
+    db.lay().await.unwrap();
 }
 
 async fn posting_moves_money_and_voiding_does_not(db: Db) {
@@ -83,8 +89,10 @@ async fn repetition_changes_nothing(db: Db) {
     fresh(&db).await;
     let mut conn = db.pool.acquire().await.unwrap();
     let a = money_in("a", 500);
-    pend(&mut conn, &a, 1).await.unwrap();
-    assert_eq!(pend(&mut conn, &a, 9).await.unwrap(), Recorded::Exists);
+    reserve(&mut conn, &a, 1).await;
+    let again = pend(&mut conn, &a, 9).await.unwrap();
+    assert_eq!(again, Recorded::Exists);
+    assert!(again.created(&a.id).is_err(), "it does not move twice");
     let other = Transfer {
         money: usd(501),
         ..a.clone()
@@ -108,8 +116,8 @@ async fn a_transfer_is_resolved_once(db: Db) {
     fresh(&db).await;
     let mut conn = db.pool.acquire().await.unwrap();
     let (a, b) = (money_in("a", 500), money_in("b", 300));
-    pend(&mut conn, &a, 1).await.unwrap();
-    pend(&mut conn, &b, 1).await.unwrap();
+    reserve(&mut conn, &a, 1).await;
+    reserve(&mut conn, &b, 1).await;
     let _ = post(&mut conn, &a.id, 2).await.unwrap();
     assert_eq!(
         void(&mut conn, &a.id, 3).await.unwrap(),
@@ -132,10 +140,10 @@ async fn a_transfer_is_resolved_once(db: Db) {
 async fn a_guarded_account_gives_no_more_than_it_has_pending_counted(db: Db) {
     fresh(&db).await;
     let mut conn = db.pool.acquire().await.unwrap();
-    pend(&mut conn, &money_in("a", 500), 1).await.unwrap();
+    reserve(&mut conn, &money_in("a", 500), 1).await;
     let _ = post(&mut conn, &TransferId::charge("a"), 2).await.unwrap();
 
-    pend(&mut conn, &money_out("x", 400), 3).await.unwrap();
+    reserve(&mut conn, &money_out("x", 400), 3).await;
     assert_eq!(available(&mut conn).await, 100, "pending counts");
     {
         let mut tx = sqlx::Connection::begin(&mut *conn).await.unwrap();
@@ -145,7 +153,7 @@ async fn a_guarded_account_gives_no_more_than_it_has_pending_counted(db: Db) {
     }
     let _ = void(&mut conn, &TransferId::refund("x"), 5).await.unwrap();
     assert_eq!(available(&mut conn).await, 500, "voided pending comes back");
-    pend(&mut conn, &money_out("z", 500), 6).await.unwrap();
+    reserve(&mut conn, &money_out("z", 500), 6).await;
     let _ = post(&mut conn, &TransferId::refund("z"), 7).await.unwrap();
     assert_eq!(available(&mut conn).await, 0);
     assert_eq!(check(&mut conn).await.unwrap(), []);
@@ -155,7 +163,7 @@ async fn concurrent_reservations_never_exceed_the_balance(db: Db) {
     fresh(&db).await;
     {
         let mut conn = db.pool.acquire().await.unwrap();
-        pend(&mut conn, &money_in("a", 1_000), 1).await.unwrap();
+        reserve(&mut conn, &money_in("a", 1_000), 1).await;
         let _ = post(&mut conn, &TransferId::charge("a"), 2).await.unwrap();
     }
     let mut tries = tokio::task::JoinSet::new();
@@ -195,7 +203,7 @@ async fn what_is_asked_on_a_timer_uses_the_indexes_on_sqlite() {
         ),
         (include_str!("../src/ledger/queries/sums.sql"), &[primary]),
         (
-            include_str!("../src/intent/queries/count_unknown.sql"),
+            include_str!("../src/charges/queries/count_unknown.sql"),
             &["pay_charges_open"],
         ),
     ] {
@@ -219,7 +227,7 @@ async fn damage_is_found_piece_by_piece_beside_payments(db: Db) {
     // Ids as charges have them: their time, then anything.
     let id = |n: i64| format!("ch_01mbrz{n:04}xxxxxxxxxxxxxxxx");
     for n in 0..2_100 {
-        pend(&mut tx, &money_in(&id(n), 500), NOW).await.unwrap();
+        reserve(&mut tx, &money_in(&id(n), 500), NOW).await;
     }
     let damage = "DELETE FROM pay_entries WHERE transfer = 'charge:' || $1 AND leg = 1";
     let damage = sqlx::query(damage).bind(id(1_400));
@@ -245,7 +253,7 @@ async fn damage_is_found_piece_by_piece_beside_payments(db: Db) {
     // A charge of this moment, which the walk has not reached.
     let mut conn = db.pool.acquire().await.unwrap();
     let new = "ch_01mcc5rm00xxxxxxxxxxxxxxxx";
-    pend(&mut conn, &money_in(new, 500), NOW).await.unwrap();
+    reserve(&mut conn, &money_in(new, 500), NOW).await;
     let damage = "UPDATE pay_transfers SET amount_minor = 499 WHERE id = 'charge:' || $1";
     let damage = sqlx::query(damage).bind(new);
     damage.execute(&mut *conn).await.unwrap();
@@ -288,7 +296,7 @@ async fn planted_damage_is_found(db: Db) {
     for (invariant, damage) in damages {
         let mut conn = db.pool.acquire().await.unwrap();
         let mut tx = sqlx::Connection::begin(&mut *conn).await.unwrap();
-        pend(&mut tx, &money_in("a", 500), 1).await.unwrap();
+        reserve(&mut tx, &money_in("a", 500), 1).await;
         let _ = post(&mut tx, &TransferId::charge("a"), 2).await.unwrap();
         assert_eq!(check(&mut tx).await.unwrap(), []);
         let damaged = sqlx::query(damage).execute(&mut *tx).await.unwrap();

@@ -3,29 +3,32 @@
 use std::sync::Arc;
 
 use metrics_exporter_prometheus::PrometheusBuilder;
-use payment::{Config, PaymentService, Secret, router};
+use payment::{Config, Setup};
 
 use crate::support::{Api, Db, KEY};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn metrics_start_at_zero_and_count() {
     let db = Db::sqlite().await;
-    payment::migrate(&db.pool).await.unwrap();
+    db.lay().await.unwrap();
     let recorder = PrometheusBuilder::new().build_recorder();
     let shown = recorder.handle();
     let mut config = Config::for_key(KEY);
     config.simulator.latency = std::time::Duration::ZERO;
-    let service = metrics::with_local_recorder(&recorder, || {
-        let clock = Arc::new(|| 1_760_000_000_000);
-        PaymentService::new(
+    let payments = metrics::with_local_recorder(&recorder, || {
+        payment::start(Setup {
             config,
-            &Secret::new(KEY.to_owned()),
-            db.pool.clone(),
-            None,
-            clock,
-            [1; 32],
-        )
+            pool: db.pool.clone(),
+            readers: db.pool.clone(),
+            participant: None,
+            clock: Arc::new(|| 1_760_000_000_000),
+            seed: [1; 32],
+            new_key: 0,
+            work_until: None,
+        })
     });
+    let payments = payments.unwrap();
+    assert!(payments.tasks.is_empty(), "others do the work");
     let text = shown.render();
     for series in [
         r#"penstock_payment_attempts_total{channel="simulator",outcome="succeeded"} 0"#,
@@ -40,7 +43,7 @@ async fn metrics_start_at_zero_and_count() {
         assert!(text.contains(series), "{series}\n{text}");
     }
 
-    let api = Api::new(router(Arc::clone(&service)), KEY);
+    let api = Api::new(payments.router.clone(), KEY);
     let pay = async |method: &str| {
         let body = format!("amount=1999&currency=usd&confirm=true&payment_method={method}");
         api.post_with_key("/v1/payment_intents", &body, method)
@@ -62,6 +65,6 @@ async fn metrics_start_at_zero_and_count() {
     ] {
         assert!(text.contains(series), "{series}\n{text}");
     }
-    service.resolve_unknown(1_760_000_001_000).await.unwrap();
+    payments.resolver.pass(1_760_000_001_000).await.unwrap();
     assert!(shown.render().contains("penstock_payment_in_doubt 0"));
 }

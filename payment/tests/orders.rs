@@ -9,6 +9,7 @@ on_both_engines!(
     a_decline_frees_the_order_for_another_intent,
     an_order_released_while_the_channel_was_thinking_gets_its_money_back_once,
     a_late_refund_the_channel_ignores_is_tried_until_it_is_done,
+    a_charge_has_one_refund_of_late_money_and_room_for_others,
     a_released_order_is_not_charged,
     a_paid_order_is_not_charged_again,
     an_order_in_another_payment_is_not_charged,
@@ -112,6 +113,38 @@ async fn a_late_refund_the_channel_ignores_is_tried_until_it_is_done(db: Db) {
     assert_eq!(stack.channel.holds(), 0);
     assert_eq!(stack.merchant_money().await, (0, 0));
     stack.assert_sound().await;
+}
+
+async fn a_charge_has_one_refund_of_late_money_and_room_for_others(db: Db) {
+    let stack = Stack::new(db).await;
+    stack.channel.plan([Next::TakeSilently]);
+    let id = stack.intent_for("ord_1").await;
+    stack.confirm(&id).await;
+    stack.shop.release("ord_1").await;
+    stack.advance(1_000);
+    stack.resolve().await;
+    let (refund, transfer): (String, String) =
+        sqlx::query_as("SELECT id, transfer FROM pay_refunds")
+            .fetch_one(&stack.db.pool)
+            .await
+            .unwrap();
+    assert!(refund.starts_with("re_"), "{refund}");
+    assert_eq!(transfer, format!("refund:{refund}"));
+
+    let another = async |id: &str, purpose: &str| {
+        sqlx::query(
+            "INSERT INTO pay_refunds (id, charge, intent, purpose, transfer, status, channel, payment_method, amount_minor, currency, tries, next_try_ms, created_ms)
+             SELECT $1, charge, intent, $2, 'refund:' || $1, 'succeeded', channel, payment_method, 1, currency, 0, 0, 0 FROM pay_refunds WHERE purpose = 'late'",
+        )
+        .bind(id)
+        .bind(purpose)
+        .execute(&stack.db.pool)
+        .await
+    };
+    assert!(another("re_2", "late").await.is_err());
+    another("re_3", "requested").await.unwrap();
+    another("re_4", "requested").await.unwrap();
+    assert_eq!(stack.db.count("pay_refunds").await, 3);
 }
 
 async fn a_released_order_is_not_charged(db: Db) {

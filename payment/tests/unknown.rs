@@ -1,10 +1,11 @@
 //! Lost answers and lost processes: money in doubt stays reserved, the order stays held, and the resolver ends it.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use payment::Config;
+use tokio_util::sync::CancellationToken;
 
-use crate::support::{Db, KEY, Next, Stack, on_both_engines};
+use crate::support::{Db, KEY, Next, ScriptedChannel, Stack, on_both_engines};
 
 on_both_engines!(
     an_unknown_charge_stays_processing_and_is_found_to_have_succeeded,
@@ -15,6 +16,8 @@ on_both_engines!(
     several_resolvers_settle_each_charge_once,
     a_channel_slower_than_its_deadline_is_unknown,
     a_charge_of_another_channel_is_not_asked_about,
+    a_charge_is_resolved_at_the_channel_that_made_it,
+    late_money_goes_back_through_the_channel_that_has_it,
     the_worker_resolves_and_stops,
 );
 
@@ -49,20 +52,78 @@ async fn an_unknown_charge_stays_processing_and_is_found_to_have_succeeded(db: D
 
 /// Broke: whatever channel was configured was asked, said that it had never seen the charge, and the money was taken for refused.
 async fn a_charge_of_another_channel_is_not_asked_about(db: Db) {
-    let stack = Stack::new(db).await;
+    let mut stack = Stack::new(db).await;
     stack.channel.plan([Next::TakeSilently]);
     let id = stack.intent_for("ord_1").await;
     assert_eq!(stack.confirm(&id).await.text("status"), "processing");
-    stack
-        .db
-        .execute("UPDATE pay_charges SET channel = 'gone'")
-        .await;
+    let old = Arc::clone(&stack.channel);
+    stack.restart_with(vec![Arc::new(ScriptedChannel::named("new"))]);
     stack.advance(1_000);
     stack.resolve().await;
-    let shown = stack.api.get(&format!("/v1/payment_intents/{id}")).await;
-    assert_eq!(shown.text("status"), "processing");
+    let path = format!("/v1/payment_intents/{id}");
+    assert_eq!(stack.api.get(&path).await.text("status"), "processing");
     assert_eq!(stack.shop.status("ord_1").await, "paying");
     assert_eq!(stack.merchant_money().await, (0, 1999));
+    let in_doubt = "SELECT COUNT(*) FROM pay_charges WHERE status = 'unknown'";
+    assert_eq!(stack.db.int(in_doubt).await, 1);
+    stack.assert_sound().await;
+
+    // The operator configures it again.
+    stack.restart_with(vec![old]);
+    stack.advance(60_000);
+    stack.resolve().await;
+    assert_eq!(stack.api.get(&path).await.text("status"), "succeeded");
+    assert_eq!(stack.merchant_money().await, (1999, 0));
+}
+
+async fn a_charge_is_resolved_at_the_channel_that_made_it(db: Db) {
+    let mut stack = Stack::new(db).await;
+    stack.channel.plan([Next::TakeSilently]);
+    let old_id = stack.intent_for("ord_1").await;
+    assert_eq!(stack.confirm(&old_id).await.text("status"), "processing");
+
+    let (old, new) = (
+        Arc::clone(&stack.channel),
+        Arc::new(ScriptedChannel::named("new")),
+    );
+    stack.restart_with(vec![Arc::clone(&new), Arc::clone(&old)]);
+    let new_id = stack.intent_for("ord_2").await;
+    new.plan([Next::Silent]);
+    assert_eq!(stack.confirm(&new_id).await.text("status"), "processing");
+    assert_eq!((old.charges(), new.charges()), (1, 1));
+
+    stack.advance(1_000);
+    assert_eq!(stack.resolve().await, 2);
+    assert_eq!((old.queries(), new.queries()), (1, 1));
+    let status = async |id: &str| {
+        let shown = stack.api.get(&format!("/v1/payment_intents/{id}")).await;
+        shown.text("status")
+    };
+    assert_eq!(status(&old_id).await, "succeeded");
+    assert_eq!(status(&new_id).await, "requires_payment_method");
+    assert_eq!(stack.shop.status("ord_1").await, "paid");
+    assert_eq!(stack.shop.status("ord_2").await, "reserved");
+    assert_eq!(stack.merchant_money().await, (1999, 0));
+    stack.assert_sound().await;
+}
+
+async fn late_money_goes_back_through_the_channel_that_has_it(db: Db) {
+    let mut stack = Stack::new(db).await;
+    stack.channel.plan([Next::TakeSilently]);
+    let id = stack.intent_for("ord_1").await;
+    stack.confirm(&id).await;
+    stack.shop.release("ord_1").await;
+    let (old, new) = (
+        Arc::clone(&stack.channel),
+        Arc::new(ScriptedChannel::named("new")),
+    );
+    stack.restart_with(vec![Arc::clone(&new), Arc::clone(&old)]);
+    stack.advance(1_000);
+    stack.resolve().await;
+    assert_eq!((old.refunds(), new.refunds()), (1, 0));
+    assert_eq!(old.holds(), 0);
+    assert_eq!(stack.merchant_money().await, (0, 0));
+    stack.assert_sound().await;
 }
 
 async fn an_unknown_charge_the_channel_never_saw_is_declined_and_frees_the_order(db: Db) {
@@ -184,11 +245,9 @@ async fn the_worker_resolves_and_stops(db: Db) {
         resolve_interval: Duration::from_millis(10),
         ..Config::for_key(KEY)
     };
-    let stack = Stack::with_config(db, config).await;
-    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let worker = tokio::spawn(stack.service.clone().run_worker(async {
-        let _ = stopped.await;
-    }));
+    let mut stack = Stack::new(db).await;
+    let shutdown = CancellationToken::new();
+    let mut payments = stack.restart_working(config, shutdown.clone());
     stack.channel.plan([Next::TakeSilently]);
     let id = stack.intent_for("ord_1").await;
     stack.confirm(&id).await;
@@ -200,6 +259,9 @@ async fn the_worker_resolves_and_stops(db: Db) {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     assert_eq!(stack.shop.status("ord_1").await, "paid");
-    drop(stop);
-    worker.await.unwrap();
+    shutdown.cancel();
+    assert_eq!(payments.tasks.len(), 1);
+    while let Some(ended) = payments.tasks.join_next().await {
+        ended.unwrap();
+    }
 }

@@ -4,7 +4,7 @@
 //! it needs it.
 
 use std::sync::{
-    Arc,
+    Arc, Mutex, OnceLock,
     atomic::{AtomicU64, Ordering},
 };
 
@@ -13,6 +13,7 @@ use arc_swap::ArcSwap;
 
 use crate::{
     ids::{SaleId, SegmentId, SkuId},
+    pace::Pace,
     purchase::{Carts, Lane},
     sale::Sale,
     sold_out::{SkuSoldOut, SoldOut},
@@ -33,6 +34,8 @@ pub struct Segment {
     pub sku_sold_out: Arc<SkuSoldOut>,
     /// Where purchases wait to share one store call.
     pub lane: Lane,
+    /// How often it is read. A `std` lock, held for one look.
+    pub(crate) pace: Mutex<Pace>,
 }
 
 impl Segment {
@@ -46,6 +49,7 @@ impl Segment {
             sold_out: SoldOut::default(),
             sku_sold_out,
             lane,
+            pace: Mutex::default(),
         }
     }
 
@@ -72,47 +76,72 @@ pub struct OpenSale {
     pub is_over: bool,
     /// Where its carts are decided.
     pub carts: Arc<Carts>,
-    stocks: AHashMap<SkuId, Arc<Stock>>,
+    /// Made when first asked for, if the sale is over: nobody may ever ask.
+    stocks: OnceLock<Stocks>,
+    make: Make,
 }
+
+type Stocks = AHashMap<SkuId, Arc<Stock>>;
+type Make = Box<dyn Fn(&Sale) -> Vec<Arc<Stock>> + Send + Sync>;
 
 impl OpenSale {
     /// Joins a sale with its stocks.
     pub fn new(sale: Sale, stocks: Vec<Arc<Stock>>, carts: Arc<Carts>, is_whole: bool) -> Self {
-        let stocks = stocks
-            .into_iter()
-            .map(|stock| (stock.sku.clone(), stock))
-            .collect();
         Self {
             sale,
             is_whole,
             is_over: false,
             carts,
-            stocks,
+            stocks: OnceLock::from(by_sku(stocks)),
+            make: Box::new(|_| Vec::new()),
         }
     }
 
-    /// The same sale, for late reads only.
-    pub fn over(sale: Sale, stocks: Vec<Arc<Stock>>, carts: Arc<Carts>) -> Self {
+    /// A sale for late reads only. Stocks that there are none of yet are made when somebody asks for one.
+    pub fn over(
+        sale: Sale,
+        stocks: Option<Vec<Arc<Stock>>>,
+        make: impl Fn(&Sale) -> Vec<Arc<Stock>> + Send + Sync + 'static,
+        carts: Arc<Carts>,
+    ) -> Self {
         Self {
+            sale,
+            is_whole: true,
             is_over: true,
-            ..Self::new(sale, stocks, carts, true)
+            carts,
+            stocks: stocks.map(by_sku).map(OnceLock::from).unwrap_or_default(),
+            make: Box::new(make),
         }
+    }
+
+    fn by_sku(&self) -> &Stocks {
+        self.stocks.get_or_init(|| by_sku((self.make)(&self.sale)))
+    }
+
+    /// Whether its stocks were made.
+    pub fn has_stocks(&self) -> bool {
+        self.stocks.get().is_some()
     }
 
     /// The stock of one sku.
     pub fn stock(&self, sku: &SkuId) -> Option<&Arc<Stock>> {
-        self.stocks.get(sku)
+        self.by_sku().get(sku)
     }
 
     /// All stocks, in no order.
     pub fn stocks(&self) -> impl Iterator<Item = &Arc<Stock>> {
-        self.stocks.values()
+        self.by_sku().values()
     }
 
     /// All segments, in no order.
     pub fn segments(&self) -> impl Iterator<Item = &Arc<Segment>> {
-        self.stocks.values().flat_map(|stock| &stock.segments)
+        self.stocks().flat_map(|stock| &stock.segments)
     }
+}
+
+fn by_sku(stocks: Vec<Arc<Stock>>) -> Stocks {
+    let stocks = stocks.into_iter();
+    stocks.map(|stock| (stock.sku.clone(), stock)).collect()
 }
 
 /// The sales of this node.
@@ -124,7 +153,8 @@ pub struct Catalogue {
 #[derive(Default, Clone)]
 struct Inner {
     sales: AHashMap<SaleId, Arc<OpenSale>>,
-    by_tag: AHashMap<u32, Arc<Segment>>,
+    by_tag: AHashMap<u32, SegmentId>,
+    replaced: u64,
 }
 
 impl Catalogue {
@@ -140,7 +170,7 @@ impl Catalogue {
     }
 
     /// The segment that an order id names.
-    pub fn segment_by_tag(&self, tag: u32) -> Option<Arc<Segment>> {
+    pub fn segment_by_tag(&self, tag: u32) -> Option<SegmentId> {
         self.inner.load().by_tag.get(&tag).cloned()
     }
 
@@ -156,15 +186,32 @@ impl Catalogue {
         live.flat_map(|open| open.segments().cloned()).collect()
     }
 
+    /// How often it was replaced: each time costs a copy of it.
+    pub fn replaced(&self) -> u64 {
+        self.inner.load().replaced
+    }
+
     /// Adds a sale or takes over its changed form.
     pub fn put(&self, sale: OpenSale) {
-        let sale = Arc::new(sale);
+        self.put_all(vec![sale]);
+    }
+
+    /// Adds sales or takes over their changed forms, all in one copy.
+    pub fn put_all(&self, sales: Vec<OpenSale>) {
+        if sales.is_empty() {
+            return;
+        }
+        let sales: Vec<_> = sales.into_iter().map(Arc::new).collect();
+        let segments = sales.iter().flat_map(|open| open.sale.segment_ids());
+        let tags: Vec<_> = segments.map(|segment| (segment.tag(), segment)).collect();
         self.inner.rcu(|inner| {
             let mut next = Inner::clone(inner);
-            for segment in sale.segments() {
-                next.by_tag.insert(segment.tag, segment.clone());
-            }
-            next.sales.insert(sale.sale.id.clone(), sale.clone());
+            next.replaced += 1;
+            next.by_tag.extend(tags.iter().cloned());
+            let named = sales
+                .iter()
+                .map(|open| (open.sale.id.clone(), open.clone()));
+            next.sales.extend(named);
             next
         });
     }

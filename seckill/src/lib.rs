@@ -13,6 +13,7 @@
 //! - [`engine`], [`api`]: all of it joined, and as buyers call it.
 
 pub mod backoff;
+pub mod bells;
 pub mod clock;
 pub mod ids;
 pub mod jwt;
@@ -44,6 +45,7 @@ pub mod engine;
 
 pub mod config;
 pub mod metrics;
+mod pace;
 mod troubles;
 
 #[cfg(test)]

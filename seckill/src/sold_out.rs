@@ -79,6 +79,13 @@ impl SoldOut {
             && empty_at > memory.stocked_at.load(Ordering::Acquire)
     }
 
+    /// Whether the segment was empty when it was last heard of.
+    pub fn is_empty(&self) -> bool {
+        let memory = self.memory.load();
+        let empty_at = memory.empty_at.load(Ordering::Acquire);
+        empty_at > 0 && empty_at > memory.stocked_at.load(Ordering::Acquire)
+    }
+
     /// Whether this segment has certainly not accepted the request. Said only once the segment was seen empty in this epoch.
     pub fn is_new(&self, buyer: &BuyerId, request: &RequestId) -> bool {
         let memory = self.memory.load();

@@ -57,7 +57,7 @@ impl TestShop {
             Arc::new(EmbeddedStore::open_with(&options, tuning, clock.clone()).unwrap());
         let url = format!("sqlite:{}", folder.path().join("ledger.db").display());
         let ledger = OrderLedger::new(ledger::connect(&url).await.unwrap());
-        let bell = Arc::new(tokio::sync::Notify::new());
+        let bell = Arc::default();
         let engine = SaleEngine::start(store, ledger, clock, Duration::from_secs(5), bell)
             .await
             .unwrap();

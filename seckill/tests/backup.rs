@@ -422,7 +422,7 @@ async fn a_restore_that_dies_at_any_step_leaves_nothing_a_node_would_open() {
         let (orders, waiting) = all(&restored.store).await;
         assert_eq!((orders.len(), waiting.len()), (2, 2), "{step:?}");
         let counts = restored.store.snapshot(&segment).await.unwrap();
-        let epochs = restored.ledger.epochs_of(&segment.sale).await.unwrap();
+        let epochs = restored.ledger.epochs_of(&[&segment.sale]).await.unwrap();
         assert_eq!(
             (counts.epoch, counts.reserved),
             (epochs[&segment], 3),

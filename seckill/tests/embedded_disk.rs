@@ -1,17 +1,25 @@
 //! Disks that are full or fail, and a store that goes on when they recover. No privileges needed: the disk is the journal's own
 //! fault layer. `gateway/tests/disk_full.rs` does the same to a whole process with a real limit of the kernel.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    fs::File,
+    io::{self, IoSliceMut},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
 use seckill::store::{
     Lookup, StockError, StockStore, Verdict,
-    embedded::{EmbeddedStore, Health, Method, Point, Tuning},
+    embedded::{EmbeddedStore, Faults, Health, Method, Point, Tuning, remove_store},
 };
 use tokio::time::{Instant, sleep};
 
 use crate::support::{
     disk::{Disk, EIO, ENOSPC},
-    embedded::{buy, close, open, open_tuned, orders, purchase, spec},
+    embedded::{buy, close, open, open_tuned, orders, purchase, spec, try_open_tuned},
     redis::wall_clock,
 };
 
@@ -232,4 +240,91 @@ async fn a_disk_that_lost_what_it_promised_stops_the_store() {
         matches!(refused, Err(StockError::Unavailable(_))),
         "{refused:?}"
     );
+}
+
+/// Looks, when a journal is about to be replayed, whether its first bytes would come from memory.
+struct ColdReads {
+    file: PathBuf,
+    cached: Mutex<Vec<bool>>,
+}
+
+impl ColdReads {
+    fn is_cached(&self) -> bool {
+        let (file, mut byte) = (File::open(&self.file).unwrap(), [0]);
+        let read = preadv2(
+            &file,
+            &mut [IoSliceMut::new(&mut byte)],
+            0,
+            ReadWriteFlags::NOWAIT,
+        );
+        match read {
+            Ok(_) => true,
+            Err(Errno::AGAIN) => false,
+            Err(error) => panic!("a read that does not wait: {error}"),
+        }
+    }
+}
+
+impl Faults for ColdReads {
+    fn at(&self, point: Point) -> io::Result<()> {
+        if point == Point::Replay {
+            self.cached.lock().unwrap().push(self.is_cached());
+        }
+        Ok(())
+    }
+
+    fn cut_write(&self, _: usize) -> Option<(usize, io::Error)> {
+        None
+    }
+}
+
+// Broke: after a sync that failed, a restarted process replayed frames that were in memory only, and took them for synced.
+#[tokio::test]
+async fn a_journal_is_replayed_from_the_disk_and_not_from_memory() {
+    // The build's own folder is on a disk; the one for temporary files may be memory, of which nothing can be forgotten.
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let folder = folder.path();
+    let store = store_on(&Disk::new(), folder).await;
+    close(store, folder).await;
+    let faults = Arc::new(ColdReads {
+        file: folder.join("journal-0000000001.log"),
+        cached: Mutex::default(),
+    });
+    // The room that was reserved was cut off after the last sync. Only what is clean can be forgotten.
+    File::open(&faults.file).unwrap().sync_all().unwrap();
+    // Somebody has looked at it: it is all in memory.
+    std::fs::read(&faults.file).unwrap();
+    assert!(faults.is_cached());
+    let tuning = Tuning {
+        faults: Some(faults.clone()),
+        ..Tuning::default()
+    };
+    let store = open_tuned(folder, tuning, wall_clock());
+    assert_eq!(orders(&store, &spec("s", 0).id).await.len(), 1);
+    assert_eq!(*faults.cached.lock().unwrap(), [false]);
+}
+
+// Broke: a power cut took the name of a new folder, with all that was in it.
+#[tokio::test]
+async fn a_new_folder_whose_name_is_not_on_the_disk_is_no_store() {
+    let folder = tempfile::tempdir().unwrap();
+    let new = folder.path().join("new");
+    let disk = Disk::new();
+    disk.fail(Point::SyncFolderName, EIO);
+    assert!(try_open_tuned(&new, tuned(&disk), wall_clock()).is_err());
+    std::fs::remove_dir(&new).unwrap();
+    disk.heal();
+    try_open_tuned(&new, tuned(&disk), wall_clock()).unwrap();
+}
+
+// Broke: who removed a store deleted the lock that they held, and another process took a new one of the same name.
+#[tokio::test]
+async fn removing_a_store_leaves_its_lock() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store_on(&Disk::new(), folder.path()).await;
+    close(store, folder.path()).await;
+    remove_store(folder.path()).unwrap();
+    let left = std::fs::read_dir(folder.path()).unwrap();
+    let left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["journal.lock"]);
 }

@@ -51,7 +51,7 @@ async fn orders_of_an_older_epoch_are_not_settled(engine: Engine) {
     let rescued = test.ledger.settle(&segment(), 2, &[order(2, 1)], T0).await;
     assert_eq!(rescued.unwrap(), [Settled::Settled]);
     assert_eq!(
-        test.ledger.epochs_of(&segment().sale).await.unwrap()[&segment()],
+        test.ledger.epochs_of(&[&segment().sale]).await.unwrap()[&segment()],
         2
     );
 }
@@ -64,7 +64,7 @@ async fn an_epoch_is_raised_only_by_the_holder_of_the_newest_token(engine: Engin
     let raise = async |token| test.ledger.raise_epoch(&segment(), 0, token).await.unwrap();
     assert_eq!(raise(old).await, Raised::LeaseLost);
     assert_eq!(
-        test.ledger.epochs_of(&segment().sale).await.unwrap()[&segment()],
+        test.ledger.epochs_of(&[&segment().sale]).await.unwrap()[&segment()],
         1
     );
     assert_eq!(raise(new).await, Raised::To(2));
@@ -255,6 +255,31 @@ async fn a_lock_of_a_lost_postgres_session_is_taken_anew_under_a_higher_token() 
         next.is_some_and(|token| token > first)
     })
     .await;
+}
+
+// Broke: a node that does not hold the lock opened a connection each second, and closed it.
+#[tokio::test]
+async fn who_waits_for_the_postgres_lock_asks_over_one_connection() {
+    let test = opened(Engine::Postgres, 1).await;
+    let mut holder = AdvisoryLock::new(test.ledger.clone(), "one".to_owned());
+    let mut waiting = AdvisoryLock::new(test.ledger.clone(), "two".to_owned());
+    assert!(holder.hold().await.unwrap().is_some());
+    // The session whose last question was for the lock, by its process: another one would be a new process.
+    let asking = "SELECT CAST(MAX(pid) AS BIGINT) FROM pg_stat_activity \
+        WHERE datname = current_database() AND query LIKE 'SELECT CASE WHEN pg_try_advisory_lock%' \
+        AND pid NOT IN (SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted)";
+    let mut sessions = Vec::new();
+    for _ in 0..4 {
+        assert_eq!(waiting.hold().await.unwrap(), None);
+        let asking: i64 = sqlx::query_scalar(asking)
+            .fetch_one(test.ledger.pool())
+            .await
+            .unwrap();
+        sessions.push(asking);
+    }
+    sessions.dedup();
+    assert_eq!(sessions.len(), 1);
+    waiting.give_up().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -9,7 +9,6 @@ use seckill::{
     lottery::{LotteryRules, Published, Round, Seed, entry_of, new_nonce, verify},
     sale::{Admission, Sale},
 };
-use tokio::sync::Notify;
 
 use crate::support::{
     ledger::{Engine, T0, TestLedger, on_both_engines, sale, sale_id},
@@ -73,7 +72,7 @@ async fn with_entries(engine: Engine, winners: u64, entries: u64) -> TestLedger 
 /// A node over the ledger and a store of its own.
 async fn node(test: &TestLedger) -> Arc<SaleEngine> {
     let store = MemoryStore::new(test.clock());
-    let bell = Arc::new(Notify::new());
+    let bell = Arc::default();
     let patience = Duration::from_secs(5);
     SaleEngine::start(store, test.ledger.clone(), test.clock(), patience, bell)
         .await

@@ -50,7 +50,7 @@ async fn an_empty_store_is_filled_only_where_it_was_before(kind: Kind) {
     }
     let counts = world.store.snapshot(&segment()).await;
     assert!(matches!(counts, Err(StockError::NotOpen(_))), "{counts:?}");
-    let epochs = world.ledger().epochs_of(&segment().sale).await.unwrap();
+    let epochs = world.ledger().epochs_of(&[&segment().sale]).await.unwrap();
     assert_eq!(epochs[&segment()], 1, "nobody else was fenced off either");
     assert_eq!(look(&world, RIGHT, Moving::Asked).await, 1);
     world.agree().await;

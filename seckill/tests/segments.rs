@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use seckill::{
     ids::RequestId,
     purchase::Outcome,
-    store::{Lookup, StockStore, Verdict},
+    store::{Gate, Lookup, StockMoves, StockStore, Verdict},
 };
 
 use crate::support::{
@@ -330,4 +330,29 @@ async fn a_source_that_dies_in_mid_transfer_holds_up_no_other_segments() {
     floor.take(&buyer_at(3, 4, 0), "r2", 1).await;
     assert!(is_sold_out(&floor.buy(&buyer_at(3, 4, 1), "r", 1).await));
     floor.holds(16).await;
+}
+
+// Broke: the late answer of an older call took a lane back to an epoch that the segment had left.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lane_never_goes_back_to_an_older_epoch() {
+    let one = Cut {
+        segments: 1,
+        ..FOUR
+    };
+    let floor = floor(one).await;
+    let (spec, id) = (floor.sale.segment_specs().swap_remove(0), floor.segment(0));
+    let store = &floor.store;
+    store.freeze(&id, 2).await.unwrap();
+    let moves = StockMoves::default();
+    store.rebuild_begin(&spec, 2, &moves).await.unwrap();
+    store.rebuild_finish(&id, 2, Gate::Open).await.unwrap();
+    let segment = floor.stock().segments[0].clone();
+    assert_eq!(segment.epoch(), 1);
+    // While the answer "you are at epoch 1, I am at 2" is under way, somebody reads that the segment is at 9.
+    let learns = segment.clone();
+    *store.meanwhile.lock().unwrap() = Some(Box::new(move || {
+        learns.epoch.store(9, Ordering::SeqCst);
+    }));
+    assert!(is_accepted(&floor.buy(&buyer_at(0, 1, 0), "r", 1).await));
+    assert_eq!(segment.epoch(), 9);
 }

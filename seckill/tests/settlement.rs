@@ -34,7 +34,7 @@ async fn accepted_orders_reach_the_ledger_and_leave_the_queue(engine: Engine) {
     let running = bench.start();
     for n in 0..50 {
         bench.store.accept(&segment(), order(n, 1));
-        bench.accepted.notify_waiters();
+        bench.accepted.ring(&segment());
     }
     bench.queue_is_empty().await;
     running.stop().await;

@@ -177,7 +177,7 @@ async fn a_sound_sale_has_no_findings(engine: Engine) {
     // While it runs: whatever instant the reconciler looks at, it finds nothing.
     for n in 0..50 {
         bench.store.accept(&segment(), order(n, 1));
-        bench.accepted.notify_waiters();
+        bench.accepted.ring(&segment());
         if !bench.findings_while_running(50).await.is_empty() {
             looks_sound.store(false, Ordering::SeqCst);
         }

@@ -8,8 +8,8 @@ use std::{
 
 use axum::{Json, Router, extract::State, response::IntoResponse, routing};
 use http::StatusCode;
-use payment::{Books, Finding};
-use seckill::{clock::WallClock, ledger::OrderLedger, recovery::lease::Lease};
+use payment::{Finding, Reader};
+use seckill::{clock::WallClock, recovery::lease::Lease};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 const EVERY: Duration = Duration::from_secs(5);
 /// Findings that are remembered, so that the next walk over everything does not count them again.
 const KNOWN_MAX: usize = 1024;
-/// The promises that [`Books`] looks after.
+/// The promises that [`payment::Books`] looks after.
 const INVARIANTS: [&str; 3] = ["INV-LEDGER-1", "INV-LEDGER-2", "INV-PAY-2"];
 
 /// What was found before, so that it is logged and counted once. Clones share it.
@@ -41,18 +41,16 @@ impl Known {
     }
 }
 
-/// `/admin/v1/payments/reconcile`: all of the books. Without payments (no ledger) there is nothing to find.
-pub(super) fn router(ledger: Option<OrderLedger>, known: Known) -> Router {
+/// `/admin/v1/payments/reconcile`: all of the books. Without payments there is nothing to find.
+pub(super) fn router(reader: Option<Reader>, known: Known) -> Router {
     Router::new()
         .route("/admin/v1/payments/reconcile", routing::get(reconcile))
-        .with_state((ledger, known))
+        .with_state((reader, known))
 }
 
-async fn reconcile(
-    State((ledger, known)): State<(Option<OrderLedger>, Known)>,
-) -> impl IntoResponse {
-    let checked = match ledger {
-        Some(ledger) => Books::new(ledger.reads().clone()).check().await,
+async fn reconcile(State((reader, known)): State<(Option<Reader>, Known)>) -> impl IntoResponse {
+    let checked = match reader {
+        Some(reader) => reader.books().check().await,
         None => Ok(Vec::new()),
     };
     match checked {
@@ -77,7 +75,7 @@ async fn reconcile(
 
 /// Checks until `shutdown`, on the one node that holds the lease; each finding is logged and counted once.
 pub(super) async fn watch(
-    ledger: OrderLedger,
+    reader: Reader,
     mut lease: impl Lease,
     clock: WallClock,
     known: Known,
@@ -87,7 +85,7 @@ pub(super) async fn watch(
         metrics::counter!("penstock_invariant_violations_total", "invariant" => invariant)
             .increment(0);
     }
-    let mut books = Books::new(ledger.reads().clone());
+    let mut books = reader.books();
     let mut ticks = tokio::time::interval(EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {

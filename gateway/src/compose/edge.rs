@@ -11,10 +11,8 @@ use std::{
     sync::Arc,
 };
 
-use metrics::gauge;
 use metrics_exporter_prometheus::PrometheusHandle;
-use rustls::{ServerConfig, pki_types::CertificateDer};
-use socket2::{Domain, Protocol, Socket as RawSocket, Type};
+use rustls::pki_types::CertificateDer;
 use tokio::{
     runtime::Handle,
     sync::{Semaphore, mpsc, oneshot, watch},
@@ -25,26 +23,25 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{
+    certificates::listener_tls,
     health,
     reload::{self, Live, Reloader},
+    sockets::{bind, bind_admin},
 };
 use crate::{
     access_log::AccessLog,
     admin::{self, Readiness, ReadyCheck},
-    config::{self, Config, Role},
+    config::{Config, Role},
     cores::{self, CoreThread, Phase, Plan, Socket},
     meters::{self, LimitMeters},
     signals::Stop,
-    tls::{self, Certificate, CertificateError, Store},
+    tls::{CertificateError, Store},
     upstream::BreakerChange,
 };
 
 /// Requests that cores may have handed to the control runtime: more than may wait for news (`seckill.waiting.per_node`), and about
 /// a hundred megabytes at most. Above it they are refused, so that what is there is answered in time.
 const CONTROL_MAX: usize = 32_768;
-
-/// Connections the kernel keeps until they are accepted: a peak's first second.
-const BACKLOG: i32 = 4096;
 
 /// The parts that other crates bring.
 #[derive(Default)]
@@ -374,80 +371,4 @@ async fn upkeep(prometheus: PrometheusHandle, plans: watch::Receiver<Arc<Plan>>)
             meters.read(&bucket.limiter, now);
         }
     }
-}
-
-/// The certificates of a listener; one is made when the configuration says `self-signed`.
-pub(super) fn certificates(tls: &config::Tls) -> Result<Vec<Arc<Certificate>>, CertificateError> {
-    match tls {
-        config::Tls::Files(certificates) => Ok(certificates.clone()),
-        config::Tls::SelfSigned => {
-            let names = ["localhost", "127.0.0.1", "::1"];
-            Ok(vec![Arc::new(Certificate::try_self_signed(&names)?)])
-        }
-    }
-}
-
-/// The store by which the certificates of a listener are replaced, and what its handshakes need.
-type ListenerTls = (Arc<Store>, Arc<ServerConfig>);
-
-fn listener_tls(listener: &config::Listener) -> Result<Option<ListenerTls>, AppError> {
-    let Some(tls) = &listener.tls else {
-        return Ok(None);
-    };
-    let store = Arc::new(Store::new(certificates(tls)?));
-    show_ends(&store);
-    let h2 = listener.h2.then_some(&b"h2"[..]);
-    let h1 = listener.h1.then_some(&b"http/1.1"[..]);
-    let protocols: Vec<&[u8]> = h2.into_iter().chain(h1).collect();
-    let config = tls::server_config(Arc::clone(&store), &protocols)?;
-    Ok(Some((store, config)))
-}
-
-/// Shows in `/metrics` until when each certificate is valid.
-pub(super) fn show_ends(store: &Store) {
-    for certificate in store.all().iter() {
-        if let Some(end) = certificate.not_after_s() {
-            let name = certificate.label().to_owned();
-            gauge!("penstock_tls_cert_not_after_timestamp_seconds", "server_name" => name)
-                .set(end as f64);
-        }
-    }
-}
-
-/// One socket per core on the same address: the kernel spreads connections over them.
-fn bind(address: SocketAddr, cores: usize) -> io::Result<Vec<TcpListener>> {
-    // With SO_REUSEPORT a second penstock of the same user would take half of the connections instead of failing. Asking
-    // for the address without it first makes that mistake visible.
-    let probe = socket(address)?;
-    probe.bind(&address.into())?;
-    let address = probe.local_addr()?.as_socket().unwrap_or(address);
-    drop(probe);
-    (0..cores)
-        .map(|_| {
-            let socket = socket(address)?;
-            socket.set_reuse_port(true)?;
-            socket.bind(&address.into())?;
-            socket.listen(BACKLOG)?;
-            Ok(socket.into())
-        })
-        .collect()
-}
-
-fn bind_admin(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = socket(address)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
-}
-
-fn socket(address: SocketAddr) -> io::Result<RawSocket> {
-    let socket = RawSocket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
-    // Connections of a process that just ended do not block its successor.
-    socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    Ok(socket)
 }

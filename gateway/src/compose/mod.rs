@@ -4,12 +4,14 @@
 //! (see [`crate::compose::checkout`]).
 
 mod books;
+mod certificates;
 pub mod checkout;
 pub mod edge;
 mod health;
 mod payable;
 mod reconcile;
 pub mod reload;
+mod sockets;
 
 use std::{
     sync::Arc,
@@ -18,10 +20,11 @@ use std::{
 
 use anyhow::Context;
 use axum::Router;
-use payment::{PaymentService, participant::Participant};
+use payment::{Payments, Setup};
 use seckill::{
     admin, api,
     backup::{self, Backups},
+    bells::Bells,
     clock::WallClock,
     config::{DownstreamConfig, StoreConfig},
     downstream::{self, Deliverer, DeliveryConfig},
@@ -41,7 +44,7 @@ use seckill::{
         redis::{RedisOptions, RedisStore},
     },
 };
-use tokio::{sync::Notify, task::JoinSet};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use self::{
@@ -60,7 +63,7 @@ const WORK_LEASE: Duration = Duration::from_secs(30);
 /// The running services.
 pub struct Services {
     sales: Router,
-    payments: Option<Arc<PaymentService>>,
+    payments: Option<Payments>,
     admin: Router,
     /// The engine, for callers in this process.
     pub engine: Arc<SaleEngine>,
@@ -106,7 +109,7 @@ impl Services {
                 .await
                 .context("seckill.store")?;
         }
-        let accepted = Arc::new(Notify::new());
+        let accepted = Arc::<Bells>::default();
         let engine = SaleEngine::start(
             store.clone(),
             ledger.clone(),
@@ -134,32 +137,22 @@ impl Services {
         let payments = match payments {
             None => None,
             Some(config) => {
-                payment::migrate(&pool)
+                let payment::Schema { table, steps } = payment::SCHEMA;
+                ledger::migrate(&pool, table, steps)
                     .await
-                    .context("the payment tables could not be made")?;
-                let api_key = config
-                    .api_key
-                    .ensure(rand::random())
-                    .context("payment.api_key")?;
-                let checkout: Arc<dyn Participant> = Arc::new(Checkout::new(engine.clone()));
+                    .context("the payment tables could not be laid")?;
                 let clock = clock.clone();
-                let clock = Arc::new(move || i64::try_from(clock()).unwrap_or(i64::MAX));
-                let service = PaymentService::new(
-                    config.clone(),
-                    &api_key,
-                    pool.clone(),
-                    Some(checkout),
-                    clock,
-                    rand::random(),
-                );
-                if role != Role::Edge {
-                    workers.spawn(
-                        service
-                            .clone()
-                            .run_worker(shutdown.clone().cancelled_owned()),
-                    );
-                }
-                Some(service)
+                let started = payment::start(Setup {
+                    config: config.clone(),
+                    pool: pool.clone(),
+                    readers: ledger.reads().clone(),
+                    participant: Some(Arc::new(Checkout::new(engine.clone()))),
+                    clock: Arc::new(move || i64::try_from(clock()).unwrap_or(i64::MAX)),
+                    seed: rand::random(),
+                    new_key: rand::random(),
+                    work_until: (role != Role::Edge).then(|| shutdown.clone()),
+                });
+                Some(started.context("payment")?)
             }
         };
 
@@ -175,7 +168,7 @@ impl Services {
             ),
             admin: admin::router(engine.clone(), reconciler.clone(), payable)
                 .merge(books::router(
-                    payments.as_ref().map(|_| ledger.clone()),
+                    payments.as_ref().map(|payments| payments.reader.clone()),
                     known.clone(),
                 ))
                 .merge(backup::router(Backups::new(
@@ -213,7 +206,10 @@ impl Services {
         Handlers {
             ready,
             sales: Some(self.sales.clone()),
-            payments: self.payments.clone().map(payment::router),
+            payments: self
+                .payments
+                .as_ref()
+                .map(|payments| payments.router.clone()),
             admin_extra: Some(self.admin.clone()),
             draining: self.draining.clone(),
         }
@@ -223,7 +219,7 @@ impl Services {
         &mut self,
         sale: &seckill::config::Config,
         clock: WallClock,
-        accepted: Arc<Notify>,
+        accepted: Arc<Bells>,
         violations: Violations,
         reconciler: Reconciler,
     ) -> anyhow::Result<()> {
@@ -266,10 +262,10 @@ impl Services {
             work_lease(RECONCILE, &ledger, &clock),
             self.shutdown.clone(),
         ));
-        if self.payments.is_some() {
+        if let Some(payments) = &self.payments {
             let lease = work_lease(BOOKS, &ledger, &clock);
             self.workers.spawn(books::watch(
-                ledger.clone(),
+                payments.reader.clone(),
                 lease,
                 clock.clone(),
                 self.books.clone(),
@@ -291,6 +287,9 @@ impl Services {
             settlement.stopped().await;
         }
         while self.workers.join_next().await.is_some() {}
+        if let Some(mut payments) = self.payments {
+            while payments.tasks.join_next().await.is_some() {}
+        }
     }
 }
 

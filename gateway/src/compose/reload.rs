@@ -18,7 +18,7 @@ use serde_json::json;
 use tokio::sync::{Mutex, SetOnce, mpsc::UnboundedSender, watch};
 use tracing::{error, info, warn};
 
-use super::edge::{certificates, show_ends};
+use super::certificates::{certificates, show_ends};
 use crate::{
     config::{self, Config, ConfigError},
     cores::Plan,

@@ -173,4 +173,30 @@ mod tests {
             assert_eq!(ended, Ok(Some(!is_read)), "{method}");
         }
     }
+
+    #[tokio::test]
+    async fn beyond_its_bound_the_control_runtime_is_not_asked() {
+        let router = axum::Router::new().fallback(async || "answered");
+        let control = Runtime::current();
+        let permits = Semaphore::new(1);
+        let ask = async |run_on: RunOn| {
+            let handler = Handler {
+                router: &router,
+                control: &control,
+                control_permits: &permits,
+                run_on,
+                max_body: 10,
+                body_timeout: Duration::from_secs(1),
+            };
+            let request = Request::get("/").body("").unwrap();
+            call(handler, Exchange::for_test(request)).await.status()
+        };
+        assert_eq!(ask(RunOn::Control).await, 200);
+        let held = permits.try_acquire().unwrap();
+        assert_eq!(ask(RunOn::Control).await, 503);
+        // What a core serves itself takes no permit.
+        assert_eq!(ask(RunOn::Core).await, 200);
+        drop(held);
+        assert_eq!(ask(RunOn::Control).await, 200);
+    }
 }

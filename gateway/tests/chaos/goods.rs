@@ -118,6 +118,13 @@ impl Goods {
         }
     }
 
+    /// So many units of each sku.
+    pub fn stock_up(&mut self, stock: u64) {
+        for sku in &mut self.skus {
+            sku.stock = stock;
+        }
+    }
+
     /// The sale as the admin API takes it.
     pub fn document(&self, starts_at_ms: u64, ends_at_ms: u64, pay_within_s: u64) -> Value {
         let sku =

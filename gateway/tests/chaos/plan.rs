@@ -115,6 +115,16 @@ pub enum Break {
     /// The ledger's database is copied, and some time later the copy takes its place: a standby that lagged was promoted, or a backup
     /// restored. What was committed in between is gone.
     LedgerBack,
+    /// PostgreSQL has an asynchronous standby, which is cut off for a while; then the primary is killed, and the standby is promoted
+    /// and put in its place. What it had not received is gone.
+    Standby,
+}
+
+impl Break {
+    /// Whether the ledger loses what it had committed.
+    pub fn takes_ledger_back(self) -> bool {
+        matches!(self, Break::LedgerBack | Break::Standby)
+    }
 }
 
 /// A fault and its time.
@@ -172,9 +182,14 @@ impl Plan {
 
     /// Whether buyers only buy and ask, and nobody operates: what only the ledger had (returns, payments, restocks) is lost with it.
     pub fn only_buys(&self) -> bool {
-        self.faults
-            .iter()
-            .any(|fault| fault.what == Break::LedgerBack)
+        let mut faults = self.faults.iter();
+        faults.any(|fault| fault.what.takes_ledger_back())
+    }
+
+    /// Whether PostgreSQL has a standby.
+    pub fn has_standby(&self) -> bool {
+        let mut faults = self.faults.iter();
+        faults.any(|fault| fault.what == Break::Standby)
     }
 
     /// How far a clock that something is decided by is from the others at most. With PostgreSQL a node goes by the database's clock, and

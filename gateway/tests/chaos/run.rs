@@ -30,6 +30,9 @@ use crate::{
 
 /// After the last fault everything must have settled within this long: the longest backoff is five seconds.
 const QUIET_WITHIN: Duration = Duration::from_secs(20);
+/// A ledger that went back is filled again by the comparison: every ten seconds, on the node that holds its lease. If that one was
+/// killed, another does it when the lease has run out.
+const FILLED_WITHIN: Duration = Duration::from_secs(45);
 /// A run with a cheat in it may never settle, and nobody is surprised.
 const CHEATED_WITHIN: Duration = Duration::from_secs(1);
 /// Connections of the pools back off up to five seconds after a fault, and so does what waits for them.
@@ -101,6 +104,7 @@ pub async fn run_with(plan: &Plan, server: &Arc<Postgres>, cheat: Option<Cheat>)
     };
     let admins: Vec<AdminClient> = market.admins.iter().map(admin).collect();
     let patience = match cheat {
+        None if plan.only_buys() => FILLED_WITHIN,
         None => QUIET_WITHIN,
         Some(_) => CHEATED_WITHIN,
     };

@@ -4,18 +4,16 @@
 //! timer, and its work is bounded (INV-PAST-1): what is about a minute old, and one piece further of everything, again and again. Both
 //! read only, so give them connections that payments do not wait for.
 
-use sqlx::{Any, AnyConnection, AnyPool, Row, Transaction};
+use sqlx::{Any, AnyConnection, AnyPool, Transaction};
 
 use crate::{
+    db::{self, LAST_ID, Page, page_after},
     ids,
     ledger::{self, Finding},
-    sql,
 };
 
 const DOUBLE_CHARGES: &str = include_str!("double_charges.sql");
 const INTENTS: &str = "SELECT id FROM pay_intents WHERE id > $1 AND id <= $2 ORDER BY id LIMIT $3";
-/// After every id of a row here: they begin with the word for their kind.
-pub(crate) const LAST_ID: &str = "zzzz";
 /// Rows of a kind in one statement of a whole check, and of the new ones that one piece reads.
 const PAGE_SIZE: i64 = 10_000;
 /// Rows of a kind that one piece reads of everything.
@@ -23,32 +21,6 @@ const PIECE_SIZE: i64 = 1_000;
 /// New rows are looked at when they are this old: ids are made before their transaction commits, by clocks that differ, and most payments
 /// are decided by then. What changes later is seen by the walk over everything.
 const SETTLED_AFTER_MS: i64 = 60_000;
-
-/// One piece of an ordered list of ids.
-pub(crate) struct Page {
-    /// Its last id, or where the list was to end.
-    pub(crate) up_to: String,
-    /// Whether the list ends here.
-    pub(crate) is_last: bool,
-}
-
-/// Finds where a piece of at most `limit` rows ends.
-pub(crate) async fn page_after(
-    conn: &mut AnyConnection,
-    statement: &'static str,
-    after: &str,
-    last: &str,
-    limit: i64,
-) -> Result<Page, sqlx::Error> {
-    let ids = sqlx::query(statement).bind(after).bind(last).bind(limit);
-    let ids = ids.fetch_all(conn).await?;
-    let is_last = (ids.len() as i64) < limit;
-    let up_to = match ids.last().filter(|_| !is_last) {
-        Some(row) => row.try_get(0)?,
-        None => last.to_owned(),
-    };
-    Ok(Page { up_to, is_last })
-}
 
 /// The lists that are walked, each in the order of its ids, which is that of time.
 #[derive(Clone, Copy)]
@@ -61,11 +33,11 @@ enum List {
 impl List {
     const ALL: [Self; 3] = [Self::Charges, Self::Refunds, Self::Intents];
 
-    /// What its ids begin with, before their time.
+    /// What the ids of new rows begin with, before their time. Refunds of earlier releases carry their charge's.
     fn prefix(self) -> &'static str {
         match self {
             Self::Charges => "charge:ch_",
-            Self::Refunds => "refund:ch_",
+            Self::Refunds => "refund:re_",
             Self::Intents => "pi_",
         }
     }
@@ -192,9 +164,9 @@ async fn check_intents(
     let finding = |row| {
         let detail = format!(
             "intent {} is {} with {} succeeded charges",
-            sql::text(row, "id")?,
-            sql::text(row, "status")?,
-            sql::int(row, "charges")?,
+            db::text(row, "id")?,
+            db::text(row, "status")?,
+            db::int(row, "charges")?,
         );
         Ok(Finding {
             invariant: "INV-PAY-2",

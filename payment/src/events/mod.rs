@@ -4,7 +4,7 @@ use sqlx::AnyConnection;
 
 use crate::{
     ids::IdSource,
-    intent::{Intent, Status},
+    intents::{Intent, Status},
 };
 
 /// Who caused a change, as far as known: the resolver acts for nobody.
@@ -48,4 +48,20 @@ pub(crate) async fn record(
         .execute(conn)
         .await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::intents::testing;
+
+    #[test]
+    fn an_intent_without_a_method_is_new_or_was_declined() {
+        let mut intent = testing::intent(None);
+        assert_eq!(kind(&intent), "payment_intent.created");
+        intent.last_error = Some(testing::decline());
+        assert_eq!(kind(&intent), "payment_intent.payment_failed");
+        intent.status = Status::Succeeded;
+        assert_eq!(kind(&intent), "payment_intent.succeeded");
+    }
 }

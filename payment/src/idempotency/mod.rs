@@ -2,59 +2,37 @@
 //!
 //! A key's row is inserted by the transaction that does the work. If that is the whole work (a create), the answer goes in with it.
 //! If a channel must be asked first, the row stays without an answer until the transaction that decides the charge, be it the
-//! request's own or the resolver's after a crash; meanwhile a repetition is told to come back.
+//! request's own or the resolver's after a crash; until then a repetition is asked to come back.
+//!
+//! An answer is bytes here. What they say is known to whoever made them.
 
-use std::time::Duration;
+mod error;
 
 use ring::digest::{Context, SHA256};
 use sqlx::{AnyConnection, Row};
 
-use crate::{error::PaymentError, form::Form, sql};
+pub(crate) use self::error::KeyError;
+use crate::db;
 
 /// Longest key accepted; Stripe's limit.
-const MAX_KEY: usize = 255;
+pub(crate) const MAX_KEY: usize = 255;
 
 /// Rows forgotten in one statement, so that none holds locks for long.
 const FORGET_BATCH: i64 = 1_000;
 
-/// The header.
-pub(crate) const HEADER: &str = "idempotency-key";
-
 /// A key and what it was sent with.
 #[derive(Clone, Debug)]
 pub(crate) struct Key {
-    pub(crate) key: String,
+    key: String,
     fingerprint: String,
 }
 
-/// An answer as the client sees it, and as it is stored.
+/// An answer as it is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Answer {
-    pub(crate) status: u16,
-    /// JSON.
+    /// Says how the body is to be read; a number of whoever made the answer.
+    pub(crate) code: u16,
     pub(crate) body: String,
-    /// `Idempotent-Replayed: true`.
-    pub(crate) is_replayed: bool,
-    /// `Stripe-Should-Retry`, where there is something to say.
-    pub(crate) should_retry: Option<bool>,
-    /// `Retry-After`.
-    pub(crate) retry_after: Option<Duration>,
-}
-
-impl Answer {
-    pub(crate) fn new(status: u16, body: String) -> Self {
-        Self {
-            status,
-            body,
-            is_replayed: false,
-            should_retry: None,
-            retry_after: None,
-        }
-    }
-
-    pub(crate) fn ok(body: String) -> Self {
-        Self::new(200, body)
-    }
 }
 
 /// What a key stands for when a request comes with it.
@@ -67,35 +45,27 @@ pub(crate) enum Begun {
 }
 
 impl Key {
-    /// The key of a request; its parameters, method and path are what it must be reused with.
-    pub(crate) fn new(
+    /// The key of a request; `content` is what it must be reused with.
+    pub(crate) fn try_new<'a>(
         key: &[u8],
-        method: &str,
-        path: &str,
-        form: &Form,
-    ) -> Result<Self, PaymentError> {
+        content: impl IntoIterator<Item = &'a str>,
+    ) -> Result<Self, KeyError> {
         let is_fine =
             (1..=MAX_KEY).contains(&key.len()) && key.iter().all(|b| (0x20..0x7f).contains(b));
         let text = std::str::from_utf8(key).ok().filter(|_| is_fine);
-        let Some(key) = text else {
-            return Err(PaymentError::param(
-                Some("parameter_invalid"),
-                "Idempotency-Key",
-                format!("Idempotency-Key must be 1 to {MAX_KEY} visible ASCII characters."),
-            ));
-        };
         Ok(Self {
-            key: key.to_owned(),
-            fingerprint: fingerprint(method, path, form),
+            key: text.ok_or(KeyError::Malformed)?.to_owned(),
+            fingerprint: fingerprint(content),
         })
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.key
     }
 }
 
-/// Whether a key has been answered, without claiming it.
-pub(crate) async fn peek(
-    conn: &mut AnyConnection,
-    key: &Key,
-) -> Result<Option<Answer>, PaymentError> {
+/// The answer of a key, without claiming it.
+pub(crate) async fn peek(conn: &mut AnyConnection, key: &Key) -> Result<Option<Answer>, KeyError> {
     stored(conn, key).await
 }
 
@@ -105,7 +75,7 @@ pub(crate) async fn begin(
     key: Option<&Key>,
     answer: Option<&Answer>,
     now_ms: i64,
-) -> Result<Begun, PaymentError> {
+) -> Result<Begun, KeyError> {
     let Some(key) = key else {
         return Ok(Begun::Fresh);
     };
@@ -113,7 +83,7 @@ pub(crate) async fn begin(
     let inserted = sqlx::query(include_str!("begin.sql"))
         .bind(&key.key)
         .bind(&key.fingerprint)
-        .bind(answer.map(|answer| i64::from(answer.status)))
+        .bind(answer.map(|answer| i64::from(answer.code)))
         .bind(answer.map(|answer| answer.body.as_str()))
         .bind(now_ms)
         .execute(&mut *conn)
@@ -124,21 +94,24 @@ pub(crate) async fn begin(
     match stored(conn, key).await? {
         Some(answer) => Ok(Begun::Replay(answer)),
         // Forgotten between the two statements. The next try finds the key free.
-        None => Err(PaymentError::KeyInUse),
+        None => Err(KeyError::InUse),
     }
 }
 
 /// Stores the answer of a key that was begun without one. The first answer stays.
 pub(crate) async fn finish(
     conn: &mut AnyConnection,
-    key: &str,
+    key: Option<&str>,
     answer: &Answer,
 ) -> Result<(), sqlx::Error> {
+    let Some(key) = key else {
+        return Ok(());
+    };
     sqlx::query(
         "UPDATE pay_idempotency SET status = $2, body = $3 WHERE key = $1 AND status IS NULL",
     )
     .bind(key)
-    .bind(i64::from(answer.status))
+    .bind(i64::from(answer.code))
     .bind(&answer.body)
     .execute(conn)
     .await?;
@@ -155,84 +128,51 @@ pub(crate) async fn forget(conn: &mut AnyConnection, before_ms: i64) -> Result<u
     Ok(deleted.rows_affected())
 }
 
-async fn stored(conn: &mut AnyConnection, key: &Key) -> Result<Option<Answer>, PaymentError> {
+async fn stored(conn: &mut AnyConnection, key: &Key) -> Result<Option<Answer>, KeyError> {
     let row = sqlx::query("SELECT fingerprint, status, body FROM pay_idempotency WHERE key = $1")
         .bind(&key.key)
         .fetch_optional(conn)
         .await?;
     let Some(row) = row else { return Ok(None) };
-    if sql::text(&row, "fingerprint")? != key.fingerprint {
-        return Err(PaymentError::KeyReused {
-            key: key.key.clone(),
-        });
+    if db::text(&row, "fingerprint")? != key.fingerprint {
+        let key = key.key.clone();
+        return Err(KeyError::Reused { key });
     }
-    let status: Option<i64> = row.try_get("status")?;
+    let code: Option<i64> = row.try_get("status")?;
     let body: Option<String> = row.try_get("body")?;
-    let (Some(status), Some(body)) = (status, body) else {
-        return Err(PaymentError::KeyInUse);
+    let (Some(code), Some(body)) = (code, body) else {
+        return Err(KeyError::InUse);
     };
-    let status =
-        u16::try_from(status).map_err(|_| sql::corrupt("http status", &status.to_string()))?;
-    let mut answer = Answer::new(status, body);
-    answer.is_replayed = true;
-    // A stored failure is final: asking again cannot change it.
-    answer.should_retry = (status >= 400).then_some(false);
-    Ok(Some(answer))
+    let code = u16::try_from(code).map_err(|_| db::corrupt("code", &code.to_string()))?;
+    Ok(Some(Answer { code, body }))
 }
 
 /// SHA-256 over everything the request asked for. Lengths go in, so that no two requests run together into one text.
-fn fingerprint(method: &str, path: &str, form: &Form) -> String {
+fn fingerprint<'a>(content: impl IntoIterator<Item = &'a str>) -> String {
     let mut hash = Context::new(&SHA256);
-    let mut put = |text: &str| {
+    for text in content {
         hash.update(&(text.len() as u64).to_be_bytes());
         hash.update(text.as_bytes());
-    };
-    put(method);
-    put(path);
-    for (key, value) in form.sorted() {
-        put(key);
-        put(value);
     }
-    hash.finish()
-        .as_ref()
-        .iter()
-        .fold(String::with_capacity(64), |mut hex, byte| {
-            use std::fmt::Write;
-            write!(hex, "{byte:02x}").expect("a String takes any text");
-            hex
-        })
+    hex::encode(hash.finish())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn key(path: &str, body: &str) -> Key {
-        Key::new(b"k", "POST", path, &Form::parse(body.as_bytes()).unwrap()).unwrap()
-    }
-
     #[test]
-    fn the_fingerprint_covers_path_and_parameters_but_not_their_order() {
-        let one = key("/v1/payment_intents", "amount=1&currency=usd").fingerprint;
-        assert_eq!(
-            one,
-            key("/v1/payment_intents", "currency=usd&amount=1").fingerprint
-        );
-        assert_ne!(
-            one,
-            key("/v1/payment_intents", "currency=usd&amount=2").fingerprint
-        );
-        assert_ne!(
-            one,
-            key("/v1/payment_intents/pi_1/confirm", "currency=usd&amount=1").fingerprint
-        );
-        assert_ne!(key("/", "a=bc").fingerprint, key("/", "ab=c").fingerprint);
+    fn the_fingerprint_keeps_texts_apart() {
+        assert_eq!(fingerprint(["a", "bc"]), fingerprint(["a", "bc"]));
+        assert_ne!(fingerprint(["a", "bc"]), fingerprint(["ab", "c"]));
+        assert_ne!(fingerprint(["a", ""]), fingerprint(["a"]));
+        // Rows of earlier releases are compared with it, so it never changes.
+        assert_eq!(fingerprint(["POST", "/"])[..16], *"66ccf802f4b57546");
     }
 
     #[test]
     fn keys_are_visible_ascii_of_bounded_length() {
-        let form = Form::default();
-        let make = |key: &[u8]| Key::new(key, "POST", "/", &form).is_ok();
+        let make = |key: &[u8]| Key::try_new(key, []).is_ok();
         assert!(make(b"a") && make(&[b'a'; 255]));
         assert!(!make(b"") && !make(&[b'a'; 256]) && !make(b"a\x00") && !make("ä".as_bytes()));
     }

@@ -20,7 +20,7 @@ impl AccountId {
 
     /// What we owe the merchant, in the slot of `intent`. Guarded: what was not earned cannot be given back.
     pub fn merchant(intent: &str, currency: Currency) -> Self {
-        // The last characters of an id are its random ones; any spread will do, for ever the same one.
+        // The last characters of an id are its random ones; any spread will do, as long as it never changes.
         let sum = intent
             .bytes()
             .fold(0_u32, |sum, b| sum.wrapping_mul(31).wrapping_add(b.into()));

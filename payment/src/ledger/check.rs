@@ -7,10 +7,7 @@ use std::collections::BTreeMap;
 
 use sqlx::{AnyConnection, Row};
 
-use crate::{
-    books::{LAST_ID, Page, page_after},
-    sql,
-};
+use crate::db::{self, LAST_ID, Page, page_after};
 
 const BROKEN_TRANSFERS: &str = include_str!("queries/broken_transfers.sql");
 const SUMS: &str = include_str!("queries/sums.sql");
@@ -76,9 +73,9 @@ async fn broken_transfers(
     let finding = |row| {
         let detail = format!(
             "transfer {}: its entries are not its amount of {} {}",
-            sql::text(row, "id")?,
-            sql::int(row, "amount_minor")?,
-            sql::text(row, "currency")?,
+            db::text(row, "id")?,
+            db::int(row, "amount_minor")?,
+            db::text(row, "currency")?,
         );
         Ok(Finding {
             invariant: INV_LEDGER_1,
@@ -92,12 +89,13 @@ async fn broken_transfers(
 #[derive(Default)]
 struct Sums(BTreeMap<(String, String), Sum>);
 
+/// Wider than a column, so that adding up damaged books cannot overflow.
 #[derive(Clone, Copy, Default)]
 struct Sum {
-    pending_debit: i64,
-    pending_credit: i64,
-    posted_debit: i64,
-    posted_credit: i64,
+    pending_debit: i128,
+    pending_credit: i128,
+    posted_debit: i128,
+    posted_credit: i128,
 }
 
 impl Sum {
@@ -113,7 +111,7 @@ impl Sum {
     }
 
     /// What a guarded account of these entries can still give.
-    fn available(&self) -> i64 {
+    fn available(&self) -> i128 {
         self.posted_credit - self.posted_debit - self.pending_debit
     }
 }
@@ -127,12 +125,12 @@ impl Sums {
     ) -> Result<(), sqlx::Error> {
         let rows = sqlx::query(SUMS).bind(after).bind(&page.up_to);
         for row in rows.fetch_all(conn).await? {
-            let account = (sql::text(&row, "account")?, sql::text(&row, "currency")?);
+            let account = (db::text(&row, "account")?, db::text(&row, "currency")?);
             self.0.entry(account).or_default().add(Sum {
-                pending_debit: sql::int(&row, "pending_debit")?,
-                pending_credit: sql::int(&row, "pending_credit")?,
-                posted_debit: sql::int(&row, "posted_debit")?,
-                posted_credit: sql::int(&row, "posted_credit")?,
+                pending_debit: db::int(&row, "pending_debit")?.into(),
+                pending_credit: db::int(&row, "pending_credit")?.into(),
+                posted_debit: db::int(&row, "posted_debit")?.into(),
+                posted_credit: db::int(&row, "posted_credit")?.into(),
             });
         }
         Ok(())
@@ -159,9 +157,10 @@ impl Sums {
         conn: &mut AnyConnection,
         findings: &mut Vec<Finding>,
     ) -> Result<(), sqlx::Error> {
-        let mut accounts: BTreeMap<String, (i64, i64)> = BTreeMap::new();
+        let mut accounts: BTreeMap<String, (i128, i128)> = BTreeMap::new();
         for row in sqlx::query(BALANCES).fetch_all(conn).await? {
-            accounts.insert(row.try_get(0)?, (row.try_get(1)?, 0));
+            let balance: i64 = row.try_get(1)?;
+            accounts.insert(row.try_get(0)?, (balance.into(), 0));
         }
         for ((account, _), sum) in &self.0 {
             if account.starts_with("merchant:") {

@@ -11,12 +11,20 @@
 //! ```
 
 mod account;
-mod check;
+mod outcome;
 mod transfer;
+mod transfer_id;
+
+mod check;
+
+mod error;
 
 pub(crate) use self::check::check_transfers;
 pub use self::{
     account::AccountId,
     check::{Finding, check},
-    transfer::{LedgerError, Recorded, Resolved, Transfer, TransferId, pend, post, void},
+    error::LedgerError,
+    outcome::{Recorded, Resolved},
+    transfer::{Transfer, pend, post, void},
+    transfer_id::TransferId,
 };

@@ -1,13 +1,11 @@
 //! Moving money: pending → posted | voided. Every function runs inside the caller's transaction and is safe to repeat.
 
-use std::fmt;
-
 use sqlx::{AnyConnection, Row};
 
-use super::AccountId;
+use super::{AccountId, LedgerError, Recorded, Resolved, TransferId};
 use crate::{
+    db,
     money::{Currency, Money},
-    sql,
 };
 
 const INSERT_PENDING: &str = include_str!("queries/insert_pending.sql");
@@ -15,33 +13,6 @@ const INSERT_RESOLUTION: &str = include_str!("queries/insert_resolution.sql");
 const INSERT_ENTRIES: &str = include_str!("queries/insert_entries.sql");
 const RESERVE: &str = include_str!("queries/reserve.sql");
 const RELEASE: &str = include_str!("queries/release.sql");
-
-/// The id of a transfer: the caller's own, made from what it is for, so that a repetition finds the first one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TransferId(String);
-
-impl TransferId {
-    /// The money of a charge, while it is pending.
-    pub fn charge(charge: &str) -> Self {
-        Self(format!("charge:{charge}"))
-    }
-
-    /// The money of a charge on its way back.
-    pub fn refund(charge: &str) -> Self {
-        Self(format!("refund:{charge}"))
-    }
-
-    /// The transfer that resolves this one. It is the same whether it posts or voids: there can be only one.
-    fn resolution(&self) -> String {
-        format!("{}:resolved", self.0)
-    }
-}
-
-impl fmt::Display for TransferId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
 
 /// Money from one account to another.
 #[derive(Clone, Debug)]
@@ -58,77 +29,6 @@ pub struct Transfer {
     pub reference: String,
 }
 
-/// What became of a new pending transfer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Recorded {
-    /// It is in the books.
-    Created,
-    /// The very same one already was.
-    Exists,
-}
-
-/// What became of posting or voiding.
-#[must_use = "a transfer that was resolved the other way before has moved no money"]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Resolved {
-    /// Done now.
-    Done,
-    /// It was posted before; nothing changed.
-    AlreadyPosted,
-    /// It was voided before; nothing changed.
-    AlreadyVoided,
-}
-
-impl Resolved {
-    /// The money has moved, now or before.
-    pub fn posted(self, id: &TransferId) -> Result<(), LedgerError> {
-        match self {
-            Self::Done | Self::AlreadyPosted => Ok(()),
-            Self::AlreadyVoided => Err(LedgerError::ResolvedOtherwise { id: id.clone() }),
-        }
-    }
-
-    /// The money has not moved, and will not.
-    pub fn voided(self, id: &TransferId) -> Result<(), LedgerError> {
-        match self {
-            Self::Done | Self::AlreadyVoided => Ok(()),
-            Self::AlreadyPosted => Err(LedgerError::ResolvedOtherwise { id: id.clone() }),
-        }
-    }
-}
-
-/// Why a transfer was refused. The transaction must be rolled back.
-#[derive(Debug, thiserror::Error)]
-pub enum LedgerError {
-    /// The id is taken by a transfer with other content. The caller is at fault.
-    #[error("transfer exists with other content id={id}")]
-    ExistsDifferent {
-        /// The id.
-        id: TransferId,
-    },
-    /// The guarded account has less than that, pending counted.
-    #[error("account has too little account={account}")]
-    OverLimit {
-        /// The account.
-        account: AccountId,
-    },
-    /// There is no such pending transfer. The caller is at fault.
-    #[error("no pending transfer id={id}")]
-    NoSuchPending {
-        /// The id.
-        id: TransferId,
-    },
-    /// It was posted where it should be voided, or voided where it should be posted. A bug, or a damaged database.
-    #[error("pending transfer was resolved otherwise id={id}")]
-    ResolvedOtherwise {
-        /// The id.
-        id: TransferId,
-    },
-    /// The database failed.
-    #[error(transparent)]
-    Storage(#[from] sqlx::Error),
-}
-
 /// Reserves money on both sides.
 pub async fn pend(
     conn: &mut AnyConnection,
@@ -136,7 +36,7 @@ pub async fn pend(
     now_ms: i64,
 ) -> Result<Recorded, LedgerError> {
     let inserted = sqlx::query(INSERT_PENDING)
-        .bind(&transfer.id.0)
+        .bind(transfer.id.as_str())
         .bind(transfer.debit.as_str())
         .bind(transfer.credit.as_str())
         .bind(transfer.money.currency().code())
@@ -166,7 +66,7 @@ pub async fn pend(
         pending: amount,
         posted: 0,
     };
-    write_entries(conn, &transfer.id.0, &Sides::of(transfer), entry).await?;
+    write_entries(conn, transfer.id.as_str(), &Sides::of(transfer), entry).await?;
     Ok(Recorded::Created)
 }
 
@@ -241,20 +141,19 @@ async fn insert_resolution(
     now_ms: i64,
 ) -> Result<Option<(Sides, i64)>, LedgerError> {
     let row = sqlx::query(INSERT_RESOLUTION)
-        .bind(&pending.0)
+        .bind(pending.as_str())
         .bind(pending.resolution())
         .bind(kind)
         .bind(now_ms)
         .fetch_optional(conn)
         .await?;
     let Some(row) = row else { return Ok(None) };
-    let code = sql::text(&row, "currency")?;
     let sides = Sides {
-        debit: AccountId::stored(sql::text(&row, "debit_account")?),
-        credit: AccountId::stored(sql::text(&row, "credit_account")?),
-        currency: Currency::from_code(&code).ok_or_else(|| sql::corrupt("currency", &code))?,
+        debit: AccountId::stored(db::text(&row, "debit_account")?),
+        credit: AccountId::stored(db::text(&row, "credit_account")?),
+        currency: db::currency(&row)?,
     };
-    Ok(Some((sides, sql::int(&row, "amount_minor")?)))
+    Ok(Some((sides, db::int(&row, "amount_minor")?)))
 }
 
 async fn resolved_before(
@@ -263,7 +162,7 @@ async fn resolved_before(
 ) -> Result<Resolved, LedgerError> {
     let kind: Option<String> =
         sqlx::query_scalar("SELECT kind FROM pay_transfers WHERE pending_id = $1")
-            .bind(&pending.0)
+            .bind(pending.as_str())
             .fetch_optional(conn)
             .await?;
     match kind.as_deref() {
@@ -282,7 +181,7 @@ async fn same_as_stored(
     let row = sqlx::query(
         "SELECT debit_account, credit_account, currency, amount_minor FROM pay_transfers WHERE id = $1",
     )
-    .bind(&transfer.id.0)
+    .bind(transfer.id.as_str())
     .fetch_one(conn)
     .await?;
     let is_same = row.try_get::<&str, _>(0)? == transfer.debit.as_str()

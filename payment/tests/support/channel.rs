@@ -7,7 +7,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use payment::channel::{Channel, ChannelOutcome, ChargeRequest, Refusal};
+use payment::channels::{Channel, ChannelOutcome, ChargeRequest, RefundRequest, Refusal};
 use tokio::sync::Semaphore;
 
 /// What the channel does with a question.
@@ -26,6 +26,7 @@ pub enum Next {
 #[derive(Default)]
 struct Seen {
     charges: HashMap<String, u32>,
+    queries: u32,
     refunds: HashMap<String, u32>,
     taken: HashMap<String, i64>,
     plan: VecDeque<Next>,
@@ -33,6 +34,7 @@ struct Seen {
 }
 
 pub struct ScriptedChannel {
+    name: &'static str,
     seen: Mutex<Seen>,
     /// A charge goes on only while this has a permit.
     gate: Semaphore,
@@ -40,14 +42,19 @@ pub struct ScriptedChannel {
 
 impl Default for ScriptedChannel {
     fn default() -> Self {
-        Self {
-            seen: Mutex::default(),
-            gate: Semaphore::new(Semaphore::MAX_PERMITS),
-        }
+        Self::named("simulator")
     }
 }
 
 impl ScriptedChannel {
+    pub fn named(name: &'static str) -> Self {
+        Self {
+            name,
+            seen: Mutex::default(),
+            gate: Semaphore::new(Semaphore::MAX_PERMITS),
+        }
+    }
+
     /// What the next charges and queries do, in order; after that all succeed.
     pub fn plan(&self, next: impl IntoIterator<Item = Next>) {
         self.seen.lock().unwrap().plan.extend(next);
@@ -73,6 +80,11 @@ impl ScriptedChannel {
         self.seen.lock().unwrap().charges.values().sum()
     }
 
+    /// How often it was asked what became of a charge.
+    pub fn queries(&self) -> u32 {
+        self.seen.lock().unwrap().queries
+    }
+
     /// How often money was given back.
     pub fn refunds(&self) -> u32 {
         self.seen.lock().unwrap().refunds.values().sum()
@@ -87,7 +99,7 @@ impl ScriptedChannel {
 #[async_trait]
 impl Channel for ScriptedChannel {
     fn name(&self) -> &'static str {
-        "simulator"
+        self.name
     }
 
     fn accepts(&self, payment_method: &str) -> bool {
@@ -123,6 +135,7 @@ impl Channel for ScriptedChannel {
 
     async fn query(&self, request: &ChargeRequest) -> ChannelOutcome {
         let mut seen = self.seen.lock().unwrap();
+        seen.queries += 1;
         match seen.plan.pop_front() {
             Some(Next::Silent) => ChannelOutcome::Unknown,
             Some(Next::Decline) => declined(),
@@ -131,13 +144,16 @@ impl Channel for ScriptedChannel {
         }
     }
 
-    async fn refund(&self, request: &ChargeRequest) -> ChannelOutcome {
+    async fn refund(&self, request: &RefundRequest) -> ChannelOutcome {
         let mut seen = self.seen.lock().unwrap();
         if matches!(seen.refund_plan.pop_front(), Some(Next::Silent)) {
             return ChannelOutcome::Unknown;
         }
-        *seen.refunds.entry(request.reference.clone()).or_default() += 1;
-        seen.taken.remove(&request.reference);
+        let times = seen.refunds.entry(request.reference.clone()).or_default();
+        *times += 1;
+        if *times == 1 {
+            *seen.taken.entry(request.charge.clone()).or_default() -= request.amount.minor();
+        }
         ChannelOutcome::Succeeded
     }
 }

@@ -5,6 +5,8 @@ use std::{
     time::Duration,
 };
 
+use payment::SCHEMA;
+use seckill::ledger::{self, LedgerError};
 use sqlx::{AnyPool, Executor, any::AnyPoolOptions};
 use tempfile::TempDir;
 
@@ -65,9 +67,14 @@ impl Db {
         }
     }
 
-    /// Runs a statement that changes something.
+    /// Lays payment's tables, or takes those of an earlier release over.
+    pub async fn lay(&self) -> Result<(), LedgerError> {
+        ledger::migrate(&self.pool, SCHEMA.table, SCHEMA.steps).await
+    }
+
+    /// Runs statements that change something.
     pub async fn execute(&self, sql: &'static str) {
-        sqlx::query(sql).execute(&self.pool).await.unwrap();
+        sqlx::raw_sql(sql).execute(&self.pool).await.unwrap();
     }
 
     /// The one number a query returns.

@@ -18,7 +18,8 @@ use std::sync::{
     atomic::{AtomicI64, Ordering},
 };
 
-use payment::{Config, Participant, PaymentService, Secret};
+use payment::{Config, Participant, Payments, Resolver, Setup};
+use tokio_util::sync::CancellationToken;
 
 /// The secret key of every test.
 pub const KEY: &str = "sk_test_penstock";
@@ -50,7 +51,7 @@ pub(crate) use on_both_engines;
 /// A whole payments stack over one database.
 pub struct Stack {
     pub api: Api,
-    pub service: Arc<PaymentService>,
+    pub resolver: Resolver,
     pub channel: Arc<ScriptedChannel>,
     pub shop: Arc<Shop>,
     pub now_ms: Arc<AtomicI64>,
@@ -64,14 +65,15 @@ impl Stack {
     }
 
     pub async fn with_config(db: Db, config: Config) -> Self {
-        payment::migrate(&db.pool).await.unwrap();
+        db.lay().await.unwrap();
         let shop = Arc::new(Shop::new(db.pool.clone()).await);
         let channel = Arc::new(ScriptedChannel::default());
         let now_ms = Arc::new(AtomicI64::new(1_760_000_000_000));
-        let service = Self::service(&db, config, &shop, &channel, &now_ms, 1);
+        let channels = vec![Arc::clone(&channel)];
+        let payments = start(&db, config, &shop, channels, &now_ms, 1, None);
         Self {
-            api: Api::new(payment::router(Arc::clone(&service)), KEY),
-            service,
+            api: Api::new(payments.router.clone(), KEY),
+            resolver: payments.resolver,
             channel,
             shop,
             now_ms,
@@ -79,32 +81,27 @@ impl Stack {
         }
     }
 
-    fn service(
-        db: &Db,
-        config: Config,
-        shop: &Arc<Shop>,
-        channel: &Arc<ScriptedChannel>,
-        now_ms: &Arc<AtomicI64>,
-        seed: u8,
-    ) -> Arc<PaymentService> {
-        let clock = Arc::clone(now_ms);
-        PaymentService::with_channel(
-            config,
-            &Secret::new(KEY.to_owned()),
-            db.pool.clone(),
-            Some(Arc::clone(shop) as Arc<dyn Participant>),
-            Arc::clone(channel) as Arc<dyn payment::channel::Channel>,
-            Arc::new(move || clock.load(Ordering::Relaxed)),
-            [seed; 32],
-        )
-    }
-
     /// The same database after the process that used it died: a new service, nothing remembered.
     pub fn restart(&mut self) {
-        let config = Config::for_key(KEY);
-        let (channel, now) = (&self.channel, &self.now_ms);
-        self.service = Self::service(&self.db, config, &self.shop, channel, now, 2);
-        self.api = Api::new(payment::router(Arc::clone(&self.service)), KEY);
+        let channel = Arc::clone(&self.channel);
+        self.restart_with(vec![channel]);
+    }
+
+    /// The same, with other channels configured.
+    pub fn restart_with(&mut self, channels: Vec<Arc<ScriptedChannel>>) {
+        let (config, now) = (Config::for_key(KEY), &self.now_ms);
+        let payments = start(&self.db, config, &self.shop, channels, now, 2, None);
+        self.resolver = payments.resolver;
+        self.api = Api::new(payments.router.clone(), KEY);
+    }
+
+    /// The same, as a process that does the background work until it is told to stop.
+    pub fn restart_working(&mut self, config: Config, until: CancellationToken) -> Payments {
+        let channels = vec![Arc::clone(&self.channel)];
+        let (shop, now) = (&self.shop, &self.now_ms);
+        let payments = start(&self.db, config, shop, channels, now, 3, Some(until));
+        self.api = Api::new(payments.router.clone(), KEY);
+        payments
     }
 
     /// Lets wall-clock time pass.
@@ -115,7 +112,7 @@ impl Stack {
     /// One pass of the resolver, now.
     pub async fn resolve(&self) -> usize {
         let now_ms = self.now_ms.load(Ordering::Relaxed);
-        self.service.resolve_unknown(now_ms).await.unwrap()
+        self.resolver.pass(now_ms).await.unwrap()
     }
 
     /// An intent of 19.99 for a new order of that price; returns its id.
@@ -147,4 +144,28 @@ impl Stack {
             sum("SELECT CAST(COALESCE(SUM(pending_credit - pending_debit), 0) AS BIGINT) FROM pay_entries WHERE account LIKE 'merchant:%'").await,
         )
     }
+}
+
+fn start(
+    db: &Db,
+    config: Config,
+    shop: &Arc<Shop>,
+    channels: Vec<Arc<ScriptedChannel>>,
+    now_ms: &Arc<AtomicI64>,
+    seed: u8,
+    work_until: Option<CancellationToken>,
+) -> Payments {
+    let clock = Arc::clone(now_ms);
+    let setup = Setup {
+        config,
+        pool: db.pool.clone(),
+        readers: db.pool.clone(),
+        participant: Some(Arc::clone(shop) as Arc<dyn Participant>),
+        clock: Arc::new(move || clock.load(Ordering::Relaxed)),
+        seed: [seed; 32],
+        new_key: 0,
+        work_until,
+    };
+    let channels = channels.into_iter().map(|channel| channel as _).collect();
+    payment::start_with(setup, channels).unwrap()
 }

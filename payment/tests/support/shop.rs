@@ -44,6 +44,18 @@ impl Shop {
             .unwrap();
     }
 
+    /// Puts an order into a state, held by the intent that is there for it.
+    pub async fn set(&self, order: &str, status: &str) {
+        sqlx::query(
+            "UPDATE shop_orders SET status = $2, intent = (SELECT MAX(id) FROM pay_intents WHERE reference = $1) WHERE id = $1",
+        )
+        .bind(order)
+        .bind(status)
+        .execute(&self.pool)
+        .await
+        .unwrap();
+    }
+
     pub async fn status(&self, order: &str) -> String {
         sqlx::query_scalar("SELECT status FROM shop_orders WHERE id = $1")
             .bind(order)

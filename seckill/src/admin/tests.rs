@@ -483,7 +483,7 @@ async fn a_store_that_lost_a_sale_is_not_filled_again() {
     };
     let store: Arc<dyn StockStore> =
         Arc::new(EmbeddedStore::open(&options, Arc::new(|| START + 1)).unwrap());
-    let (clock, bell) = (Arc::new(|| START + 1), Arc::new(tokio::sync::Notify::new()));
+    let (clock, bell) = (Arc::new(|| START + 1), Arc::default());
     let deadline = std::time::Duration::from_secs(1);
     // INV-STOCK-1: a node whose journal is gone must not sell the three units a second time.
     let engine = SaleEngine::start(store.clone(), ledger, clock, deadline, bell)

@@ -164,7 +164,7 @@ pub(super) async fn sale(
         .skus
         .iter()
         .map(|sku| {
-            // As last read, half a second ago at most; null while a segment does not answer.
+            // As last read, two seconds ago at most; null while a segment does not answer.
             let counts = open.stock(&sku.sku).and_then(|stock| stock.counts());
             json!({"sku": sku.sku, "price_minor": sku.price_minor, "available": counts.map(|counts| counts.available)})
         })

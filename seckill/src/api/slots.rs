@@ -30,7 +30,7 @@ pub(super) struct Wanted {
     store: Option<String>,
 }
 
-/// `GET /v1/sales/{sale}/slots`: all slots that can still be booked, half a second old at most.
+/// `GET /v1/sales/{sale}/slots`: all slots that can still be booked, two seconds old at most.
 pub(super) async fn list(
     State(api): State<Arc<Api>>,
     sale: Result<Path<String>, PathRejection>,

@@ -108,14 +108,15 @@ impl SaleEngine {
             fingerprint,
             lines: lines.into_iter().map(line).collect(),
         };
-        let accepted = self.accepted.clone();
+        let bells = cart.lines.iter().map(|line| &line.segment().id);
+        let bells: Vec<_> = bells.map(|id| self.makes.accepted.of(id)).collect();
         purchase::buy_cart(
             &open.carts,
             self.store.clone(),
             cart,
             Instant::now() + self.deadline,
-            &self.runtime,
-            move || accepted.notify_waiters(),
+            &self.makes.runtime,
+            move || bells.iter().for_each(|bell| bell.notify_one()),
         )
         .await
     }

@@ -20,6 +20,7 @@ use std::{
     time::Duration,
 };
 
+use self::opening::StockMaker;
 pub use self::{
     lottery::{DrawRefused, Drawn},
     slots::new_code,
@@ -33,6 +34,7 @@ use tokio::{sync::watch, time::Instant};
 
 use crate::{
     admission::AdmissionBook,
+    bells::Bells,
     catalogue::Catalogue,
     clock::WallClock,
     entitlement::TokenKeys,
@@ -131,8 +133,7 @@ pub struct SaleEngine {
     free: Mutex<AHashMap<SaleId, AHashMap<SkuId, u64>>>,
     clock: WallClock,
     deadline: Duration,
-    /// Rung when a batch accepted something, so that settlement does not wait for its next poll.
-    accepted: Arc<tokio::sync::Notify>,
+    makes: StockMaker,
     /// Held while sales are opened or changed: an older reading of the ledger must not overtake a newer one, or a pause could be
     /// undone by the refresh that began before it. When all sales were last read, over ones included.
     changing: tokio::sync::Mutex<Option<Instant>>,
@@ -144,9 +145,6 @@ pub struct SaleEngine {
     retired: Mutex<AHashSet<SaleId>>,
     /// All segments, for the settlement workers.
     segments: watch::Sender<Vec<SegmentId>>,
-    transfers: Transfers,
-    /// Where lanes run: the control plane.
-    runtime: tokio::runtime::Handle,
     pub(crate) metrics: PurchaseMetrics,
 }
 
@@ -157,10 +155,15 @@ impl SaleEngine {
         ledger: OrderLedger,
         clock: WallClock,
         deadline: Duration,
-        accepted: Arc<tokio::sync::Notify>,
+        accepted: Arc<Bells>,
     ) -> Result<Arc<Self>, EngineError> {
         let engine = Arc::new(Self {
-            transfers: Transfers::new(store.clone(), ledger.clone(), clock.clone()),
+            makes: StockMaker {
+                store: store.clone(),
+                accepted,
+                transfers: Transfers::new(store.clone(), ledger.clone(), clock.clone()),
+                runtime: tokio::runtime::Handle::current(),
+            },
             store,
             ledger,
             catalogue: Catalogue::default(),
@@ -170,13 +173,11 @@ impl SaleEngine {
             free: Mutex::default(),
             clock,
             deadline,
-            accepted,
             changing: tokio::sync::Mutex::new(None),
             is_ready: AtomicBool::new(false),
             warm: Mutex::default(),
             retired: Mutex::default(),
             segments: watch::Sender::new(Vec::new()),
-            runtime: tokio::runtime::Handle::current(),
             metrics: PurchaseMetrics::new(),
         });
         engine.refresh().await?;
@@ -218,7 +219,7 @@ impl SaleEngine {
         self.segments.subscribe()
     }
 
-    /// Whether store and ledger answered when they were last asked, half a second ago at most.
+    /// Whether store and ledger answered when they were last asked, two seconds ago at most.
     pub fn is_ready(&self) -> bool {
         self.is_ready.load(Ordering::Relaxed)
     }
@@ -237,7 +238,7 @@ impl SaleEngine {
         let Some(segment) = self.catalogue.segment_by_tag(id.segment_tag()) else {
             return Ok(None);
         };
-        let accepted = self.accepted_order(&segment.id, &Lookup::Order(id)).await?;
+        let accepted = self.accepted_order(&segment, &Lookup::Order(id)).await?;
         // The store is read before the ledger's last word, never after it: the order may have been settled and released in
         // between, and the store would still say reserved, or have forgotten it.
         Ok(self.ledger.order(id).await?.map(settled).or(accepted))
@@ -297,9 +298,7 @@ impl SaleEngine {
         for spec in sale.segment_specs() {
             let tag = spec.id.tag();
             let others = self.catalogue.segment_by_tag(tag);
-            let others = others
-                .map(|other| other.id.clone())
-                .filter(|other| *other != spec.id);
+            let others = others.filter(|other| *other != spec.id);
             if let Some(by) = others.or_else(|| own.insert(tag, spec.id.clone())) {
                 return Err(EngineError::TagTaken {
                     wanted: spec.id,

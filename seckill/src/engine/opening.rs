@@ -3,33 +3,76 @@
 use std::sync::Arc;
 
 use futures_util::future::join_all;
+use tokio::runtime::Handle;
 
 use super::{EngineError, SaleEngine, refresh::bounded};
 use crate::{
+    bells::Bells,
     catalogue::{OpenSale, Segment},
     ids::{SaleId, SegmentId},
     purchase,
     sale::{Sale, SkuOnSale},
     sold_out::SkuSoldOut,
     stock::Stock,
-    store::{Gate, SegmentSpec, Snapshot, StockError},
-    transfer::{self, mover},
+    store::{Gate, SegmentSpec, Snapshot, StockError, StockStore},
+    transfer::{self, Transfers, mover},
 };
 
-impl SaleEngine {
-    /// The stock of a sku as it was, or a new one.
-    pub(super) fn stock(
-        &self,
-        sale: &Sale,
-        sku: &SkuOnSale,
-        known: Option<&OpenSale>,
-    ) -> Arc<Stock> {
-        match known.and_then(|open| open.stock(&sku.sku)) {
+/// Makes the stocks of sales, with the tasks that work for them.
+#[derive(Clone)]
+pub(super) struct StockMaker {
+    pub(super) store: Arc<dyn StockStore>,
+    /// Rung when a segment has accepted something, so that settlement does not wait for its next poll.
+    pub(super) accepted: Arc<Bells>,
+    pub(super) transfers: Transfers,
+    /// Where lanes run: the control plane.
+    pub(super) runtime: Handle,
+}
+
+impl StockMaker {
+    /// The stocks of a sale as they were, and new ones where there were none.
+    pub(super) fn stocks(&self, sale: &Sale, known: Option<&OpenSale>) -> Vec<Arc<Stock>> {
+        let stock = |sku: &SkuOnSale| match known.and_then(|open| open.stock(&sku.sku)) {
             Some(stock) => stock.clone(),
             None => self.new_stock(sale, sku),
-        }
+        };
+        sale.skus.iter().map(stock).collect()
     }
 
+    fn new_stock(&self, sale: &Sale, sku: &SkuOnSale) -> Arc<Stock> {
+        let sold_out = Arc::new(SkuSoldOut::default());
+        let segments = sale.segments_of(&sku.sku).into_iter();
+        let segments = segments
+            .map(|id| self.new_segment(id, sold_out.clone()))
+            .collect();
+        let (mover, work) = mover();
+        let names = (sale.id.clone(), sku.sku.clone());
+        let stock = Arc::new(Stock::new(
+            names,
+            sku.price_minor,
+            segments,
+            sold_out,
+            mover,
+        ));
+        if stock.is_cut() {
+            let moves = transfer::run_mover(work, Arc::downgrade(&stock), self.transfers.clone());
+            self.runtime.spawn(moves);
+        }
+        stock
+    }
+
+    fn new_segment(&self, id: SegmentId, sku_sold_out: Arc<SkuSoldOut>) -> Arc<Segment> {
+        let (lane, work) = purchase::lane();
+        let segment = Arc::new(Segment::new(id, sku_sold_out, lane));
+        let bell = self.accepted.of(&segment.id);
+        let ring = move || bell.notify_one();
+        let lane = purchase::run_lane(work, Arc::downgrade(&segment), self.store.clone(), ring);
+        self.runtime.spawn(lane);
+        segment
+    }
+}
+
+impl SaleEngine {
     /// Opens a segment in the store, once in its life. If the ledger remembers it as opened and the store does not know it, the
     /// store has lost its data: opening it again would put the whole stock on sale a second time, so it stays closed (its
     /// buyers get 503) until [`crate::recovery`] has rebuilt it.
@@ -88,37 +131,5 @@ impl SaleEngine {
         for error in join_all(pushed).await.into_iter().filter_map(Result::err) {
             tracing::warn!(%sale, ?gate, %error, "a segment's gate was not moved, trying again");
         }
-    }
-
-    fn new_stock(&self, sale: &Sale, sku: &SkuOnSale) -> Arc<Stock> {
-        let sold_out = Arc::new(SkuSoldOut::default());
-        let segments = sale.segments_of(&sku.sku).into_iter();
-        let segments = segments
-            .map(|id| self.new_segment(id, sold_out.clone()))
-            .collect();
-        let (mover, work) = mover();
-        let names = (sale.id.clone(), sku.sku.clone());
-        let stock = Arc::new(Stock::new(
-            names,
-            sku.price_minor,
-            segments,
-            sold_out,
-            mover,
-        ));
-        if stock.is_cut() {
-            let moves = transfer::run_mover(work, Arc::downgrade(&stock), self.transfers.clone());
-            self.runtime.spawn(moves);
-        }
-        stock
-    }
-
-    fn new_segment(&self, id: SegmentId, sku_sold_out: Arc<SkuSoldOut>) -> Arc<Segment> {
-        let (lane, work) = purchase::lane();
-        let segment = Arc::new(Segment::new(id, sku_sold_out, lane));
-        let accepted = self.accepted.clone();
-        let ring = move || accepted.notify_waiters();
-        let lane = purchase::run_lane(work, Arc::downgrade(&segment), self.store.clone(), ring);
-        self.runtime.spawn(lane);
-        segment
     }
 }

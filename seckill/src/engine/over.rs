@@ -6,7 +6,8 @@
 //! is whole; otherwise settlement and recovery go on with it as before its end.
 
 use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -19,8 +20,10 @@ use super::{
 };
 use crate::{
     catalogue::OpenSale,
+    ids::{SaleId, SegmentId},
+    ledger::{Ended, LedgerError},
     recovery,
-    sale::Sale,
+    sale::{Sale, Stage},
     store::{SegmentSpec, StockError},
 };
 
@@ -31,6 +34,18 @@ const GRACE_MS: u64 = 60_000;
 /// The name under which a review pulls. The queue was empty just before; what came since, a worker takes over.
 const REVIEWER: &str = "review";
 
+/// What the ledger knows of sales whose time is over.
+pub(super) struct EndedSales {
+    in_ledger: HashMap<SaleId, Ended>,
+    epochs: HashMap<SegmentId, u64>,
+}
+
+impl EndedSales {
+    fn has_work(&self, sale: &SaleId) -> bool {
+        self.in_ledger.get(sale).is_some_and(|known| known.has_work)
+    }
+}
+
 impl SaleEngine {
     pub(super) async fn keep_reviewing(&self, shutdown: CancellationToken) {
         let mut ticks = ticks(REVIEW_EVERY);
@@ -40,26 +55,34 @@ impl SaleEngine {
     }
 
     /// Looks at all sales that are over, and takes those up again that something is still to be done for: the next refresh
-    /// watches them. One whose store or ledger does not answer is looked at again later.
+    /// watches them. One whose store does not answer is looked at again later, and so are all if the ledger does not.
     pub async fn review(&self) {
-        let over = self.catalogue.sales().into_iter();
-        let over = over.filter(|open| open.is_over);
+        let over: Vec<_> = self.catalogue.sales();
+        let over: Vec<_> = over.into_iter().filter(|open| open.is_over).collect();
+        let ended = match self
+            .ask_about_ended(over.iter().map(|open| &open.sale))
+            .await
+        {
+            Ok(ended) => ended,
+            Err(error) => {
+                tracing::debug!(%error, "sales that are over were not looked at");
+                return;
+            }
+        };
+        let ended = &ended;
         stream::iter(over)
-            .map(|open| async move { self.review_sale(&open.sale).await })
+            .map(|open| async move { self.review_sale(&open.sale, ended).await })
             .buffer_unordered(SALES_AT_ONCE)
             .collect::<Vec<()>>()
             .await;
     }
 
-    async fn review_sale(&self, sale: &Sale) {
-        let is_retired = lock(&self.retired).contains(&sale.id);
+    async fn review_sale(&self, sale: &Sale, ended: &EndedSales) {
+        let is_retired = self.is_retired(&sale.id);
         let is_over = match is_retired {
             // Only the ledger can want anything of it now.
-            true => {
-                let work = self.ledger.has_work(&sale.id).await;
-                work.map(|has_work| !has_work).map_err(EngineError::from)
-            }
-            false => self.is_over(sale).await,
+            true => Ok(!ended.has_work(&sale.id)),
+            false => self.is_over(sale, ended).await,
         };
         match is_over {
             Ok(true) if is_retired => {}
@@ -79,17 +102,52 @@ impl SaleEngine {
         }
     }
 
+    fn is_retired(&self, sale: &SaleId) -> bool {
+        lock(&self.retired).contains(sale)
+    }
+
+    /// Asks the ledger about those of `sales` whose time is over: two questions, however many they are.
+    pub(super) async fn ask_about_ended(
+        &self,
+        sales: impl IntoIterator<Item = &Sale>,
+    ) -> Result<EndedSales, LedgerError> {
+        let now_ms = self.now_ms();
+        let ended = sales.into_iter().filter(|sale| {
+            sale.rules.stage == Stage::Published && now_ms > sale.last_payment_ms() + GRACE_MS
+        });
+        let ended: Vec<&SaleId> = ended.map(|sale| &sale.id).collect();
+        let in_ledger = self.ledger.ended(&ended).await?;
+        let is_asked = |sale: &&SaleId| {
+            let in_ledger = in_ledger.get(*sale);
+            in_ledger.is_some_and(|known| !known.has_work && !self.is_taken_on_trust(sale, *known))
+                && !self.is_retired(sale)
+        };
+        let asked: Vec<&SaleId> = ended.into_iter().filter(is_asked).collect();
+        let epochs = self.ledger.epochs_of(&asked).await?;
+        Ok(EndedSales { in_ledger, epochs })
+    }
+
+    /// Whether a sale is over without a look at its store: it is new to this node and was at rest after its end. A node that starts
+    /// finds many of these. Its first review, which begins at once, looks at their stores.
+    fn is_taken_on_trust(&self, sale: &SaleId, in_ledger: Ended) -> bool {
+        in_ledger.is_audited && self.catalogue.sale(sale).is_none()
+    }
+
     /// Whether nothing is left to do for a sale but to answer late reads.
-    pub(super) async fn is_over(&self, sale: &Sale) -> Result<bool, EngineError> {
-        if self.now_ms() <= sale.last_payment_ms() + GRACE_MS
-            || self.ledger.has_work(&sale.id).await?
-        {
-            return Ok(false);
+    pub(super) async fn is_over(
+        &self,
+        sale: &Sale,
+        ended: &EndedSales,
+    ) -> Result<bool, EngineError> {
+        match ended.in_ledger.get(&sale.id) {
+            None => return Ok(false),
+            Some(in_ledger) if in_ledger.has_work => return Ok(false),
+            Some(in_ledger) if self.is_taken_on_trust(&sale.id, *in_ledger) => return Ok(true),
+            Some(_) => {}
         }
         let specs = sale.segment_specs();
-        let epochs = self.ledger.epochs_of(&sale.id).await?;
         let rests = specs.iter().map(|spec| {
-            let epoch = epochs.get(&spec.id).copied();
+            let epoch = ended.epochs.get(&spec.id).copied();
             self.is_at_rest(sale, spec, epoch)
         });
         let rests = join_all(rests).await;
@@ -151,20 +209,28 @@ impl SaleEngine {
         }
     }
 
-    /// Keeps a sale for late reads only: nobody can buy or pay any more, and all its orders are in the ledger. Its counts are not
-    /// read again, its memory goes, its queues are left alone. A replay or a look at an old order still asks the store.
-    pub(super) fn put_over(&self, sale: Sale, known: Option<&OpenSale>) {
-        let stocks: Vec<_> = sale
-            .skus
-            .iter()
-            .map(|sku| self.stock(&sale, sku, known))
-            .collect();
-        for segment in stocks.iter().flat_map(|stock| &stock.segments) {
-            segment.sold_out.forget();
+    /// A sale as it is kept for late reads only: nobody can buy or pay any more, and all its orders are in the ledger. Its counts are
+    /// not read again, its memory goes, its queues are left alone. A replay or a look at an old order still asks the store.
+    pub(super) fn over(&self, sale: Sale, known: Option<Arc<OpenSale>>) -> OpenSale {
+        if let Some(known) = known.as_deref().filter(|known| !known.is_over) {
+            for segment in known.segments() {
+                segment.sold_out.forget();
+            }
         }
-        let carts = known.map(|open| open.carts.clone()).unwrap_or_default();
-        self.catalogue.put(OpenSale::over(sale, stocks, carts));
-        self.tell_segments();
+        let carts = known.as_deref().map(|open| open.carts.clone());
+        let stocks = known.as_deref().filter(|open| open.has_stocks());
+        let stocks = stocks.map(|open| self.makes.stocks(&sale, Some(open)));
+        let makes = self.makes.clone();
+        let make = move |sale: &Sale| makes.stocks(sale, None);
+        OpenSale::over(sale, stocks, make, carts.unwrap_or_default())
+    }
+
+    /// Takes sales that are over into the catalogue.
+    pub(super) fn put_over(&self, over: Vec<OpenSale>) {
+        if !over.is_empty() {
+            self.catalogue.put_all(over);
+            self.tell_segments();
+        }
     }
 }
 

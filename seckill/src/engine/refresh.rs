@@ -6,7 +6,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, atomic::Ordering},
+    sync::{Arc, MutexGuard, PoisonError, atomic::Ordering},
     time::Duration,
 };
 
@@ -18,17 +18,19 @@ use futures_util::{
 use tokio::time::{Instant, Interval, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{EngineError, SaleEngine, balance};
+use super::{EngineError, SaleEngine, balance, over::EndedSales};
 use crate::{
-    catalogue::OpenSale,
+    catalogue::{OpenSale, Segment},
     ids::{SaleId, SegmentId, SkuId},
+    pace::Pace,
     sale::{Admission, Sale, Stage},
     stock::Stock,
     store::{SegmentSpec, Snapshot, StockError},
     troubles::Troubles,
 };
 
-/// How often a node re-reads sales and counts: bounds how long it may say "sold out" after another node returned a unit.
+/// How often a node re-reads sales and counts: bounds how long it may say "sold out" after another node returned a unit. Segments that
+/// nothing happens in, and whose buyers are not answered from memory, are read less often (`pace.rs`).
 const REFRESH_EVERY: Duration = Duration::from_millis(500);
 /// How often sales that are over are read too. Nothing happens to them; an operator may still close one.
 const READ_ALL_EVERY: Duration = Duration::from_secs(60);
@@ -57,18 +59,20 @@ impl SaleEngine {
 
     async fn keep_refreshing(self: Arc<Self>, shutdown: CancellationToken) {
         let mut ticks = ticks(REFRESH_EVERY);
+        let mut tick = 0;
         while is_next(&mut ticks, &shutdown).await {
-            match self.refresh().await {
+            match self.refresh_at(Some(tick)).await {
                 Ok(()) => UNREAD.works("all"),
                 Err(error) => UNREAD.failed("all", &error),
             }
+            tick += 1;
         }
     }
 
     async fn keep_sweeping(self: Arc<Self>, shutdown: CancellationToken) {
         let mut ticks = ticks(SWEEP_EVERY);
         while is_next(&mut ticks, &shutdown).await {
-            match self.transfers.sweep().await {
+            match self.makes.transfers.sweep().await {
                 Ok(_) => UNSWEPT.works("all"),
                 Err(error) => UNSWEPT.failed("all", &error),
             }
@@ -78,6 +82,11 @@ impl SaleEngine {
     /// Re-reads all sales and counts. Fails only if the ledger cannot be read; segments that the store cannot answer for are
     /// logged, and [`SaleEngine::is_ready`] says no while it answers for none.
     pub async fn refresh(&self) -> Result<(), EngineError> {
+        self.refresh_at(None).await
+    }
+
+    /// The same at a tick of the timer: segments at rest are read at some of them only.
+    async fn refresh_at(&self, tick: Option<u64>) -> Result<(), EngineError> {
         let mut all_read = self.changing.lock().await;
         let wants_all = all_read.is_none_or(|at| at.elapsed() >= READ_ALL_EVERY);
         let (sales, restocked) = match self.read_ledger(wants_all).await {
@@ -92,16 +101,24 @@ impl SaleEngine {
                 return Err(error);
             }
         };
+        let ended = &self.ask_about_ended(&sales).await?;
         let results: Vec<_> = stream::iter(sales)
-            .map(async |sale| (sale.id.clone(), self.apply(sale, &restocked).await))
+            .map(async |sale| {
+                (
+                    sale.id.clone(),
+                    self.apply(sale, ended, &restocked, tick).await,
+                )
+            })
             .buffer_unordered(SALES_AT_ONCE)
             .collect()
             .await;
         let (mut answered, mut silent) = (0, 0);
+        let mut over = Vec::new();
         for (id, result) in results {
             match result {
-                Ok(()) => {
+                Ok(is_over) => {
                     answered += 1;
+                    over.extend(is_over);
                     UNREFRESHED.works(&id);
                 }
                 Err(error) => {
@@ -110,6 +127,7 @@ impl SaleEngine {
                 }
             }
         }
+        self.put_over(over);
         self.is_ready
             .store(answered > 0 || silent == 0, Ordering::Relaxed);
         Ok(())
@@ -148,51 +166,74 @@ impl SaleEngine {
         match sale {
             Some(sale) => {
                 let restocked = self.ledger.restocked_units().await?;
-                self.apply(sale, &restocked).await
+                let ended = self.ask_about_ended(std::slice::from_ref(&sale)).await?;
+                let over = self.apply(sale, &ended, &restocked, None).await?;
+                self.put_over(over.into_iter().collect());
+                Ok(())
             }
             None => Ok(()),
         }
     }
 
     /// Brings the catalogue up to a sale as the ledger has it. The sale is there afterwards even if a segment is in trouble; the
-    /// first trouble is the error. A draft is the ledger's alone.
-    async fn apply(&self, sale: Sale, restocked: &Restocked) -> Result<(), EngineError> {
+    /// first trouble is the error. A draft is the ledger's alone. A sale that is over, or was and has changed, is answered: many may
+    /// be, and the caller takes them all into the catalogue at once.
+    async fn apply(
+        &self,
+        sale: Sale,
+        ended: &EndedSales,
+        restocked: &Restocked,
+        tick: Option<u64>,
+    ) -> Result<Option<OpenSale>, EngineError> {
+        let known = self.catalogue.sale(&sale.id);
+        let is_known_over = known.as_deref().is_some_and(|open| open.is_over);
+        if is_known_over && known.as_deref().is_some_and(|open| open.sale == sale) {
+            return Ok(None);
+        }
+        if sale.rules.stage == Stage::Published {
+            let is_over = match is_known_over {
+                true => Ok(true),
+                false => self.is_over(&sale, ended).await,
+            };
+            match is_over {
+                Ok(true) => {
+                    self.show_sale(&sale, true);
+                    return Ok(Some(self.over(sale, known)));
+                }
+                Ok(false) => {}
+                Err(error) => {
+                    self.show_sale(&sale, false);
+                    return Err(error);
+                }
+            }
+        }
         let shown = sale.clone();
         let applied = match sale.rules.stage {
             Stage::Draft => Ok(()),
-            Stage::Published => self.apply_published(sale, restocked).await,
+            Stage::Published => self.apply_going_on(sale, known, restocked, tick).await,
         };
         self.show_sale(&shown, applied.is_ok());
-        applied
+        applied.map(|()| None)
     }
 
-    async fn apply_published(&self, sale: Sale, restocked: &Restocked) -> Result<(), EngineError> {
-        let known = self.catalogue.sale(&sale.id);
+    async fn apply_going_on(
+        &self,
+        sale: Sale,
+        known: Option<Arc<OpenSale>>,
+        restocked: &Restocked,
+        tick: Option<u64>,
+    ) -> Result<(), EngineError> {
         let is_same = known.as_deref().is_some_and(|open| open.sale == sale);
-        if known.as_deref().is_some_and(|open| open.is_over) {
-            if !is_same {
-                self.put_over(sale, known.as_deref());
-            }
-            return Ok(());
-        }
-        if self.is_over(&sale).await? {
-            self.put_over(sale, known.as_deref());
-            return Ok(());
-        }
         if let Some(open) = known.as_deref().filter(|open| is_same && open.is_whole) {
             let specs = specs_of(&sale);
             let read = open.stocks().map(|stock| {
                 let wanted = specs.get(&stock.sku).map(Vec::as_slice).unwrap_or_default();
-                self.read_stock(&open.sale, stock, wanted, restocked)
+                self.read_stock(&open.sale, stock, wanted, restocked, tick)
             });
             return first_trouble(join_all(read).await);
         }
         let specs = specs_of(&sale);
-        let stocks: Vec<_> = sale
-            .skus
-            .iter()
-            .map(|sku| self.stock(&sale, sku, known.as_deref()))
-            .collect();
+        let stocks = self.makes.stocks(&sale, known.as_deref());
         // The catalogue shows them only when they are open, so that nobody reads counts that are still to come.
         let opened = stocks.iter().map(async |stock| {
             let specs = specs.get(&stock.sku).map(Vec::as_slice).unwrap_or_default();
@@ -229,12 +270,26 @@ impl SaleEngine {
         stock: &Stock,
         wanted: &[SegmentSpec],
         restocked: &Restocked,
+        tick: Option<u64>,
     ) -> Result<(), EngineError> {
+        let now_ms = self.now_ms();
+        let is_due = |segment: &&Arc<Segment>| {
+            tick.is_none_or(|tick| {
+                // Not all at the same tick.
+                let tick = tick + u64::from(segment.id.index);
+                self.asks_memory(sale, segment) || pace(segment).is_due(tick, now_ms)
+            })
+        };
         let read: FuturesUnordered<_> = stock
             .segments
             .iter()
+            .filter(is_due)
             .map(async |segment| {
-                let snapshot = bounded(self.store.snapshot(&segment.id)).await?;
+                let snapshot = bounded(self.store.snapshot(&segment.id)).await;
+                let snapshot = snapshot.inspect_err(|_| pace(segment).disturb())?;
+                if pace(segment).learn(&snapshot) {
+                    self.makes.accepted.ring(&segment.id);
+                }
                 let wanted = wanted.iter().find(|spec| spec.id == segment.id);
                 match wanted.filter(|wanted| has_other_rules(&snapshot.spec, wanted)) {
                     Some(wanted) => self.open_segment(sale, wanted, stock).await,
@@ -299,10 +354,7 @@ impl SaleEngine {
         snapshot: &Snapshot,
     ) -> Result<(), EngineError> {
         let id = &snapshot.spec.id;
-        let is_asked = snapshot.available == 0
-            || sale.carts
-            || sale.rules.admission != Admission::Open
-            || self.admission.has_lists(&sale.id);
+        let is_asked = snapshot.available == 0 || self.asks_memory_of_all(sale);
         if let Some(segment) = stock.segments.iter().find(|segment| segment.id == *id)
             && is_asked
         {
@@ -312,6 +364,19 @@ impl SaleEngine {
         stock.observe(snapshot, self.now_ms());
         Ok(())
     }
+
+    /// Whether buyers are answered from what this node remembers of a segment: then it is no older than one tick.
+    fn asks_memory(&self, sale: &Sale, segment: &Segment) -> bool {
+        segment.sold_out.is_empty() || self.asks_memory_of_all(sale)
+    }
+
+    fn asks_memory_of_all(&self, sale: &Sale) -> bool {
+        sale.carts || sale.rules.admission != Admission::Open || self.admission.has_lists(&sale.id)
+    }
+}
+
+fn pace(segment: &Segment) -> MutexGuard<'_, Pace> {
+    segment.pace.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 pub(super) fn ticks(period: Duration) -> Interval {

@@ -10,7 +10,7 @@ use std::{
 
 use sqlx::{AnyConnection, AnyPool, Connection, Executor, any::AnyPoolOptions};
 
-use super::{LedgerError, no_sql};
+use super::{LedgerError, migrate, no_sql};
 
 /// The steps from an empty database to today's tables. A step that was released is never edited: changes are a new step.
 const SCHEMA: [&str; 12] = [
@@ -27,8 +27,6 @@ const SCHEMA: [&str; 12] = [
     include_str!("sql/schema_audited.sql"),
     include_str!("sql/schema_installs.sql"),
 ];
-const STEPS_TABLE: &str =
-    "CREATE TABLE IF NOT EXISTS sale_schema (step BIGINT NOT NULL PRIMARY KEY)";
 /// Settlement, reaper, deliveries and checkouts at once; PostgreSQL serves far more, but they would only queue for its disk.
 const DEFAULT_CONNECTIONS: u32 = 16;
 /// A caller that waits longer than this for a connection is better told so.
@@ -37,8 +35,6 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 const IDLE_BEFORE_PING: Duration = Duration::from_secs(5);
 /// SQLite's readers: enough that a report does not hold up a buyer who asks for an order; each is a thread.
 const READERS: u32 = 4;
-/// Two nodes that lay the tables at once wait for one another; the number is arbitrary and only has to be the same.
-const MIGRATION_LOCK: &str = "SELECT pg_advisory_xact_lock(7363467)";
 
 /// When a commit of the ledger counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -159,7 +155,7 @@ pub async fn connect_with(url: &str, options: &ConnectOptions) -> Result<AnyPool
         sqlx::Error::Configuration(cause) => LedgerError::Address(cause.to_string()),
         other => other.into(),
     })?;
-    migrate(&pool).await?;
+    migrate(&pool, "sale_schema", &SCHEMA).await?;
     Ok(pool)
 }
 
@@ -260,25 +256,32 @@ async fn has_standby(connection: &mut AnyConnection) -> Result<bool, sqlx::Error
     Ok(!names.trim().is_empty())
 }
 
-async fn migrate(pool: &AnyPool) -> Result<(), LedgerError> {
-    let mut tx = pool.begin().await?;
-    if tx.backend_name() == "PostgreSQL" {
-        sqlx::query(MIGRATION_LOCK).execute(&mut *tx).await?;
+#[cfg(test)]
+mod tests {
+    use sqlx::Row;
+
+    use super::*;
+
+    // Broke: whatever was "committed" over such a connection was a savepoint in a transaction that nobody ever ended.
+    #[tokio::test]
+    async fn what_follows_a_transaction_that_was_left_open_is_committed() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite:{}", folder.path().join("ledger.db").display());
+        let pool = connect(&url).await.unwrap();
+        let mut left = pool.acquire().await.unwrap();
+        // Behind the driver's back, as a commit that failed for want of room leaves it.
+        left.execute("BEGIN").await.unwrap();
+        left.execute("CREATE TABLE undone (n BIGINT)")
+            .await
+            .unwrap();
+        drop(left);
+        let mut tx = pool.begin().await.unwrap();
+        tx.execute("CREATE TABLE done (n BIGINT)").await.unwrap();
+        tx.commit().await.unwrap();
+        let mut other = AnyConnection::connect(&url).await.unwrap();
+        let names = "SELECT name FROM sqlite_master WHERE name IN ('done', 'undone')";
+        let names = other.fetch_all(names).await.unwrap();
+        let names: Vec<&str> = names.iter().map(|row| row.get(0)).collect();
+        assert_eq!(names, ["done"]);
     }
-    sqlx::raw_sql(STEPS_TABLE).execute(&mut *tx).await?;
-    let done: Option<i64> = sqlx::query_scalar("SELECT MAX(step) FROM sale_schema")
-        .fetch_one(&mut *tx)
-        .await?;
-    for (step, statements) in (1..).zip(SCHEMA) {
-        if done.is_some_and(|done| step <= done) {
-            continue;
-        }
-        sqlx::raw_sql(statements).execute(&mut *tx).await?;
-        sqlx::query("INSERT INTO sale_schema (step) VALUES ($1)")
-            .bind(step)
-            .execute(&mut *tx)
-            .await?;
-    }
-    tx.commit().await?;
-    Ok(())
 }

@@ -3,17 +3,15 @@
 //! An epoch is raised here before anything else happens to the segment. From then on the ledger takes no order that was pulled
 //! under an older one ([`OrderLedger::settle`]), so what a rebuild reads is all there will ever be of the past (INV-EPOCH-1).
 
-use std::collections::HashMap;
-
 use sqlx::AnyConnection;
 
 use super::{
     LedgerError, LedgerOrder, OrderLedger, OrderStatus,
-    rows::{count, order_columns, read_order, read_segment},
+    rows::{count, order_columns, read_order},
     sql,
 };
 use crate::{
-    ids::{OrderId, SaleId, SegmentId},
+    ids::{OrderId, SegmentId},
     sale::{Sale, shares},
     store::{OrderState, StockMoves, StoredOrder},
 };
@@ -50,18 +48,6 @@ const PAGE: &str = concat!(
 );
 
 impl OrderLedger {
-    /// The epochs of a sale's segments that were ever opened.
-    pub async fn epochs_of(&self, sale: &SaleId) -> Result<HashMap<SegmentId, u64>, LedgerError> {
-        let rows =
-            sqlx::query("SELECT sale, sku, segment, epoch FROM sale_segments WHERE sale = $1")
-                .bind(sale.as_str())
-                .fetch_all(self.reads())
-                .await?;
-        rows.iter()
-            .map(|row| Ok((read_segment(row, 0)?, count(row, 3)?)))
-            .collect()
-    }
-
     /// Raises the epoch of a segment above its own and above `above`, for the holder of the lease with this token. Transfers out
     /// of the segment that had not begun are called off in the same transaction.
     pub async fn raise_epoch(

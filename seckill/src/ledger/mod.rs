@@ -15,6 +15,7 @@ mod connect;
 mod dead_events;
 mod dead_letters;
 mod effects;
+mod ended;
 mod epochs;
 mod following;
 mod held_letters;
@@ -23,6 +24,7 @@ mod leases;
 mod letter_id;
 mod lists;
 mod lottery;
+mod migrate;
 mod news;
 mod no_sql;
 mod orders;
@@ -60,6 +62,7 @@ pub use self::{
     dead_events::{DeadDelivery, DeadDeliveryPage, EventId, Revived},
     dead_letters::{DeadLetter, LetterOnFile, LetterPage, Replayed},
     effects::{Action, Effect},
+    ended::Ended,
     epochs::Raised,
     following::{Followed, Follower, RequestKey},
     installs::{Registered, Replace},
@@ -67,6 +70,7 @@ pub use self::{
     letter_id::LetterId,
     lists::{ListChange, ListChanged, ListCursor, ListName, ListPage, ListSize, MAX_LISTED},
     lottery::{Draw, Entered, Entry, Recorded},
+    migrate::migrate,
     orders::{Cancel, CancelAll, Expiry, OrderPage},
     outbox::{EventKind, OutboxEvent},
     refill::Refilled,
@@ -120,6 +124,18 @@ pub enum LedgerError {
          or set ledger_durability = \"local\""
     )]
     NotReplicated,
+    /// A newer release has laid tables that this one does not know. The operator starts that release again, or a newer one.
+    #[error(
+        "the database is at step {done} of {table}, and this release knows {known}: start the release that it comes from, or a newer one"
+    )]
+    NewerSchema {
+        /// The table that counts the steps.
+        table: &'static str,
+        /// The steps that were done.
+        done: i64,
+        /// The steps that this release knows.
+        known: i64,
+    },
     /// The address of the ledger cannot be used. The configuration is at fault.
     #[error("ledger address: {0}")]
     Address(String),

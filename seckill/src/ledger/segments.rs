@@ -8,13 +8,6 @@ use sqlx::Row;
 use super::{LedgerError, OrderLedger, rows::read_segment, sql};
 use crate::ids::{SaleId, SegmentId};
 
-/// Each part is one look into an index: this is asked of every sale that is over.
-const WORK: &str = "SELECT sale FROM sale_sales WHERE sale = $1 AND ( \
-    EXISTS (SELECT 1 FROM sale_skus k JOIN order_orders o ON o.sale = k.sale AND o.sku = k.sku \
-        WHERE k.sale = $1 AND o.status IN ('reserved', 'paying')) \
-    OR EXISTS (SELECT 1 FROM order_effects WHERE sale = $1) \
-    OR EXISTS (SELECT 1 FROM sale_transfers WHERE sale = $1 AND state IN ('pending', 'moving')))";
-
 impl OrderLedger {
     /// Remembers that a segment is open in the store, with the first instant this was said. Call it after the store has opened
     /// the segment and before anything of it is sold: a crash in between leaves an open segment without sales, which is opened
@@ -81,13 +74,6 @@ impl OrderLedger {
     pub async fn has_orders(&self, segment: &SegmentId) -> Result<bool, LedgerError> {
         const ORDER: &str = "SELECT segment FROM order_orders WHERE sale = $1 AND sku = $2 AND segment = $3 LIMIT 1";
         self.has_row(ORDER, segment).await
-    }
-
-    /// Whether the ledger still wants something of a sale's segments: an order may yet be paid or returned, the store has not
-    /// heard of one that was, or units are between two segments.
-    pub async fn has_work(&self, sale: &SaleId) -> Result<bool, LedgerError> {
-        let row = sqlx::query(WORK).bind(sale.as_str());
-        Ok(row.fetch_optional(self.reads()).await?.is_some())
     }
 
     async fn has_row(

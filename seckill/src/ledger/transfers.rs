@@ -113,6 +113,8 @@ impl TransferMark {
 
 const BEGIN: &str = "INSERT INTO sale_transfers (transfer_id, sale, sku, source, destination, units, state, created_at_ms) \
     VALUES ($1, $2, $3, $4, $5, $6, 'pending', $7) ON CONFLICT DO NOTHING";
+const ARRIVED: &str = "INSERT INTO sale_transfers (transfer_id, sale, sku, source, destination, units, state, created_at_ms) \
+    VALUES ($1, $2, $3, $4, $5, $6, 'done', $7) ON CONFLICT DO NOTHING";
 const TAKEN: &str = "UPDATE sale_transfers SET state = 'moving', units = $2 WHERE transfer_id = $1 AND state = 'pending'";
 const DONE: &str =
     "UPDATE sale_transfers SET state = 'done' WHERE transfer_id = $1 AND state = 'moving'";
@@ -137,7 +139,53 @@ const BEGUN: &str = "SELECT COUNT(*) FROM sale_transfers WHERE sale = $1 AND sku
 const IN_TRANSIT: &str = "SELECT sku, CAST(SUM(units) AS BIGINT) FROM sale_transfers \
     WHERE sale = $1 AND state = 'moving' GROUP BY sku";
 
+/// In place of the other segment of a move of which only one is known. A sku has 64 segments at most.
+const UNKNOWN: i64 = 65_535;
+const CALLED_OFF: &str = "SELECT CAST(COALESCE(SUM(units), 0) AS BIGINT) FROM sale_transfers \
+    WHERE sale = $1 AND sku = $2 AND source = $3 AND state = 'cancelled'";
+
 impl OrderLedger {
+    /// Units of transfers out of a segment that a rebuild has called off: they may have been taken in the store.
+    pub async fn called_off_units(&self, segment: &SegmentId) -> Result<u64, LedgerError> {
+        let row = sqlx::query(CALLED_OFF)
+            .bind(segment.sale.as_str())
+            .bind(segment.sku.as_str())
+            .bind(i64::from(segment.index))
+            .fetch_one(self.reads())
+            .await?;
+        count(&row, 0)
+    }
+
+    /// Writes down units that came to a segment and left it by transfers which the ledger has lost, for a rebuild under this epoch.
+    pub async fn record_lost_moves(
+        &self,
+        segment: &SegmentId,
+        epoch: u64,
+        came: u64,
+        left: u64,
+        now_ms: u64,
+    ) -> Result<(), LedgerError> {
+        let own = i64::from(segment.index);
+        let mut tx = self.pool.begin().await?;
+        for (way, source, destination, units) in
+            [("in", UNKNOWN, own, came), ("out", own, UNKNOWN, left)]
+        {
+            if units > 0 {
+                sqlx::query(ARRIVED)
+                    .bind(format!("t:lost-{way}:{segment}:{epoch}"))
+                    .bind(segment.sale.as_str())
+                    .bind(segment.sku.as_str())
+                    .bind(source)
+                    .bind(destination)
+                    .bind(sql(units))
+                    .bind(sql(now_ms))
+                    .execute(&mut *tx)
+                    .await?;
+            }
+        }
+        Ok(tx.commit().await?)
+    }
+
     /// Writes down a new transfer; false if one of the sku is under way already, or one of the same pair of segments is stuck,
     /// whichever node began it.
     pub async fn begin_transfer(&self, transfer: &Transfer) -> Result<bool, LedgerError> {
@@ -168,6 +216,21 @@ impl OrderLedger {
     pub async fn transfer_done(&self, id: &str) -> Result<bool, LedgerError> {
         let done = sqlx::query(DONE).bind(id).execute(&self.pool).await?;
         Ok(done.rows_affected() == 1)
+    }
+
+    /// Writes down a transfer that has arrived and of which the ledger has nothing any more: it went back in time meanwhile.
+    pub async fn transfer_arrived(&self, transfer: &Transfer) -> Result<(), LedgerError> {
+        sqlx::query(ARRIVED)
+            .bind(transfer.id.as_str())
+            .bind(transfer.sale.as_str())
+            .bind(transfer.sku.as_str())
+            .bind(i64::from(transfer.source))
+            .bind(i64::from(transfer.destination))
+            .bind(sql(transfer.units))
+            .bind(sql(transfer.created_at_ms))
+            .execute(&self.pool)
+            .await?;
+        Ok(())
     }
 
     /// Pending → cancelled. False if it was not pending any more.

@@ -32,6 +32,7 @@ use crate::{
     clock::WallClock,
     ids::{SaleId, SegmentId},
     ledger::{LedgerError, OrderLedger},
+    pace::Pace,
     sale::Sale,
     store::{StockError, StockStore},
     troubles::Troubles,
@@ -45,7 +46,8 @@ pub use self::{
     rebuild::Rebuilt,
 };
 
-/// How often segments are looked at: bounds how long a segment stays frozen before its rebuild begins.
+/// How often segments are looked at, those at rest less often (`pace.rs`): bounds how long a segment stays frozen before its rebuild
+/// begins.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Segments that are looked at or rebuilt at the same time: a restarted server may have lost all of its segments at once, and one
 /// that takes long must not keep the others' buyers waiting.
@@ -94,13 +96,20 @@ pub struct Recovery {
     /// one that there was.
     place: Option<(Place, Moving)>,
     /// The newest epoch and version seen of each segment. Bounded by the segments in `segments`.
-    seen: Mutex<HashMap<SegmentId, Seen>>,
+    seen: Mutex<HashMap<SegmentId, Watched>>,
     /// Failed rebuilds in a row of each segment that waits for one.
     failures: Mutex<HashMap<SegmentId, u32>>,
 }
 
 static UNSEEN: Troubles = Troubles::new("segments are not looked at");
 static UNBUILT: Troubles = Troubles::new("segments are not rebuilt and sell nothing");
+
+/// What is known of a segment from the looks before.
+#[derive(Default)]
+struct Watched {
+    seen: Seen,
+    pace: Pace,
+}
 
 /// What became of one segment at a look.
 enum Looked {
@@ -149,7 +158,9 @@ impl Recovery {
     ) {
         let mut ticks = tokio::time::interval(LOOK_EVERY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut tick = 0;
         loop {
+            tick += 1;
             tokio::select! {
                 () = shutdown.cancelled() => break,
                 _ = ticks.tick() => {}
@@ -158,7 +169,7 @@ impl Recovery {
             // A rebuild that shutdown interrupts is begun anew by the next holder.
             tokio::select! {
                 () = shutdown.cancelled() => break,
-                looked = self.look(&wanted) => {
+                looked = self.look_at_tick(&wanted, Some(tick)) => {
                     match looked {
                         Ok(_) => UNSEEN.works("all"),
                         Err(error) => UNSEEN.failed("all", &error),
@@ -174,15 +185,25 @@ impl Recovery {
     /// One look at all segments, rebuilding what needs it, if this node has the lease. One segment's trouble holds up no other.
     /// Answers how many were rebuilt.
     pub async fn look(&mut self, segments: &[SegmentId]) -> Result<usize, RecoveryError> {
+        self.look_at_tick(segments, None).await
+    }
+
+    /// The same at a tick of the timer: segments at rest are looked at at some of them only.
+    async fn look_at_tick(
+        &mut self,
+        segments: &[SegmentId],
+        tick: Option<u64>,
+    ) -> Result<usize, RecoveryError> {
         let held = self.lease.get_mut().hold().await;
         self.metrics.is_leader(matches!(held, Ok(Some(_))));
         let Some(token) = held? else {
             self.seen().clear();
             return Ok(0);
         };
-        self.seen().retain(|segment, _| segments.contains(segment));
+        let wanted: HashSet<&SegmentId> = segments.iter().collect();
+        self.seen().retain(|segment, _| wanted.contains(segment));
         self.failures()
-            .retain(|segment, _| segments.contains(segment));
+            .retain(|segment, _| wanted.contains(segment));
         let (epochs, places) = self.in_ledger(segments).await?;
         let mut looks = Vec::with_capacity(segments.len());
         for segment in segments {
@@ -190,6 +211,9 @@ impl Recovery {
             let Some(epoch) = epochs.get(segment) else {
                 continue;
             };
+            if !self.is_due(segment, tick) {
+                continue;
+            }
             let seen_at = places.get(segment).map_or("", String::as_str);
             looks.push(self.look_at(segment, *epoch, seen_at, token));
         }
@@ -217,6 +241,11 @@ impl Recovery {
             }
             // The store is away: nothing can be rebuilt in it, and buyers are refused already.
             Err(error) => {
+                self.seen()
+                    .entry(segment.clone())
+                    .or_default()
+                    .pace
+                    .disturb();
                 tracing::debug!(%segment, %error, "segment was not looked at");
                 return Looked::LeftAlone;
             }
@@ -251,25 +280,35 @@ impl Recovery {
         self.failures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn seen(&self) -> MutexGuard<'_, HashMap<SegmentId, Seen>> {
+    fn seen(&self) -> MutexGuard<'_, HashMap<SegmentId, Watched>> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The epochs of segments that were ever opened, and where they were last seen whole. Two questions a sale, however many
-    /// segments it has and however many sales there were.
+    /// The epochs of segments that were ever opened, and where they were last seen whole. The number of questions does
+    /// not grow with the segments.
     async fn in_ledger(
         &self,
         segments: &[SegmentId],
     ) -> Result<(HashMap<SegmentId, u64>, HashMap<SegmentId, String>), LedgerError> {
-        let (mut epochs, mut places) = (HashMap::new(), HashMap::new());
         let sales: HashSet<&SaleId> = segments.iter().map(|segment| &segment.sale).collect();
-        for sale in sales {
-            epochs.extend(self.ledger.epochs_of(sale).await?);
-            if self.place.is_some() {
+        let sales: Vec<&SaleId> = sales.into_iter().collect();
+        let (epochs, mut places) = (self.ledger.epochs_of(&sales).await?, HashMap::new());
+        if self.place.is_some() {
+            for sale in sales {
                 places.extend(self.ledger.places_of(sale).await?);
             }
         }
         Ok((epochs, places))
+    }
+
+    fn is_due(&self, segment: &SegmentId, tick: Option<u64>) -> bool {
+        let seen = self.seen();
+        let watched = seen.get(segment).zip(tick);
+        watched.is_none_or(|(watched, tick)| {
+            // Not all at the same tick.
+            let tick = tick + u64::from(segment.index);
+            watched.pace.is_due(tick, (self.clock)())
+        })
     }
 
     /// Whether a segment that is not known here was whole at another place, and nobody has said that it may be rebuilt here.
@@ -311,10 +350,14 @@ impl Recovery {
             Err(_) => return Err(StockError::Unknown("no answer in time".to_owned()).into()),
         };
         let mut all = self.seen();
-        let seen = all.entry(segment.clone()).or_default();
-        let cause = diagnose(epoch, counts.as_ref(), *seen);
-        if let Some(counts) = counts.filter(|_| cause.is_none()) {
-            seen.learn(&counts);
+        let watched = all.entry(segment.clone()).or_default();
+        let cause = diagnose(epoch, counts.as_ref(), watched.seen);
+        match counts.filter(|_| cause.is_none()) {
+            Some(counts) => {
+                watched.seen.learn(&counts);
+                watched.pace.learn(&counts);
+            }
+            None => watched.pace.disturb(),
         }
         Ok(cause)
     }

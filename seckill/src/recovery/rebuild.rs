@@ -21,7 +21,7 @@ use crate::{
     ids::SegmentId,
     ledger::{DeadLetter, LedgerError, OrderLedger, Raised, Refilled, Settled},
     sale::Sale,
-    store::{OrderState, Position, StockError, StockStore, StoredOrder},
+    store::{OrderState, Position, StockError, StockMoves, StockStore, StoredOrder},
 };
 
 use super::{RecoveryError, lease::Lease};
@@ -239,8 +239,36 @@ impl Rebuild<'_> {
             .into_iter()
             .find(|spec| spec.id == *self.segment)
             .ok_or_else(|| StockError::NotOpen(self.segment.clone()))?;
-        let moves = self.ledger.stock_moves(self.sale, self.segment).await?;
+        let moves = self.moves(epoch).await?;
         Ok(self.store.rebuild_begin(&spec, epoch, &moves).await?)
+    }
+
+    /// What came to the segment and left it, as the ledger has it; where the store knows of more, the ledger has lost transfers that had
+    /// ended, and is told so first. Which they were the store does not say: their units are enough.
+    async fn moves(&self, epoch: u64) -> Result<StockMoves, RecoveryError> {
+        let moves = self.ledger.stock_moves(self.sale, self.segment).await?;
+        let counts = match self.store.snapshot(self.segment).await {
+            // Nothing moves in a sku that is not cut.
+            Ok(counts) if self.sale.segments > 1 => counts,
+            Ok(_) | Err(StockError::NotOpen(_)) => return Ok(moves),
+            Err(error) => return Err(error.into()),
+        };
+        let sum = |moves: &[(String, u64)]| moves.iter().map(|(_, units)| units).sum::<u64>();
+        let came = counts.restocked.saturating_sub(sum(&moves.restocks));
+        // What was taken for a transfer that a rebuild has called off comes home.
+        let called_off = self.ledger.called_off_units(self.segment).await?;
+        let left = counts.withdrawn.saturating_sub(sum(&moves.withdrawals));
+        let left = left.saturating_sub(called_off);
+        if (came, left) == (0, 0) {
+            return Ok(moves);
+        }
+        warn!(segment = %self.segment, came, left, "the ledger has lost movements of units; written down again");
+        let now_ms = (self.clock)();
+        let ledger = self.ledger;
+        ledger
+            .record_lost_moves(self.segment, epoch, came, left, now_ms)
+            .await?;
+        Ok(ledger.stock_moves(self.sale, self.segment).await?)
     }
 
     async fn load(&self, epoch: u64) -> Result<u64, RecoveryError> {

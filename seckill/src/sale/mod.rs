@@ -74,11 +74,19 @@ pub struct SkuOnSale {
 impl Sale {
     /// The segments of one sku, in the order of their indexes; none if the sale does not sell it.
     pub fn segments_of(&self, sku: &SkuId) -> Vec<SegmentId> {
-        let Some(sku) = self.sku(sku).map(|found| found.sku.clone()) else {
-            return Vec::new();
-        };
+        self.sku(sku)
+            .map(|found| self.parts_of(&found.sku))
+            .unwrap_or_default()
+    }
+
+    /// All segments of all skus.
+    pub fn segment_ids(&self) -> impl Iterator<Item = SegmentId> {
+        self.skus.iter().flat_map(|sku| self.parts_of(&sku.sku))
+    }
+
+    fn parts_of(&self, sku: &SkuId) -> Vec<SegmentId> {
         if self.carts {
-            return vec![SegmentId::of_cart(self.id.clone(), sku)];
+            return vec![SegmentId::of_cart(self.id.clone(), sku.clone())];
         }
         let part = |index| SegmentId {
             sale: self.id.clone(),
@@ -115,7 +123,7 @@ impl Sale {
     /// What the stock store has to open, sku by sku.
     pub fn segment_specs(&self) -> Vec<SegmentSpec> {
         let specs = self.skus.iter().flat_map(|sku| {
-            let ids = self.segments_of(&sku.sku);
+            let ids = self.parts_of(&sku.sku);
             let shares = shares(sku.stock, ids.len());
             ids.into_iter().zip(shares)
         });

@@ -8,18 +8,32 @@ mod metrics;
 pub mod replay;
 mod worker;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
+use futures_util::{StreamExt, stream};
 use tokio::{
-    sync::{Notify, watch},
+    sync::watch,
     task::{Id, JoinHandle, JoinSet},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
 use crate::{
-    backoff::Backoff, clock::WallClock, ids::SegmentId, ledger::OrderLedger, reconcile::Violations,
-    store::StockStore, troubles::Troubles,
+    backoff::Backoff,
+    bells::Bells,
+    clock::WallClock,
+    ids::SegmentId,
+    ledger::OrderLedger,
+    reconcile::Violations,
+    store::{QueueDepth, StockStore},
+    troubles::Troubles,
 };
 
 pub use self::metrics::SettlementMetrics;
@@ -27,14 +41,19 @@ use self::worker::Worker;
 
 /// Large enough that one commit serves many orders, small enough that a retry of it is cheap.
 const BATCH: usize = 256;
-/// Upper bound of the wait for an order that nobody rang for: one accepted by another node, or reclaimed.
-const POLL: Duration = Duration::from_millis(250);
+/// Upper bound of the wait for an order that nobody rang for: one reclaimed from a dead consumer. This node's own purchases ring, and
+/// so does its refresh when it reads that another node has accepted something.
+const POLL: Duration = Duration::from_secs(5);
 /// A consumer that has not acknowledged for this long is taken for dead.
 const RECLAIM_AFTER: Duration = Duration::from_secs(30);
 /// An entry that the ledger refuses by itself is set aside at this delivery.
 const MAX_DELIVERIES: u32 = 5;
-/// How often the queues are measured, and dead workers replaced.
+/// How often the queues are measured, and dead workers replaced. A queue that is known to be empty and had nothing pulled from it
+/// since is measured at every tenth time.
 const MEASURE_EVERY: Duration = Duration::from_secs(1);
+const MEASURE_EMPTY: u64 = 10;
+/// Queues measured at the same time.
+const MEASURED_AT_ONCE: usize = 16;
 
 static UNCOUNTED: Troubles = Troubles::new("queues and dead letters are not counted");
 
@@ -85,8 +104,8 @@ pub struct Parts {
     pub ledger: OrderLedger,
     /// The time that settled orders carry.
     pub clock: WallClock,
-    /// Rung (`notify_waiters`) when something was accepted.
-    pub accepted: Arc<Notify>,
+    /// Rung when a segment has accepted something.
+    pub accepted: Arc<Bells>,
     /// Where over-admitted orders are counted.
     pub violations: Violations,
     /// How to run.
@@ -106,6 +125,7 @@ impl Settlement {
             shutdown,
             workers: JoinSet::new(),
             running: HashMap::new(),
+            measured: 0,
         };
         Self {
             supervisor: tokio::spawn(supervisor.run(segments)),
@@ -125,8 +145,28 @@ struct Supervisor {
     metrics: SettlementMetrics,
     shutdown: CancellationToken,
     workers: JoinSet<()>,
-    /// Each worker's task, and the token that ends it alone when its segment goes.
-    running: HashMap<SegmentId, (Id, CancellationToken)>,
+    running: HashMap<SegmentId, Running>,
+    /// How often the queues were measured.
+    measured: u64,
+}
+
+struct Running {
+    task: Id,
+    /// Ends the worker alone, when its segment goes.
+    token: CancellationToken,
+    /// Set by the worker when it has pulled something.
+    has_pulled: Arc<AtomicBool>,
+    /// What waited when it was last measured.
+    depth: Option<QueueDepth>,
+}
+
+impl Running {
+    fn is_due(&self, segment: &SegmentId, measured: u64) -> bool {
+        let is_empty = self.depth.is_some_and(|depth| depth.entries == 0);
+        // Not all at the same time.
+        let is_turn = (measured + u64::from(segment.tag())).is_multiple_of(MEASURE_EMPTY);
+        self.has_pulled.swap(false, Ordering::Relaxed) || !is_empty || is_turn
+    }
 }
 
 impl Supervisor {
@@ -154,10 +194,10 @@ impl Supervisor {
     /// Starts what is missing and ends what is no longer wanted.
     fn match_workers(&mut self, wanted: Vec<SegmentId>) {
         let wanted: std::collections::HashSet<SegmentId> = wanted.into_iter().collect();
-        self.running.retain(|segment, (_, token)| {
+        self.running.retain(|segment, running| {
             let is_wanted = wanted.contains(segment);
             if !is_wanted {
-                token.cancel();
+                running.token.cancel();
             }
             is_wanted
         });
@@ -166,14 +206,21 @@ impl Supervisor {
                 continue;
             }
             let token = self.shutdown.child_token();
+            let has_pulled = Arc::new(AtomicBool::new(false));
             let worker = Worker::new(
                 segment.clone(),
                 self.parts.clone(),
                 self.metrics.clone(),
                 token.clone(),
+                has_pulled.clone(),
             );
-            let task = self.workers.spawn(worker.run());
-            self.running.insert(segment, (task.id(), token));
+            let running = Running {
+                task: self.workers.spawn(worker.run()).id(),
+                token,
+                has_pulled,
+                depth: None,
+            };
+            self.running.insert(segment, running);
         }
     }
 
@@ -186,10 +233,10 @@ impl Supervisor {
                 failed.id()
             }
         };
-        self.running.retain(|_, (task, _)| *task != id);
+        self.running.retain(|_, running| running.task != id);
     }
 
-    async fn measure(&self) {
+    async fn measure(&mut self) {
         match self.parts.ledger.letters_open().await {
             Ok(letters) => {
                 UNCOUNTED.works("dead letters");
@@ -197,18 +244,37 @@ impl Supervisor {
             }
             Err(error) => UNCOUNTED.failed("dead letters", &error),
         }
-        let (mut entries, mut oldest_age_ms) = (0, 0);
-        for segment in self.running.keys() {
-            match self.parts.store.depth(segment).await {
-                Ok(depth) => {
-                    entries += depth.entries;
-                    oldest_age_ms = oldest_age_ms.max(depth.oldest_age_ms);
-                }
-                // The gauges keep their last values rather than fall to a comforting 0.
-                Err(error) => return UNCOUNTED.failed("queues", &error),
-            }
+        self.measured += 1;
+        let due = self.running.iter();
+        let due = due.filter(|(segment, running)| running.is_due(segment, self.measured));
+        let due: Vec<SegmentId> = due.map(|(segment, _)| segment.clone()).collect();
+        let store = &self.parts.store;
+        let depths: Vec<_> = stream::iter(due)
+            .map(async |segment| {
+                let depth = store.depth(&segment).await;
+                (segment, depth)
+            })
+            .buffer_unordered(MEASURED_AT_ONCE)
+            .collect()
+            .await;
+        let mut failed = None;
+        for (segment, depth) in depths {
+            let running = self.running.get_mut(&segment);
+            let running = running.expect("no worker ends while it is measured");
+            // What is not known is measured again next time.
+            running.depth = depth.map_err(|error| failed = Some(error)).ok();
+        }
+        // The gauges keep their last values rather than fall to a comforting 0.
+        if let Some(error) = failed {
+            return UNCOUNTED.failed("queues", &error);
         }
         UNCOUNTED.works("queues");
+        let known = self.running.values().filter_map(|running| running.depth);
+        let (mut entries, mut oldest_age_ms) = (0, 0);
+        for depth in known {
+            entries += depth.entries;
+            oldest_age_ms = oldest_age_ms.max(depth.oldest_age_ms);
+        }
         self.metrics.queue(entries, oldest_age_ms);
     }
 }

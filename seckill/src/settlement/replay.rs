@@ -228,7 +228,7 @@ impl Replayer {
                 if !self.is_forgotten(&segment.sale).await? {
                     return Err(StockError::AwaitsRebuild(segment.clone()).into());
                 }
-                let epochs = self.ledger.epochs_of(&segment.sale).await?;
+                let epochs = self.ledger.epochs_of(&[&segment.sale]).await?;
                 return Ok((epochs.get(segment).copied(), None));
             }
             Err(error) => return Err(error.into()),

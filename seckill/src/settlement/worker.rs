@@ -1,7 +1,13 @@
 //! The worker of one segment: pull → ledger → acknowledge. Entries in hand are kept through failures of the ledger; what the
 //! ledger refuses for its own sake is tried alone and in the end set aside, so that one bad entry never stops a queue.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -16,8 +22,8 @@ use crate::{
     troubles::Troubles,
 };
 
-/// First pause after an empty look. One bell rings for all segments, so those that stay empty listen ever more seldom.
-const FIRST_PAUSE: Duration = Duration::from_millis(2);
+/// Pause after an empty look, for more purchases to come together.
+const PAUSE: Duration = Duration::from_millis(2);
 
 /// A batch that the database fails for no known reason is tried together so often, with growing waits, before its orders are tried
 /// alone.
@@ -63,10 +69,10 @@ pub struct Worker {
     parts: Arc<Parts>,
     metrics: SettlementMetrics,
     shutdown: CancellationToken,
+    /// Told to whoever measures the queue.
+    has_pulled: Arc<AtomicBool>,
     /// Failures in a row.
     failures: u32,
-    /// Empty looks in a row.
-    empty: u32,
 }
 
 impl Worker {
@@ -75,23 +81,21 @@ impl Worker {
         parts: Arc<Parts>,
         metrics: SettlementMetrics,
         shutdown: CancellationToken,
+        has_pulled: Arc<AtomicBool>,
     ) -> Self {
         Self {
             segment,
             parts,
             metrics,
             shutdown,
+            has_pulled,
             failures: 0,
-            empty: 0,
         }
     }
 
     pub async fn run(mut self) {
-        let accepted = self.parts.accepted.clone();
+        let bell = self.parts.accepted.of(&self.segment);
         while !self.shutdown.is_cancelled() {
-            // Listen before looking: what is accepted between the look and the wait still ends the wait.
-            let mut bell = pin!(accepted.notified());
-            bell.as_mut().enable();
             let config = &self.parts.config;
             let pulled = self
                 .parts
@@ -107,23 +111,19 @@ impl Worker {
                 Ok(entries) if entries.is_empty() => {
                     UNREADABLE.works(&self.segment);
                     self.failures = 0;
-                    let pause = FIRST_PAUSE
-                        .saturating_mul(1 << self.empty.min(16))
-                        .min(config.poll);
-                    self.empty += 1;
-                    let deadline = Instant::now() + config.poll;
                     tokio::select! {
                         () = self.shutdown.cancelled() => {}
                         () = async {
-                            tokio::time::sleep(pause).await;
-                            let _ = tokio::time::timeout_at(deadline, bell).await;
+                            tokio::time::sleep(PAUSE).await;
+                            // What was accepted since the look has rung already, and ends the wait at once.
+                            let _ = tokio::time::timeout(config.poll, bell.notified()).await;
                         } => {}
                     }
                 }
                 Ok(entries) => {
                     UNREADABLE.works(&self.segment);
                     self.failures = 0;
-                    self.empty = 0;
+                    self.has_pulled.store(true, Ordering::Relaxed);
                     self.process(entries).await;
                 }
                 Err(error) => {

@@ -115,7 +115,10 @@ impl Transfers {
         let segment = moving.destination_id();
         let arrives = self.store.restock(&segment, &moving.id, moving.units);
         let destination = step(arrives).await?;
-        self.ledger.transfer_done(&moving.id).await?;
+        if !self.ledger.transfer_done(&moving.id).await? {
+            // Somebody else was first, or the ledger has lost the row and must know of the move again.
+            self.ledger.transfer_arrived(&moving).await?;
+        }
         Ok(Arrived {
             units: Some(moving.units),
             destination: Some(destination),
@@ -145,8 +148,16 @@ impl Transfers {
                 ..pending
             }));
         }
-        let now = self.ledger.transfer(&pending.id).await?;
-        Ok(now.filter(|transfer| transfer.state == TransferState::Moving))
+        match self.ledger.transfer(&pending.id).await? {
+            Some(now) => Ok(Some(now).filter(|now| now.state == TransferState::Moving)),
+            // Rows are never removed: the ledger went back in time, and only this node knows that the units have left.
+            None if units > 0 => Ok(Some(Transfer {
+                units,
+                state: TransferState::Moving,
+                ..pending
+            })),
+            None => Ok(None),
+        }
     }
 
     /// Finishes what others have left; answers how many transfers. One whose store does not answer does not hold up the rest.

@@ -7,6 +7,7 @@ use std::{
 
 use seckill::{
     backoff::Backoff,
+    bells::Bells,
     effects::Effects,
     ids::SegmentId,
     ledger::OrderLedger,
@@ -14,7 +15,7 @@ use seckill::{
     settlement::{Parts, Settlement, SettlementConfig},
     store::StockStore,
 };
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -27,7 +28,7 @@ pub const RECLAIM_MS: u64 = 30_000;
 pub struct Bench {
     pub test: TestLedger,
     pub store: Arc<MemoryStore>,
-    pub accepted: Arc<Notify>,
+    pub accepted: Arc<Bells>,
     pub violations: Violations,
 }
 

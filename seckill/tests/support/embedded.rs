@@ -26,7 +26,16 @@ pub fn try_open(folder: &Path, method: Method) -> Result<EmbeddedStore, RecoverE
 
 /// The store of a folder, kept in its own way.
 pub fn open_tuned(folder: &Path, tuning: Tuning, clock: WallClock) -> EmbeddedStore {
-    EmbeddedStore::open_with(&options(folder, Method::Auto), tuning, clock).unwrap()
+    try_open_tuned(folder, tuning, clock).unwrap()
+}
+
+/// The same, or why it is refused.
+pub fn try_open_tuned(
+    folder: &Path,
+    tuning: Tuning,
+    clock: WallClock,
+) -> Result<EmbeddedStore, RecoverError> {
+    EmbeddedStore::open_with(&options(folder, Method::Auto), tuning, clock)
 }
 
 /// Drops the last handle of a store and waits until its threads are at rest: from then on its files may be touched.

@@ -44,6 +44,10 @@ pub struct FaultyStore {
     resumed: Notify,
     /// Calls that met a stalled segment.
     pub stalls: AtomicUsize,
+    /// Happens between the next decision of purchases and its answer.
+    pub meanwhile: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+    /// Calls of any kind.
+    pub calls: AtomicUsize,
     /// Restocks that reached the store.
     pub restocks: AtomicUsize,
     /// Snapshots that were asked for.
@@ -60,6 +64,8 @@ impl FaultyStore {
             stalled: Mutex::default(),
             resumed: Notify::new(),
             stalls: AtomicUsize::new(0),
+            meanwhile: Mutex::default(),
+            calls: AtomicUsize::new(0),
             restocks: AtomicUsize::new(0),
             snapshots: AtomicUsize::new(0),
             read_back: AtomicUsize::new(0),
@@ -88,6 +94,7 @@ impl FaultyStore {
     }
 
     async fn pass(&self, segment: &SegmentId) {
+        self.calls.fetch_add(1, Ordering::SeqCst);
         loop {
             let resumed = self.resumed.notified();
             if !self.stalled.lock().unwrap().contains(segment) {
@@ -130,7 +137,12 @@ impl StockStore for FaultyStore {
         purchases: Vec<Purchase>,
     ) -> Result<Vec<Verdict>, StockError> {
         self.pass(segment).await;
-        self.inner.buy_many(segment, epoch, purchases).await
+        let verdicts = self.inner.buy_many(segment, epoch, purchases).await;
+        let meanwhile = self.meanwhile.lock().unwrap().take();
+        if let Some(meanwhile) = meanwhile {
+            meanwhile();
+        }
+        verdicts
     }
 
     async fn buy_cart(&self, lines: Vec<CartLine>) -> Result<CartVerdict, StockError> {

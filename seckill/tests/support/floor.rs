@@ -10,6 +10,7 @@ use std::{
 };
 
 use seckill::{
+    bells::Bells,
     clock::WallClock,
     engine::SaleEngine,
     ids::{BuyerId, RequestId, SaleId, SegmentId, SkuId},
@@ -21,7 +22,6 @@ use seckill::{
     transfer::Transfers,
 };
 use tempfile::TempDir;
-use tokio::sync::Notify;
 
 use super::{
     embedded,
@@ -67,6 +67,8 @@ pub struct Floor {
     pub ledger: OrderLedger,
     pub sale: Sale,
     pub engine: Arc<SaleEngine>,
+    /// Rung by the first node for its settlement.
+    pub accepted: Arc<Bells>,
     /// Added to the time of day.
     ahead_ms: Arc<AtomicU64>,
     _folder: TempDir,
@@ -90,7 +92,8 @@ impl Floor {
         };
         let ledger = OrderLedger::new(ledger::connect(&url).await.unwrap());
         let ahead_ms = Arc::new(AtomicU64::new(0));
-        let engine = node(&store, &ledger, &ahead_ms).await;
+        let accepted = Arc::default();
+        let engine = node(&store, &ledger, &ahead_ms, &accepted).await;
         let sale = sale(cut);
         engine.create_sale(sale.clone()).await.unwrap();
         Self {
@@ -98,6 +101,7 @@ impl Floor {
             ledger,
             sale,
             engine,
+            accepted,
             ahead_ms,
             _folder: folder,
         }
@@ -105,7 +109,7 @@ impl Floor {
 
     /// Another node on the same store and ledger.
     pub async fn another_node(&self) -> Arc<SaleEngine> {
-        node(&self.store, &self.ledger, &self.ahead_ms).await
+        node(&self.store, &self.ledger, &self.ahead_ms, &Arc::default()).await
     }
 
     /// Moves the engines' clocks.
@@ -233,15 +237,15 @@ async fn node(
     store: &Arc<FaultyStore>,
     ledger: &OrderLedger,
     ahead_ms: &Arc<AtomicU64>,
+    accepted: &Arc<Bells>,
 ) -> Arc<SaleEngine> {
-    let bell = Arc::new(Notify::new());
     let patience = Duration::from_secs(10);
     SaleEngine::start(
         store.clone(),
         ledger.clone(),
         clock(ahead_ms),
         patience,
-        bell,
+        accepted.clone(),
     )
     .await
     .unwrap()

@@ -18,7 +18,6 @@ use seckill::{
     store::StoredOrder,
 };
 use serde_json::Value;
-use tokio::sync::Notify;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tower::ServiceExt;
 
@@ -46,7 +45,7 @@ impl Node {
         waiting: WaitingConfig,
     ) -> Self {
         let ledger = OrderLedger::new(ledger::connect(&test.url).await.unwrap());
-        let bell = Arc::new(Notify::new());
+        let bell = Arc::default();
         let deadline = Duration::from_secs(5);
         let engine = SaleEngine::start(store.clone(), ledger.clone(), test.clock(), deadline, bell)
             .await

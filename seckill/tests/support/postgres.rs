@@ -49,7 +49,8 @@ impl Server {
             .expect("pg_receivewal")
     }
 
-    async fn new_database(&self) -> String {
+    /// The URL of a new, empty database.
+    pub async fn new_database(&self) -> String {
         let port = self.port;
         let admin = format!("postgres://postgres@127.0.0.1:{port}/postgres");
         let mut polls = 0;

@@ -23,7 +23,7 @@ use tokio::sync::Mutex;
 
 pub use self::{
     clock::Clock,
-    postgres::Postgres,
+    postgres::{Postgres, Standby},
     redis::{METAS, Redis},
 };
 use crate::{
@@ -62,6 +62,7 @@ pub struct Bench {
     pub redis_clock: Option<Clock>,
     /// With the database of this run.
     postgres: Option<(Arc<Postgres>, String)>,
+    standby: Option<Standby>,
     folder: TempDir,
 }
 
@@ -83,6 +84,7 @@ impl Bench {
             to_primary: None,
             redis_clock,
             postgres: None,
+            standby: None,
             folder,
         };
         let at = bench.folder.path();
@@ -102,6 +104,9 @@ impl Bench {
             let database = format!("run_{}_{}", plan.seed, std::process::id());
             server.ask("createdb", &[&database]).await;
             bench.postgres = Some((Arc::clone(server), database));
+            if plan.has_standby() {
+                bench.standby = Some(server.standby().await);
+            }
         }
         for (at, (role, clock)) in plan.topology.roles().iter().zip(clocks).enumerate() {
             let node = bench.node(at, role, plan.level, clock).await;
@@ -227,6 +232,11 @@ impl Bench {
         (server, database, self.folder.path().join("ledger.copy"))
     }
 
+    /// The standby of PostgreSQL.
+    pub fn standby(&self) -> &Standby {
+        self.standby.as_ref().expect("the plan has one")
+    }
+
     /// Waits until a PostgreSQL that was started again has recovered and answers.
     pub async fn has_recovered(&self) {
         let (server, _) = self.postgres.as_ref().unwrap();
@@ -259,8 +269,12 @@ impl Bench {
 }
 
 /// A child that dies with the thread that starts it, and so with this program, whatever becomes of it: the kernel sees to that.
-async fn child(words: &[&str], log: PathBuf, ready: SocketAddr) -> Process {
-    let arguments = ["--pdeathsig", "KILL"].iter().chain(words);
-    let arguments = arguments.map(|&word| word.to_owned()).collect();
-    Process::start("setpriv", arguments, log, ready).await
+async fn child(words: Vec<String>, log: PathBuf, ready: SocketAddr) -> Process {
+    Process::start("setpriv", child_words(words), log, ready).await
+}
+
+/// The arguments of such a child.
+fn child_words(words: Vec<String>) -> Vec<String> {
+    let dying = ["--pdeathsig", "KILL"].map(str::to_owned);
+    dying.into_iter().chain(words).collect()
 }

@@ -1,13 +1,29 @@
 //! The PostgreSQL of all runs of one test, with a database for each.
 
-use std::{fs, net::SocketAddr, path::PathBuf, process::Command, sync::Arc, time::Duration};
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 
 use tempfile::TempDir;
 use tokio::sync::Mutex;
 
-use super::{Shared, child};
-use crate::process::free_port;
+use super::{Shared, child, child_words};
+use crate::{process::free_port, proxy::Proxy};
 
+const SETTINGS: [&str; 4] = [
+    "listen_addresses=127.0.0.1",
+    "fsync=on",
+    "max_connections=200",
+    "shared_buffers=32MB",
+];
 /// How often a PostgreSQL is asked that may still be starting: for half a minute.
 const ASKS: u32 = 600;
 
@@ -16,7 +32,46 @@ pub struct Postgres {
     pub process: Shared,
     pub address: SocketAddr,
     bin: PathBuf,
-    _folder: TempDir,
+    folder: TempDir,
+    /// As whom the server runs.
+    user: Vec<&'static str>,
+    /// Standbys that it had.
+    standbys: AtomicU32,
+}
+
+/// A PostgreSQL that follows the one of the runs, without anybody waiting for it.
+pub struct Standby {
+    /// To its primary.
+    pub link: Proxy,
+    process: Shared,
+    address: SocketAddr,
+    data: String,
+    server: Arc<Postgres>,
+}
+
+impl Standby {
+    /// Waits until it has all that its primary has now. It tries to connect every five seconds at first.
+    pub async fn has_caught_up(&self) {
+        let server = &self.server;
+        let now = server.say(server.address, "SELECT pg_current_wal_lsn()");
+        let behind = format!("SELECT pg_last_wal_replay_lsn() < '{now}'");
+        let mut tries = 0;
+        while server.say(self.address, &behind) != "f" {
+            tries += 1;
+            assert!(tries < ASKS, "the standby does not follow");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Promotes it and stops it; answers how it is started at the address of its primary, which must be dead.
+    pub async fn take_over(&self) -> Vec<String> {
+        self.server.say(self.address, "SELECT pg_promote()");
+        let stop = ["stop", "-w", "-m", "fast", "-D", &self.data];
+        done(self.server.program("pg_ctl").args(stop));
+        self.process.lock().await.kill();
+        let server = &self.server;
+        child_words(server.start_words(&self.data, server.address))
+    }
 }
 
 impl Postgres {
@@ -46,6 +101,58 @@ impl Postgres {
 }
 
 impl Postgres {
+    /// A standby that has all there is now, and follows over a link.
+    pub async fn standby(self: &Arc<Self>) -> Standby {
+        let link = Proxy::start(self.address).await;
+        let number = self.standbys.fetch_add(1, Ordering::Relaxed);
+        let data = self.folder.path().join(format!("standby-{number}"));
+        let data = data.display().to_string();
+        let port = link.address.port().to_string();
+        let copy = [
+            "-h",
+            "127.0.0.1",
+            "-p",
+            &port,
+            "-U",
+            "postgres",
+            "-D",
+            &data,
+        ];
+        let mut copying = self.program("pg_basebackup");
+        copying.args(copy).args(["-R", "-c", "fast", "--no-sync"]);
+        // The proxy runs on this thread's runtime.
+        let copied = tokio::task::spawn_blocking(move || done(&mut copying));
+        copied.await.unwrap();
+        let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        let log = self.folder.path().join("standby.log");
+        let process = child(self.start_words(&data, address), log, address).await;
+        Standby {
+            link,
+            process: Arc::new(Mutex::new(process)),
+            address,
+            data,
+            server: Arc::clone(self),
+        }
+    }
+
+    /// What a server answers to a query.
+    fn say(&self, at: SocketAddr, query: &str) -> String {
+        let url = format!("postgres://postgres@{at}/postgres");
+        done(self.program("psql").args([&url, "-tAc", query]))
+    }
+
+    fn start_words(&self, data: &str, at: SocketAddr) -> Vec<String> {
+        start_words(&self.bin, self.folder.path(), &self.user, data, at)
+    }
+
+    /// A program of PostgreSQL, run by the server's own user.
+    fn program(&self, name: &str) -> Command {
+        let mut command = Command::new("setpriv");
+        command.args(&self.user).arg(self.bin.join(name));
+        command.current_dir(self.folder.path());
+        command
+    }
+
     /// Starts a server of the calling test's own: a child dies with the thread that started it, and a test is a thread.
     pub async fn start() -> Arc<Postgres> {
         Arc::new(start_postgres().await)
@@ -96,31 +203,43 @@ async fn start_postgres() -> Postgres {
         String::from_utf8_lossy(&made.stderr)
     );
 
-    let port = free_port();
-    let address = SocketAddr::from(([127, 0, 0, 1], port));
-    let (server, port, socket) = (
-        program("postgres"),
-        port.to_string(),
-        folder.path().display().to_string(),
-    );
-    let settings = [
-        "listen_addresses=127.0.0.1",
-        "fsync=on",
-        "max_connections=200",
-        "shared_buffers=32MB",
-    ];
-    let mut words = user;
-    words.extend([server.as_str(), "-D", &data, "-p", &port, "-k", &socket]);
-    words.extend(settings.iter().flat_map(|setting| ["-c", setting]));
+    let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
     // Its log is written by this program, so it need not be the server's user's.
     let log = folder.path().join("postgres.log");
-    let process = child(&words, log, address).await;
+    let words = start_words(&bin, folder.path(), &user, &data, address);
+    let process = child(words, log, address).await;
     Postgres {
         process: Arc::new(Mutex::new(process)),
         address,
         bin,
-        _folder: folder,
+        folder,
+        user,
+        standbys: AtomicU32::new(0),
     }
+}
+
+/// Runs a program that must succeed; answers what it says.
+fn done(command: &mut Command) -> String {
+    let done = command.output().unwrap();
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "{command:?}: {said}");
+    String::from_utf8_lossy(&done.stdout).trim().to_owned()
+}
+
+/// What starts a server over a folder.
+fn start_words(
+    bin: &Path,
+    folder: &Path,
+    user: &[&str],
+    data: &str,
+    at: SocketAddr,
+) -> Vec<String> {
+    let server = bin.join("postgres").display().to_string();
+    let (socket, port) = (folder.display().to_string(), at.port().to_string());
+    let own = [&server, "-D", data, "-p", &port, "-k", &socket];
+    let settings = SETTINGS.iter().flat_map(|setting| ["-c", setting]);
+    let words = user.iter().copied().chain(own).chain(settings);
+    words.map(str::to_owned).collect()
 }
 
 /// The folder of the newest installed server.

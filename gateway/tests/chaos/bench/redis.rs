@@ -122,7 +122,12 @@ impl Redis {
         words.extend(preload.iter().map(String::as_str));
         words.extend(["redis-server", configuration.as_str()]);
         let at = SocketAddr::from(([127, 0, 0, 1], port));
-        let process = child(&words, folder.join("redis.log"), at).await;
+        let process = child(
+            words.iter().map(|word| word.to_string()).collect(),
+            folder.join("redis.log"),
+            at,
+        )
+        .await;
         Redis {
             process: Arc::new(Mutex::new(process)),
             at,

@@ -5,7 +5,7 @@ use super::*;
 type Kind = (&'static str, fn(&Break) -> bool);
 
 /// Every kind of fault.
-const KINDS: [Kind; 20] = [
+const KINDS: [Kind; 21] = [
     ("kill node", |what| {
         matches!(what, Break::Kill(Target::Node(1)))
     }),
@@ -50,6 +50,9 @@ const KINDS: [Kind; 20] = [
         *what == Break::Stranger
     }),
     ("a ledger that goes back", |what| *what == Break::LedgerBack),
+    ("a standby that was promoted", |what| {
+        *what == Break::Standby
+    }),
     ("a node's clock half an hour off", |what| match what {
         Break::Clock(Target::Node(_), step) => step.abs() > 1_800_000,
         _ => false,

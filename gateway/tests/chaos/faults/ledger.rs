@@ -1,8 +1,13 @@
-//! A ledger that goes back in time: its database, as it was some moments ago, in its own place.
+//! A ledger that goes back in time: its database, as it was some moments ago, in its own place; or a standby that lagged.
 
 use tokio::time::{Duration, sleep};
 
-use crate::{bench::Bench, scribe::Scribe};
+use super::restart;
+use crate::{
+    bench::Bench,
+    plan::{Damage, Target},
+    scribe::Scribe,
+};
 
 /// Copies the database, lets it be written for a while, and puts the copy in its place. Nodes lose their connections, and for a moment
 /// there is no database.
@@ -22,4 +27,23 @@ pub async fn go_back(lasts: Duration, bench: &Bench, scribe: &Scribe, what: &str
     let rename = format!("ALTER DATABASE {made} RENAME TO {database}");
     server.ask("psql", &["-d", "postgres", "-c", &rename]).await;
     scribe.mends(number, "ledger", what);
+}
+
+/// Cuts the standby off, lets the primary commit for a while without it, kills the primary, and puts the promoted standby at its
+/// address.
+pub async fn promote(lasts: Duration, bench: &Bench, scribe: &Scribe, what: &str) {
+    let standby = bench.standby();
+    let process = bench.process(Target::Postgres);
+    let mut process = process.lock().await;
+    // Of a standby that never had the tables nobody could make a ledger.
+    standby.has_caught_up().await;
+    let number = scribe.breaks("standby", what);
+    standby.link.damage(Damage::Cut);
+    sleep(lasts).await;
+    process.kill();
+    let arguments = standby.take_over().await;
+    process.set_arguments(arguments);
+    restart(&mut process).await;
+    bench.has_recovered().await;
+    scribe.mends(number, "standby", what);
 }

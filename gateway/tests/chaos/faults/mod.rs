@@ -98,6 +98,7 @@ async fn one(fault: &Fault, bench: &Bench, scribe: &Scribe) {
         Break::DiskFull(target) => disk::fill(target, lasts, bench, scribe, &what).await,
         Break::Stranger => stranger::start(bench, scribe, &what).await,
         Break::LedgerBack => ledger::go_back(lasts, bench, scribe, &what).await,
+        Break::Standby => ledger::promote(lasts, bench, scribe, &what).await,
         Break::Twice(at) => twice::deliver(&bench.nodes[at].front, lasts, scribe, &what).await,
     }
 }

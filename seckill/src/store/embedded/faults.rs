@@ -5,6 +5,10 @@ use std::{io, sync::Arc};
 /// A step of the store's work on the disk, named by what is about to happen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Point {
+    /// A new folder's own name is synced.
+    SyncFolderName,
+    /// A journal file is read at a start; what was cached of it is forgotten.
+    Replay,
     /// Room for the next frames is reserved.
     Reserve,
     /// The journal is synced.

@@ -10,7 +10,10 @@ use std::{
     time::Duration,
 };
 
-use super::journal::RecoverError;
+use super::{
+    faults::{MaybeFaults, Point, check},
+    journal::RecoverError,
+};
 
 /// The journal of the first version, one file that only grew.
 const OLD_JOURNAL: &str = "journal.log";
@@ -71,7 +74,7 @@ impl Folder {
     }
 
     /// Makes the folder if it is missing and takes its lock. A killed process may hold it for a moment longer than it lives.
-    pub(super) fn lock(&self) -> Result<File, RecoverError> {
+    pub(super) fn lock(&self, faults: &MaybeFaults) -> Result<File, RecoverError> {
         let path = self.0.join(LOCK);
         let at = |source| RecoverError::Io {
             path: path.clone(),
@@ -82,6 +85,7 @@ impl Folder {
             // A power cut must not take the folder's own name, with all that is in it.
             let whole = std::path::absolute(&self.0).map_err(at)?;
             if let Some(parent) = whole.parent() {
+                check(faults, Point::SyncFolderName).map_err(at)?;
                 File::open(parent)
                     .and_then(|parent| parent.sync_all())
                     .map_err(at)?;

@@ -65,7 +65,7 @@ pub fn remove_store(folder: &Path) -> Result<(), RecoverError> {
         source,
     };
     let held = Folder::new(folder);
-    let _lock = held.lock()?;
+    let _lock = held.lock(&None)?;
     for entry in std::fs::read_dir(folder).map_err(at)? {
         let entry = entry.map_err(at)?;
         if is_ours(&entry) {
@@ -101,7 +101,7 @@ pub fn install_image(
         }
     }
     let folder = Folder::new(folder);
-    let _lock = folder.lock()?;
+    let _lock = folder.lock(&None)?;
     let at = |source| RecoverError::Io {
         path: folder.path().to_owned(),
         source,

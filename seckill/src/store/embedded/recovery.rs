@@ -27,7 +27,7 @@ pub(super) struct Recovered {
 /// Reads a store's folder, or makes it.
 pub(super) fn recover(options: &Options, faults: MaybeFaults) -> Result<Recovered, RecoverError> {
     let folder = Folder::new(&options.folder);
-    let lock = folder.lock()?;
+    let lock = folder.lock(&faults)?;
     let content = folder.clean()?;
     let newest = content.snapshots.iter().rev().copied();
     let (mut refusal, mut damaged) = (None, Vec::new());

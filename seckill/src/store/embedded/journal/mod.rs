@@ -108,6 +108,7 @@ pub(super) fn open(
         // A sync that failed in the process before may have left pages that look written: what is replayed is read from the disk.
         let length = file.metadata().map_err(at)?.len();
         forget_cached(&file, length).map_err(at)?;
+        check(&faults, Point::Replay).map_err(at)?;
         let is_last = generations.last() == Some(&generation);
         let mut found = recover::read_file(&file, &path, generation, progress, &mut replay)?;
         if is_last {

@@ -314,8 +314,11 @@ fn a_file_that_lost_what_it_promised_is_not_mended() {
 fn a_second_opener_is_refused() {
     let path = tempfile::tempdir().unwrap();
     let folder = Folder::new(path.path());
-    let _first = folder.lock().unwrap();
-    assert!(matches!(folder.lock(), Err(RecoverError::InUse { .. })));
+    let _first = folder.lock(&None).unwrap();
+    assert!(matches!(
+        folder.lock(&None),
+        Err(RecoverError::InUse { .. })
+    ));
 }
 
 /// Broke: the header was written behind what had been read, and the next start called it damaged.

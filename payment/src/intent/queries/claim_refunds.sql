@@ -1,9 +1,0 @@
-UPDATE pay_refunds
-SET next_try_ms = $2
-WHERE charge IN (
-    SELECT charge FROM pay_refunds
-    WHERE status = 'pending' AND next_try_ms <= $1
-    ORDER BY next_try_ms
-    LIMIT $3
-) AND status = 'pending' AND next_try_ms <= $1
-RETURNING charge AS id, intent, channel, payment_method, amount_minor, currency, CAST(NULL AS TEXT) AS idempotency_key, tries

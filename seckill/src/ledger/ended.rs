@@ -1,0 +1,112 @@
+//! Sales whose time is over, many in one question: a node that starts asks this of every sale there ever was.
+
+use std::collections::HashMap;
+
+use super::{
+    LedgerError, OrderLedger,
+    rows::{count, parsed, read_segment},
+};
+use crate::ids::{SaleId, SegmentId};
+
+/// What the ledger knows of a sale whose time is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ended {
+    /// Whether the ledger still wants something of its segments: an order may yet be paid or returned, the store has not heard of
+    /// one that was, or units are between two segments.
+    pub has_work: bool,
+    /// Whether it was compared with the store after its end. Then it was at rest once, and nothing is sold since.
+    pub is_audited: bool,
+}
+
+/// Each part is one look into an index.
+macro_rules! ended {
+    ($among:literal) => {
+        concat!(
+            "SELECT s.sale, s.audited_at_ms, CASE WHEN \
+             EXISTS (SELECT 1 FROM sale_skus k JOIN order_orders o ON o.sale = k.sale AND o.sku = k.sku \
+                 WHERE k.sale = s.sale AND o.status IN ('reserved', 'paying')) \
+             OR EXISTS (SELECT 1 FROM order_effects e WHERE e.sale = s.sale) \
+             OR EXISTS (SELECT 1 FROM sale_transfers t WHERE t.sale = s.sale AND t.state IN ('pending', 'moving')) \
+             THEN 1 ELSE 0 END FROM sale_sales s WHERE s.sale ",
+            $among
+        )
+    };
+}
+macro_rules! epochs {
+    ($among:literal) => {
+        concat!(
+            "SELECT sale, sku, segment, epoch FROM sale_segments WHERE sale ",
+            $among
+        )
+    };
+}
+const ENDED_SQLITE: &str = ended!("IN (SELECT value FROM json_each($1))");
+const ENDED_POSTGRES: &str = ended!("= ANY(string_to_array($1, E'\\n'))");
+const EPOCHS_SQLITE: &str = epochs!("IN (SELECT value FROM json_each($1))");
+const EPOCHS_POSTGRES: &str = epochs!("= ANY(string_to_array($1, E'\\n'))");
+
+impl OrderLedger {
+    /// What the ledger knows of these sales, in one question.
+    pub async fn ended(&self, sales: &[&SaleId]) -> Result<HashMap<SaleId, Ended>, LedgerError> {
+        if sales.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let statement = match self.is_sqlite {
+            true => ENDED_SQLITE,
+            false => ENDED_POSTGRES,
+        };
+        let rows = sqlx::query(statement).bind(self.list(sales));
+        let rows = rows.fetch_all(self.reads()).await?;
+        let ended = |row| {
+            let ended = Ended {
+                is_audited: count(row, 1)? > 0,
+                has_work: count(row, 2)? > 0,
+            };
+            Ok((parsed(row, 0)?, ended))
+        };
+        rows.iter().map(ended).collect()
+    }
+
+    /// The epochs of all segments of these sales that were ever opened, in one question.
+    pub async fn epochs_of(
+        &self,
+        sales: &[&SaleId],
+    ) -> Result<HashMap<SegmentId, u64>, LedgerError> {
+        if sales.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let statement = match self.is_sqlite {
+            true => EPOCHS_SQLITE,
+            false => EPOCHS_POSTGRES,
+        };
+        let rows = sqlx::query(statement).bind(self.list(sales));
+        let rows = rows.fetch_all(self.reads()).await?;
+        rows.iter()
+            .map(|row| Ok((read_segment(row, 0)?, count(row, 3)?)))
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::{Row, SqlSafeStr};
+
+    use super::*;
+    use crate::ledger;
+
+    /// INV-PAST-1: each sale costs looks into indexes, whatever else there is.
+    #[tokio::test]
+    async fn ended_sales_are_looked_at_through_indexes() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite:{}", folder.path().join("ledger.db").display());
+        let ledger = OrderLedger::new(ledger::connect(&url).await.unwrap());
+        for statement in [ENDED_SQLITE, EPOCHS_SQLITE] {
+            let explain = format!("EXPLAIN QUERY PLAN {statement}");
+            let plan = sqlx::query(sqlx::AssertSqlSafe(explain).into_sql_str()).bind("[]");
+            let plan = plan.fetch_all(ledger.pool()).await.unwrap();
+            let plan: Vec<String> = plan.iter().map(|row| row.get(3)).collect();
+            let reads_all = |line: &String| line.starts_with("SCAN") && !line.contains("json_each");
+            assert!(!plan.iter().any(reads_all), "{plan:#?}");
+        }
+    }
+}
