@@ -22,5 +22,5 @@ pub use self::{
     inputs::Inputs,
     nearest::one_of,
     problems::{Problem, Problems},
-    section::{Section, parse},
+    section::{Section, parse, read_at},
 };

@@ -59,6 +59,12 @@ impl Section<'_> {
         Some(secret.to_vec())
     }
 
+    /// Notes what is wrong with a secret that was read, under the key that names its place.
+    pub fn bad_secret(&self, key: &str, what: impl std::fmt::Display) {
+        let (file, env) = (format!("{key}_file"), format!("{key}_env"));
+        self.problem(if self.has(&env) { &env } else { &file }, what);
+    }
+
     /// Notes that neither `KEY_file` nor `KEY_env` is there.
     pub fn require_secret(&self, key: &str) {
         let (file, env) = (format!("{key}_file"), format!("{key}_env"));

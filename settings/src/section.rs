@@ -40,6 +40,21 @@ pub fn parse(text: &[u8]) -> Result<Table, Problem> {
     })
 }
 
+/// Reads a text that is the table at a place of the file, such as `seckill`: all of it, or every problem as a line.
+pub fn read_at<T>(
+    place: &str,
+    text: &str,
+    read: impl FnOnce(Section<'_>) -> Option<T>,
+) -> Result<T, Vec<String>> {
+    let table = parse(text.as_bytes()).map_err(|problem| vec![problem.to_string()])?;
+    let problems = Problems::default();
+    let found = read(Section::at(place.to_owned(), table, &problems));
+    match found {
+        Some(found) if problems.is_empty() => Ok(found),
+        _ => Err(problems.into_lines()),
+    }
+}
+
 impl<'p> Section<'p> {
     /// The whole file.
     pub fn root(table: Table, problems: &'p Problems) -> Self {

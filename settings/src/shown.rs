@@ -33,7 +33,7 @@ pub(crate) fn shown(key: &str, value: &Value) -> Option<String> {
         Value::String(text) if name.ends_with("_env") => is_variable(text).then(|| quoted(text)),
         Value::String(text) if name.ends_with("_file") => is_path(text).then(|| quoted(text)),
         Value::String(_) if is_secret(name) => None,
-        Value::String(text) => Some(quoted(&without_user(text))),
+        Value::String(text) => Some(quoted(&host_only(text))),
         _ => Some(value.to_string()),
     }
 }
@@ -57,14 +57,21 @@ fn is_path(text: &str) -> bool {
     text.len() <= PLACE_MAX && text.contains(['/', '.']) && !text.contains(char::is_control)
 }
 
-/// What comes before an `@` may be a user and a password.
-fn without_user(text: &str) -> String {
-    match text.rsplit_once('@') {
-        Some((before, host)) => match before.split_once("://") {
-            Some((scheme, _)) => format!("{scheme}://…@{host}"),
-            None => format!("…@{host}"),
-        },
-        None => text.to_owned(),
+/// An address without what may be a secret in it: a user and a password before an `@`, a token in the path of a webhook.
+fn host_only(text: &str) -> String {
+    let (scheme, rest) = match text.split_once("://") {
+        Some((scheme, rest)) => (format!("{scheme}://"), rest),
+        None => (String::new(), text),
+    };
+    let (user, rest) = match rest.rsplit_once('@') {
+        Some((_, rest)) => ("…@", rest),
+        None => ("", rest),
+    };
+    match rest.find(['/', '?']) {
+        Some(at) if !scheme.is_empty() && at + 1 < rest.len() => {
+            format!("{scheme}{user}{}…", &rest[..=at])
+        }
+        _ => format!("{scheme}{user}{rest}"),
     }
 }
 
@@ -111,10 +118,17 @@ mod tests {
     }
 
     #[test]
-    fn a_password_in_an_address_is_left_out() {
-        let ledger = shown("ledger", &"mysql://u:hunter2@h/d".into());
-        assert_eq!(ledger.as_deref(), Some("\"mysql://…@h/d\""));
-        let url = shown("url", &"u:hunter2@h".into());
-        assert_eq!(url.as_deref(), Some("\"…@h\""));
+    fn a_secret_in_an_address_is_left_out() {
+        for (text, told) in [
+            ("mysql://u:hunter2@h/d", "\"mysql://…@h/…\""),
+            ("u:hunter2@h", "\"…@h\""),
+            ("https://hooks.test/hunter2", "\"https://hooks.test/…\""),
+            ("http://h?token=hunter2", "\"http://h?…\""),
+            ("ftp://x", "\"ftp://x\""),
+            ("http://x/", "\"http://x/\""),
+            ("/a/path", "\"/a/path\""),
+        ] {
+            assert_eq!(shown("url", &text.into()).as_deref(), Some(told));
+        }
     }
 }

@@ -7,8 +7,7 @@ use toml::{Table, Value};
 use super::Inputs;
 
 pub(super) fn seckill(root: &Section<'_>, inputs: &Inputs<'_>) -> Option<seckill::config::Config> {
-    let (raw, bad): (seckill::config::RawConfig, _) = table(root, "seckill")?;
-    listed(root, raw.build(inputs.env, inputs.read), "", &bad)
+    seckill::config::Config::read(root.section("seckill")?, inputs)
 }
 
 pub(super) fn payment(root: &Section<'_>, inputs: &Inputs<'_>) -> Option<payment::Config> {
