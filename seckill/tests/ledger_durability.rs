@@ -60,7 +60,7 @@ async fn a_replicated_ledger_is_refused_where_commits_wait_for_no_standby() {
 async fn a_replicated_ledger_waits_for_its_standby() {
     let server = postgres::Server::with("-c synchronous_standby_names=pg_receivewal");
     let folder = tempfile::tempdir().unwrap();
-    let mut standby = server.standby(folder.path());
+    let mut standby = server.standby(folder.path()).await;
     let mut connected = None;
     eventually("the standby follows", async || {
         let waiting = async { connect_with(&server.url(), &replicated()).await };

@@ -1,8 +1,14 @@
 //! Time slots of stores as skus of a sale: a compact description, and the slots it means.
 //!
 //! Each slot of each store is a sku, `STORE.YYYYMMDDtHHMM` in the stores' local time, with the capacity as its stock; so a
-//! booking is an order, and nothing else in the engine knows of slots. Pure arithmetic; local time is UTC and a fixed offset.
+//! booking is an order, and nothing else in the engine knows of slots. Pure; local time is that of an IANA zone, or UTC and a fixed offset.
+//! The zones' rules are built into the program, so that all nodes of a version agree on every slot.
 
+use jiff::{
+    ToSpan,
+    civil::{Date, date},
+    tz::{AmbiguousOffset, Offset, TimeZone},
+};
 use serde::{Deserialize, Serialize};
 use settings::units::duration_ms;
 
@@ -35,8 +41,12 @@ pub struct NewSlots {
     pub closes: String,
     /// Length of a slot, as in `30m`.
     pub slot: String,
-    /// How far local time is ahead of UTC, as in `+08:00`.
-    pub utc_offset: String,
+    /// How far local time is ahead of UTC, as in `+08:00`; or else `time_zone`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub utc_offset: Option<String>,
+    /// Whose local time it is, as in `Europe/Berlin`: with its changes to and from summer time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time_zone: Option<String>,
     /// Bookings of one slot of one store.
     pub capacity: i128,
     /// Price of one; 0 if missing, and then a booking needs no payment.
@@ -62,8 +72,11 @@ pub struct SlotRules {
     pub closes_min: u32,
     /// Minutes.
     pub slot_min: u32,
-    /// Minutes ahead of UTC.
+    /// Minutes ahead of UTC, where no zone is named.
     pub offset_min: i32,
+    /// Name of the zone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_zone: Option<String>,
     /// Bookings of one slot.
     pub capacity: u64,
     /// Price of one.
@@ -142,11 +155,32 @@ impl NewSlots {
             let allowed = format!("such that there are 1 to {MAX_SKUS} slots; this makes {count}");
             bad("days", self.days.to_string(), allowed);
         }
-        let offset = parse_offset(&self.utc_offset);
-        if offset.is_none() {
-            let allowed = "from -14:00 to +14:00, as in +08:00";
-            bad("utc_offset", self.utc_offset.clone(), allowed.into());
-        }
+        let offset = match (&self.utc_offset, &self.time_zone) {
+            (Some(text), None) => {
+                let offset = parse_offset(text);
+                if offset.is_none() {
+                    let allowed = "from -14:00 to +14:00, as in +08:00";
+                    bad("utc_offset", text.clone(), allowed.into());
+                }
+                offset
+            }
+            (None, Some(name)) => {
+                if TimeZone::get(name).is_err() {
+                    let allowed = "the name of an IANA time zone, as in Europe/Berlin";
+                    bad("time_zone", name.clone(), allowed.into());
+                }
+                Some(0)
+            }
+            (given, _) => {
+                let allowed = "one of time_zone, as in Europe/Berlin, and utc_offset, as in +08:00";
+                bad(
+                    "time_zone",
+                    given.clone().unwrap_or_default(),
+                    allowed.into(),
+                );
+                None
+            }
+        };
         if !(1..=CAPACITY_MAX).contains(&self.capacity) {
             let allowed = format!("a whole number from 1 to {CAPACITY_MAX}");
             bad("capacity", self.capacity.to_string(), allowed);
@@ -185,6 +219,7 @@ impl NewSlots {
                     closes_min,
                     slot_min: slot,
                     offset_min,
+                    time_zone: self.time_zone.clone(),
                     capacity: self.capacity as u64,
                     price_minor: self.price_minor as i64,
                     cancel_before_ms,
@@ -199,16 +234,17 @@ impl NewSlots {
 impl From<&SlotRules> for NewSlots {
     fn from(rules: &SlotRules) -> Self {
         let clock = |minute: u32| format!("{:02}:{:02}", minute / 60, minute % 60);
-        let (year, month, day) = date_of(rules.first_day);
         let sign = if rules.offset_min < 0 { '-' } else { '+' };
+        let offset = || format!("{sign}{}", clock(rules.offset_min.unsigned_abs()));
         Self {
             stores: rules.stores.clone(),
-            from: format!("{year:04}-{month:02}-{day:02}"),
+            from: date_of(rules.first_day).map_or_else(String::new, |day| day.to_string()),
             days: rules.days,
             opens: clock(rules.opens_min),
             closes: clock(rules.closes_min),
             slot: format!("{}m", rules.slot_min),
-            utc_offset: format!("{sign}{}", clock(rules.offset_min.unsigned_abs())),
+            utc_offset: rules.time_zone.is_none().then(offset),
+            time_zone: rules.time_zone.clone(),
             capacity: rules.capacity.into(),
             price_minor: rules.price_minor.into(),
             cancel_before: Some(format!("{}ms", rules.cancel_before_ms)),
@@ -221,12 +257,13 @@ impl SlotRules {
     /// All slots, store by store and in the order of time.
     pub fn slots(&self) -> Vec<Slot> {
         let mut slots = Vec::new();
+        let zone = self.zone();
         for store in &self.stores {
             for day in 0..i64::from(self.days) {
                 let a_day = (self.closes_min - self.opens_min) / self.slot_min;
                 for place in 0..a_day {
                     let minute = self.opens_min + place * self.slot_min;
-                    slots.extend(self.at(store, self.first_day + day, minute));
+                    slots.extend(self.at(&zone, store, self.first_day + day, minute));
                 }
             }
         }
@@ -252,7 +289,10 @@ impl SlotRules {
         }
         let day = parse_day(&format!("{}-{}-{}", &day[..4], &day[4..6], &day[6..]))?;
         let minute = parse_clock(&format!("{}:{}", &clock[..2], &clock[2..]))?;
-        self.at(store, day, minute)
+        if minute == DAY_MIN {
+            return None;
+        }
+        self.at(&self.zone(), store, day, minute)
             .filter(|slot| slot.sku == *sku && self.stores.iter().any(|known| known == store))
     }
 
@@ -269,17 +309,34 @@ impl SlotRules {
         slot.starts_at_ms.saturating_sub(self.cancel_before_ms)
     }
 
-    fn at(&self, store: &str, day: i64, minute: u32) -> Option<Slot> {
-        let (year, month, of_month) = date_of(day);
+    fn zone(&self) -> TimeZone {
+        let fixed = || Offset::from_seconds(self.offset_min * 60).map(TimeZone::fixed);
+        let zone = match &self.time_zone {
+            Some(name) => TimeZone::get(name),
+            None => fixed(),
+        };
+        // Both were checked when the sale was made. A zone that a later version has forgotten is a defect, and UTC the least surprise.
+        zone.unwrap_or(TimeZone::UTC)
+    }
+
+    /// The slot that begins at a minute of a day. There is none in the hour that a change to summer time leaves out; of the two that a
+    /// change from it repeats, the first counts.
+    fn at(&self, zone: &TimeZone, store: &str, day: i64, minute: u32) -> Option<Slot> {
+        let day = date_of(day)?;
         let (hour, rest) = (minute / 60, minute % 60);
+        let begins = day.at(hour as i8, rest as i8, 0, 0);
+        let begins = zone.to_ambiguous_timestamp(begins);
+        if matches!(begins.offset(), AmbiguousOffset::Gap { .. }) {
+            return None;
+        }
+        let starts_at_ms = u64::try_from(begins.earlier().ok()?.as_millisecond()).ok()?;
+        let (year, month, of_month) = (day.year(), day.month(), day.day());
         let name = format!("{store}.{year:04}{month:02}{of_month:02}t{hour:02}{rest:02}");
-        let local_min = day * i64::from(DAY_MIN) + i64::from(minute);
-        let starts_min = u64::try_from(local_min - i64::from(self.offset_min)).ok()?;
         Some(Slot {
             sku: SkuId::try_new(&name).ok()?,
             store: store.to_owned(),
-            starts_at_ms: starts_min * MINUTE_MS,
-            ends_at_ms: (starts_min + u64::from(self.slot_min)) * MINUTE_MS,
+            starts_at_ms,
+            ends_at_ms: starts_at_ms + u64::from(self.slot_min) * MINUTE_MS,
         })
     }
 }
@@ -306,42 +363,20 @@ fn parse_offset(text: &str) -> Option<i32> {
     (minutes <= 14 * 60).then_some(sign * minutes)
 }
 
+const EPOCH: Date = date(1970, 1, 1);
+
 /// `YYYY-MM-DD` as days since 1970-01-01.
 fn parse_day(text: &str) -> Option<i64> {
-    let mut parts = text.split('-');
-    let mut number = |digits: usize| {
-        let part = parts.next()?;
-        let is_plain = part.len() == digits && part.bytes().all(|byte| byte.is_ascii_digit());
-        is_plain.then(|| part.parse::<i64>().ok()).flatten()
-    };
-    let (year, month, day) = (number(4)?, number(2)?, number(2)?);
-    if parts.next().is_some() || year < 1970 {
-        return None;
-    }
-    let days = days_of(year, month, day);
-    // A day that does not exist (the 31st of April) is another day when written back.
-    (date_of(days) == (year, month, day)).then_some(days)
-}
-
-/// Days since 1970-01-01 of a date of the Gregorian calendar; years begin in March, so that the leap day is the last.
-fn days_of(year: i64, month: i64, day: i64) -> i64 {
-    let year = if month <= 2 { year - 1 } else { year };
-    let (era, of_era) = (year.div_euclid(400), year.rem_euclid(400));
-    let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468
+    // Other forms of a date are understood too, and one is enough.
+    let is_plain = text.len() == 10 && text.as_bytes().get(4) == Some(&b'-');
+    let day: Date = text.parse().ok().filter(|_| is_plain)?;
+    let days = EPOCH.until(day).ok()?.get_days();
+    (days >= 0).then(|| days.into())
 }
 
 /// The date of a day since 1970-01-01.
-fn date_of(days: i64) -> (i64, i64, i64) {
-    let days = days + 719_468;
-    let (era, of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
-    let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year + year / 4 - year / 100);
-    let month = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    let year = year + era * 400 + i64::from(month <= 2);
-    (year, month, day)
+fn date_of(days: i64) -> Option<Date> {
+    EPOCH.checked_add(i32::try_from(days).ok()?.days()).ok()
 }
 
 #[cfg(test)]

@@ -39,7 +39,9 @@ impl Server {
     }
 
     /// A standby that keeps the log and nothing else: commits wait for it where `synchronous_standby_names` has `pg_receivewal`.
-    pub fn standby(&self, folder: &Path) -> Child {
+    pub async fn standby(&self, folder: &Path) -> Child {
+        // It ends at once if its first connection is refused.
+        drop(self.connection().await);
         Command::new(binaries().join("pg_receivewal"))
             .args(["--synchronous", "-h", "127.0.0.1", "-U", "postgres"])
             .args(["-p", &self.port.to_string(), "-D"])
@@ -52,16 +54,7 @@ impl Server {
     /// The URL of a new, empty database.
     pub async fn new_database(&self) -> String {
         let port = self.port;
-        let admin = format!("postgres://postgres@127.0.0.1:{port}/postgres");
-        let mut polls = 0;
-        let mut connection = loop {
-            match sqlx::PgConnection::connect(&admin).await {
-                Ok(connection) => break connection,
-                Err(error) if polls == START_POLLS => panic!("PostgreSQL did not start: {error}"),
-                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
-            }
-            polls += 1;
-        };
+        let mut connection = self.connection().await;
         let name = format!("t{}", DATABASES.fetch_add(1, Ordering::Relaxed));
         let create = sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"));
         sqlx::query(create)
@@ -69,6 +62,19 @@ impl Server {
             .await
             .expect("a new database");
         format!("postgres://postgres@127.0.0.1:{port}/{name}")
+    }
+
+    /// A connection, as soon as the server answers.
+    async fn connection(&self) -> sqlx::PgConnection {
+        let mut polls = 0;
+        loop {
+            match sqlx::PgConnection::connect(&self.url()).await {
+                Ok(connection) => return connection,
+                Err(error) if polls == START_POLLS => panic!("PostgreSQL did not start: {error}"),
+                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+            polls += 1;
+        }
     }
 
     /// The URL of the database that every server has.

@@ -45,7 +45,7 @@ const SHAPES: &[Shape] = &[
     ("NewSku", &[("sku", "string"), ("stock", "int"), ("price_minor", "int")]),
     ("NewLottery", &[("closes_at_ms", "int"), ("winners", "int"), ("commitment", "string"), ("beacon_source?", "string")]),
     ("NewSlots", &[("stores", "[string]"), ("from", "string"), ("days", "int"), ("opens", "string"), ("closes", "string"),
-        ("slot", "string"), ("utc_offset", "string"), ("capacity", "int"), ("price_minor?", "int"), ("cancel_before?", "string"),
+        ("slot", "string"), ("utc_offset?", "string"), ("time_zone?", "string"), ("capacity", "int"), ("price_minor?", "int"), ("cancel_before?", "string"),
         ("grace?", "string")]),
     ("Sale", &[("id", "string"), ("starts_at_ms", "int"), ("ends_at_ms", "int"), ("pay_within_ms", "int"), ("buyer_limit", "int"),
         ("currency", "string"), ("skus", "[NewSku]"), ("gate", "open|paused|closed|frozen"), ("segments", "int"), ("carts", "bool"),

@@ -56,7 +56,8 @@ impl Standby {
         let now = server.say(server.address, "SELECT pg_current_wal_lsn()");
         let behind = format!("SELECT pg_last_wal_replay_lsn() < '{now}'");
         let mut tries = 0;
-        while server.say(self.address, &behind) != "f" {
+        // It listens before it answers.
+        while server.try_say(self.address, &behind).as_deref() != Ok("f") {
             tries += 1;
             assert!(tries < ASKS, "the standby does not follow");
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -137,8 +138,14 @@ impl Postgres {
 
     /// What a server answers to a query.
     fn say(&self, at: SocketAddr, query: &str) -> String {
+        self.try_say(at, query)
+            .unwrap_or_else(|said| panic!("{query}: {said}"))
+    }
+
+    /// The same, or what it says against it.
+    fn try_say(&self, at: SocketAddr, query: &str) -> Result<String, String> {
         let url = format!("postgres://postgres@{at}/postgres");
-        done(self.program("psql").args([&url, "-tAc", query]))
+        try_done(self.program("psql").args([&url, "-tAc", query]))
     }
 
     fn start_words(&self, data: &str, at: SocketAddr) -> Vec<String> {
@@ -220,10 +227,16 @@ async fn start_postgres() -> Postgres {
 
 /// Runs a program that must succeed; answers what it says.
 fn done(command: &mut Command) -> String {
+    try_done(command).unwrap_or_else(|said| panic!("{command:?}: {said}"))
+}
+
+/// The same, or what it says against it.
+fn try_done(command: &mut Command) -> Result<String, String> {
     let done = command.output().unwrap();
-    let said = String::from_utf8_lossy(&done.stderr);
-    assert!(done.status.success(), "{command:?}: {said}");
-    String::from_utf8_lossy(&done.stdout).trim().to_owned()
+    match done.status.success() {
+        true => Ok(String::from_utf8_lossy(&done.stdout).trim().to_owned()),
+        false => Err(String::from_utf8_lossy(&done.stderr).into_owned()),
+    }
 }
 
 /// What starts a server over a folder.

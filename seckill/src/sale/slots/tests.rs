@@ -12,7 +12,7 @@ fn new() -> NewSlots {
         opens: "09:30".into(),
         closes: "12:00".into(),
         slot: "45m".into(),
-        utc_offset: "+01:00".into(),
+        utc_offset: Some("+01:00".into()),
         capacity: 4,
         ..NewSlots::default()
     }
@@ -48,7 +48,7 @@ fn a_description_becomes_its_slots() {
 #[test]
 fn every_wrong_field_is_named() {
     type Change = fn(&mut NewSlots);
-    let cases: [(&str, Change); 12] = [
+    let cases: [(&str, Change); 15] = [
         ("slots.stores", |new| new.stores.clear()),
         ("slots.stores", |new| new.stores.push("berlin".into())),
         ("slots.from", |new| new.from = "2026-02-29".into()),
@@ -58,7 +58,16 @@ fn every_wrong_field_is_named() {
         ("slots.opens", |new| new.opens = "11:30".into()),
         ("slots.opens", |new| new.closes = "24:01".into()),
         ("slots.slot", |new| new.slot = "90s".into()),
-        ("slots.utc_offset", |new| new.utc_offset = "01:00".into()),
+        ("slots.utc_offset", |new| {
+            new.utc_offset = Some("01:00".into());
+        }),
+        ("slots.time_zone", |new| {
+            new.time_zone = Some("Europe/Berlin".into());
+        }),
+        ("slots.time_zone", |new| new.utc_offset = None),
+        ("slots.time_zone", |new| {
+            (new.utc_offset, new.time_zone) = (None, Some("Europe/Atlantis".into()));
+        }),
         ("slots.capacity", |new| new.capacity = 0),
         ("slots.grace", |new| new.grace = Some("2d".into())),
     ];
@@ -71,12 +80,55 @@ fn every_wrong_field_is_named() {
     assert_eq!(NewSlots::default().check().unwrap_err().len(), 7);
 }
 
+/// Broke: a sale over a change of the clocks had slots that were an hour off.
+#[test]
+fn slots_follow_the_clocks_of_their_zone() {
+    let mut new = new();
+    (new.utc_offset, new.time_zone) = (None, Some("Europe/Berlin".into()));
+    new.stores = vec!["berlin".into()];
+    new.from = "2027-03-27".into();
+    (new.days, new.opens, new.closes) = (3, "01:00".into(), "04:00".into());
+    new.slot = "1h".into();
+    let rules = new.check().unwrap();
+    let begins = |sku: &str| {
+        rules
+            .slot(&sku.parse().unwrap())
+            .map(|slot| slot.starts_at_ms)
+    };
+    // `TZ=Europe/Berlin date -d '2027-03-27 01:00' +%s` and its like.
+    assert_eq!(begins("berlin.20270327t0100"), Some(1_806_105_600_000));
+    assert_eq!(begins("berlin.20270328t0100"), Some(1_806_192_000_000));
+    // From 02:00 to 03:00 there is no time on that day.
+    assert_eq!(begins("berlin.20270328t0200"), None);
+    assert_eq!(begins("berlin.20270328t0300"), Some(1_806_195_600_000));
+    assert_eq!(begins("berlin.20270329t0300"), Some(1_806_282_000_000));
+    assert_eq!(rules.slots().len(), 3 * 3 - 1);
+    assert_eq!(NewSlots::from(&rules).check().unwrap(), rules);
+    let stored = serde_json::to_string(&rules).unwrap();
+    assert_eq!(serde_json::from_str::<SlotRules>(&stored).unwrap(), rules);
+    // In autumn one hour comes twice; its slot is the first.
+    new.from = "2027-10-31".into();
+    let rules = new.check().unwrap();
+    let twice = rules
+        .slot(&"berlin.20271031t0200".parse().unwrap())
+        .unwrap();
+    assert_eq!(twice.starts_at_ms, 1_824_940_800_000);
+}
+
+/// Sales that were stored before zones could be named.
+#[test]
+fn rules_without_a_zone_are_read_as_before() {
+    let rules = new().check().unwrap();
+    let stored = serde_json::to_value(&rules).unwrap();
+    assert!(stored.get("time_zone").is_none());
+    assert_eq!(serde_json::from_value::<SlotRules>(stored).unwrap(), rules);
+}
+
 proptest! {
     #[test]
     fn days_and_dates_are_one_calendar(days in 0i64..2_900_000) {
-        let (year, month, day) = date_of(days);
-        prop_assert_eq!(days_of(year, month, day), days);
-        let next = date_of(days + 1);
-        prop_assert!(next == (year, month, day + 1) || next.2 == 1);
+        let day = date_of(days).unwrap();
+        prop_assert_eq!(parse_day(&day.to_string()), Some(days));
+        prop_assert_eq!(date_of(days + 1), day.tomorrow().ok());
     }
 }
