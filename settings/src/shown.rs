@@ -30,8 +30,8 @@ pub(crate) fn shown(key: &str, value: &Value) -> Option<String> {
                 .collect();
             Some(format!("[{}]", items?.join(", ")))
         }
-        Value::String(text) if name.ends_with("_env") => is_variable(text).then(|| quoted(text)),
-        Value::String(text) if name.ends_with("_file") => is_path(text).then(|| quoted(text)),
+        Value::String(text) if is_named(name, "env") => is_variable(text).then(|| quoted(text)),
+        Value::String(text) if is_named(name, "file") => is_path(text).then(|| quoted(text)),
         Value::String(_) if is_secret(name) => None,
         Value::String(text) => Some(quoted(&host_only(text))),
         _ => Some(value.to_string()),
@@ -41,6 +41,12 @@ pub(crate) fn shown(key: &str, value: &Value) -> Option<String> {
 /// A path as a message shows it. Who writes a secret where its file belongs writes no slash and no dot.
 pub(crate) fn shown_path(path: &str) -> Option<String> {
     is_path(path).then(|| quoted(path))
+}
+
+/// Whether the key is `file` or ends in `_file`, for this word.
+fn is_named(name: &str, word: &str) -> bool {
+    name.strip_suffix(word)
+        .is_some_and(|rest| rest.is_empty() || rest.ends_with('_'))
 }
 
 fn is_secret(name: &str) -> bool {
@@ -110,6 +116,8 @@ mod tests {
     fn a_secret_where_its_place_belongs_is_not_shown() {
         assert_eq!(shown("a.password_file", &"hunter2".into()), None);
         assert_eq!(shown("a.password_env", &"hunter2".into()), None);
+        assert_eq!(shown("payment.api_key.env", &"sk_live_abc".into()), None);
+        assert_eq!(shown("payment.api_key.file", &"sk_live_abc".into()), None);
         assert_eq!(shown_path("-----BEGIN KEY-----\na/b"), None);
         let file = shown("a.password_file", &"/run/secrets/p".into());
         assert_eq!(file.as_deref(), Some("\"/run/secrets/p\""));

@@ -14,8 +14,6 @@ mod routes;
 
 mod references;
 
-mod services;
-
 mod warnings;
 
 pub mod fixed;
@@ -405,8 +403,12 @@ impl Config {
             routes,
             limits,
             admin,
-            seckill: services::seckill(root, inputs),
-            payment: services::payment(root, inputs),
+            seckill: root
+                .section("seckill")
+                .and_then(|section| seckill::config::Config::read(section, inputs)),
+            payment: root
+                .section("payment")
+                .and_then(|section| payment::Config::read(section, inputs)),
             warnings: Vec::new(),
             source: toml::Table::new(),
         };
