@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use settings::Section;
 
-use super::{Config, Target, values::LimitKey};
+use super::{Config, LimitKey, Target};
 
 pub(super) fn check(config: &Config, root: &Section<'_>) {
     unique(

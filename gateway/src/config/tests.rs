@@ -1,5 +1,7 @@
 //! What a configuration may say, and what is said about one that is wrong.
 
+use std::time::Duration;
+
 use super::*;
 
 const GOOD: &str = r#"

@@ -1,14 +1,12 @@
-//! Reads `[[upstream]]`.
+//! `[[upstream]]`: the shop's own servers.
 
-use std::{num::NonZeroU32, time::Duration};
+use std::{num::NonZeroU32, str::FromStr, time::Duration};
 
+use http::HeaderName;
 use limiter::breaker::BreakerConfig;
 use settings::{Section, one_of};
 
-use super::{
-    ENDPOINTS_MAX, Endpoint, Health, Policy, Pool, Upstream,
-    values::{self, HASH_ON_FORMS, name},
-};
+use super::values::{host_port, is_token, name};
 
 /// Twice a lost SYN's first retry.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -36,6 +34,113 @@ const MILLISECOND: Duration = Duration::from_millis(1);
 
 /// Policies of the design that are not built yet. Naming one is a clear problem, not a surprise.
 const POLICIES_LATER: [&str; 4] = ["weighted", "least-requests", "p2c-ewma", "maglev"];
+
+/// The form of [`HashOn`] for messages.
+pub const HASH_ON_FORMS: &str = "ip, header:NAME, cookie:NAME, path or query:NAME";
+
+/// `[[upstream]]`.
+#[derive(Clone, Debug)]
+pub struct Upstream {
+    /// Its name in routes and metrics.
+    pub name: String,
+    /// How an endpoint is chosen.
+    pub policy: Policy,
+    /// The servers; at least one, at most [`ENDPOINTS_MAX`].
+    pub endpoints: Vec<Endpoint>,
+    /// The most a TCP connect may take.
+    pub connect_timeout: Duration,
+    /// From the request's end to the response's header.
+    pub response_timeout: Duration,
+    /// The longest pause between two pieces of a response's body.
+    pub body_timeout: Duration,
+    /// Further endpoints tried when a request may be sent again.
+    pub retries: usize,
+    /// Bounds of the connection pool, per endpoint and core.
+    pub pool: Pool,
+    /// `None` = switched off.
+    pub breaker: Option<BreakerConfig>,
+    /// `None` = no active health check.
+    pub health: Option<Health>,
+}
+
+/// An endpoint walk marks visited endpoints in one 128-bit word.
+pub const ENDPOINTS_MAX: usize = 128;
+
+/// How an endpoint is chosen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Policy {
+    /// In turn, smoothly by weight.
+    RoundRobin,
+    /// The same key always meets the same endpoint, while it lives.
+    RingHash(HashOn),
+}
+
+/// One server of an upstream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// `host:port`; names are looked up at every connect.
+    pub address: String,
+    /// Its share relative to the others.
+    pub weight: u32,
+}
+
+/// Bounds of the connection pool to one endpoint, per core.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pool {
+    /// Idle connections kept; the oldest beyond it are closed.
+    pub max_idle: usize,
+    /// Connections in use, tunnels included; at the limit the endpoint is passed over.
+    pub max_active: usize,
+    /// Of these, what one client may have once half of them are in use.
+    pub max_per_client: usize,
+    /// An idle connection is closed after this. Keep it below the shop's own keep-alive time.
+    pub idle_timeout: Duration,
+}
+
+/// `health = { … }` of an upstream: a GET that must answer 2xx or 3xx.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// The path asked for.
+    pub path: String,
+    /// Time between two checks of one endpoint.
+    pub interval: Duration,
+    /// The most a check may take.
+    pub timeout: Duration,
+    /// Good answers in a row that bring an endpoint back.
+    pub healthy: u32,
+    /// Bad answers in a row that take an endpoint out.
+    pub unhealthy: u32,
+}
+
+/// What decides the place on the hash ring.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HashOn {
+    /// The client's address.
+    Ip,
+    /// A header's first value.
+    Header(HeaderName),
+    /// A cookie's value.
+    Cookie(String),
+    /// The path without the query.
+    Path,
+    /// A parameter of the query.
+    Query(String),
+}
+
+impl FromStr for HashOn {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        match text.split_once(':') {
+            None if text == "ip" => Ok(Self::Ip),
+            None if text == "path" => Ok(Self::Path),
+            Some(("header", name)) => name.parse().map(Self::Header).map_err(|_| ()),
+            Some(("cookie", name)) if is_token(name) => Ok(Self::Cookie(name.to_owned())),
+            Some(("query", name)) if is_token(name) => Ok(Self::Query(name.to_owned())),
+            _ => Err(()),
+        }
+    }
+}
 
 /// All upstreams, also those with problems, so that routes' references are not reported as well.
 pub(super) fn upstreams(root: &Section<'_>) -> Vec<Upstream> {
@@ -102,10 +207,8 @@ fn policy(section: &Section<'_>) -> Policy {
             Policy::RoundRobin
         }
         Some("ring-hash") => {
-            if section.value("hash_on").is_none() {
-                section.missing("hash_on", HASH_ON_FORMS);
-            }
-            Policy::RingHash(hash_on.unwrap_or(values::HashOn::Ip))
+            section.require("hash_on", HASH_ON_FORMS);
+            Policy::RingHash(hash_on.unwrap_or(HashOn::Ip))
         }
         Some(later) if POLICIES_LATER.contains(&later) => {
             section.problem(
@@ -131,10 +234,8 @@ fn endpoints(section: &Section<'_>) -> Vec<Endpoint> {
         );
     }
     for entry in entries {
-        if entry.value("address").is_none() {
-            entry.missing("address", "host:port");
-        }
-        let address = entry.parsed("address", "host:port", values::host_port);
+        entry.require("address", "host:port");
+        let address = entry.parsed("address", "host:port", host_port);
         let weight = entry.integer("weight", 1..=1000).unwrap_or(1);
         if let Some(address) = address {
             if endpoints.iter().any(|other| other.address == address) {
@@ -213,4 +314,18 @@ fn health(section: Section<'_>) -> Health {
     }
     section.finish();
     health
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hash_keys_are_read_as_written() {
+        assert_eq!("ip".parse(), Ok(HashOn::Ip));
+        assert_eq!("cookie:sid".parse(), Ok(HashOn::Cookie("sid".into())));
+        for bad in ["", "header:", "header:a b", "cookie:", "jwt:sub", "ip:x"] {
+            assert!(bad.parse::<HashOn>().is_err(), "{bad}");
+        }
+    }
 }
