@@ -15,9 +15,9 @@ FLOORS = {
     "gateway": """snapshot http meters tls config access_log connection upstream limit route exchange proxy handlers layers cores
         admin logging signals compose demo cli""".split(),
 }
-CRATES = ("gateway", "limiter", "seckill", "payment", "loadtest")
+CRATES = ("gateway", "settings", "limiter", "seckill", "payment", "loadtest")
 # The crates in the order of Cargo.toml: each may use those before it.
-ORDER = ("limiter", "seckill", "payment", "loadtest", "gateway", "benches")
+ORDER = ("settings", "limiter", "seckill", "payment", "loadtest", "gateway", "benches")
 APART = {("payment", "seckill"), ("seckill", "payment")}
 KNOWN = {
     "loadtest": [{"engine", "report"}, {"history", "reconcile"}, {"plan", "scenario"}],

@@ -10,7 +10,7 @@ use crate::history::Level;
 use crate::live::Live;
 use crate::oracle::{self, Allow};
 use crate::report::{Exit, render};
-use crate::scenario::{Problems, Scenario, parse_duration};
+use crate::scenario::{Problems, Scenario};
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -293,8 +293,8 @@ fn verify(file: &Path, json: Option<&Path>, allow: impl FnOnce(Level) -> Allow) 
 }
 
 fn milliseconds(text: &str) -> Result<u64, String> {
-    let time = parse_duration(text).ok_or("must be a time such as 250ms or 5s")?;
-    Ok(time.as_millis() as u64)
+    settings::units::duration_ms(text)
+        .ok_or_else(|| "must be a time such as 250ms or 5s".to_owned())
 }
 
 /// Whether standard output may have colours.

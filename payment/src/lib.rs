@@ -50,7 +50,7 @@ mod start;
 pub use self::{
     books::Books,
     channels::RegistryError,
-    config::{Config, RawConfig},
+    config::Config,
     db::{SCHEMA, Schema},
     ledger::Finding,
     money::{Currency, Money},

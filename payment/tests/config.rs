@@ -2,16 +2,19 @@
 
 use std::{io::Write, time::Duration};
 
-use payment::{Config, RawConfig};
+use payment::Config;
+use settings::Inputs;
 
 fn parse(text: &str) -> Result<Config, Vec<String>> {
-    let raw: RawConfig = toml::from_str(text).unwrap();
-    let env = |name: &str| match name {
-        "PENSTOCK_KEY" => Some("sk_test_from_env\n".to_owned()),
-        "SHORT" => Some("sk_1".to_owned()),
-        _ => None,
+    let inputs = Inputs {
+        env: &|name| match name {
+            "PENSTOCK_KEY" => Some("sk_test_from_env\n".to_owned()),
+            "SHORT" => Some("sk_1".to_owned()),
+            _ => None,
+        },
+        ..Inputs::of_this_machine()
     };
-    Config::try_from_raw(raw, &env, &|path| std::fs::read(path))
+    settings::read_at("payment", text, |section| Config::read(section, &inputs))
 }
 
 #[test]
@@ -76,13 +79,13 @@ fn all_problems_are_named_at_once() {
     )
     .unwrap_err();
     for start in [
-        "api_key: required",
-        "currencies = \"dollar\": allowed: ISO 4217",
-        "channel_timeout = \"10\": allowed: 10ms to 120s",
-        "resolve_interval = \"0s\": allowed:",
-        "order_metadata_key = \"\": allowed:",
-        "simulator.decline_percent = 101: allowed: 0 to 100",
-        "simulator.latency_ms = 3600000: allowed:",
+        "payment.api_key: missing: must be a table",
+        "payment.currencies = [\"usd\", \"dollar\"]: \"dollar\" must be an ISO 4217",
+        "payment.channel_timeout = \"10\": must be a time such as",
+        "payment.resolve_interval = \"0s\": must be 10ms to 10m",
+        "payment.order_metadata_key = \"\": must be 1 to 40 characters",
+        "payment.simulator.decline_percent = 101: must be 0 to 100",
+        "payment.simulator.latency_ms = 3600000: must be 0 to 60000",
     ] {
         assert!(
             problems.iter().any(|p| p.starts_with(start)),
@@ -102,14 +105,35 @@ fn a_bad_key_is_not_shown() {
     ] {
         let problems = parse(text).unwrap_err();
         assert_eq!(problems.len(), 1, "{text}");
-        assert!(problems[0].starts_with("api_key"), "{problems:?}");
+        assert!(problems[0].starts_with("payment.api_key"), "{problems:?}");
         assert!(!problems[0].contains("sk_1"), "{problems:?}");
     }
 }
 
 #[test]
 fn a_misspelt_key_fails() {
-    assert!(toml::from_str::<RawConfig>("curencies = ['usd']").is_err());
-    assert!(toml::from_str::<RawConfig>("api_key = 'sk_test_in_the_file'").is_err());
-    assert!(toml::from_str::<RawConfig>("[simulator]\nlatency = 1").is_err());
+    let key = "api_key = { env = 'PENSTOCK_KEY' }";
+    for (text, problem) in [
+        (
+            format!("{key}\ncurencies = ['usd']"),
+            "payment.curencies: unknown key: must be one of ",
+        ),
+        (
+            "api_key = 'sk_test_in_the_file'".to_owned(),
+            "payment.api_key: must be a table",
+        ),
+        (
+            "api_key = { env = 'sk_test_in_the_file' }".to_owned(),
+            "payment.api_key.env: must name the place of a secret key",
+        ),
+        (
+            format!("{key}\n[simulator]\nlatency = 1"),
+            "payment.simulator.latency: unknown key: must be one of ",
+        ),
+    ] {
+        let problems = parse(&text).unwrap_err();
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert!(problems[0].starts_with(problem), "{problems:?}");
+        assert!(!problems[0].contains("in_the_file"), "{problems:?}");
+    }
 }

@@ -99,7 +99,7 @@ fn options(url: &str) -> HttpOptions {
     HttpOptions {
         url: url.to_owned(),
         secret: SECRET.to_vec(),
-        quota: limiter::rate::RateQuota::try_from_rate("10000/s".parse().unwrap(), burst).unwrap(),
+        quota: limiter::rate::RateQuota::try_new(burst, Duration::from_secs(1), burst).unwrap(),
         in_flight: 16.try_into().unwrap(),
     }
 }

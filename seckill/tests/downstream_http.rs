@@ -105,10 +105,11 @@ fn patient_sink(
     patience: Duration,
 ) -> Arc<HttpSink> {
     let burst = burst.try_into().unwrap();
+    let rate = settings::units::rate(rate).unwrap();
     let options = HttpOptions {
         url,
         secret: b"a shared secret of the tests".to_vec(),
-        quota: RateQuota::try_from_rate(rate.parse().unwrap(), burst).unwrap(),
+        quota: RateQuota::try_new(rate.count, rate.per, burst).unwrap(),
         in_flight: in_flight.try_into().unwrap(),
     };
     Arc::new(HttpSink::try_new(&options, wall_clock(), patience).unwrap())

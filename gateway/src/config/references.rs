@@ -2,7 +2,9 @@
 
 use std::net::SocketAddr;
 
-use super::{Config, Target, section::Section, values::LimitKey};
+use settings::Section;
+
+use super::{Config, LimitKey, Target};
 
 pub(super) fn check(config: &Config, root: &Section<'_>) {
     unique(

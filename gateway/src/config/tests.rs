@@ -1,5 +1,7 @@
 //! What a configuration may say, and what is said about one that is wrong.
 
+use std::time::Duration;
+
 use super::*;
 
 const GOOD: &str = r#"
@@ -385,12 +387,12 @@ fn every_problem_of_a_sales_or_payments_table_is_told_and_no_value_with_it() {
     for line in [
         "seckill.durabilty: unknown key: must be one of ",
         "seckill.redis_password: unknown key: must be one of ",
-        "seckill.snapshot_every: invalid type: integer `256`",
+        "seckill.snapshot_every = 256: must be a size such as",
         "seckill.downstream.secret: unknown key: must be one of ",
-        "seckill.downstream.in_flight: invalid value",
-        "seckill.token_keys[0].kid: invalid type: integer `7`",
+        "seckill.downstream.in_flight = -1: must be 1 to 1024",
+        "seckill.token_keys[0].kid = 7: must be a text in quotes",
         "seckill.ledger = \"mysql://x\": must be sqlite:FILE",
-        "payment.api_key: invalid type: a string: must be a table",
+        "payment.api_key: must be a table",
         "payment.simulator.seeed: unknown key: must be one of ",
     ] {
         assert!(

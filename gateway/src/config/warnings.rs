@@ -2,10 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::{
-    Config, Policy, Target, Tls,
-    values::{HashOn, LimitKey},
-};
+use super::{Config, HashOn, LimitKey, Policy, Target, Tls};
 
 /// Certificates are usually renewed earlier than this.
 const SOON_DAYS: i64 = 7;

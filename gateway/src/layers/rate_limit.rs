@@ -92,7 +92,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        config::{self, values::LimitKey},
+        config::{self, LimitKey},
         layers::testing::{Echo, route},
     };
 

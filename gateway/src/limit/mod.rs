@@ -14,7 +14,7 @@ use limiter::rate::{
 use seckill::api::identity::Identity;
 use tokio::time::Instant;
 
-use crate::config::{self, values::LimitKey};
+use crate::config::{self, LimitKey};
 
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");

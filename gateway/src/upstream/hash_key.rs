@@ -3,7 +3,7 @@
 use http::{HeaderMap, Uri, header::COOKIE};
 
 use super::ring::hash64;
-use crate::{config::values::HashOn, http::client_ip::ClientBits};
+use crate::{config::HashOn, http::client_ip::ClientBits};
 
 /// The place of a request on the ring. A request without the header, cookie or parameter goes by its client's address: all
 /// such requests together must not land on one endpoint.

@@ -60,7 +60,8 @@ mod tests {
     use super::*;
 
     fn quota() -> RateQuota {
-        RateQuota::try_from_rate("100/s".parse().unwrap(), NonZeroU32::new(150).unwrap()).unwrap()
+        let count = |count| NonZeroU32::new(count).unwrap();
+        RateQuota::try_new(count(100), Duration::from_secs(1), count(150)).unwrap()
     }
 
     #[test]

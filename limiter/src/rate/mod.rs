@@ -27,5 +27,5 @@ pub use self::{
     guard::{AdminGuard, admin_guard},
     key::{RateKey, TextKey},
     limiter::{Decision, Limited, RateCounts, RateLimiter},
-    quota::{Rate, RateQuota, RateQuotaError},
+    quota::{RateQuota, RateQuotaError},
 };

@@ -5,7 +5,8 @@ use std::time::Duration;
 use http::Uri;
 use http::header::{HeaderName, HeaderValue};
 
-use super::section::Problem;
+use settings::{Problem, units::Time};
+
 use super::{Sale, Scenario, Shape};
 use crate::plan::Plan;
 
@@ -26,10 +27,9 @@ pub(super) fn problems(s: &Scenario) -> Vec<Problem> {
     if list.0.is_empty() {
         let arrivals = Plan::new(s).purchases_wanted();
         if arrivals > u64::from(u32::MAX / 2) {
-            list.add(
+            list.note(
                 "profile",
-                format!("{arrivals} purchases"),
-                "at most 2147483647 purchases in one run",
+                format!("{arrivals} purchases: must be at most 2147483647 purchases in one run"),
             );
         }
     }
@@ -42,8 +42,23 @@ impl List {
     fn add(&mut self, key: &str, value: impl std::fmt::Display, allowed: &str) {
         self.0.push(Problem {
             key: key.into(),
-            value: value.to_string(),
-            allowed: allowed.into(),
+            value: Some(value.to_string()),
+            what: format!("must be {allowed}"),
+        });
+    }
+
+    /// A problem of a text, which may be an address with a password.
+    fn text(&mut self, key: &str, text: &str, allowed: &str) {
+        let what = format!("must be {allowed}");
+        self.0.push(Problem::of_text(key, text, what));
+    }
+
+    /// A problem without a value to show.
+    fn note(&mut self, key: &str, what: impl Into<String>) {
+        self.0.push(Problem {
+            key: key.into(),
+            value: None,
+            what: what.into(),
         });
     }
 
@@ -55,8 +70,8 @@ impl List {
 
     fn duration(&mut self, key: &str, value: Duration, low: Duration) {
         if value < low || value > MAX_DURATION {
-            let allowed = format!("{}s to 24h", low.as_secs_f64());
-            self.add(key, format!("{value:?}"), &allowed);
+            let allowed = format!("{} to {}", Time(low), Time(MAX_DURATION));
+            self.add(key, Time(value), &allowed);
         }
     }
 
@@ -70,9 +85,9 @@ impl List {
                 )
         });
         if parsed.is_none() {
-            self.add(
+            self.text(
                 key,
-                format!("{url:?}"),
+                url,
                 "http://host:port or https://host:port, without a path",
             );
         }
@@ -81,7 +96,7 @@ impl List {
 
     fn header(&mut self, key: &str, name: &str) {
         if HeaderName::from_bytes(name.as_bytes()).is_err() {
-            self.add(key, format!("{name:?}"), "a header name");
+            self.text(key, name, "a header name");
         }
     }
 }
@@ -92,9 +107,9 @@ fn target(s: &Scenario, list: &mut List) {
         && let Some(uri) = list.url("admin.url", &admin.url)
         && uri.scheme_str() == Some("https")
     {
-        list.add(
+        list.text(
             "admin.url",
-            format!("{:?}", admin.url),
+            &admin.url,
             "http://host:port (the admin listener is plain and local)",
         );
     }
@@ -158,7 +173,7 @@ fn profile(s: &Scenario, list: &mut List) {
             if first_within > duration {
                 list.add(
                     "profile.first_within",
-                    format!("{first_within:?}"),
+                    Time(*first_within),
                     "at most the duration",
                 );
             } else {
@@ -166,10 +181,9 @@ fn profile(s: &Scenario, list: &mut List) {
                 list.range("profile.first_share", *first_share, even, 1.0);
             }
             if s.sale.is_none() {
-                list.add(
+                list.note(
                     "sale",
-                    "(missing)",
-                    "a spike is a spike of purchases: a sale",
+                    "missing: must be there, as a spike is a spike of purchases",
                 );
             }
             if s.page_views.share >= 1.0 {
@@ -193,7 +207,7 @@ fn people(s: &Scenario, list: &mut List) {
         Some(sale) => {
             path_part(list, "sale.id", &sale.id);
             if sale.skus.is_empty() {
-                list.add("sale.skus", "[]", "at least one sku");
+                list.add("sale.skus", "[]", "a list of at least one sku");
             }
             for sku in &sale.skus {
                 path_part(list, "sale.skus", sku);
@@ -204,10 +218,9 @@ fn people(s: &Scenario, list: &mut List) {
                 carts(list, sale);
             }
         }
-        None if s.page_views.share < 1.0 || s.bots.count > 0 => list.add(
+        None if s.page_views.share < 1.0 || s.bots.count > 0 => list.note(
             "sale",
-            "(missing)",
-            "a sale, unless page_views.share is 1 and there are no bots",
+            "missing: must be there, unless page_views.share is 1 and there are no bots",
         ),
         None => {}
     }
@@ -224,15 +237,11 @@ fn people(s: &Scenario, list: &mut List) {
     list.duration("bots.within", s.bots.within, Duration::ZERO);
     list.range("page_views.share", s.page_views.share, 0.0, 1.0);
     if s.page_views.paths.is_empty() {
-        list.add("page_views.paths", "[]", "at least one path");
+        list.add("page_views.paths", "[]", "a list of at least one path");
     }
     for path in &s.page_views.paths {
         if !path.starts_with('/') || path.parse::<Uri>().is_err() {
-            list.add(
-                "page_views.paths",
-                format!("{path:?}"),
-                "a path that begins with /",
-            );
+            list.text("page_views.paths", path, "a path that begins with /");
         }
     }
 }
@@ -242,15 +251,17 @@ fn carts(list: &mut List, sale: &Sale) {
     let most = MAX_CART_SKUS.min(sale.skus.len());
     if !(2..=most).contains(&sale.cart_skus) {
         let allowed = match most {
-            0 | 1 => "two skus or more in sale.skus, to make carts of".to_owned(),
+            0 | 1 => "made of two skus or more in sale.skus".to_owned(),
             _ => format!("2 to {most}, of the {} skus of the sale", sale.skus.len()),
         };
         list.add("sale.cart_skus", sale.cart_skus, &allowed);
     }
     let mut seen = std::collections::HashSet::new();
     if let Some(twice) = sale.skus.iter().find(|sku| !seen.insert(sku.as_str())) {
-        let allowed = "each sku once, where carts are made of them";
-        list.add("sale.skus", format!("{twice:?} twice"), allowed);
+        list.note(
+            "sale.skus",
+            format!("{twice:?} twice: must name each sku once, where carts are made of them"),
+        );
     }
 }
 
@@ -264,14 +275,14 @@ fn money(s: &Scenario, list: &mut List) {
             list.add("pay.amount_minor", 0, "a whole number from 1");
         }
         if pay.currency.len() != 3 || !pay.currency.bytes().all(|b| b.is_ascii_lowercase()) {
-            list.add(
+            list.text(
                 "pay.currency",
-                format!("{:?}", pay.currency),
+                &pay.currency,
                 "three lower-case letters, such as \"usd\"",
             );
         }
         if HeaderValue::from_str(&pay.api_key).is_err() || pay.api_key.is_empty() {
-            list.add("pay.api_key_env", "(not shown)", "a key of visible ASCII");
+            list.note("pay.api_key_env", "must name a key of visible ASCII");
         }
     }
     if let Some(share) = s.thresholds.max_error_share {
@@ -295,10 +306,6 @@ fn path_part(list: &mut List, key: &str, value: &str) {
             .bytes()
             .all(|b| b.is_ascii_alphanumeric() || b"-_.~".contains(&b));
     if !fits {
-        list.add(
-            key,
-            format!("{value:?}"),
-            "1 to 128 of letters, digits, - _ . ~",
-        );
+        list.text(key, value, "1 to 128 of letters, digits, - _ . ~");
     }
 }

@@ -5,18 +5,17 @@
 
 mod check;
 mod defaults;
-mod duration;
 mod parse;
-mod section;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
+use settings::Inputs;
 
-pub use duration::{format_duration, parse_duration};
-pub use section::{Problem, Problems};
+pub use settings::Problem;
 
 use crate::outcome::Outcome;
 
@@ -53,6 +52,10 @@ pub struct Scenario {
     /// Where every request and answer is written down, for [`crate::oracle`]. Not part of a scenario file: the command line's.
     pub history_file: Option<PathBuf>,
 }
+
+/// Everything wrong with a scenario.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problems(pub Vec<Problem>);
 
 /// The server under test.
 #[derive(Clone, Debug)]
@@ -267,6 +270,18 @@ pub struct ReconcileWait {
     pub returns_timeout: Duration,
 }
 
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} problem(s) in the scenario", self.0.len())?;
+        for problem in &self.0 {
+            write!(f, "\n  {problem}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Problems {}
+
 impl Scenario {
     /// A scenario with every default, to be filled in by code: one generator thread, 64 connections, HTTP/1.1, no admin,
     /// no payments, no bots.
@@ -303,7 +318,11 @@ impl Scenario {
         text: &str,
         env: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Scenario, Problems> {
-        parse::scenario(text, env)
+        let inputs = Inputs {
+            env,
+            ..Inputs::of_this_machine()
+        };
+        parse::scenario(text, &inputs)
     }
 
     /// Reads a scenario file. Relative paths in it are relative to the working directory.

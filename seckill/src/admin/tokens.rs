@@ -13,6 +13,7 @@ use axum::{
 use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use settings::units::duration_ms;
 
 use super::{Engine, document, invalid, schedule::kept};
 use crate::{
@@ -22,7 +23,7 @@ use crate::{
     },
     entitlement::{Claims, new_id},
     ids::{BuyerId, SkuId},
-    sale::{Admission, FieldProblem, Sale, parse_duration_ms},
+    sale::{Admission, FieldProblem, Sale},
 };
 
 /// Tokens of one call: some 400 KiB of answer.
@@ -135,7 +136,7 @@ fn check(
     }
     let expires_ms = match &wanted.expires_in {
         None => Some(sale.ends_at_ms),
-        Some(text) => parse_duration_ms(text).and_then(|ms| now_ms.checked_add(ms)),
+        Some(text) => duration_ms(text).and_then(|ms| now_ms.checked_add(ms)),
     };
     // Rounded down: a token never lives longer than it was asked to.
     let exp = expires_ms.filter(|ms| *ms > now_ms).map(|ms| ms / 1000);

@@ -1,11 +1,9 @@
-//! Keys that check tokens, out of files or the environment.
-
-use std::path::{Path, PathBuf};
+//! `[[seckill.token_keys]]`, and every key that checks tokens: out of files or the environment.
 
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, errors::Error as JwtError};
-use serde::Deserialize;
+use settings::{Inputs, Section};
 
-use super::{SECRET_MIN, SECRET_TOO_SHORT, reader::Reader};
+use super::SECRET_MIN;
 use crate::entitlement::{TokenKey, TokenKeys};
 
 /// Keys in force at once: two while one is being replaced, for several issuers.
@@ -13,19 +11,15 @@ const TOKEN_KEYS_MAX: usize = 32;
 /// What stands in the header of every token.
 const KID_MAX: usize = 64;
 
-/// One of `[[seckill.token_keys]]` as written.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RawTokenKey {
-    /// Its name in a token's header.
-    pub kid: Option<String>,
-    /// `HS256`, `ES256` or `EdDSA`.
-    pub algorithm: Option<String>,
-    /// File with the shared secret (HS256) or the public key in PEM.
-    pub key_file: Option<PathBuf>,
-    /// Environment variable with the same.
-    pub key_env: Option<String>,
-}
+type FromPem = fn(&[u8]) -> Result<DecodingKey, JwtError>;
+
+/// An algorithm: its name, what it is, and how its public keys are read. A shared secret is no PEM.
+pub(super) type Kind = (&'static str, (Algorithm, Option<FromPem>));
+
+pub(super) const HS256: Kind = ("HS256", (Algorithm::HS256, None));
+pub(super) const RS256: Kind = ("RS256", (Algorithm::RS256, Some(DecodingKey::from_rsa_pem)));
+pub(super) const ES256: Kind = ("ES256", (Algorithm::ES256, Some(DecodingKey::from_ec_pem)));
+pub(super) const ED_DSA: Kind = ("EdDSA", (Algorithm::EdDSA, Some(DecodingKey::from_ed_pem)));
 
 /// A key as it was read.
 pub(super) struct ReadKey {
@@ -35,92 +29,63 @@ pub(super) struct ReadKey {
     pub(super) sign: Option<EncodingKey>,
 }
 
-/// Reads `KEY.algorithm` (HS256 if missing) and the key of `KEY.key_file` or `KEY.key_env`.
+/// Reads `algorithm` (HS256 if missing) and the key of `key_file` or `key_env`.
 pub(super) fn read_key(
-    reader: &mut Reader<'_>,
-    key: &str,
-    allowed: &[&str],
-    algorithm: Option<&str>,
-    file: Option<&Path>,
-    env: Option<&str>,
+    section: &Section<'_>,
+    kinds: &[Kind],
+    inputs: &Inputs<'_>,
 ) -> Option<ReadKey> {
-    let name = algorithm.unwrap_or("HS256");
-    type FromPem = fn(&[u8]) -> Result<DecodingKey, JwtError>;
-    let known: Option<(Algorithm, Option<FromPem>)> = match allowed.contains(&name).then_some(name)
-    {
-        Some("HS256") => Some((Algorithm::HS256, None)),
-        Some("RS256") => Some((Algorithm::RS256, Some(DecodingKey::from_rsa_pem))),
-        Some("ES256") => Some((Algorithm::ES256, Some(DecodingKey::from_ec_pem))),
-        Some("EdDSA") => Some((Algorithm::EdDSA, Some(DecodingKey::from_ed_pem))),
-        Some(_) | None => None,
+    let kind = match section.value("algorithm") {
+        None => Some(HS256.1),
+        Some(_) => section.choice("algorithm", kinds),
     };
-    let Some((algorithm, from_pem)) = known else {
-        let allowed = format!("must be one of {}", allowed.join(", "));
-        reader.bad(&format!("{key}.algorithm"), name, &allowed);
-        return None;
+    section.require_secret("key");
+    let is_shared = matches!(kind, Some((_, None)));
+    let least = if is_shared { SECRET_MIN } else { 1 };
+    let bytes = section.secret("key", least, inputs);
+    let ((algorithm, from_pem), bytes) = kind.zip(bytes)?;
+    let Some(from_pem) = from_pem else {
+        return Some(ReadKey {
+            algorithm,
+            verify: DecodingKey::from_secret(&bytes),
+            sign: Some(EncodingKey::from_secret(&bytes)),
+        });
     };
-    if file.is_none() && env.is_none() {
-        reader.bad(
-            &format!("{key}.key_file"),
-            "",
-            "must name the file of the key (or key_env its variable)",
-        );
-    }
-    let place = format!("{key}.key");
-    let bytes = reader.secret(&place, file, env)?;
-    let (verify, sign) = match from_pem {
-        None if bytes.len() < SECRET_MIN => {
-            reader.bad(&place, "…", SECRET_TOO_SHORT);
-            return None;
+    match from_pem(&bytes) {
+        Ok(verify) => Some(ReadKey {
+            algorithm,
+            verify,
+            sign: None,
+        }),
+        Err(error) => {
+            let what = format!("must hold a public key for {algorithm:?} in PEM ({error})");
+            section.bad_secret("key", what);
+            None
         }
-        None => (
-            DecodingKey::from_secret(&bytes),
-            Some(EncodingKey::from_secret(&bytes)),
-        ),
-        Some(read) => match read(&bytes) {
-            Ok(verify) => (verify, None),
-            Err(error) => {
-                let allowed = format!("must be a public key for {name} in PEM ({error})");
-                reader.bad(&place, "…", &allowed);
-                return None;
-            }
-        },
-    };
-    Some(ReadKey {
-        algorithm,
-        verify,
-        sign,
-    })
+    }
 }
 
 /// Reads all keys of entitlement tokens.
-pub(super) fn token_keys(reader: &mut Reader<'_>, raw: &[RawTokenKey]) -> TokenKeys {
-    if raw.len() > TOKEN_KEYS_MAX {
-        let given = raw.len().to_string();
-        let allowed = format!("must be at most {TOKEN_KEYS_MAX} keys");
-        reader.bad("token_keys", &given, &allowed);
+pub(super) fn token_keys(seckill: &Section<'_>, inputs: &Inputs<'_>) -> TokenKeys {
+    let sections = seckill.sections("token_keys");
+    if sections.len() > TOKEN_KEYS_MAX {
+        let what = format_args!("must be at most {TOKEN_KEYS_MAX} keys");
+        seckill.problem("token_keys", what);
     }
     let mut keys: Vec<TokenKey> = Vec::new();
-    for (index, raw) in raw.iter().enumerate().take(TOKEN_KEYS_MAX) {
-        let place = format!("token_keys[{index}]");
-        let kid = raw.kid.clone().unwrap_or_default();
-        let is_name =
-            (1..=KID_MAX).contains(&kid.len()) && kid.bytes().all(|b| b.is_ascii_graphic());
-        if !is_name || keys.iter().any(|key| key.kid == kid) {
-            let allowed =
-                format!("must be 1..={KID_MAX} visible ASCII characters, not given twice");
-            reader.bad(&format!("{place}.kid"), &kid, &allowed);
-        }
-        let allowed = ["HS256", "ES256", "EdDSA"];
-        let read = read_key(
-            reader,
-            &place,
-            &allowed,
-            raw.algorithm.as_deref(),
-            raw.key_file.as_deref(),
-            raw.key_env.as_deref(),
-        );
-        keys.extend(read.map(|read| TokenKey {
+    let mut kids: Vec<String> = Vec::new();
+    for section in sections.into_iter().take(TOKEN_KEYS_MAX) {
+        let form = format!("1 to {KID_MAX} visible ASCII characters, not given twice");
+        section.require("kid", &form);
+        let kid = section.parsed("kid", &form, |text| {
+            let is_name =
+                (1..=KID_MAX).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
+            (is_name && !kids.iter().any(|kid| kid == text)).then(|| text.to_owned())
+        });
+        let read = read_key(&section, &[HS256, ES256, ED_DSA], inputs);
+        section.finish();
+        kids.extend(kid.clone());
+        keys.extend(kid.zip(read).map(|(kid, read)| TokenKey {
             kid,
             algorithm: read.algorithm,
             verify: read.verify,

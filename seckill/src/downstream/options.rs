@@ -202,6 +202,8 @@ impl fmt::Debug for NatsLogin {
 
 #[cfg(test)]
 mod tests {
+    use std::{num::NonZeroU32, time::Duration};
+
     use super::*;
 
     #[test]
@@ -214,7 +216,8 @@ mod tests {
         let http = HttpOptions {
             url: "http://shop".to_owned(),
             secret: b"hunter2".to_vec(),
-            quota: RateQuota::try_from_rate("1/s".parse().unwrap(), 1.try_into().unwrap()).unwrap(),
+            quota: RateQuota::try_new(NonZeroU32::MIN, Duration::from_secs(1), NonZeroU32::MIN)
+                .unwrap(),
             in_flight: NonZeroUsize::MIN,
         };
         let printed = format!(

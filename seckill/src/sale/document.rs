@@ -1,8 +1,9 @@
 //! A sale as the admin API takes it, and the check that makes a [`Sale`] of it or names every problem at once.
 
 use serde::{Deserialize, Serialize};
+use settings::units::duration_ms;
 
-use super::{NewSlots, Sale, SkuOnSale, Stage, checks::Problems, parse_duration_ms};
+use super::{NewSlots, Sale, SkuOnSale, Stage, checks::Problems};
 use crate::{ids::SaleId, store::Gate};
 
 /// See [`MAX_PRICE_MINOR`].
@@ -108,7 +109,7 @@ impl NewSale {
                 format!("later than starts_at_ms ({starts})"),
             );
         }
-        let pay_within_ms = self.pay_within.as_deref().and_then(parse_duration_ms);
+        let pay_within_ms = self.pay_within.as_deref().and_then(duration_ms);
         let pay_within_ms =
             pay_within_ms.filter(|ms| (MIN_PAY_WITHIN_MS..=MAX_PAY_WITHIN_MS).contains(ms));
         if pay_within_ms.is_none() {

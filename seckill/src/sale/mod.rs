@@ -146,20 +146,5 @@ pub fn shares(units: u64, parts: usize) -> impl Iterator<Item = u64> {
     (0..parts).map(move |part| units / parts + u64::from(part < units % parts))
 }
 
-/// Reads `250ms`, `90s`, `15m`, `2h`, `1d` as milliseconds; `None` if it is none of these or does not fit.
-pub fn parse_duration_ms(text: &str) -> Option<u64> {
-    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-    let (number, unit) = text.split_at(digits);
-    let factor = match unit {
-        "ms" => 1,
-        "s" => 1_000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        "d" => 24 * 3_600_000,
-        _ => return None,
-    };
-    number.parse::<u64>().ok()?.checked_mul(factor)
-}
-
 #[cfg(test)]
 mod tests;

@@ -10,8 +10,9 @@ use jiff::{
     tz::{AmbiguousOffset, Offset, TimeZone},
 };
 use serde::{Deserialize, Serialize};
+use settings::units::duration_ms;
 
-use super::{FieldProblem, MAX_SKUS, SkuOnSale, parse_duration_ms};
+use super::{FieldProblem, MAX_SKUS, SkuOnSale};
 use crate::ids::SkuId;
 
 const MINUTE_MS: u64 = 60_000;
@@ -130,7 +131,7 @@ impl NewSlots {
         }
         let opens = parse_clock(&self.opens);
         let closes = parse_clock(&self.closes);
-        let slot = parse_duration_ms(&self.slot)
+        let slot = duration_ms(&self.slot)
             .filter(|ms| ms % MINUTE_MS == 0)
             .map(|ms| ms / MINUTE_MS)
             .filter(|minutes| (u64::from(SLOT_MIN)..=u64::from(DAY_MIN)).contains(minutes));
@@ -189,7 +190,7 @@ impl NewSlots {
             bad("price_minor", self.price_minor.to_string(), allowed);
         }
         let cancel_before = self.cancel_before.as_deref().unwrap_or("0s");
-        let cancel_before_ms = parse_duration_ms(cancel_before);
+        let cancel_before_ms = duration_ms(cancel_before);
         if cancel_before_ms.is_none() {
             bad(
                 "cancel_before",
@@ -198,7 +199,7 @@ impl NewSlots {
             );
         }
         let grace = self.grace.as_deref().unwrap_or("15m");
-        let grace_ms = parse_duration_ms(grace).filter(|ms| *ms <= GRACE_MAX_MS);
+        let grace_ms = duration_ms(grace).filter(|ms| *ms <= GRACE_MAX_MS);
         if grace_ms.is_none() {
             bad(
                 "grace",

@@ -7,7 +7,6 @@ use std::{path::PathBuf, time::SystemTime};
 use anyhow::Context;
 use clap::Subcommand;
 use http::Method;
-use seckill::sale::parse_duration_ms;
 use serde_json::{Value, json};
 
 pub use self::create::CreateArgs;
@@ -282,7 +281,7 @@ fn fields(set: &[String]) -> anyhow::Result<Value> {
 }
 
 fn duration_ms(option: &str, text: &str) -> anyhow::Result<u64> {
-    parse_duration_ms(text)
+    settings::units::duration_ms(text)
         .with_context(|| format!("{option} = {text:?}: must be a duration, as in 30s, 15m or 2h"))
 }
 

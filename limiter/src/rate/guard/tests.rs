@@ -19,8 +19,8 @@ fn refuse(limited: Limited) -> Response<Body> {
 
 #[tokio::test]
 async fn guard_refuses_beyond_the_burst() {
-    let quota =
-        RateQuota::try_from_rate("1/h".parse().unwrap(), NonZeroU32::new(2).unwrap()).unwrap();
+    let hour = Duration::from_secs(3600);
+    let quota = RateQuota::try_new(NonZeroU32::MIN, hour, NonZeroU32::new(2).unwrap()).unwrap();
     let router = Router::new()
         .route("/", get(|| async { "hello" }))
         .layer(admin_guard(quota, refuse));

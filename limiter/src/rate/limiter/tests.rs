@@ -10,7 +10,8 @@ use proptest::prelude::*;
 use super::*;
 
 fn quota(rate: &str, burst: u32) -> RateQuota {
-    RateQuota::try_from_rate(rate.parse().unwrap(), NonZeroU32::new(burst).unwrap()).unwrap()
+    let rate = settings::units::rate(rate).unwrap();
+    RateQuota::try_new(rate.count, rate.per, NonZeroU32::new(burst).unwrap()).unwrap()
 }
 
 fn limiter(rate: &str, burst: u32, capacity: usize, start: Instant) -> RateLimiter {

@@ -7,12 +7,10 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use serde::Deserialize;
+use settings::units;
 
 use super::super::problem::{Code, Problem};
-use crate::{
-    ledger::{OrderStatus, Standing},
-    sale::parse_duration_ms,
-};
+use crate::ledger::{OrderStatus, Standing};
 
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 /// Says which preference was honoured.
@@ -60,7 +58,7 @@ impl Wish {
         let preferred = preferred_wait(headers).map(|wait| wait.min(max));
         let wait = match query.wait.as_deref() {
             None => preferred,
-            Some(text) => match parse_duration_ms(text).map(Duration::from_millis) {
+            Some(text) => match units::duration(text) {
                 Some(wait) if wait <= max => Some(wait),
                 _ => {
                     let detail = format!(

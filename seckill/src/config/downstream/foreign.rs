@@ -1,66 +1,57 @@
 //! Keys that belong to another sink than the one that the url chooses.
 
-use super::RawDownstream;
-use crate::config::reader::Reader;
+use settings::Section;
 
-impl RawDownstream {
-    /// A key of another sink is a slip: whoever set a rate for a broker believes that it holds.
-    pub(super) fn check_foreign_keys(&self, reader: &mut Reader<'_>, scheme: &str) {
-        let sink = match scheme {
-            "amqps" => "amqp",
-            "tls" => "nats",
-            other => other,
-        };
-        let keys: [(&str, bool, &[&str]); 17] = [
-            ("secret_file", self.secret_file.is_some(), &["http"]),
-            ("secret_env", self.secret_env.is_some(), &["http"]),
-            ("rate", self.rate.is_some(), &["http"]),
-            ("burst", self.burst.is_some(), &["http"]),
-            ("in_flight", self.in_flight.is_some(), &["http"]),
-            (
-                "username",
-                self.username.is_some(),
-                &["amqp", "nats", "kafka"],
-            ),
-            (
-                "password_file",
-                self.password_file.is_some(),
-                &["amqp", "nats", "kafka"],
-            ),
-            (
-                "password_env",
-                self.password_env.is_some(),
-                &["amqp", "nats", "kafka"],
-            ),
-            ("ca_file", self.ca_file.is_some(), &["amqp", "nats"]),
-            ("queue", self.queue.is_some(), &["amqp"]),
-            ("queue_type", self.queue_type.is_some(), &["amqp"]),
-            ("exchange", self.exchange.is_some(), &["amqp"]),
-            ("stream", self.stream.is_some(), &["nats"]),
-            ("subject", self.subject.is_some(), &["nats"]),
-            (
-                "token_file",
-                self.token_file.is_some() || self.token_env.is_some(),
-                &["nats"],
-            ),
-            (
-                "credentials_file",
-                self.credentials_file.is_some(),
-                &["nats"],
-            ),
-            ("topic", self.topic.is_some(), &["kafka"]),
-        ];
-        let is_known = keys.iter().any(|(_, _, sinks)| sinks.contains(&sink));
-        for (key, is_set, sinks) in keys {
-            if is_known && is_set && !sinks.contains(&sink) {
-                let allowed = format!("belongs to a url of {}, not of {sink}", sinks.join(", "));
-                reader.bad(&format!("downstream.{key}"), "…", &allowed);
-            }
+const BROKERS: &[&str] = &["amqp", "nats", "kafka"];
+
+/// Each key with the sinks that read it.
+const KEYS: [(&str, &[&str]); 18] = [
+    ("secret_file", &["http"]),
+    ("secret_env", &["http"]),
+    ("rate", &["http"]),
+    ("burst", &["http"]),
+    ("in_flight", &["http"]),
+    ("username", BROKERS),
+    ("password_file", BROKERS),
+    ("password_env", BROKERS),
+    ("ca_file", &["amqp", "nats"]),
+    ("queue", &["amqp"]),
+    ("queue_type", &["amqp"]),
+    ("exchange", &["amqp"]),
+    ("stream", &["nats"]),
+    ("subject", &["nats"]),
+    ("token_file", &["nats"]),
+    ("token_env", &["nats"]),
+    ("credentials_file", &["nats"]),
+    ("topic", &["kafka"]),
+];
+
+/// A key of another sink is a slip: whoever set a rate for a broker believes that it holds.
+pub(super) fn check(section: &Section<'_>, scheme: &str) {
+    let sink = match scheme {
+        "amqps" => "amqp",
+        "tls" => "nats",
+        other => other,
+    };
+    let is_known = KEYS.iter().any(|(_, sinks)| sinks.contains(&sink));
+    for (key, sinks) in KEYS {
+        if is_known && section.has(key) && !sinks.contains(&sink) {
+            let what = format!("belongs to a url of {}, not of {sink}", sinks.join(", "));
+            section.problem(key, what);
         }
-        if self.ca_file.is_some() && matches!(scheme, "amqp" | "nats") {
-            let secure = if scheme == "amqp" { "amqps" } else { "tls" };
-            let allowed = format!("is read with a url of {secure}:// only");
-            reader.bad("downstream.ca_file", "…", &allowed);
-        }
+    }
+    if section.has("ca_file") && matches!(scheme, "amqp" | "nats") {
+        let secure = if scheme == "amqp" { "amqps" } else { "tls" };
+        section.problem(
+            "ca_file",
+            format_args!("is read with a url of {secure}:// only"),
+        );
+    }
+}
+
+/// The keys of all sinks exist, whichever the url chooses.
+pub(super) fn know_all(section: &Section<'_>) {
+    for (key, _) in KEYS {
+        section.value(key);
     }
 }

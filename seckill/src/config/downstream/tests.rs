@@ -1,13 +1,17 @@
 //! What may stand in the table, and what is said about what may not.
 
 use super::{values::NAME, *};
+#[cfg(feature = "nats")]
+use crate::downstream::NatsLogin;
+#[cfg(feature = "amqp")]
+use crate::downstream::{AmqpTarget, QueueType};
 
 fn build(text: &str) -> Result<DownstreamConfig, Vec<String>> {
-    let raw: RawDownstream = toml::from_str(text).expect("the keys are known");
-    let env = |name: &str| (name != "UNSET").then(|| format!("the long secret of {name}"));
-    let mut reader = Reader::new(&env, &|_| Err(std::io::ErrorKind::NotFound.into()));
-    let config = raw.build(&mut reader);
-    reader.finish(config)
+    let inputs = Inputs {
+        env: &|name| (name != "UNSET").then(|| format!("the long secret of {name}")),
+        ..Inputs::none()
+    };
+    settings::read_at("seckill.downstream", text, |section| read(section, &inputs))
 }
 
 fn problem(text: &str) -> String {
@@ -43,10 +47,14 @@ fn a_limit_that_is_none_is_refused() {
             "url = \"http://shop:3000/\"\nsecret_env = \"S\"\n{line}"
         ))
     };
-    assert!(with("rate = \"fast\"").starts_with("seckill.downstream.rate = \"fast (burst 100)\""));
-    assert!(with("burst = 0").contains("a burst from 1"));
-    assert!(with("in_flight = 0").ends_with("must be from 1 to 1024"));
-    assert!(with("timeout = \"1h\"").contains("from 100ms to 30000ms"));
+    assert!(
+        with("rate = \"fast\"")
+            .starts_with("seckill.downstream.rate = \"fast\": must be <count>/<time>")
+    );
+    assert!(with("burst = 0").ends_with("burst = 0: must be 1 to 4294967295"));
+    assert!(with("rate = \"1/d\"\nburst = 400").contains("must fill within 366 days"));
+    assert!(with("in_flight = 0").ends_with("must be 1 to 1024"));
+    assert!(with("timeout = \"1h\"").ends_with("must be 100ms to 30s"));
 }
 
 #[cfg(feature = "amqp")]
@@ -129,7 +137,7 @@ fn all_problems_are_told_at_once() {
     let problems = build("url = \"amqp://r:0\"\nqueue = \"a b\"\nqueue_type = \"big\"\nrate = \"1/s\"\ntimeout = \"0s\"\nca_file = \"x\"").unwrap_err();
     let keys: Vec<_> = problems
         .iter()
-        .map(|problem| problem.split(" = ").next().unwrap())
+        .map(|problem| problem.split([' ', ':']).next().unwrap())
         .collect();
     let expected = ["timeout", "url", "queue_type", "queue", "rate", "ca_file"];
     assert_eq!(
@@ -151,22 +159,27 @@ fn an_unknown_scheme_names_the_known_ones() {
 #[test]
 fn two_receivers_are_refused_with_the_reason() {
     let text = "[[downstream]]\nurl = \"http://a\"\n[[downstream]]\nurl = \"http://b\"";
-    let error = toml::from_str::<super::super::RawConfig>(text).unwrap_err();
-    assert!(
-        error.to_string().contains("exactly one receiver"),
-        "{error}"
-    );
+    let told = settings::read_at("seckill", text, |seckill| {
+        downstream(&seckill, &Inputs::none())
+    })
+    .unwrap_err();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].contains("exactly one receiver"), "{told:?}");
 }
 
 #[cfg(all(feature = "nats", not(feature = "nats-creds")))]
 #[test]
 fn a_creds_file_needs_a_program_that_can_sign_with_it() {
     let keys = "url = \"nats://a\"\nstream = \"ORDERS\"\nsubject = \"shop.orders\"";
-    let raw: RawDownstream =
-        toml::from_str(&format!("{keys}\ncredentials_file = \"penstock.creds\"")).unwrap();
-    let mut reader = Reader::new(&|_| None, &|_| Ok(b"what nats gave".to_vec()));
-    let config = raw.build(&mut reader);
-    let problems = reader.finish(config).unwrap_err();
+    let text = format!("{keys}\ncredentials_file = \"penstock.creds\"");
+    let inputs = Inputs {
+        read: &|_| Ok(b"what nats gave".to_vec()),
+        ..Inputs::none()
+    };
+    let problems = settings::read_at("seckill.downstream", &text, |section| {
+        read(section, &inputs)
+    })
+    .unwrap_err();
     assert_eq!(problems.len(), 1, "{problems:#?}");
     let said = problems[0].contains("cargo feature \"nats-creds\"");
     assert!(said, "{problems:#?}");

@@ -1,14 +1,12 @@
-//! Reads `[[upstream]]`.
+//! `[[upstream]]`: the shop's own servers.
 
-use std::{num::NonZeroU32, time::Duration};
+use std::{num::NonZeroU32, str::FromStr, time::Duration};
 
+use http::HeaderName;
 use limiter::breaker::BreakerConfig;
+use settings::{Section, one_of};
 
-use super::{
-    ENDPOINTS_MAX, Endpoint, Health, Policy, Pool, Upstream,
-    section::{Section, one_of},
-    values::{self, HASH_ON_FORMS, name},
-};
+use super::values::{host_port, is_token, name};
 
 /// Twice a lost SYN's first retry.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -36,6 +34,113 @@ const MILLISECOND: Duration = Duration::from_millis(1);
 
 /// Policies of the design that are not built yet. Naming one is a clear problem, not a surprise.
 const POLICIES_LATER: [&str; 4] = ["weighted", "least-requests", "p2c-ewma", "maglev"];
+
+/// The form of [`HashOn`] for messages.
+pub const HASH_ON_FORMS: &str = "ip, header:NAME, cookie:NAME, path or query:NAME";
+
+/// `[[upstream]]`.
+#[derive(Clone, Debug)]
+pub struct Upstream {
+    /// Its name in routes and metrics.
+    pub name: String,
+    /// How an endpoint is chosen.
+    pub policy: Policy,
+    /// The servers; at least one, at most [`ENDPOINTS_MAX`].
+    pub endpoints: Vec<Endpoint>,
+    /// The most a TCP connect may take.
+    pub connect_timeout: Duration,
+    /// From the request's end to the response's header.
+    pub response_timeout: Duration,
+    /// The longest pause between two pieces of a response's body.
+    pub body_timeout: Duration,
+    /// Further endpoints tried when a request may be sent again.
+    pub retries: usize,
+    /// Bounds of the connection pool, per endpoint and core.
+    pub pool: Pool,
+    /// `None` = switched off.
+    pub breaker: Option<BreakerConfig>,
+    /// `None` = no active health check.
+    pub health: Option<Health>,
+}
+
+/// An endpoint walk marks visited endpoints in one 128-bit word.
+pub const ENDPOINTS_MAX: usize = 128;
+
+/// How an endpoint is chosen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Policy {
+    /// In turn, smoothly by weight.
+    RoundRobin,
+    /// The same key always meets the same endpoint, while it lives.
+    RingHash(HashOn),
+}
+
+/// One server of an upstream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// `host:port`; names are looked up at every connect.
+    pub address: String,
+    /// Its share relative to the others.
+    pub weight: u32,
+}
+
+/// Bounds of the connection pool to one endpoint, per core.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pool {
+    /// Idle connections kept; the oldest beyond it are closed.
+    pub max_idle: usize,
+    /// Connections in use, tunnels included; at the limit the endpoint is passed over.
+    pub max_active: usize,
+    /// Of these, what one client may have once half of them are in use.
+    pub max_per_client: usize,
+    /// An idle connection is closed after this. Keep it below the shop's own keep-alive time.
+    pub idle_timeout: Duration,
+}
+
+/// `health = { … }` of an upstream: a GET that must answer 2xx or 3xx.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// The path asked for.
+    pub path: String,
+    /// Time between two checks of one endpoint.
+    pub interval: Duration,
+    /// The most a check may take.
+    pub timeout: Duration,
+    /// Good answers in a row that bring an endpoint back.
+    pub healthy: u32,
+    /// Bad answers in a row that take an endpoint out.
+    pub unhealthy: u32,
+}
+
+/// What decides the place on the hash ring.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HashOn {
+    /// The client's address.
+    Ip,
+    /// A header's first value.
+    Header(HeaderName),
+    /// A cookie's value.
+    Cookie(String),
+    /// The path without the query.
+    Path,
+    /// A parameter of the query.
+    Query(String),
+}
+
+impl FromStr for HashOn {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        match text.split_once(':') {
+            None if text == "ip" => Ok(Self::Ip),
+            None if text == "path" => Ok(Self::Path),
+            Some(("header", name)) => name.parse().map(Self::Header).map_err(|_| ()),
+            Some(("cookie", name)) if is_token(name) => Ok(Self::Cookie(name.to_owned())),
+            Some(("query", name)) if is_token(name) => Ok(Self::Query(name.to_owned())),
+            _ => Err(()),
+        }
+    }
+}
 
 /// All upstreams, also those with problems, so that routes' references are not reported as well.
 pub(super) fn upstreams(root: &Section<'_>) -> Vec<Upstream> {
@@ -69,20 +174,18 @@ fn upstream(section: Section<'_>) -> Upstream {
         }
     }
     if let Some(retries) = section.integer("retries", 0..=10) {
-        upstream.retries = retries as usize;
+        upstream.retries = retries;
     }
     if let Some(pool) = section.section("pool") {
         if let Some(count) = pool.integer("max_idle", 0..=100_000) {
-            upstream.pool.max_idle = count as usize;
+            upstream.pool.max_idle = count;
         }
         if let Some(count) = pool.integer("max_active", 1..=100_000) {
-            upstream.pool.max_active = count as usize;
+            upstream.pool.max_active = count;
         }
         upstream.pool.max_per_client = pool
             .integer("max_per_client", 1..=100_000)
-            .map_or((upstream.pool.max_active / 16).max(16), |count| {
-                count as usize
-            });
+            .unwrap_or((upstream.pool.max_active / 16).max(16));
         if let Some(time) = pool.duration("idle_timeout", MILLISECOND..=HOUR) {
             upstream.pool.idle_timeout = time;
         }
@@ -104,10 +207,8 @@ fn policy(section: &Section<'_>) -> Policy {
             Policy::RoundRobin
         }
         Some("ring-hash") => {
-            if section.value("hash_on").is_none() {
-                section.missing("hash_on", HASH_ON_FORMS);
-            }
-            Policy::RingHash(hash_on.unwrap_or(values::HashOn::Ip))
+            section.require("hash_on", HASH_ON_FORMS);
+            Policy::RingHash(hash_on.unwrap_or(HashOn::Ip))
         }
         Some(later) if POLICIES_LATER.contains(&later) => {
             section.problem(
@@ -133,11 +234,9 @@ fn endpoints(section: &Section<'_>) -> Vec<Endpoint> {
         );
     }
     for entry in entries {
-        if entry.value("address").is_none() {
-            entry.missing("address", "host:port");
-        }
-        let address = entry.parsed("address", "host:port", values::host_port);
-        let weight = entry.integer("weight", 1..=1000).unwrap_or(1) as u32;
+        entry.require("address", "host:port");
+        let address = entry.parsed("address", "host:port", host_port);
+        let weight = entry.integer("weight", 1..=1000).unwrap_or(1);
         if let Some(address) = address {
             if endpoints.iter().any(|other| other.address == address) {
                 entry.problem("address", "must not be listed twice; use weight");
@@ -163,14 +262,14 @@ fn breaker(upstream: &Section<'_>) -> Option<BreakerConfig> {
         config.slot = window / 10;
     }
     if let Some(count) = section.integer("min_requests", 1..=1_000_000) {
-        config.min_requests = NonZeroU32::new(count as u32).unwrap_or(NonZeroU32::MIN);
+        config.min_requests = NonZeroU32::new(count).unwrap_or(NonZeroU32::MIN);
     }
     if let Some(share) = section.ratio("failure_ratio") {
         config.failure_ratio = share;
     }
     // 0 = the ratio alone.
     if let Some(count) = section.integer("consecutive_failures", 0..=1_000_000) {
-        config.consecutive_failures = NonZeroU32::new(count as u32);
+        config.consecutive_failures = NonZeroU32::new(count);
     }
     if let Some(time) = section.duration("open_for", MILLISECOND..=24 * HOUR) {
         config.open_for = time;
@@ -194,7 +293,7 @@ fn health(section: Section<'_>) -> Health {
         let is_target = text.starts_with('/') && text.parse::<http::uri::PathAndQuery>().is_ok();
         is_target.then(|| text.to_owned())
     });
-    let count = |key| section.integer(key, 1..=100).map(|count| count as u32);
+    let count = |key| section.integer(key, 1..=100);
     let interval = section
         .duration("interval", 10 * MILLISECOND..=HOUR)
         .unwrap_or(Duration::from_secs(2));
@@ -215,4 +314,18 @@ fn health(section: Section<'_>) -> Health {
     }
     section.finish();
     health
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hash_keys_are_read_as_written() {
+        assert_eq!("ip".parse(), Ok(HashOn::Ip));
+        assert_eq!("cookie:sid".parse(), Ok(HashOn::Cookie("sid".into())));
+        for bad in ["", "header:", "header:a b", "cookie:", "jwt:sub", "ip:x"] {
+            assert!(bad.parse::<HashOn>().is_err(), "{bad}");
+        }
+    }
 }

@@ -1,19 +1,13 @@
-//! Reads `[[route]]` and the `[[limit]]`s that routes name.
-
-use std::{num::NonZeroU32, time::Duration};
+//! `[[route]]`: which request goes where.
 
 use http::{HeaderValue, Method, StatusCode};
-use limiter::rate::{Rate, RateQuota};
+use settings::{Section, one_of};
 
 use super::{
-    Limit, Route, Target, Upstream,
-    section::{Section, one_of},
-    values::{self, LimitKey, name},
+    Limit, Upstream,
+    values::{self, name},
 };
 use crate::http::target::{is_authority, read_path};
-
-/// 24 bytes each, allocated at start: 1.5 MiB.
-const MAX_KEYS: u64 = 65_536;
 
 /// Forms and JSON fit; what is longer streams on from there.
 const REQUEST_BUFFER: u64 = 64 << 10;
@@ -21,46 +15,47 @@ const REQUEST_BUFFER: u64 = 64 << 10;
 /// A page with its pictures; what is longer holds its connection.
 const RESPONSE_BUFFER: u64 = 16 << 20;
 
-/// All limits.
-pub(super) fn limits(root: &Section<'_>) -> Vec<Limit> {
-    root.sections("limit").into_iter().map(limit).collect()
+/// `[[route]]`.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// Its name in metrics and log lines.
+    pub name: String,
+    /// `shop.example`, `*.shop.example`, or any.
+    pub host: Option<String>,
+    /// The path's prefix, on segment borders.
+    pub path: String,
+    /// Empty = all.
+    pub methods: Vec<Method>,
+    /// Where it goes.
+    pub target: Target,
+    /// Indexes into [`Config::limits`](super::Config::limits).
+    pub limits: Vec<usize>,
+    /// The most bytes of a request's body.
+    pub max_body: u64,
+    /// Origins whose pages may call it, as browsers send them, or `*`.
+    pub allow_origins: Vec<HeaderValue>,
+    /// How many bytes of a request's body are read before the upstream is asked; 0 streams it from its first byte.
+    pub request_buffer: usize,
+    /// How many bytes of an answer are taken off the upstream's connection for a client that reads it slowly.
+    pub response_buffer: u64,
 }
 
-fn limit(section: Section<'_>) -> Limit {
-    let key = section.parsed("key", "ip, buyer or header:NAME", |text| text.parse().ok());
-    let form = "<count>/<time> such as 100/s or 30/m";
-    if section.value("rate").is_none() {
-        section.missing("rate", form);
-    }
-    let rate: Option<Rate> = section.parsed("rate", form, |text| text.parse().ok());
-    let rate = rate.unwrap_or(Rate {
-        count: NonZeroU32::MIN,
-        per: Duration::from_secs(1),
-    });
-    // Without a burst the bucket holds what the rate's own time span brings.
-    let burst = section
-        .integer("burst", 1..=u64::from(u32::MAX))
-        .and_then(|count| NonZeroU32::new(count as u32))
-        .unwrap_or(rate.count);
-    let one_a_second = || {
-        RateQuota::try_new(NonZeroU32::MIN, Duration::from_secs(1), NonZeroU32::MIN)
-            .expect("one a second is within the range")
-    };
-    let quota = RateQuota::try_from_rate(rate, burst).unwrap_or_else(|error| {
-        section.problem("rate", error);
-        one_a_second()
-    });
-    let limit = Limit {
-        name: name(&section, None).unwrap_or_default(),
-        key: key.unwrap_or(LimitKey::Ip),
-        quota,
-        max_keys: section
-            .integer("max_keys", 8..=100_000_000)
-            .unwrap_or(MAX_KEYS) as usize,
-        report: section.flag("report").unwrap_or(false),
-    };
-    section.finish();
-    limit
+/// Where a route leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// An index into [`Config::upstreams`](super::Config::upstreams).
+    Upstream(usize),
+    /// The sale API.
+    Sales,
+    /// The payment API.
+    Payments,
+    /// A redirect to the same path elsewhere.
+    Redirect {
+        /// `https` (same host) or a URL's beginning.
+        to: String,
+        /// 301, 302, 307 or 308.
+        status: StatusCode,
+    },
 }
 
 /// All routes.
@@ -72,9 +67,7 @@ pub(super) fn routes(
 ) -> Vec<Route> {
     let read = |section| route(section, upstreams, limits, max_body);
     let routes: Vec<Route> = root.sections("route").into_iter().map(read).collect();
-    if root.value("route").is_none() {
-        root.missing("route", "at least one [[route]]");
-    }
+    root.require("route", "at least one [[route]]");
     routes
 }
 
@@ -86,9 +79,7 @@ fn route(section: Section<'_>, upstreams: &[Upstream], limits: &[Limit], max_bod
         let is_plain = is_path && read_path(text).as_deref() == Some(text);
         is_plain.then(|| text.to_owned())
     });
-    if section.value("path").is_none() {
-        section.missing("path", "a path that starts with /");
-    }
+    section.require("path", "a path that starts with /");
     // What is wrong stays as it is, so that it is not taken for another route's.
     let path = path
         .or_else(|| section.text("path"))
@@ -209,7 +200,7 @@ fn target(section: &Section<'_>, upstreams: &[Upstream]) -> Target {
         let is_fine = text == "https" || (is_url && text.parse::<http::Uri>().is_ok());
         is_fine.then(|| text.trim_end_matches('/').to_owned())
     });
-    let status = section.integer("status", 301..=308);
+    let status = section.integer("status", 301..=308_u16);
     let is_redirect = handler.as_deref() == Some("redirect");
     if !is_redirect && (section.value("to").is_some() || section.value("status").is_some()) {
         section.problem("to", "has a meaning with handler = \"redirect\" only");
@@ -228,9 +219,7 @@ fn target(section: &Section<'_>, upstreams: &[Upstream]) -> Target {
         (None, Some("sales")) => return Target::Sales,
         (None, Some("payments")) => return Target::Payments,
         (None, Some("redirect")) => {
-            if section.value("to").is_none() {
-                section.missing("to", "https, or http(s)://host");
-            }
+            section.require("to", "https, or http(s)://host");
             let status = match status {
                 Some(301) => StatusCode::MOVED_PERMANENTLY,
                 Some(302) => StatusCode::FOUND,
