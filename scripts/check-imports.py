@@ -22,7 +22,6 @@ APART = {("payment", "seckill"), ("seckill", "payment")}
 KNOWN = {
     "loadtest": [{"engine", "report"}, {"history", "reconcile"}, {"plan", "scenario"}],
     "payment": [{"books", "ledger"}, {"auth", "error", "events", "form", "idempotency", "intent", "params", "service"}],
-    "seckill": [{"sale", "store"}, {"catalogue", "purchase", "stock", "transfer"}],
 }
 
 

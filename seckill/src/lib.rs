@@ -1,10 +1,10 @@
 //! Sales, stock, orders and settlement: the flash-sale engine.
 //!
 //! # Layout, in reading order
-//! - [`ids`], [`clock`], [`backoff`], [`sale`]: the words everything else uses.
+//! - [`ids`], [`units`], [`clock`], [`backoff`], [`sale`]: the words everything else uses.
 //! - [`store`]: where stock is taken atomically (embedded engine, Redis).
 //! - [`admission`], [`entitlement`], [`lottery`]: who may buy.
-//! - [`purchase`], [`sold_out`], [`stock`], [`catalogue`]: from one request to one place in a batch, and back.
+//! - [`sold_out`], [`stock`], [`purchase`], [`catalogue`]: from one request to one place in a batch, and back.
 //! - [`transfer`]: units move to the buyer, between the segments of a sku.
 //! - [`ledger`]: the order ledger, which has the last word.
 //! - [`settlement`], [`effects`], [`reaper`]: the workers between store and ledger.
@@ -19,6 +19,7 @@ pub mod ids;
 pub mod jwt;
 pub mod sale;
 pub mod store;
+pub mod units;
 
 pub mod admission;
 pub mod catalogue;

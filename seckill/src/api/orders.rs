@@ -27,11 +27,12 @@ use super::{
     },
 };
 use crate::{
-    catalogue::{OpenSale, Segment},
+    catalogue::OpenSale,
     engine::{EngineError, FoundOrder},
     ids::{BuyerId, OrderId, RequestId, SegmentId},
     ledger::{Cancel, Followed, RequestKey, Standing},
     sale::SaleState,
+    stock::SegmentRuntime,
     store::{Gate, StoredOrder},
 };
 
@@ -229,7 +230,7 @@ struct Looked {
 
 async fn look(
     api: &Api,
-    segment: &Segment,
+    segment: &SegmentRuntime,
     buyer: &BuyerId,
     request: &RequestId,
 ) -> Result<Looked, Problem> {
@@ -245,7 +246,7 @@ async fn look(
 /// Waits until a request is known: it reaches the ledger, by whichever node, or this node has decided it.
 async fn until_known(
     api: &Api,
-    segment: &Segment,
+    segment: &SegmentRuntime,
     buyer: &BuyerId,
     request: &RequestId,
     first: Looked,

@@ -8,14 +8,14 @@ use tokio::runtime::Handle;
 use super::{EngineError, SaleEngine, refresh::bounded};
 use crate::{
     bells::Bells,
-    catalogue::{OpenSale, Segment},
+    catalogue::OpenSale,
     ids::{SaleId, SegmentId},
     purchase,
     sale::{Sale, SkuOnSale},
     sold_out::SkuSoldOut,
-    stock::Stock,
+    stock::{SegmentRuntime, Stock, lane, mover},
     store::{Gate, SegmentSpec, Snapshot, StockError, StockStore},
-    transfer::{self, Transfers, mover},
+    transfer::{self, Transfers},
 };
 
 /// Makes the stocks of sales, with the tasks that work for them.
@@ -61,9 +61,9 @@ impl StockMaker {
         stock
     }
 
-    fn new_segment(&self, id: SegmentId, sku_sold_out: Arc<SkuSoldOut>) -> Arc<Segment> {
-        let (lane, work) = purchase::lane();
-        let segment = Arc::new(Segment::new(id, sku_sold_out, lane));
+    fn new_segment(&self, id: SegmentId, sku_sold_out: Arc<SkuSoldOut>) -> Arc<SegmentRuntime> {
+        let (lane, work) = lane();
+        let segment = Arc::new(SegmentRuntime::new(id, sku_sold_out, lane));
         let bell = self.accepted.of(&segment.id);
         let ring = move || bell.notify_one();
         let lane = purchase::run_lane(work, Arc::downgrade(&segment), self.store.clone(), ring);

@@ -20,11 +20,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::{EngineError, SaleEngine, balance, over::EndedSales};
 use crate::{
-    catalogue::{OpenSale, Segment},
+    catalogue::OpenSale,
     ids::{SaleId, SegmentId, SkuId},
     pace::Pace,
     sale::{Admission, Sale, Stage},
-    stock::Stock,
+    stock::{SegmentRuntime, Stock},
     store::{SegmentSpec, Snapshot, StockError},
     troubles::Troubles,
 };
@@ -273,7 +273,7 @@ impl SaleEngine {
         tick: Option<u64>,
     ) -> Result<(), EngineError> {
         let now_ms = self.now_ms();
-        let is_due = |segment: &&Arc<Segment>| {
+        let is_due = |segment: &&Arc<SegmentRuntime>| {
             tick.is_none_or(|tick| {
                 // Not all at the same tick.
                 let tick = tick + u64::from(segment.id.index);
@@ -366,7 +366,7 @@ impl SaleEngine {
     }
 
     /// Whether buyers are answered from what this node remembers of a segment: then it is no older than one tick.
-    fn asks_memory(&self, sale: &Sale, segment: &Segment) -> bool {
+    fn asks_memory(&self, sale: &Sale, segment: &SegmentRuntime) -> bool {
         segment.sold_out.is_empty() || self.asks_memory_of_all(sale)
     }
 
@@ -375,7 +375,7 @@ impl SaleEngine {
     }
 }
 
-fn pace(segment: &Segment) -> MutexGuard<'_, Pace> {
+fn pace(segment: &SegmentRuntime) -> MutexGuard<'_, Pace> {
     segment.pace.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

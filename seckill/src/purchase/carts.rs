@@ -11,11 +11,10 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::{LANE_DEPTH, UNDECIDED, learn};
+use super::{UNDECIDED, learn};
 use crate::{
-    catalogue::Segment,
     ids::{BuyerId, OrderId, RequestId},
-    stock::Stock,
+    stock::{LANE_DEPTH, SegmentRuntime, Stock},
     store::{CartLine, CartVerdict, Purchase, StockError, StockStore, Verdict},
 };
 
@@ -35,7 +34,7 @@ pub struct Line {
 
 impl Line {
     /// The sku's one segment: a sale with carts is not cut.
-    pub fn segment(&self) -> &Arc<Segment> {
+    pub fn segment(&self) -> &Arc<SegmentRuntime> {
         &self.stock.segments[0]
     }
 }

@@ -7,25 +7,27 @@
 //! One transfer of a sku is under way at a time, over all nodes; one that cannot be finished because a segment does not answer is set
 //! aside as stuck, and holds up its own pair of segments only.
 //!
-//! [`plan`] is the arithmetic, [`Transfers`] the steps, [`Mover`] the one task a sku that decides who gets what.
+//! [`plan`] is the arithmetic, [`Transfers`] the steps, [`run_mover`] the one task a sku that decides who gets what.
 
-mod mover;
 pub mod plan;
 mod round;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use futures_util::future::join_all;
 use tokio::time::timeout;
 
+use self::round::{Counters, Round};
 use crate::{
     clock::WallClock,
     ids::SegmentId,
     ledger::{LedgerError, OrderLedger, Transfer, TransferState},
+    stock::{MOVER_DEPTH, MoverWork, Stock},
     store::{Snapshot, StockError, StockStore},
 };
-
-pub use self::mover::{Found, Mover, MoverWork, mover, run_mover};
 
 /// An open row older than this has lost its node. Finishing one that has not is harmless, so clocks may differ.
 const STALE_AFTER_MS: u64 = 3_000;
@@ -196,6 +198,24 @@ impl Transfers {
                 false
             }
         }
+    }
+}
+
+/// Works a mover's queue until the stock is dropped: those who wait for units share one look and its transfers (`round.rs`).
+pub async fn run_mover(mut work: MoverWork, stock: Weak<Stock>, transfers: Transfers) {
+    let counters = Counters::new();
+    let mut jobs = Vec::new();
+    while work.jobs.recv_many(&mut jobs, MOVER_DEPTH).await > 0 {
+        let Some(stock) = stock.upgrade() else {
+            return;
+        };
+        Round {
+            stock: &stock,
+            transfers: &transfers,
+            counters: &counters,
+        }
+        .run(std::mem::take(&mut jobs))
+        .await;
     }
 }
 

@@ -10,10 +10,10 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{Arrived, Found, TransferError, Transfers, mover::Job, plan};
+use super::{Arrived, TransferError, Transfers, plan};
 use crate::{
     ledger::{Transfer, TransferMark},
-    stock::{Stock, StockCounts, is_selling},
+    stock::{Found, Job, Stock, StockCounts, is_selling},
     store::{Gate, Snapshot},
 };
 
