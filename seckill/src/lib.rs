@@ -10,7 +10,7 @@
 //! - [`settlement`], [`effects`], [`reaper`]: the workers between store and ledger.
 //! - [`downstream`]: the shop is told. [`reconcile`]: store and ledger are compared. [`recovery`]: a store that lost data is rebuilt.
 //! - [`backup`]: a node's store and ledger at one instant, and back.
-//! - [`engine`], [`api`]: all of it joined, and as buyers call it.
+//! - [`engine`], [`api`]: all of it joined, and as buyers call it. [`node`] builds and runs everything.
 
 pub mod backoff;
 pub mod bells;
@@ -46,6 +46,7 @@ pub mod engine;
 
 pub mod config;
 pub mod metrics;
+pub mod node;
 mod pace;
 mod troubles;
 

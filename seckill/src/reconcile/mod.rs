@@ -24,7 +24,7 @@ use crate::{
 
 pub use self::{
     repair::{Frozen, Repairs},
-    watch::Watch,
+    watch::{Watch, run},
 };
 
 macro_rules! invariants {
