@@ -7,7 +7,7 @@
 //! - [`sold_out`], [`stock`], [`purchase`], [`catalogue`]: from one request to one place in a batch, and back.
 //! - [`transfer`]: units move to the buyer, between the segments of a sku.
 //! - [`ledger`]: the order ledger, which has the last word.
-//! - [`settlement`], [`effects`], [`reaper`]: the workers between store and ledger.
+//! - [`settlement`], [`store_sync`], [`reaper`]: the workers between store and ledger.
 //! - [`downstream`]: the shop is told. [`reconcile`]: store and ledger are compared. [`recovery`]: a store that lost data is rebuilt.
 //! - [`backup`]: a node's store and ledger at one instant, and back.
 //! - [`engine`], [`api`]: all of it joined, and as buyers call it. [`node`] builds and runs everything.
@@ -33,11 +33,11 @@ pub mod transfer;
 pub mod ledger;
 
 pub mod downstream;
-pub mod effects;
 pub mod reaper;
 pub mod reconcile;
 pub mod recovery;
 pub mod settlement;
+pub mod store_sync;
 
 pub mod admin;
 pub mod api;

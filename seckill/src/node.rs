@@ -17,7 +17,6 @@ use crate::{
     clock::WallClock,
     config::{Config, DownstreamConfig, StoreConfig},
     downstream::{self, Deliverer, DeliveryConfig, SinkError},
-    effects::Effects,
     engine::{EngineError, SaleEngine},
     ledger::{self, ConnectOptions, LedgerError, OrderLedger, RECONCILE},
     reaper,
@@ -32,6 +31,7 @@ use crate::{
         embedded::{EmbeddedStore, Health, Options, RecoverError, Sync, Tuning},
         redis::{RedisOptions, RedisStore},
     },
+    store_sync::StoreSync,
 };
 
 /// What a node is built from.
@@ -258,7 +258,7 @@ impl Node {
                 Box::pin(async move { engine.released(&segment).await });
             released
         });
-        let effects = Effects::new(store.clone(), ledger.clone(), violations, on_released);
+        let effects = StoreSync::new(store.clone(), ledger.clone(), violations, on_released);
         self.run(effects.run(shutdown.clone()));
         let recovery = Recovery::new(store, ledger.clone(), clock.clone(), lease)
             .at(config.store.place(), config.moving);

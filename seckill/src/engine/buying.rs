@@ -54,7 +54,7 @@ impl SaleEngine {
             if !stock.is_cut() {
                 return outcome;
             }
-            match stock.mover.ask(place, quantity, deadline).await {
+            match stock.rebalancer.ask(place, quantity, deadline).await {
                 Found::Units => {}
                 Found::SoldOut { left } => {
                     return Outcome::Decided(Verdict::SoldOut {

@@ -1,4 +1,4 @@
-//! A sale's segments on this node: their lanes and movers, and the one time in its life that a segment is opened in the store.
+//! A sale's segments on this node: their lanes and rebalancers, and the one time in its life that a segment is opened in the store.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::{
     purchase,
     sale::{Sale, SkuOnSale},
     sold_out::SkuSoldOut,
-    stock::{SegmentRuntime, Stock, lane, mover},
+    stock::{SegmentRuntime, Stock, lane, rebalancer},
     store::{Gate, SegmentSpec, Snapshot, StockError, StockStore},
     transfer::{self, Transfers},
 };
@@ -45,17 +45,18 @@ impl StockMaker {
         let segments = segments
             .map(|id| self.new_segment(id, sold_out.clone()))
             .collect();
-        let (mover, work) = mover();
+        let (rebalancer, work) = rebalancer();
         let names = (sale.id.clone(), sku.sku.clone());
         let stock = Arc::new(Stock::new(
             names,
             sku.price_minor,
             segments,
             sold_out,
-            mover,
+            rebalancer,
         ));
         if stock.is_cut() {
-            let moves = transfer::run_mover(work, Arc::downgrade(&stock), self.transfers.clone());
+            let moves =
+                transfer::run_rebalancer(work, Arc::downgrade(&stock), self.transfers.clone());
             self.runtime.spawn(moves);
         }
         stock

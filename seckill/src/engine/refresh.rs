@@ -127,7 +127,7 @@ impl SaleEngine {
                 }
             }
         }
-        self.put_over(over);
+        self.archive(over);
         self.is_ready
             .store(answered > 0 || silent == 0, Ordering::Relaxed);
         Ok(())
@@ -168,7 +168,7 @@ impl SaleEngine {
                 let restocked = self.ledger.restocked_units().await?;
                 let ended = self.ask_about_ended(std::slice::from_ref(&sale)).await?;
                 let over = self.apply(sale, &ended, &restocked, None).await?;
-                self.put_over(over.into_iter().collect());
+                self.archive(over.into_iter().collect());
                 Ok(())
             }
             None => Ok(()),

@@ -23,7 +23,7 @@ use crate::{
 };
 
 pub use self::{
-    repair::{Frozen, Repairs},
+    repair::{FrozenSegment, Repairs},
     watch::{Watch, run},
 };
 

@@ -80,7 +80,7 @@ pub enum RecoveryError {
 pub enum Moving {
     /// Leave it alone until the operator says that the store has moved.
     Asked,
-    /// He has said so: rebuild it here.
+    /// `rebuild_elsewhere` is set: rebuild it here.
     Allowed,
 }
 

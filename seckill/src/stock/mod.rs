@@ -1,7 +1,7 @@
 //! The stock of one sku as this node sees it: its segments, who is at home in which, and what is known of all together.
 
 mod lane;
-mod mover;
+mod rebalancer;
 mod segment_runtime;
 
 use std::sync::Arc;
@@ -18,11 +18,11 @@ use crate::{
 
 pub(crate) use self::{
     lane::Waiting,
-    mover::{Job, MOVER_DEPTH},
+    rebalancer::{Job, REBALANCER_DEPTH},
 };
 pub use self::{
     lane::{BATCH_MAX, LANE_DEPTH, Lane, LaneWork, lane},
-    mover::{Found, Mover, MoverWork, mover},
+    rebalancer::{Found, Rebalancer, RebalancerWork, rebalancer},
     segment_runtime::SegmentRuntime,
 };
 
@@ -39,7 +39,7 @@ pub struct Stock {
     /// The memory of "sold out" of all segments together.
     pub sold_out: Arc<SkuSoldOut>,
     /// Brings units to buyers whose home has none.
-    pub mover: Mover,
+    pub rebalancer: Rebalancer,
     /// What was last read of each segment.
     readings: Vec<ArcSwapOption<Snapshot>>,
     gauges: Gauges,
@@ -85,7 +85,7 @@ impl Stock {
         price_minor: i64,
         segments: Vec<Arc<SegmentRuntime>>,
         sold_out: Arc<SkuSoldOut>,
-        mover: Mover,
+        rebalancer: Rebalancer,
     ) -> Self {
         Self {
             gauges: Gauges::new(&sale, &sku),
@@ -95,7 +95,7 @@ impl Stock {
             price_minor,
             segments,
             sold_out,
-            mover,
+            rebalancer,
         }
     }
 

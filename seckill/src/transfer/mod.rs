@@ -7,10 +7,10 @@
 //! One transfer of a sku is under way at a time, over all nodes; one that cannot be finished because a segment does not answer is set
 //! aside as stuck, and holds up its own pair of segments only.
 //!
-//! [`plan`] is the arithmetic, [`Transfers`] the steps, [`run_mover`] the one task a sku that decides who gets what.
+//! [`plan`] is the arithmetic, [`Transfers`] the steps, [`run_rebalancer`] the one task a sku that decides who gets what.
 
+mod pass;
 pub mod plan;
-mod round;
 
 use std::{
     sync::{Arc, Weak},
@@ -20,12 +20,12 @@ use std::{
 use futures_util::future::join_all;
 use tokio::time::timeout;
 
-use self::round::{Counters, Round};
+use self::pass::{Counters, Pass};
 use crate::{
     clock::WallClock,
     ids::SegmentId,
     ledger::{LedgerError, OrderLedger, Transfer, TransferState},
-    stock::{MOVER_DEPTH, MoverWork, Stock},
+    stock::{REBALANCER_DEPTH, RebalancerWork, Stock},
     store::{Snapshot, StockError, StockStore},
 };
 
@@ -201,15 +201,15 @@ impl Transfers {
     }
 }
 
-/// Works a mover's queue until the stock is dropped: those who wait for units share one look and its transfers (`round.rs`).
-pub async fn run_mover(mut work: MoverWork, stock: Weak<Stock>, transfers: Transfers) {
+/// Works a rebalancer's queue until the stock is dropped: those who wait for units share one look and its transfers (`pass.rs`).
+pub async fn run_rebalancer(mut work: RebalancerWork, stock: Weak<Stock>, transfers: Transfers) {
     let counters = Counters::new();
     let mut jobs = Vec::new();
-    while work.jobs.recv_many(&mut jobs, MOVER_DEPTH).await > 0 {
+    while work.jobs.recv_many(&mut jobs, REBALANCER_DEPTH).await > 0 {
         let Some(stock) = stock.upgrade() else {
             return;
         };
-        Round {
+        Pass {
             stock: &stock,
             transfers: &transfers,
             counters: &counters,

@@ -6,7 +6,7 @@ use tokio::{
 };
 
 /// Purchases of one sku that may wait for units; beyond it they are told to come back (503).
-pub(crate) const MOVER_DEPTH: usize = 4096;
+pub(crate) const REBALANCER_DEPTH: usize = 4096;
 /// What a purchase learns of the sku.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Found {
@@ -33,22 +33,25 @@ pub(crate) enum Job {
 }
 
 /// The asking end.
-pub struct Mover {
+pub struct Rebalancer {
     jobs: mpsc::Sender<Job>,
 }
 
-/// The working end; give it to [`crate::transfer::run_mover`].
-pub struct MoverWork {
+/// The working end; give it to [`crate::transfer::run_rebalancer`].
+pub struct RebalancerWork {
     pub(crate) jobs: mpsc::Receiver<Job>,
 }
 
-/// A new mover.
-pub fn mover() -> (Mover, MoverWork) {
-    let (sender, receiver) = mpsc::channel(MOVER_DEPTH);
-    (Mover { jobs: sender }, MoverWork { jobs: receiver })
+/// A new rebalancer.
+pub fn rebalancer() -> (Rebalancer, RebalancerWork) {
+    let (sender, receiver) = mpsc::channel(REBALANCER_DEPTH);
+    (
+        Rebalancer { jobs: sender },
+        RebalancerWork { jobs: receiver },
+    )
 }
 
-impl Mover {
+impl Rebalancer {
     /// Waits until the home has units or it is known that there are none. A caller that goes away stops nothing: units that were
     /// on their way to it arrive, and are for sale there.
     pub async fn ask(&self, home: usize, quantity: u32, deadline: Instant) -> Found {
