@@ -45,6 +45,7 @@ pub mod backup;
 pub mod engine;
 
 pub mod config;
+mod locks;
 pub mod metrics;
 pub mod node;
 mod pace;

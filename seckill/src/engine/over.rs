@@ -7,7 +7,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
@@ -22,6 +22,7 @@ use crate::{
     catalogue::OpenSale,
     ids::{SaleId, SegmentId},
     ledger::{Ended, LedgerError},
+    locks::Locked,
     recovery,
     sale::{Sale, Stage},
     store::{SegmentSpec, StockError},
@@ -235,5 +236,5 @@ impl SaleEngine {
 }
 
 fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
-    of.lock().unwrap_or_else(PoisonError::into_inner)
+    of.locked()
 }

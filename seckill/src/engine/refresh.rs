@@ -6,7 +6,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, MutexGuard, PoisonError, atomic::Ordering},
+    sync::{Arc, MutexGuard, atomic::Ordering},
     time::Duration,
 };
 
@@ -22,6 +22,7 @@ use super::{EngineError, SaleEngine, balance, over::EndedSales};
 use crate::{
     catalogue::OpenSale,
     ids::{SaleId, SegmentId, SkuId},
+    locks::Locked,
     pace::Pace,
     sale::{Admission, Sale, Stage},
     stock::{SegmentRuntime, Stock},
@@ -376,7 +377,7 @@ impl SaleEngine {
 }
 
 fn pace(segment: &SegmentRuntime) -> MutexGuard<'_, Pace> {
-    segment.pace.lock().unwrap_or_else(PoisonError::into_inner)
+    segment.pace.locked()
 }
 
 pub(super) fn ticks(period: Duration) -> Interval {

@@ -13,6 +13,7 @@ use tokio::sync::{Notify, watch};
 use super::{LedgerOrder, OrderLedger, Standing};
 use crate::{
     ids::{BuyerId, OrderId, RequestId, SaleId, SegmentId, SkuId},
+    locks::Locked,
     store::StoredOrder,
 };
 
@@ -142,9 +143,7 @@ impl Drop for OrderSubscription {
 
 impl OrderWatch {
     fn table(&self) -> MutexGuard<'_, Table> {
-        self.table
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.table.locked()
     }
 
     /// Notes that these are about to change, or have; [`Self::notify`] has them read.

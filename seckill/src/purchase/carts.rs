@@ -14,6 +14,7 @@ use tokio::{
 use super::{UNDECIDED, learn};
 use crate::{
     ids::{BuyerId, OrderId, RequestId},
+    locks::Locked,
     stock::{LANE_DEPTH, SegmentRuntime, Stock},
     store::{CartLine, CartVerdict, Purchase, StockError, StockStore, Verdict},
 };
@@ -95,9 +96,7 @@ impl Carts {
     }
 
     fn deciding(&self) -> std::sync::MutexGuard<'_, AHashSet<(BuyerId, RequestId)>> {
-        self.deciding
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.deciding.locked()
     }
 }
 

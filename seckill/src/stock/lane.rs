@@ -6,6 +6,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     ids::{BuyerId, RequestId},
+    locks::Locked,
     store::{Purchase, StockError, Verdict},
 };
 
@@ -31,11 +32,7 @@ pub struct Lane {
 impl Lane {
     /// Whether this request is being decided right now: then "no such order" would be said too early.
     pub fn is_deciding(&self, buyer: &BuyerId, request: &RequestId) -> bool {
-        let deciding = self
-            .deciding
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
-            .clone();
+        let deciding = self.deciding.locked().clone();
         deciding
             .iter()
             .any(|purchase| purchase.buyer == *buyer && purchase.request == *request)
@@ -52,10 +49,7 @@ impl Lane {
     }
 
     pub(crate) fn set_deciding(&self, purchases: Arc<[Purchase]>) {
-        *self
-            .deciding
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner()) = purchases;
+        *self.deciding.locked() = purchases;
     }
 }
 

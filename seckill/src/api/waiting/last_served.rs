@@ -4,12 +4,11 @@
 //! Two generations of a bounded size: reads overlap for milliseconds, so what is forgotten after tens of thousands of other
 //! orders is not missed.
 
-use std::{
-    collections::HashMap,
-    sync::{Mutex, PoisonError},
-};
+use std::{collections::HashMap, sync::Mutex};
 
 use crate::{ids::OrderId, ledger::Standing};
+
+use crate::locks::Locked;
 
 /// Orders in one generation; an entry has about 64 bytes.
 const GENERATION: usize = 32_768;
@@ -43,10 +42,7 @@ impl LastServed {
 
     /// The later of what was read and what was sent before; it is sent now.
     pub(super) fn latest(&self, order: OrderId, read: Standing) -> Standing {
-        let mut generations = self
-            .generations
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut generations = self.generations.locked();
         let served = generations
             .young
             .get(&order)

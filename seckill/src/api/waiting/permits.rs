@@ -7,7 +7,7 @@ use std::{
 
 use metrics::{Counter, Gauge};
 
-use crate::ids::BuyerId;
+use crate::{ids::BuyerId, locks::Locked};
 
 /// What is waited for; the `kind` label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,9 +125,7 @@ impl WaitPermits {
     }
 
     fn taken(&self) -> MutexGuard<'_, Taken> {
-        self.taken
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.taken.locked()
     }
 }
 
