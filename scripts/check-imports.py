@@ -21,7 +21,6 @@ ORDER = ("settings", "limiter", "seckill", "payment", "loadtest", "gateway", "be
 APART = {("payment", "seckill"), ("seckill", "payment")}
 KNOWN = {
     "loadtest": [{"engine", "report"}, {"history", "reconcile"}, {"plan", "scenario"}],
-    "seckill": [{"sale", "store"}, {"catalogue", "purchase", "stock", "transfer"}],
 }
 
 

@@ -1,12 +1,12 @@
 //! Tells the settlement of this node which segments have accepted something: one bell a segment, so that a purchase wakes the one
 //! worker that has work, and all others may rest.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use ahash::AHashMap;
 use tokio::sync::Notify;
 
-use crate::ids::SegmentId;
+use crate::{ids::SegmentId, locks::Locked};
 
 /// The bells of all segments. Bounded by the segments that this node has lanes or workers for.
 #[derive(Debug, Default)]
@@ -18,7 +18,7 @@ pub struct Bells {
 impl Bells {
     /// The bell of one segment. Rung once, it ends one wait, also one that begins later.
     pub fn of(&self, segment: &SegmentId) -> Arc<Notify> {
-        let mut bells = self.bells.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut bells = self.bells.locked();
         match bells.get(segment) {
             Some(bell) => bell.clone(),
             None => bells.entry(segment.clone()).or_default().clone(),

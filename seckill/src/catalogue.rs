@@ -3,68 +3,17 @@
 //! [`crate::engine`] replaces the whole snapshot when a sale is created or changed; a request holds its `Arc` for as long as
 //! it needs it.
 
-use std::sync::{
-    Arc, Mutex, OnceLock,
-    atomic::{AtomicU64, Ordering},
-};
+use std::sync::{Arc, OnceLock};
 
 use ahash::AHashMap;
 use arc_swap::ArcSwap;
 
 use crate::{
     ids::{SaleId, SegmentId, SkuId},
-    pace::Pace,
-    purchase::{Carts, Lane},
+    purchase::Carts,
     sale::Sale,
-    sold_out::{SkuSoldOut, SoldOut},
-    stock::Stock,
+    stock::{SegmentRuntime, Stock},
 };
-
-/// One segment as requests see it.
-pub struct Segment {
-    /// Which segment.
-    pub id: SegmentId,
-    /// Its tag in order ids.
-    pub tag: u32,
-    /// The epoch that calls carry; raised when the store says that it has moved on.
-    pub epoch: AtomicU64,
-    /// The memory of "sold out", of this segment alone.
-    pub sold_out: SoldOut,
-    /// The memory of all segments of the sku together.
-    pub sku_sold_out: Arc<SkuSoldOut>,
-    /// Where purchases wait to share one store call.
-    pub lane: Lane,
-    /// How often it is read. A `std` lock, held for one look.
-    pub(crate) pace: Mutex<Pace>,
-}
-
-impl Segment {
-    /// A segment with an empty memory, of which nothing is known but that it was opened.
-    pub fn new(id: SegmentId, sku_sold_out: Arc<SkuSoldOut>, lane: Lane) -> Self {
-        Self {
-            tag: id.tag(),
-            id,
-            // The store's answer to the first call corrects it.
-            epoch: AtomicU64::new(1),
-            sold_out: SoldOut::default(),
-            sku_sold_out,
-            lane,
-            pace: Mutex::default(),
-        }
-    }
-
-    /// The epoch in force as far as this node knows.
-    pub fn epoch(&self) -> u64 {
-        self.epoch.load(Ordering::Acquire)
-    }
-
-    /// There are units at this version of this epoch.
-    pub fn observe_stocked(&self, epoch: u64, version: u64) {
-        if self.sold_out.observe_stocked(epoch, version) {
-            self.sku_sold_out.news();
-        }
-    }
-}
 
 /// One sale with its stocks.
 pub struct OpenSale {
@@ -134,7 +83,7 @@ impl OpenSale {
     }
 
     /// All segments, in no order.
-    pub fn segments(&self) -> impl Iterator<Item = &Arc<Segment>> {
+    pub fn segments(&self) -> impl Iterator<Item = &Arc<SegmentRuntime>> {
         self.stocks().flat_map(|stock| &stock.segments)
     }
 }
@@ -180,7 +129,7 @@ impl Catalogue {
     }
 
     /// The segments of all sales that are not over, in no order.
-    pub fn segments(&self) -> Vec<Arc<Segment>> {
+    pub fn segments(&self) -> Vec<Arc<SegmentRuntime>> {
         let inner = self.inner.load();
         let live = inner.sales.values().filter(|open| !open.is_over);
         live.flat_map(|open| open.segments().cloned()).collect()

@@ -1,16 +1,16 @@
 //! Sales, stock, orders and settlement: the flash-sale engine.
 //!
 //! # Layout, in reading order
-//! - [`ids`], [`clock`], [`backoff`], [`sale`]: the words everything else uses.
+//! - [`ids`], [`units`], [`clock`], [`backoff`], [`sale`]: the words everything else uses.
 //! - [`store`]: where stock is taken atomically (embedded engine, Redis).
 //! - [`admission`], [`entitlement`], [`lottery`]: who may buy.
-//! - [`purchase`], [`sold_out`], [`stock`], [`catalogue`]: from one request to one place in a batch, and back.
+//! - [`sold_out`], [`stock`], [`purchase`], [`catalogue`]: from one request to one place in a batch, and back.
 //! - [`transfer`]: units move to the buyer, between the segments of a sku.
 //! - [`ledger`]: the order ledger, which has the last word.
-//! - [`settlement`], [`effects`], [`reaper`]: the workers between store and ledger.
+//! - [`settlement`], [`store_sync`], [`reaper`]: the workers between store and ledger.
 //! - [`downstream`]: the shop is told. [`reconcile`]: store and ledger are compared. [`recovery`]: a store that lost data is rebuilt.
 //! - [`backup`]: a node's store and ledger at one instant, and back.
-//! - [`engine`], [`api`]: all of it joined, and as buyers call it.
+//! - [`engine`], [`api`]: all of it joined, and as buyers call it. [`node`] builds and runs everything.
 
 pub mod backoff;
 pub mod bells;
@@ -19,6 +19,7 @@ pub mod ids;
 pub mod jwt;
 pub mod sale;
 pub mod store;
+pub mod units;
 
 pub mod admission;
 pub mod catalogue;
@@ -32,11 +33,11 @@ pub mod transfer;
 pub mod ledger;
 
 pub mod downstream;
-pub mod effects;
 pub mod reaper;
 pub mod reconcile;
 pub mod recovery;
 pub mod settlement;
+pub mod store_sync;
 
 pub mod admin;
 pub mod api;
@@ -44,7 +45,9 @@ pub mod backup;
 pub mod engine;
 
 pub mod config;
+mod locks;
 pub mod metrics;
+pub mod node;
 mod pace;
 mod troubles;
 

@@ -1,5 +1,5 @@
 //! Returns what was not paid in time: once a second, in the ledger first. The ledger's compare-and-set makes it exactly once;
-//! [`crate::effects`] then tells the store.
+//! [`crate::store_sync`] then tells the store.
 //!
 //! A return cannot be undone and concerns orders that other nodes sold, so the ledger's clock decides what is due (INV-CLOCK-1). A
 //! node whose own clock differs returns nothing, and says so once: the other nodes do the work.

@@ -25,6 +25,7 @@ use arc_swap::ArcSwap;
 
 use crate::{
     ids::{BuyerId, RequestId, SegmentId},
+    locks::{Locked, Shared},
     store::{Position, Snapshot, StockError, StockStore},
 };
 
@@ -186,9 +187,7 @@ impl Memory {
 
     fn remember(&self, buyer: &BuyerId, request: &RequestId) {
         let hash = self.hash(buyer, request);
-        let mut shard = self.known[hash as usize % SHARDS]
-            .write()
-            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut shard = self.known[hash as usize % SHARDS].writing();
         if shard.insert(hash) {
             self.known_count.fetch_add(1, Ordering::AcqRel);
         }
@@ -197,16 +196,12 @@ impl Memory {
     /// Whether this request was accepted, as far as this node knows. Two requests with one hash are taken for one another.
     fn is_known(&self, buyer: &BuyerId, request: &RequestId) -> bool {
         let hash = self.hash(buyer, request);
-        let shard = self.known[hash as usize % SHARDS]
-            .read()
-            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        let shard = self.known[hash as usize % SHARDS].reading();
         shard.contains(&hash)
     }
 
     fn position(&self) -> std::sync::MutexGuard<'_, Position> {
-        self.read_up_to
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.read_up_to.locked()
     }
 
     fn hash(&self, buyer: &BuyerId, request: &RequestId) -> u64 {

@@ -5,7 +5,7 @@ use std::{
     collections::BTreeSet,
     fmt::Display,
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Mutex, MutexGuard,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -13,6 +13,8 @@ use std::{
 
 use tokio::time::Instant;
 use tracing::{info, warn};
+
+use crate::locks::Locked;
 
 /// How often it is said that the trouble lasts.
 const REMIND_EVERY: Duration = Duration::from_secs(60);
@@ -87,7 +89,7 @@ impl Troubles {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.locked()
     }
 }
 

@@ -1,4 +1,4 @@
-//! The shop is never run over: its own rate, its own bound of requests in flight, and peace when it asks for it.
+//! The shop is never run over: its own rate, its own bound of requests in flight, and its `Retry-After`.
 
 use std::{
     sync::{
@@ -174,8 +174,8 @@ async fn a_shop_that_asks_for_peace_gets_it_from_all_events() {
         all_delivered(&test).await;
         running.stop().await;
         let seen = shop.seen();
-        let peace = seen[1].0 - seen[0].0;
-        assert!(peace >= Duration::from_millis(990), "{status}: {peace:?}");
+        let gap = seen[1].0 - seen[0].0;
+        assert!(gap >= Duration::from_millis(990), "{status}: {gap:?}");
         assert_eq!(seen.len(), 51, "{status}");
         judge(&shop.taken(), 50, 0);
     }

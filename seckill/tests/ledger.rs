@@ -8,8 +8,8 @@ use seckill::{
         self, Created, GateMoved, LedgerError, LedgerReport, OrderLedger, OrderStatus, Payment,
         Restock, Restocked, Settled,
     },
-    sale::MAX_UNITS,
     store::Gate,
+    units::MAX_UNITS,
 };
 
 use crate::support::ledger::{

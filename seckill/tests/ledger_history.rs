@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use seckill::{
-    effects::Effects,
     ledger::{Restock, Restocked},
     reconcile::{Reconciler, Violations},
     store::{Position, StockStore},
+    store_sync::StoreSync,
 };
 
 use crate::support::{
@@ -41,7 +41,7 @@ async fn history(engine: Engine, seed: u64) {
         store.open(&spec).await.unwrap();
     }
     let ledger = &test.ledger;
-    let effects = Effects::new(
+    let effects = StoreSync::new(
         store.clone(),
         ledger.clone(),
         Violations::new(),

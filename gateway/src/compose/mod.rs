@@ -9,40 +9,19 @@ pub mod checkout;
 pub mod edge;
 mod health;
 mod payable;
-mod reconcile;
 pub mod reload;
 mod sockets;
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{sync::Arc, time::SystemTime};
 
 use anyhow::Context;
 use axum::Router;
 use payment::{Payments, Setup};
 use seckill::{
-    admin, api,
-    backup::{self, Backups},
-    bells::Bells,
     clock::WallClock,
-    config::{DownstreamConfig, StoreConfig},
-    downstream::{self, Deliverer, DeliveryConfig},
-    effects::Effects,
     engine::SaleEngine,
-    ledger::{self, BOOKS, ConnectOptions, OrderLedger, RECONCILE},
-    reaper,
-    reconcile::{Reconciler, Violations},
-    recovery::{
-        self, Recovery,
-        lease::{AdvisoryLock, Lease, Redlock, RowLease},
-    },
-    settlement::{self, Settlement, SettlementConfig},
-    store::{
-        Durability, StockStore,
-        embedded::{EmbeddedStore, Health, Options, Sync, Tuning},
-        redis::{RedisOptions, RedisStore},
-    },
+    ledger::{self, BOOKS},
+    node::{Node, Parts, Workers},
 };
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -52,29 +31,19 @@ use self::{
     edge::{App, Handlers},
 };
 use crate::{
-    admin::ReadyCheck,
     config::{Config, Role},
     meters,
 };
 
-/// How long the work of a node that died waits for another: some of its ticks.
-const WORK_LEASE: Duration = Duration::from_secs(30);
-
 /// The running services.
 pub struct Services {
-    sales: Router,
+    sales: Node,
     payments: Option<Payments>,
     admin: Router,
     /// The engine, for callers in this process.
     pub engine: Arc<SaleEngine>,
-    /// The store, where it is this process's own.
-    embedded: Option<EmbeddedStore>,
-    settlement: Option<Settlement>,
-    books: books::Known,
+    /// What works beside the node: the watch over the books of payments.
     workers: JoinSet<()>,
-    /// Cancelled by the edge when its drain begins.
-    draining: CancellationToken,
-    shutdown: CancellationToken,
 }
 
 impl Services {
@@ -85,207 +54,68 @@ impl Services {
         role: Role,
         clock: WallClock,
     ) -> anyhow::Result<Self> {
-        let options = ConnectOptions {
-            durability: sale.ledger_durability,
-            ..ConnectOptions::default()
-        };
-        let pool = ledger::connect_with(&sale.ledger, &options)
-            .await
-            .context("seckill.ledger")?;
-        let ledger = OrderLedger::new(pool.clone());
-        let ledger = if sale.downstream.is_some() {
-            ledger
-        } else {
-            ledger.without_outbox()
-        };
-        // What is decided over orders and stock goes by the ledger's clock, whatever this machine's says.
-        let own_clock = clock;
-        let ledger_clock = ledger.clock(own_clock.clone()).await;
-        let ledger_clock = ledger_clock.context("seckill.ledger: its clock")?;
-        let clock = ledger_clock.wall();
-        let (store, embedded) = open_store(sale, clock.clone()).await?;
-        if let StoreConfig::Embedded(folder) = &sale.store {
-            recovery::claim(&ledger, folder, &host_name(), sale.moving, clock())
-                .await
-                .context("seckill.store")?;
-        }
-        let accepted = Arc::<Bells>::default();
-        let engine = SaleEngine::start(
-            store.clone(),
-            ledger.clone(),
-            clock.clone(),
-            sale.purchase_deadline,
-            accepted.clone(),
-        )
-        .await
-        .context("sales could not be opened")?;
-        engine.use_tokens(sale.token_keys.clone());
-        if let Some(key) = &sale.checkin_key {
-            engine.use_checkin_key(key);
-        }
-
-        let violations = Violations::new();
-        let reconciler = Reconciler::new(store.clone(), ledger.clone(), violations.clone());
         let shutdown = CancellationToken::new();
+        let node = Node::start(Parts {
+            config: sale,
+            clock,
+            host: host_name(),
+            payable: payments.map(|config| payable::payable(&config.currencies)),
+            workers: match role {
+                Role::Edge => Workers::Serving,
+                Role::All | Role::Worker => Workers::All,
+            },
+            shutdown: shutdown.clone(),
+        });
+        let node = node.await?;
         let mut workers = JoinSet::new();
-        workers.spawn(engine.clone().run(shutdown.clone()));
-        workers.spawn(ledger_clock.keep(shutdown.clone()));
-        workers.spawn(ledger.clone().bring_news(shutdown.clone()));
-        let draining = CancellationToken::new();
-
-        let payable = payments.map(|config| payable::payable(&config.currencies));
         let payments = match payments {
             None => None,
             Some(config) => {
-                let payment::Schema { table, steps } = payment::SCHEMA;
-                ledger::migrate(&pool, table, steps)
-                    .await
-                    .context("the payment tables could not be laid")?;
-                let clock = clock.clone();
-                let started = payment::start(Setup {
-                    config: config.clone(),
-                    pool: pool.clone(),
-                    readers: ledger.reads().clone(),
-                    participant: Some(Arc::new(Checkout::new(engine.clone()))),
-                    clock: Arc::new(move || i64::try_from(clock()).unwrap_or(i64::MAX)),
-                    seed: rand::random(),
-                    new_key: rand::random(),
-                    work_until: (role != Role::Edge).then(|| shutdown.clone()),
-                });
-                Some(started.context("payment")?)
+                let work_until = (role != Role::Edge).then(|| shutdown.clone());
+                match start_payments(config, &node, work_until).await {
+                    Ok(payments) => Some(payments),
+                    Err(error) => {
+                        // Its leases go to the next node at once.
+                        node.stop().await;
+                        return Err(error);
+                    }
+                }
             }
         };
-
+        let reader = payments.as_ref().map(|payments| payments.reader.clone());
         let known = books::Known::default();
-        let mut services = Self {
-            books: known.clone(),
-            sales: api::router_with(
-                engine.clone(),
-                sale.buyer.clone(),
-                sale.waiting.clone(),
-                draining.clone(),
-                Some(tokio::runtime::Handle::current()),
-            ),
-            admin: admin::router(engine.clone(), reconciler.clone(), payable)
-                .merge(books::router(
-                    payments.as_ref().map(|payments| payments.reader.clone()),
-                    known.clone(),
-                ))
-                .merge(backup::router(Backups::new(
-                    embedded.clone().map(|store| (store, sale.ledger.clone())),
-                    clock.clone(),
-                ))),
-            payments,
-            engine,
-            embedded,
-            settlement: None,
-            workers,
-            draining,
-            shutdown,
-        };
-        if role != Role::Edge {
-            services.workers.spawn(reaper::run(
-                services.engine.ledger().clone(),
-                own_clock,
-                services.shutdown.clone(),
-            ));
-            services.start_workers(sale, clock, accepted, violations, reconciler)?;
+        if let Some(reader) = reader.clone()
+            && role != Role::Edge
+        {
+            let (lease, clock) = (node.lease(BOOKS), node.clock.clone());
+            workers.spawn(books::watch(reader, lease, clock, known.clone(), shutdown));
         }
-        Ok(services)
+        Ok(Self {
+            admin: node.admin.clone().merge(books::router(reader, known)),
+            engine: node.engine.clone(),
+            sales: node,
+            payments,
+            workers,
+        })
     }
 
     /// The routers, for the edge.
     pub fn handlers(&self) -> Handlers {
-        let engine = self.engine.clone();
-        let mut ready: Vec<(&'static str, ReadyCheck)> =
-            vec![("sales", Arc::new(move || engine.is_ready()))];
-        if let Some(store) = self.embedded.clone() {
-            // A full or failing disk of the journal: purchases would only be refused.
-            ready.push(("journal", Arc::new(move || store.health() == Health::Well)));
-        }
         Handlers {
-            ready,
-            sales: Some(self.sales.clone()),
+            ready: self.sales.readiness(),
+            sales: Some(self.sales.sales.clone()),
             payments: self
                 .payments
                 .as_ref()
                 .map(|payments| payments.router.clone()),
             admin_extra: Some(self.admin.clone()),
-            draining: self.draining.clone(),
+            draining: self.sales.draining.clone(),
         }
-    }
-
-    fn start_workers(
-        &mut self,
-        sale: &seckill::config::Config,
-        clock: WallClock,
-        accepted: Arc<Bells>,
-        violations: Violations,
-        reconciler: Reconciler,
-    ) -> anyhow::Result<()> {
-        let (store, ledger) = (self.engine.store().clone(), self.engine.ledger().clone());
-        let mut config = SettlementConfig::new(consumer_name());
-        config.reclaim_after = sale.reclaim_after;
-        let parts = settlement::Parts {
-            store: store.clone(),
-            ledger: ledger.clone(),
-            clock: clock.clone(),
-            accepted,
-            violations: violations.clone(),
-            config,
-        };
-        self.settlement = Some(Settlement::start(
-            parts,
-            self.engine.segments(),
-            self.shutdown.clone(),
-        ));
-
-        let engine = self.engine.clone();
-        let on_released = Arc::new(move |segment| {
-            let engine = engine.clone();
-            let released: futures_util::future::BoxFuture<'static, ()> =
-                Box::pin(async move { engine.released(&segment).await });
-            released
-        });
-        self.workers.spawn(
-            Effects::new(store.clone(), ledger.clone(), violations, on_released)
-                .run(self.shutdown.clone()),
-        );
-        let lease = recovery_lease(sale, ledger.clone(), clock.clone())?;
-        let recovery = Recovery::new(store.clone(), ledger.clone(), clock.clone(), lease)
-            .at(sale.store.place(), sale.moving);
-        self.workers
-            .spawn(recovery.run(self.engine.segments(), self.shutdown.clone()));
-        self.workers.spawn(reconcile::watch(
-            self.engine.clone(),
-            reconciler,
-            work_lease(RECONCILE, &ledger, &clock),
-            self.shutdown.clone(),
-        ));
-        if let Some(payments) = &self.payments {
-            let lease = work_lease(BOOKS, &ledger, &clock);
-            self.workers.spawn(books::watch(
-                payments.reader.clone(),
-                lease,
-                clock.clone(),
-                self.books.clone(),
-                self.shutdown.clone(),
-            ));
-        }
-        if let Some(DownstreamConfig { target, timeout }) = &sale.downstream {
-            let sink = downstream::open(target, *timeout, clock.clone())?;
-            let deliverer = Deliverer::new(ledger, sink, clock, DeliveryConfig::default());
-            self.workers.spawn(deliverer.run(self.shutdown.clone()));
-        }
-        Ok(())
     }
 
     /// Ends the workers after their current batch. Call it when no request is in flight any more.
     pub async fn stop(mut self) {
-        self.shutdown.cancel();
-        if let Some(settlement) = self.settlement.take() {
-            settlement.stopped().await;
-        }
+        self.sales.stop().await;
         while self.workers.join_next().await.is_some() {}
         if let Some(mut payments) = self.payments {
             while payments.tasks.join_next().await.is_some() {}
@@ -293,98 +123,29 @@ impl Services {
     }
 }
 
-async fn open_store(
-    sale: &seckill::config::Config,
-    clock: WallClock,
-) -> anyhow::Result<(Arc<dyn StockStore>, Option<EmbeddedStore>)> {
-    match &sale.store {
-        StoreConfig::Embedded(folder) => {
-            let sync = match sale.durability {
-                Durability::Fast => Sync::Fast,
-                Durability::Replicated | Durability::Durable => Sync::Durable,
-            };
-            let options = Options {
-                folder: folder.clone(),
-                sync,
-                method: sale.journal,
-            };
-            let tuning = Tuning {
-                snapshot_every: sale.snapshot_every,
-                retain_ended: sale.retain_ended,
-                ..Tuning::default()
-            };
-            // Reads the snapshot and replays the journal behind it: not on a runtime's thread.
-            let opened = tokio::task::spawn_blocking(move || {
-                EmbeddedStore::open_with(&options, tuning, clock)
-            });
-            let store = opened.await?.context("seckill.store")?;
-            Ok((Arc::new(store.clone()), Some(store)))
-        }
-        StoreConfig::Redis {
-            url,
-            username,
-            password,
-        } => {
-            let options = RedisOptions {
-                durability: sale.durability,
-                username: username.clone(),
-                password: password.clone(),
-                ..RedisOptions::default()
-            };
-            let connected = RedisStore::connect(url, options).await;
-            Ok((Arc::new(connected.context("seckill.store")?), None))
-        }
-    }
-}
-
-/// Who rebuilds segments: elected by the configured Redis servers, or by the ledger's database.
-fn recovery_lease(
-    sale: &seckill::config::Config,
-    ledger: OrderLedger,
-    clock: WallClock,
-) -> anyhow::Result<Box<dyn Lease>> {
-    let owner = lease_owner();
-    if !sale.recovery_locks.is_empty() {
-        let (username, password) = match &sale.store {
-            StoreConfig::Redis {
-                username, password, ..
-            } => (username.clone(), password.clone()),
-            StoreConfig::Embedded(_) => (None, None),
-        };
-        let options = RedisOptions {
-            username,
-            password,
-            ..RedisOptions::default()
-        };
-        let lock = Redlock::try_new(ledger, &sale.recovery_locks, options, owner);
-        return Ok(Box::new(lock.context("seckill.recovery_locks")?));
-    }
-    Ok(if ledger.leases_are_rows() {
-        Box::new(RowLease::new(ledger, clock, owner))
-    } else {
-        Box::new(AdvisoryLock::new(ledger, owner))
-    })
-}
-
-/// The lease of a work that one node does on a timer.
-fn work_lease(name: &'static str, ledger: &OrderLedger, clock: &WallClock) -> RowLease {
-    RowLease::named(
-        name,
-        WORK_LEASE,
-        ledger.clone(),
-        clock.clone(),
-        lease_owner(),
-    )
-}
-
-/// Differs between the processes of a machine, too.
-fn lease_owner() -> String {
-    format!("{}-{:016x}", consumer_name(), rand::random::<u64>())
-}
-
-/// Keeps its name over restarts of the same machine and differs between machines.
-fn consumer_name() -> String {
-    format!("penstock-{}", host_name())
+/// Payments for the orders of this node, in the database of its ledger.
+async fn start_payments(
+    config: &payment::Config,
+    node: &Node,
+    work_until: Option<CancellationToken>,
+) -> anyhow::Result<Payments> {
+    let ledger = node.engine.ledger();
+    let payment::Schema { table, steps } = payment::SCHEMA;
+    ledger::migrate(ledger.pool(), table, steps)
+        .await
+        .context("the payment tables could not be laid")?;
+    let clock = node.clock.clone();
+    let started = payment::start(Setup {
+        config: config.clone(),
+        pool: ledger.pool().clone(),
+        readers: ledger.reads().clone(),
+        participant: Some(Arc::new(Checkout::new(node.engine.clone()))),
+        clock: Arc::new(move || i64::try_from(clock()).unwrap_or(i64::MAX)),
+        seed: rand::random(),
+        new_key: rand::random(),
+        work_until,
+    });
+    started.context("payment")
 }
 
 fn host_name() -> String {

@@ -13,7 +13,7 @@ use axum::{
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Engine, document, invalid, schedule::kept};
+use super::{Engine, document, invalid, schedule::stored_sale};
 use crate::{
     api::{
         extract,
@@ -105,7 +105,7 @@ async fn named(
             format!("list {list:?}: the lists of a sale are {known}"),
         )
     })?;
-    Ok((kept(engine, &sale).await?, list))
+    Ok((stored_sale(engine, &sale).await?, list))
 }
 
 /// Reads the buyers of one field. One that stands twice is taken once, unless it stands in the other field too.

@@ -11,7 +11,7 @@ use axum::{
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Engine, document, invalid, schedule::kept};
+use super::{Engine, document, invalid, schedule::stored_sale};
 use crate::{
     api::{
         extract,
@@ -43,7 +43,7 @@ pub(super) async fn draw(
     sale: Result<Path<String>, PathRejection>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Value>, Problem> {
-    let sale = kept(&engine, &extract::path(sale)?).await?;
+    let sale = stored_sale(&engine, &extract::path(sale)?).await?;
     let reveal: Reveal = document(body)?;
     let seed = Seed::from_hex(&reveal.seed).ok_or_else(|| {
         // The value is a secret, even one that is misspelt.
@@ -63,7 +63,7 @@ pub(super) async fn call_reserve(
     sale: Result<Path<String>, PathRejection>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Value>, Problem> {
-    let sale = kept(&engine, &extract::path(sale)?).await?;
+    let sale = stored_sale(&engine, &extract::path(sale)?).await?;
     let call: Call = document(body)?;
     let drawn = engine.draw_again(&sale, call.round, call.winners).await?;
     answer(&sale.id, drawn)

@@ -19,8 +19,9 @@ use crate::{
     },
     ids::SkuId,
     ledger::{Restock, Restocked},
-    sale::{FieldProblem, MAX_UNITS},
+    sale::FieldProblem,
     store::Gate,
+    units::MAX_UNITS,
 };
 
 #[derive(Deserialize)]

@@ -104,7 +104,7 @@ pub(super) async fn set_gate(
     sale: Result<Path<String>, PathRejection>,
     gate: Gate,
 ) -> Result<Response, Problem> {
-    let sale = schedule::kept(&engine, &extract::path(sale)?).await?;
+    let sale = schedule::stored_sale(&engine, &extract::path(sale)?).await?;
     let id = sale.id.clone();
     match engine.set_gate(&id, gate).await? {
         GateMoved::Set => Ok(schedule::shown(&engine, &Sale { gate, ..sale })),

@@ -31,7 +31,7 @@ use crate::{
 const MOVABLE: [&str; 2] = ["starts_at_ms", "ends_at_ms"];
 
 /// The sale as the ledger has it, drafts included.
-pub(super) async fn kept(engine: &SaleEngine, id: &str) -> Result<Sale, Problem> {
+pub(super) async fn stored_sale(engine: &SaleEngine, id: &str) -> Result<Sale, Problem> {
     let unknown = || Problem::new(Code::NoSuchSale, format!("no sale has the id {id:?}"));
     let parsed = SaleId::try_new(id).map_err(|_| unknown())?;
     let found = engine.ledger().sale(&parsed).await;
@@ -61,7 +61,7 @@ pub(super) async fn show(
     State(engine): Engine,
     sale: Result<Path<String>, PathRejection>,
 ) -> Result<Response, Problem> {
-    let sale = kept(&engine, &extract::path(sale)?).await?;
+    let sale = stored_sale(&engine, &extract::path(sale)?).await?;
     Ok(shown(&engine, &sale))
 }
 
@@ -73,7 +73,7 @@ pub(super) async fn replace(
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Problem> {
-    let known = kept(&engine, &extract::path(sale)?).await?;
+    let known = stored_sale(&engine, &extract::path(sale)?).await?;
     let version = version(&headers)?;
     let new: NewSale = document(body)?;
     edit(&engine, payable.as_deref(), &known, version, new).await
@@ -87,7 +87,7 @@ pub(super) async fn change(
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Problem> {
-    let known = kept(&engine, &extract::path(sale)?).await?;
+    let known = stored_sale(&engine, &extract::path(sale)?).await?;
     let version = version(&headers)?;
     let patch: Map<String, Value> = document(body)?;
     // A document that was made from another version is not looked at: its fields may be right for that one.
@@ -124,7 +124,7 @@ pub(super) async fn publish(
     State(payable): State<Option<Arc<Payable>>>,
     sale: Result<Path<String>, PathRejection>,
 ) -> Result<Response, Problem> {
-    let known = kept(&engine, &extract::path(sale)?).await?;
+    let known = stored_sale(&engine, &extract::path(sale)?).await?;
     // Payments may have been configured, or otherwise, since the draft was made.
     if known.rules.stage == Stage::Draft {
         checked(&engine, &NewSale::from(&known), payable.as_deref())?;

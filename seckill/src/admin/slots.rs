@@ -11,7 +11,7 @@ use axum::{
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Engine, document, schedule::kept};
+use super::{Engine, document, schedule::stored_sale};
 use crate::{
     api::{
         extract,
@@ -36,7 +36,7 @@ pub(super) async fn check_in(
     sale: Result<Path<String>, PathRejection>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Value>, Problem> {
-    let sale = kept(&engine, &extract::path(sale)?).await?;
+    let sale = stored_sale(&engine, &extract::path(sale)?).await?;
     rules_of(&sale)?;
     let shown: Shown = document(body)?;
     let order: OrderId = extract::id(&shown.order, Code::NoSuchOrder)?;
@@ -70,7 +70,7 @@ pub(super) async fn report(
     State(engine): Engine,
     sale: Result<Path<String>, PathRejection>,
 ) -> Result<Json<Value>, Problem> {
-    let sale = kept(&engine, &extract::path(sale)?).await?;
+    let sale = stored_sale(&engine, &extract::path(sale)?).await?;
     let rules = rules_of(&sale)?;
     let counts = engine.ledger().slot_counts(&sale.id).await;
     let counts = counts.map_err(EngineError::from)?;

@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use settings::units::duration_ms;
 
-use super::{Engine, document, invalid, schedule::kept};
+use super::{Engine, document, invalid, schedule::stored_sale};
 use crate::{
     api::{
         extract,
@@ -46,7 +46,7 @@ pub(super) async fn issue(
     sale: Result<Path<String>, PathRejection>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
-    let sale = kept(&engine, &extract::path(sale)?).await?;
+    let sale = stored_sale(&engine, &extract::path(sale)?).await?;
     let wanted: Wanted = document(body)?;
     let now_ms = engine.now_ms();
     let (buyers, template) = check(&sale, &wanted, now_ms).map_err(invalid)?;

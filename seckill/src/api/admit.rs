@@ -16,7 +16,7 @@ use super::{
     buy::{Checked, key_reused, refused, replayed},
     extract, orders,
     problem::{Code, Problem},
-    waiting::wish::etag,
+    waiting::wait_params::etag,
 };
 use crate::{
     admission::Refused,
@@ -116,7 +116,7 @@ pub(super) async fn replay_or(
         // A panic was reported where it happened; the refusal is what is left to say.
         match api.on_control(asked).await.unwrap_or(Ok(None)) {
             Ok(Some(order)) if order.quantity() == *quantity => {
-                let standing = api.waiting.tell(&order);
+                let standing = api.waiting.serve(&order);
                 let document = Json(orders::order_document(api, &order, standing));
                 let mut response = replayed(document.into_response());
                 response.headers_mut().insert(header::ETAG, etag(standing));

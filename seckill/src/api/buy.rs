@@ -17,7 +17,7 @@ use super::{
     orders::stored_document,
     problem::{self, Code, Problem},
     stock_of,
-    waiting::wish::etag,
+    waiting::wait_params::etag,
 };
 use crate::{
     catalogue::OpenSale,
@@ -31,7 +31,7 @@ use crate::{
     store::{StoredOrder, Verdict},
 };
 
-/// Above any sensible buyer limit; a larger number is a mistake, not a wish.
+/// Above any sensible buyer limit; a larger number is a mistake, not a body.
 pub(super) const QUANTITY_MAX: i128 = 1_000_000;
 /// How long a retry waits for the ledger to say where its order stands; then it is told to poll.
 const LEDGER_WAIT: Duration = Duration::from_secs(2);
@@ -41,7 +41,7 @@ pub(super) const RETRY_SOON_MS: u64 = 1_000;
 /// The quantity is wide, so that −1 and 2^63 are told as out of range and not as malformed.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Wish {
+struct BuyBody {
     sku: String,
     #[serde(default = "one")]
     quantity: i128,
@@ -116,26 +116,26 @@ async fn decide(api: &Api, checked: Checked) -> (PurchaseResult, Response) {
 async fn check(api: &Api, sale: &str, headers: &HeaderMap, body: Body) -> Result<Checked, Problem> {
     let buyer = api.buyer(headers)?;
     extract::is_json(headers)?;
-    let wish: Wish = extract::document(&read(body).await?)?;
+    let body: BuyBody = extract::document(&read(body).await?)?;
     let sale = api.sale(sale)?;
-    let stock = stock_of(&sale, &wish.sku)?;
-    if !(1..=QUANTITY_MAX).contains(&wish.quantity) {
+    let stock = stock_of(&sale, &body.sku)?;
+    if !(1..=QUANTITY_MAX).contains(&body.quantity) {
         let detail = format!(
             "quantity = {}: must be a whole number from 1 to {QUANTITY_MAX}",
-            wish.quantity
+            body.quantity
         );
         return Err(Problem::new(Code::InvalidQuantity, detail));
     }
     if let Some(limit) = sale.sale.rules.order_limit
-        && wish.quantity > i128::from(limit)
+        && body.quantity > i128::from(limit)
     {
         let detail = format!(
             "quantity = {}: one order of this sale may hold at most {limit}",
-            wish.quantity
+            body.quantity
         );
         return Err(Problem::new(Code::OrderLimit, detail));
     }
-    let quantity = wish.quantity as u32;
+    let quantity = body.quantity as u32;
     let (request, refusal) = admit::request(api, &sale, &stock.sku, &buyer, quantity, headers)?;
     Ok(Checked {
         sale,
@@ -232,9 +232,9 @@ pub(super) async fn standing_now(api: &Api, order: &StoredOrder) -> Option<Stand
     let (ledger, id) = (api.engine.ledger().clone(), order.order);
     let asked = api.on_control(async move { timeout(LEDGER_WAIT, ledger.order(id)).await });
     match asked.await? {
-        Ok(Ok(Some(settled))) => Some(api.waiting.tell(&FoundOrder::Settled(Box::new(settled)))),
+        Ok(Ok(Some(settled))) => Some(api.waiting.serve(&FoundOrder::Settled(Box::new(settled)))),
         // On its way into the ledger: nobody but the store has done anything to it yet.
-        Ok(Ok(None)) => Some(api.waiting.tell_stored(order)),
+        Ok(Ok(None)) => Some(api.waiting.serve_stored(order)),
         Ok(Err(_)) | Err(_) => None,
     }
 }

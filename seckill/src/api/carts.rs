@@ -44,14 +44,14 @@ use crate::{
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Wish {
-    lines: Vec<WishedLine>,
+struct CartBody {
+    lines: Vec<BodyLine>,
 }
 
 /// The quantity is wide, so that −1 and 2^63 are told as out of range and not as malformed.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct WishedLine {
+struct BodyLine {
     sku: String,
     #[serde(default = "one")]
     quantity: i128,
@@ -104,13 +104,13 @@ async fn check(api: &Api, sale: &str, headers: &HeaderMap, body: Body) -> Result
     let buyer = api.buyer(headers)?;
     let request = extract::request_id(headers)?;
     extract::is_json(headers)?;
-    let wish: Wish = extract::document(&buy::read(body).await?)?;
+    let body: CartBody = extract::document(&buy::read(body).await?)?;
     let sale = with_carts(api.sale(sale)?)?;
     // Who was let through once and is shut out now finds the cart by its request id, and buys nothing more.
     if let Some(problem) = admit::listed(api, &sale.sale, &buyer) {
         return Err(problem);
     }
-    let lines = sum_lines(&sale, wish.lines)?;
+    let lines = sum_lines(&sale, body.lines)?;
     Ok(Checked {
         sale,
         buyer,
@@ -136,9 +136,12 @@ fn with_carts(sale: Arc<OpenSale>) -> Result<Arc<OpenSale>, Problem> {
 
 /// The lines with each sku once: what stands twice is summed before anything is checked, or two lines within the limit could pass it
 /// together.
-fn sum_lines(sale: &OpenSale, wished: Vec<WishedLine>) -> Result<Vec<(Arc<Stock>, u32)>, Problem> {
+fn sum_lines(
+    sale: &OpenSale,
+    lines_of_body: Vec<BodyLine>,
+) -> Result<Vec<(Arc<Stock>, u32)>, Problem> {
     let mut lines: Vec<(Arc<Stock>, i128)> = Vec::new();
-    for (index, line) in wished.into_iter().enumerate() {
+    for (index, line) in lines_of_body.into_iter().enumerate() {
         let stock = stock_of(sale, &line.sku)?;
         in_range(index, &stock, line.quantity)?;
         match lines.iter_mut().find(|(known, _)| known.sku == stock.sku) {
@@ -358,7 +361,7 @@ pub(super) async fn cancel(
 
 impl Named {
     fn document(&self, api: &Api, orders: &[FoundOrder]) -> Value {
-        let told = |order: &FoundOrder| order_document(api, order, api.waiting.tell(order));
+        let told = |order: &FoundOrder| order_document(api, order, api.waiting.serve(order));
         let orders = orders.iter().map(told).collect();
         document(&self.open, &self.buyer, &self.request, orders)
     }

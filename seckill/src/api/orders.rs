@@ -22,16 +22,17 @@ use super::{
     problem::{Code, Problem},
     slots, stock_of,
     waiting::{
-        End, Held, Kind, Place,
-        wish::{self, PREFERENCE_APPLIED, WaitQuery, Wish},
+        End, Held, Kind, WaitPermit,
+        wait_params::{self, PREFERENCE_APPLIED, WaitParams, WaitQuery},
     },
 };
 use crate::{
-    catalogue::{OpenSale, Segment},
+    catalogue::OpenSale,
     engine::{EngineError, FoundOrder},
     ids::{BuyerId, OrderId, RequestId, SegmentId},
-    ledger::{Cancel, Followed, RequestKey, Standing},
+    ledger::{Cancel, RequestKey, Standing, WatchKey},
     sale::SaleState,
+    stock::SegmentRuntime,
     store::{Gate, StoredOrder},
 };
 
@@ -98,23 +99,23 @@ pub(super) fn order_document(api: &Api, found: &FoundOrder, standing: Standing) 
 }
 
 /// The order, or 304 if the caller has it as it stands.
-fn answer(api: &Api, wish: &Wish, found: &FoundOrder, standing: Standing) -> Response {
-    let mut response = match wish.has_copy_of(standing) {
+fn answer(api: &Api, params: &WaitParams, found: &FoundOrder, standing: Standing) -> Response {
+    let mut response = match params.has_copy_of(standing) {
         true => StatusCode::NOT_MODIFIED.into_response(),
         false => Json(order_document(api, found, standing)).into_response(),
     };
     let headers = response.headers_mut();
-    headers.insert(header::ETAG, wish::etag(standing));
+    headers.insert(header::ETAG, wait_params::etag(standing));
     // A copy may be kept, and is good for nothing but asking whether it still holds.
     let private = HeaderValue::from_static("private, no-cache");
     headers.insert(header::CACHE_CONTROL, private);
-    applied(&mut response, wish);
+    applied(&mut response, params);
     response
 }
 
 /// Acknowledges a preferred wait.
-fn applied(response: &mut Response, wish: &Wish) {
-    if let Some(seconds) = wish.applied_s {
+fn applied(response: &mut Response, params: &WaitParams) {
+    if let Some(seconds) = params.applied_s {
         let value = HeaderValue::try_from(format!("wait={seconds}"));
         let value = value.expect("digits are visible ASCII");
         response.headers_mut().insert(PREFERENCE_APPLIED, value);
@@ -125,22 +126,22 @@ fn applied(response: &mut Response, wish: &Wish) {
 /// long the caller has waited already.
 async fn answer_with_news(
     api: &Api,
-    wish: &Wish,
+    params: &WaitParams,
     mut found: FoundOrder,
     mut held: Duration,
 ) -> Result<Response, Problem> {
-    let mut standing = api.waiting.tell(&found);
-    if let Some(wait) = wish.wait.filter(|_| !wish.is_answered_by(standing)) {
-        let place = api.waiting.enter(Kind::Order, found.buyer())?;
+    let mut standing = api.waiting.serve(&found);
+    if let Some(wait) = params.wait.filter(|_| !params.is_answered_by(standing)) {
+        let permit = api.waiting.enter(Kind::Order, found.buyer())?;
         let began = Instant::now();
         let (ledger, deadline) = (api.engine.ledger(), began + wait.saturating_sub(held));
         standing = api
             .waiting
-            .until_news(ledger, wish, deadline, &mut found, place)
+            .until_change(ledger, params, deadline, &mut found, permit)
             .await;
         held += began.elapsed();
     }
-    let mut response = answer(api, wish, &found, standing);
+    let mut response = answer(api, params, &found, standing);
     response.extensions_mut().insert(Held::For(held));
     Ok(response)
 }
@@ -193,27 +194,36 @@ pub(super) async fn poll(
 ) -> Result<Response, Problem> {
     let buyer = api.buyer(&headers)?;
     let query = extract::query(query)?;
-    let wish = Wish::read(&headers, &extract::query(waiting)?, api.waiting.max_wait())?;
+    let params = WaitParams::read(&headers, &extract::query(waiting)?, api.waiting.max_wait())?;
     let request: RequestId = extract::id(&query.request_id, Code::InvalidRequest)?;
     let open = api.sale(&extract::path(sale)?)?;
     let stock = stock_of(&open, &query.sku)?;
     let segment = stock.home(&buyer);
     let mut looked = look(&api, segment, &buyer, &request).await?;
     let mut held = Duration::ZERO;
-    if let (None, Some(wait)) = (&looked.found, wish.wait) {
-        let place = api.waiting.enter(Kind::Request, &buyer)?;
+    if let (None, Some(wait)) = (&looked.found, params.wait) {
+        let permit = api.waiting.enter(Kind::Request, &buyer)?;
         let began = Instant::now();
-        looked = until_known(&api, segment, &buyer, &request, looked, began + wait, place).await?;
+        looked = until_known(
+            &api,
+            segment,
+            &buyer,
+            &request,
+            looked,
+            began + wait,
+            permit,
+        )
+        .await?;
         held = began.elapsed();
     }
     match looked.found {
-        Some(found) => answer_with_news(&api, &wish, found, held).await,
+        Some(found) => answer_with_news(&api, &params, found, held).await,
         None => {
             let mut response = match looked.is_deciding {
                 true => unknown(&segment.id, &request),
                 false => no_such_order().into_response(),
             };
-            applied(&mut response, &wish);
+            applied(&mut response, &params);
             response.extensions_mut().insert(Held::For(held));
             Ok(response)
         }
@@ -229,7 +239,7 @@ struct Looked {
 
 async fn look(
     api: &Api,
-    segment: &Segment,
+    segment: &SegmentRuntime,
     buyer: &BuyerId,
     request: &RequestId,
 ) -> Result<Looked, Problem> {
@@ -245,20 +255,20 @@ async fn look(
 /// Waits until a request is known: it reaches the ledger, by whichever node, or this node has decided it.
 async fn until_known(
     api: &Api,
-    segment: &Segment,
+    segment: &SegmentRuntime,
     buyer: &BuyerId,
     request: &RequestId,
     first: Looked,
     deadline: Instant,
-    place: Place,
+    permit: WaitPermit,
 ) -> Result<Looked, Problem> {
-    let key = Followed::Request(Box::new(RequestKey {
+    let key = WatchKey::Request(Box::new(RequestKey {
         sale: segment.id.sale.clone(),
         sku: segment.id.sku.clone(),
         buyer: buyer.clone(),
         request: request.clone(),
     }));
-    let mut follower = api.engine.ledger().follow(key, None);
+    let mut subscription = api.engine.ledger().subscribe(key, None);
     let decided_here = async {
         if !first.is_deciding {
             std::future::pending::<()>().await;
@@ -270,8 +280,8 @@ async fn until_known(
     };
     let end = tokio::select! {
         biased;
-        order = follower.after(None) => {
-            place.end(End::Changed);
+        order = subscription.after(None) => {
+            permit.end(End::Changed);
             let found = FoundOrder::Settled(Box::new((*order).clone()));
             return Ok(Looked { found: Some(found), is_deciding: false });
         }
@@ -279,7 +289,7 @@ async fn until_known(
         () = api.waiting.drained() => End::Drained,
         () = tokio::time::sleep_until(deadline) => End::Unchanged,
     };
-    place.end(end);
+    permit.end(end);
     // The store may know what the ledger does not yet.
     look(api, segment, buyer, request).await
 }
@@ -307,9 +317,9 @@ pub(super) async fn show(
     waiting: Result<Query<WaitQuery>, QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let wish = Wish::read(&headers, &extract::query(waiting)?, api.waiting.max_wait());
+    let params = WaitParams::read(&headers, &extract::query(waiting)?, api.waiting.max_wait());
     let (_, found) = own_order(&api, &extract::path(order)?, &headers).await?;
-    answer_with_news(&api, &wish?, found, Duration::ZERO).await
+    answer_with_news(&api, &params?, found, Duration::ZERO).await
 }
 
 pub(super) async fn cancel(
@@ -336,8 +346,8 @@ pub(super) async fn cancel(
     match cancelled.map_err(EngineError::from)? {
         Cancel::Cancelled(order) | Cancel::AlreadyReleased(order) => {
             let found = FoundOrder::Settled(Box::new(order));
-            let standing = api.waiting.tell(&found);
-            Ok(answer(&api, &Wish::default(), &found, standing))
+            let standing = api.waiting.serve(&found);
+            Ok(answer(&api, &WaitParams::default(), &found, standing))
         }
         Cancel::NotCancellable(order) => {
             let detail = format!(

@@ -65,11 +65,9 @@ impl FileSum {
             bytes += count as u64;
             step(count as u64);
         }
-        let digest = context.finish();
-        let sha256 = digest.as_ref().iter().map(|byte| format!("{byte:02x}"));
         Ok(Self {
             bytes,
-            sha256: sha256.collect(),
+            sha256: hex::encode(context.finish()),
         })
     }
 }

@@ -18,6 +18,8 @@ use serde_json::{Value, json};
 use super::{Manifest, Progress, take};
 use crate::{clock::WallClock, store::embedded::EmbeddedStore};
 
+use crate::locks::Locked;
+
 /// What backups are taken of; `None` where this node has nothing to back up here.
 #[derive(Clone)]
 pub struct Backups {
@@ -47,9 +49,7 @@ impl Backups {
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, Stage> {
-        self.state
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.state.locked()
     }
 }
 

@@ -12,7 +12,7 @@ use tracing::{debug, error, warn};
 
 use super::{
     Sink,
-    hand::{Fed, Hand, Tried},
+    in_flight::{Attempts, InFlight, PushResult},
 };
 use crate::{
     backoff::Backoff,
@@ -118,20 +118,20 @@ impl Deliverer {
 
     /// Delivers until `shutdown`; deliveries under way are finished first, what only waits is given back.
     pub async fn run(self, shutdown: CancellationToken) {
-        let mut hand = Hand::default();
+        let mut in_flight = InFlight::default();
         let mut ledger_failures = 0;
         let (mut counted_at, mut pruned_at) = (None::<Instant>, Instant::now());
         let mut is_pruning = false;
         while !shutdown.is_cancelled() {
-            let fed = hand.feed(&self.sink);
+            let pushed = in_flight.push(&self.sink);
             let mut wait = POLL;
-            if let Err(error) = self.give_back_stale(&mut hand, &fed).await {
+            if let Err(error) = self.give_back_stale(&mut in_flight, &pushed).await {
                 debug!(%error, "events not given back; their leases end");
             }
             // While the sink wants nothing, more leases would only keep events from other nodes.
-            let may_lease = hand.waiting() == 0 && matches!(fed, Fed::Enough);
+            let may_lease = in_flight.waiting() == 0 && matches!(pushed, PushResult::Enough);
             if may_lease {
-                match self.lease(&mut hand).await {
+                match self.lease(&mut in_flight).await {
                     Ok(leased) => {
                         UNLEASED.works("all");
                         ledger_failures = 0;
@@ -160,26 +160,26 @@ impl Deliverer {
                 pruned_at = Instant::now();
                 is_pruning = self.prune().await;
             }
-            let again_at = match fed {
-                Fed::NotBefore(at) => at,
-                Fed::Enough => Instant::now() + wait,
+            let again_at = match pushed {
+                PushResult::NotBefore(at) => at,
+                PushResult::Enough => Instant::now() + wait,
             };
             let listens = may_lease && ledger_failures == 0;
             tokio::select! {
                 () = shutdown.cancelled() => {}
-                Some(tried) = hand.ended() => {
+                Some(tried) = in_flight.ended() => {
                     // The next call is on its way while the ledger writes down what came of this one.
-                    hand.feed(&self.sink);
+                    in_flight.push(&self.sink);
                     self.settle(tried).await;
                 }
                 () = self.ledger.outbox_due(wait), if listens => {}
                 () = tokio::time::sleep_until(again_at), if !listens => {}
             }
         }
-        while let Some(tried) = hand.ended().await {
+        while let Some(tried) = in_flight.ended().await {
             self.settle(tried).await;
         }
-        let left = hand.give_back();
+        let left = in_flight.give_back();
         if let Err(error) = self.ledger.events_held(&left, (self.clock)()).await {
             debug!(%error, "events not given back; their leases end");
         }
@@ -187,17 +187,17 @@ impl Deliverer {
 
     /// Leases what is due, tries each event once, and records the outcomes.
     pub async fn round(&self) -> Result<Round, LedgerError> {
-        let mut hand = Hand::default();
-        self.lease(&mut hand).await?;
+        let mut in_flight = InFlight::default();
+        self.lease(&mut in_flight).await?;
         let mut tried = Vec::new();
-        while hand.waiting() > 0 || hand.has_calls() {
-            let fed = hand.feed(&self.sink);
+        while in_flight.waiting() > 0 || in_flight.has_calls() {
+            let pushed = in_flight.push(&self.sink);
             tokio::select! {
-                Some(ended) = hand.ended() => tried.extend(ended),
+                Some(ended) = in_flight.ended() => tried.extend(ended),
                 () = async {
-                    match fed {
-                        Fed::NotBefore(at) => tokio::time::sleep_until(at).await,
-                        Fed::Enough => std::future::pending().await,
+                    match pushed {
+                        PushResult::NotBefore(at) => tokio::time::sleep_until(at).await,
+                        PushResult::Enough => std::future::pending().await,
                     }
                 } => {}
             }
@@ -205,7 +205,7 @@ impl Deliverer {
         self.record(tried).await
     }
 
-    async fn lease(&self, hand: &mut Hand) -> Result<usize, LedgerError> {
+    async fn lease(&self, in_flight: &mut InFlight) -> Result<usize, LedgerError> {
         // The lease runs from before it is asked for: never longer here than in the ledger.
         let ends = Instant::now() + self.config.lease;
         let events = self
@@ -213,19 +213,23 @@ impl Deliverer {
             .lease_events((self.clock)(), self.config.lease, self.config.batch)
             .await?;
         let leased = events.len();
-        hand.take(events, ends);
+        in_flight.take(events, ends);
         Ok(leased)
     }
 
     /// What waited so long that its lease ends goes back, untried.
-    async fn give_back_stale(&self, hand: &mut Hand, fed: &Fed) -> Result<(), LedgerError> {
-        let stale = hand.stale(&self.sink);
+    async fn give_back_stale(
+        &self,
+        in_flight: &mut InFlight,
+        pushed: &PushResult,
+    ) -> Result<(), LedgerError> {
+        let stale = in_flight.stale(&self.sink);
         if stale.is_empty() {
             return Ok(());
         }
-        let wait = match fed {
-            Fed::NotBefore(at) => at.saturating_duration_since(Instant::now()),
-            Fed::Enough => Duration::ZERO,
+        let wait = match pushed {
+            PushResult::NotBefore(at) => at.saturating_duration_since(Instant::now()),
+            PushResult::Enough => Duration::ZERO,
         };
         self.held.increment(stale.len() as u64);
         let due_ms = (self.clock)() + wait.as_millis() as u64;
@@ -233,13 +237,13 @@ impl Deliverer {
     }
 
     /// Records, and leaves it to the ends of the leases if that fails.
-    async fn settle(&self, tried: Tried) {
+    async fn settle(&self, tried: Attempts) {
         if let Err(error) = self.record(tried).await {
             warn!(%error, "outcomes of deliveries not recorded; those events come again");
         }
     }
 
-    async fn record(&self, tried: Tried) -> Result<Round, LedgerError> {
+    async fn record(&self, tried: Attempts) -> Result<Round, LedgerError> {
         let now_ms = (self.clock)();
         let (mut delivered, mut dead, mut held) = (Vec::new(), Vec::new(), Vec::new());
         // Events that failed together and equally often come back together: one write for all of them.

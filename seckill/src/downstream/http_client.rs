@@ -11,6 +11,8 @@ use tokio::net::TcpStream;
 
 use super::{DeliveryError, SinkError};
 
+use crate::locks::Locked;
+
 /// Connections kept for the next event; the requests in flight bound those in use.
 const MAX_IDLE: usize = 32;
 /// The answer's body says nothing here; a longer one costs its connection.
@@ -107,10 +109,7 @@ impl HttpClient {
     }
 
     fn take_idle(&self) -> Option<SendRequest<Full<Bytes>>> {
-        let mut idle = self
-            .idle
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut idle = self.idle.locked();
         while let Some(sender) = idle.pop() {
             if sender.is_ready() {
                 return Some(sender);
@@ -120,10 +119,7 @@ impl HttpClient {
     }
 
     fn keep(&self, sender: SendRequest<Full<Bytes>>) {
-        let mut idle = self
-            .idle
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut idle = self.idle.locked();
         if idle.len() < MAX_IDLE {
             idle.push(sender);
         }

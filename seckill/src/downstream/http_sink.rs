@@ -1,5 +1,5 @@
 //! Delivers each event as a signed POST to the shop, which stands beside the gateway on a trusted network: never more at once
-//! and never faster than the shop can take, and not at all while it asks for peace.
+//! and never faster than the shop can take, and not at all before its `Retry-After` is over.
 
 use std::{
     num::{NonZeroU32, NonZeroUsize},
@@ -15,12 +15,12 @@ use limiter::rate::{Decision, RateKey, RateLimiter};
 use tokio::time::Instant;
 
 use super::{
-    Delivery, DeliveryError, Event, HttpOptions, RECONNECT, SIGNATURE_HEADER, Shape, Sink,
-    SinkError, http_client::HttpClient, pause::Pause, sign,
+    Delivery, DeliveryError, Event, HttpOptions, RECONNECT, SIGNATURE_HEADER, Sink, SinkError,
+    SinkTraits, http_client::HttpClient, pause::Pause, sign,
 };
 use crate::{clock::WallClock, ledger::OutboxEvent};
 
-/// A shop that asks for more peace than this is asked again then: a header with a slip in it must not end all deliveries.
+/// Upper bound for `Retry-After`: a header with a slip in it must not end all deliveries.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
 /// For a shop that answers 429 and does not say for how long.
 const RETRY_AFTER_TOO_MANY: Duration = Duration::from_secs(1);
@@ -110,8 +110,8 @@ impl HttpSink {
 
 #[async_trait]
 impl Sink for HttpSink {
-    fn shape(&self) -> Shape {
-        Shape {
+    fn traits(&self) -> SinkTraits {
+        SinkTraits {
             calls: self.in_flight,
             batch: NonZeroUsize::MIN,
             patience: self.timeout,

@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::{
-    BROKER_BATCH, Delivery, DeliveryError, Event, KafkaOptions, RECONNECT, Shape, Sink,
+    BROKER_BATCH, Delivery, DeliveryError, Event, KafkaOptions, RECONNECT, Sink, SinkTraits,
     pause::Pause,
 };
 use crate::ledger::OutboxEvent;
@@ -166,8 +166,8 @@ impl KafkaSink {
 
 #[async_trait]
 impl Sink for KafkaSink {
-    fn shape(&self) -> Shape {
-        Shape::of_broker(self.timeout + CLIENT_GRACE)
+    fn traits(&self) -> SinkTraits {
+        SinkTraits::of_broker(self.timeout + CLIENT_GRACE)
     }
 
     fn admit(&self, now: Instant) -> Result<(), Instant> {

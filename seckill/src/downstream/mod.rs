@@ -10,7 +10,7 @@ mod signature;
 mod sink;
 
 mod deliverer;
-mod hand;
+mod in_flight;
 
 #[cfg(feature = "amqp")]
 mod amqp;
@@ -41,7 +41,7 @@ pub use self::{
         QueueType, SinkError, Target,
     },
     signature::{SIGNATURE_HEADER, sign},
-    sink::{Delivery, DeliveryError, Shape, Sink},
+    sink::{Delivery, DeliveryError, Sink, SinkTraits},
 };
 
 /// Events that one call hands to a broker. Enough that its round trip and its disk are shared, few enough to be had again soon.

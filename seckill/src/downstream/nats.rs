@@ -22,8 +22,8 @@ use tokio::time::{Instant, timeout_at};
 use tracing::{info, warn};
 
 use super::{
-    BROKER_BATCH, Delivery, DeliveryError, Event, NatsLogin, NatsOptions, RECONNECT, Shape, Sink,
-    pause::Pause,
+    BROKER_BATCH, Delivery, DeliveryError, Event, NatsLogin, NatsOptions, RECONNECT, Sink,
+    SinkTraits, pause::Pause,
 };
 use crate::ledger::{EventKind, OutboxEvent};
 
@@ -200,9 +200,9 @@ impl NatsSink {
 
 #[async_trait]
 impl Sink for NatsSink {
-    fn shape(&self) -> Shape {
+    fn traits(&self) -> SinkTraits {
         // Connecting and publishing.
-        Shape::of_broker(2 * self.timeout)
+        SinkTraits::of_broker(2 * self.timeout)
     }
 
     fn admit(&self, now: Instant) -> Result<(), Instant> {

@@ -30,12 +30,12 @@ impl Pause {
         }
     }
 
-    /// The receiver asked for peace; the longest wish counts.
+    /// The receiver sent `Retry-After`; the longest counts.
     pub(super) fn at_least(&mut self, until: Instant) {
         self.until = Some(self.until.map_or(until, |earlier| earlier.max(until)));
     }
 
-    /// The receiver took something. A wish for peace stays.
+    /// The receiver took something. A `Retry-After` stays in force.
     pub(super) fn worked(&mut self) {
         self.failures = 0;
     }
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_wish_for_peace_counts_and_outlives_a_success() {
+    fn the_longest_retry_after_counts_and_outlives_a_success() {
         let (mut pause, now) = (pause(), Instant::now());
         pause.at_least(now + 9 * SECOND);
         pause.at_least(now + 3 * SECOND);

@@ -14,12 +14,7 @@ pub fn sign(secret: &[u8], unix_s: u64, body: &[u8]) -> String {
     context.update(b".");
     context.update(body);
     let tag = context.sign();
-    let hex: String = tag
-        .as_ref()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    format!("t={unix_s},v1={hex}")
+    format!("t={unix_s},v1={}", hex::encode(tag))
 }
 
 #[cfg(test)]

@@ -52,7 +52,7 @@ pub type Delivery = Result<(), DeliveryError>;
 
 /// How much a sink takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Shape {
+pub struct SinkTraits {
     /// Calls of [`Sink::deliver`] at once.
     pub calls: NonZeroUsize,
     /// Events in one call.
@@ -62,7 +62,7 @@ pub struct Shape {
 }
 
 #[cfg(any(feature = "amqp", feature = "nats", feature = "kafka"))]
-impl Shape {
+impl SinkTraits {
     /// That of a broker: one call at a time, so that its confirms are of one batch and the order of publishing is the order of the
     /// queue.
     pub(super) fn of_broker(patience: Duration) -> Self {
@@ -78,12 +78,12 @@ impl Shape {
 #[async_trait]
 pub trait Sink: Send + Sync + 'static {
     /// How much it takes at once.
-    fn shape(&self) -> Shape;
+    fn traits(&self) -> SinkTraits;
 
     /// Asked before each call: may it begin now, and if not, when should it be asked again? Here a sink says that it has a
-    /// rate limit, that its receiver asked for peace, or that the connection is down.
+    /// rate limit, that its receiver named a time to come back (`Retry-After`), or that the connection is down.
     fn admit(&self, now: Instant) -> Result<(), Instant>;
 
-    /// Hands over events, of which no two are of one order. One outcome each, in their order, within [`Shape::patience`].
+    /// Hands over events, of which no two are of one order. One outcome each, in their order, within [`SinkTraits::patience`].
     async fn deliver(&self, events: &[OutboxEvent]) -> Vec<Delivery>;
 }

@@ -10,9 +10,8 @@ use crate::{
     catalogue::OpenSale,
     ids::{BuyerId, OrderId, RequestId, SaleId, SegmentId, SkuId},
     purchase::{self, CartOutcome, CartRequest, Line, Outcome},
-    stock::Stock,
+    stock::{Found, Stock},
     store::{CartVerdict, Lookup, Purchase, Verdict},
-    transfer::Found,
 };
 
 /// How often one purchase is decided again because units were on their way to its home. Its deadline is the first bound; this one
@@ -55,7 +54,7 @@ impl SaleEngine {
             if !stock.is_cut() {
                 return outcome;
             }
-            match stock.mover.ask(place, quantity, deadline).await {
+            match stock.rebalancer.ask(place, quantity, deadline).await {
                 Found::Units => {}
                 Found::SoldOut { left } => {
                     return Outcome::Decided(Verdict::SoldOut {

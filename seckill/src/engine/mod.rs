@@ -377,6 +377,6 @@ fn balance(stock: &Stock) {
     };
     let available: Vec<_> = readings.iter().map(|one| Some(one.available)).collect();
     if plan::balance(&available).is_some() {
-        stock.mover.balance();
+        stock.rebalancer.balance();
     }
 }

@@ -1,4 +1,4 @@
-//! A sale's segments on this node: their lanes and movers, and the one time in its life that a segment is opened in the store.
+//! A sale's segments on this node: their lanes and rebalancers, and the one time in its life that a segment is opened in the store.
 
 use std::sync::Arc;
 
@@ -8,14 +8,14 @@ use tokio::runtime::Handle;
 use super::{EngineError, SaleEngine, refresh::bounded};
 use crate::{
     bells::Bells,
-    catalogue::{OpenSale, Segment},
+    catalogue::OpenSale,
     ids::{SaleId, SegmentId},
     purchase,
     sale::{Sale, SkuOnSale},
     sold_out::SkuSoldOut,
-    stock::Stock,
+    stock::{SegmentRuntime, Stock, lane, rebalancer},
     store::{Gate, SegmentSpec, Snapshot, StockError, StockStore},
-    transfer::{self, Transfers, mover},
+    transfer::{self, Transfers},
 };
 
 /// Makes the stocks of sales, with the tasks that work for them.
@@ -45,25 +45,26 @@ impl StockMaker {
         let segments = segments
             .map(|id| self.new_segment(id, sold_out.clone()))
             .collect();
-        let (mover, work) = mover();
+        let (rebalancer, work) = rebalancer();
         let names = (sale.id.clone(), sku.sku.clone());
         let stock = Arc::new(Stock::new(
             names,
             sku.price_minor,
             segments,
             sold_out,
-            mover,
+            rebalancer,
         ));
         if stock.is_cut() {
-            let moves = transfer::run_mover(work, Arc::downgrade(&stock), self.transfers.clone());
+            let moves =
+                transfer::run_rebalancer(work, Arc::downgrade(&stock), self.transfers.clone());
             self.runtime.spawn(moves);
         }
         stock
     }
 
-    fn new_segment(&self, id: SegmentId, sku_sold_out: Arc<SkuSoldOut>) -> Arc<Segment> {
-        let (lane, work) = purchase::lane();
-        let segment = Arc::new(Segment::new(id, sku_sold_out, lane));
+    fn new_segment(&self, id: SegmentId, sku_sold_out: Arc<SkuSoldOut>) -> Arc<SegmentRuntime> {
+        let (lane, work) = lane();
+        let segment = Arc::new(SegmentRuntime::new(id, sku_sold_out, lane));
         let bell = self.accepted.of(&segment.id);
         let ring = move || bell.notify_one();
         let lane = purchase::run_lane(work, Arc::downgrade(&segment), self.store.clone(), ring);

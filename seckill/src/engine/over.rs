@@ -7,7 +7,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
@@ -22,6 +22,7 @@ use crate::{
     catalogue::OpenSale,
     ids::{SaleId, SegmentId},
     ledger::{Ended, LedgerError},
+    locks::Locked,
     recovery,
     sale::{Sale, Stage},
     store::{SegmentSpec, StockError},
@@ -87,14 +88,14 @@ impl SaleEngine {
         match is_over {
             Ok(true) if is_retired => {}
             Ok(true) => {
-                if self.let_retire(sale).await && self.now_ms() >= sale.kept_until_ms() + GRACE_MS {
+                if self.retire(sale).await && self.now_ms() >= sale.kept_until_ms() + GRACE_MS {
                     lock(&self.retired).insert(sale.id.clone());
                 }
             }
             Ok(false) => {
                 tracing::info!(sale = %sale.id, "a sale that was over has work again");
                 lock(&self.retired).remove(&sale.id);
-                self.take_up(sale).await;
+                self.adopt(sale).await;
             }
             Err(error) => {
                 tracing::debug!(sale = %sale.id, %error, "a sale that is over was not looked at");
@@ -182,7 +183,7 @@ impl SaleEngine {
 
     /// A store gives the memory of a segment back when it is asked for work, has none, and nobody may repeat a request any more.
     /// False if one was not asked.
-    async fn let_retire(&self, sale: &Sale) -> bool {
+    async fn retire(&self, sale: &Sale) -> bool {
         let mut is_asked = true;
         for spec in sale.segment_specs() {
             let pulled = self.store.pull(&spec.id, REVIEWER, 1, Duration::MAX);
@@ -198,7 +199,7 @@ impl SaleEngine {
     }
 
     /// Has the next refresh watch a sale again.
-    async fn take_up(&self, sale: &Sale) {
+    async fn adopt(&self, sale: &Sale) {
         let _changing = self.changing.lock().await;
         if let Some(known) = self.catalogue.sale(&sale.id).filter(|open| open.is_over) {
             let stocks = known.stocks().cloned().collect();
@@ -226,7 +227,7 @@ impl SaleEngine {
     }
 
     /// Takes sales that are over into the catalogue.
-    pub(super) fn put_over(&self, over: Vec<OpenSale>) {
+    pub(super) fn archive(&self, over: Vec<OpenSale>) {
         if !over.is_empty() {
             self.catalogue.put_all(over);
             self.tell_segments();
@@ -235,5 +236,5 @@ impl SaleEngine {
 }
 
 fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
-    of.lock().unwrap_or_else(PoisonError::into_inner)
+    of.locked()
 }

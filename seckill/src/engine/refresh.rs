@@ -6,7 +6,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, MutexGuard, PoisonError, atomic::Ordering},
+    sync::{Arc, MutexGuard, atomic::Ordering},
     time::Duration,
 };
 
@@ -20,11 +20,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::{EngineError, SaleEngine, balance, over::EndedSales};
 use crate::{
-    catalogue::{OpenSale, Segment},
+    catalogue::OpenSale,
     ids::{SaleId, SegmentId, SkuId},
+    locks::Locked,
     pace::Pace,
     sale::{Admission, Sale, Stage},
-    stock::Stock,
+    stock::{SegmentRuntime, Stock},
     store::{SegmentSpec, Snapshot, StockError},
     troubles::Troubles,
 };
@@ -127,7 +128,7 @@ impl SaleEngine {
                 }
             }
         }
-        self.put_over(over);
+        self.archive(over);
         self.is_ready
             .store(answered > 0 || silent == 0, Ordering::Relaxed);
         Ok(())
@@ -168,7 +169,7 @@ impl SaleEngine {
                 let restocked = self.ledger.restocked_units().await?;
                 let ended = self.ask_about_ended(std::slice::from_ref(&sale)).await?;
                 let over = self.apply(sale, &ended, &restocked, None).await?;
-                self.put_over(over.into_iter().collect());
+                self.archive(over.into_iter().collect());
                 Ok(())
             }
             None => Ok(()),
@@ -273,7 +274,7 @@ impl SaleEngine {
         tick: Option<u64>,
     ) -> Result<(), EngineError> {
         let now_ms = self.now_ms();
-        let is_due = |segment: &&Arc<Segment>| {
+        let is_due = |segment: &&Arc<SegmentRuntime>| {
             tick.is_none_or(|tick| {
                 // Not all at the same tick.
                 let tick = tick + u64::from(segment.id.index);
@@ -366,7 +367,7 @@ impl SaleEngine {
     }
 
     /// Whether buyers are answered from what this node remembers of a segment: then it is no older than one tick.
-    fn asks_memory(&self, sale: &Sale, segment: &Segment) -> bool {
+    fn asks_memory(&self, sale: &Sale, segment: &SegmentRuntime) -> bool {
         segment.sold_out.is_empty() || self.asks_memory_of_all(sale)
     }
 
@@ -375,8 +376,8 @@ impl SaleEngine {
     }
 }
 
-fn pace(segment: &Segment) -> MutexGuard<'_, Pace> {
-    segment.pace.lock().unwrap_or_else(PoisonError::into_inner)
+fn pace(segment: &SegmentRuntime) -> MutexGuard<'_, Pace> {
+    segment.pace.locked()
 }
 
 pub(super) fn ticks(period: Duration) -> Interval {

@@ -5,6 +5,7 @@ use super::{EngineError, SaleEngine};
 use crate::{
     ids::{BuyerId, SaleId},
     ledger::{Edited, ListChanged, ListName, Published},
+    locks::Locked,
     sale::{Sale, SaleState},
 };
 
@@ -62,20 +63,14 @@ impl SaleEngine {
     /// Whether this node is ready for a sale's buyers: its segments are open, their lanes run, and the store answered for all of
     /// them when it was last asked. A published sale is warm one refresh after its publication at the latest.
     pub fn is_warm(&self, sale: &SaleId) -> bool {
-        self.warm
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
-            .contains(sale)
+        self.warm.locked().contains(sale)
     }
 
     /// Notes whether a sale is warm, and shows where it stands.
     pub(super) fn show_sale(&self, sale: &Sale, is_whole: bool) {
         let now = sale.state_at(self.now_ms());
         let is_known = is_whole && now != SaleState::Draft;
-        let mut warm = self
-            .warm
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut warm = self.warm.locked();
         match is_known {
             true => warm.insert(sale.id.clone()),
             false => warm.remove(&sale.id),

@@ -7,6 +7,7 @@ use super::{EngineError, SaleEngine};
 use crate::{
     ids::{OrderId, SaleId, SkuId},
     ledger::CheckIn,
+    locks::Locked,
     stock::Stock,
 };
 
@@ -44,8 +45,7 @@ impl SaleEngine {
             return Ok(false);
         };
         let tag = hmac::sign(&key, message(order, code).as_bytes());
-        let mac: String = tag.as_ref().iter().map(|b| format!("{b:02x}")).collect();
-        Ok(self.ledger.new_code(sale, order, &mac).await?)
+        Ok(self.ledger.new_code(sale, order, &hex::encode(tag)).await?)
     }
 
     /// Checks a buyer in who shows a code.
@@ -61,10 +61,7 @@ impl SaleEngine {
         let text = message(order, code);
         // `verify` takes the same time wherever the first difference is.
         let is_right = |mac: &str| {
-            let digits: Option<Vec<u8>> = (0..mac.len() / 2)
-                .map(|place| u8::from_str_radix(mac.get(2 * place..2 * place + 2)?, 16).ok())
-                .collect();
-            digits.is_some_and(|tag| hmac::verify(&key, text.as_bytes(), &tag).is_ok())
+            hex::decode(mac).is_ok_and(|tag| hmac::verify(&key, text.as_bytes(), &tag).is_ok())
         };
         let now_ms = self.now_ms();
         Ok(self.ledger.check_in(sale, order, is_right, now_ms).await?)
@@ -72,10 +69,7 @@ impl SaleEngine {
 
     /// Units for sale of each sku of a sale, as this node last saw them.
     pub fn free_units(&self, sale: &SaleId) -> AHashMap<SkuId, u64> {
-        let free = self
-            .free
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        let free = self.free.locked();
         let of_sale = free.get(sale);
         of_sale.cloned().unwrap_or_default()
     }
@@ -85,10 +79,7 @@ impl SaleEngine {
         let open = self.catalogue.sale(&stock.sale);
         let has_slots = open.is_some_and(|open| open.sale.rules.slots.is_some());
         if let Some(counts) = stock.counts().filter(|_| has_slots) {
-            let mut free = self
-                .free
-                .lock()
-                .unwrap_or_else(|poisoned| poisoned.into_inner());
+            let mut free = self.free.locked();
             let of_sale = free.entry(stock.sale.clone()).or_default();
             of_sale.insert(stock.sku.clone(), counts.available);
         }

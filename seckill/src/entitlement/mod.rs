@@ -169,10 +169,7 @@ impl TokenKeys {
 fn request_of(sale: &SaleId, jti: &str) -> RequestId {
     let text = format!("{sale}\n{jti}");
     let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
-    let mut id = String::from("tok_");
-    for byte in &digest.as_ref()[..20] {
-        id.push_str(&format!("{byte:02x}"));
-    }
+    let id = format!("tok_{}", hex::encode(&digest.as_ref()[..20]));
     RequestId::try_new(&id).expect("hexadecimal digits are visible ASCII")
 }
 

@@ -6,9 +6,10 @@
 use sqlx::AnyConnection;
 
 use super::{
-    Action, LedgerError, LedgerOrder, OrderLedger, OrderStatus, effects,
+    Action, LedgerError, LedgerOrder, OrderLedger, OrderStatus,
     outbox::{self, EventKind},
     rows::{order_columns, read_order},
+    store_tasks,
 };
 use crate::ids::OrderId;
 
@@ -93,7 +94,7 @@ impl OrderLedger {
             .bind(intent)
             .bind(super::sql(now_ms));
         if let Some(row) = held.fetch_all(&mut *connection).await?.first() {
-            self.shared.following.touch([order]);
+            self.shared.order_watch.touch([order]);
             return Ok(Hold::Held(read_order(row)?));
         }
         Ok(Hold::NotPayable(why_not(read(connection, order).await?)))
@@ -111,8 +112,8 @@ impl OrderLedger {
         let paid = sqlx::query(PAY).bind(order.to_string()).bind(intent);
         if let Some(row) = paid.fetch_all(&mut *connection).await?.first() {
             let paid = read_order(row)?;
-            self.shared.following.touch([order]);
-            effects::insert(connection, order, &paid.segment, Action::Confirm, now_ms).await?;
+            self.shared.order_watch.touch([order]);
+            store_tasks::insert(connection, order, &paid.segment, Action::Confirm, now_ms).await?;
             if self.has_outbox {
                 outbox::insert(connection, order, EventKind::Paid, now_ms).await?;
             }
@@ -143,7 +144,7 @@ impl OrderLedger {
             .await?;
         match dropped.first() {
             Some(row) => {
-                self.shared.following.touch([order]);
+                self.shared.order_watch.touch([order]);
                 Ok(Dropped::Dropped(Box::new(read_order(row)?)))
             }
             None => Ok(Dropped::NotHeld),

@@ -4,7 +4,7 @@
 //! wrong wall clock nor a step of it is seen. SQLite is in this process, so its clock is this machine's.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -14,6 +14,8 @@ use tracing::warn;
 
 use super::{LedgerError, OrderLedger};
 use crate::{clock::WallClock, troubles::Troubles};
+
+use crate::locks::Locked;
 
 /// How often it is read: two quartz clocks drift apart by far less than a millisecond meanwhile.
 const READ_EVERY: Duration = Duration::from_secs(10);
@@ -75,7 +77,7 @@ impl LedgerClock {
     }
 
     fn now_ms(&self) -> u64 {
-        let read = *self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        let read = *self.read.locked();
         match read {
             Some((ledger_ms, at)) => ledger_ms.saturating_add(at.elapsed().as_millis() as u64),
             None => (self.own)(),
@@ -90,7 +92,7 @@ impl LedgerClock {
         let ledger_ms = self.ledger.now_ms(0).await?;
         // It was read about half way between question and answer.
         let at = asked + asked.elapsed() / 2;
-        *self.read.lock().unwrap_or_else(PoisonError::into_inner) = Some((ledger_ms, at));
+        *self.read.locked() = Some((ledger_ms, at));
         Ok(())
     }
 }

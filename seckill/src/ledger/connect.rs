@@ -16,7 +16,7 @@ use super::{LedgerError, migrate, no_sql};
 const SCHEMA: [&str; 12] = [
     include_str!("sql/schema_1.sql"),
     include_str!("sql/schema_2.sql"),
-    include_str!("sql/schema_telling.sql"),
+    include_str!("sql/schema_order_version.sql"),
     include_str!("sql/schema_3.sql"),
     include_str!("sql/schema_sales.sql"),
     include_str!("sql/schema_transfers.sql"),

@@ -38,7 +38,7 @@ pub struct DeadLetter {
 
 /// A letter as it lies there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct LetterOnFile {
+pub struct StoredDeadLetter {
     /// Its id.
     pub id: LetterId,
     /// The sku.
@@ -66,7 +66,7 @@ pub struct LetterOnFile {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct LetterPage {
     /// The letters.
-    pub letters: Vec<LetterOnFile>,
+    pub letters: Vec<StoredDeadLetter>,
     /// Where the next page starts, if there may be one.
     pub next: Option<LetterId>,
 }
@@ -168,7 +168,7 @@ impl OrderLedger {
         &self,
         sale: &SaleId,
         id: &LetterId,
-    ) -> Result<Option<LetterOnFile>, LedgerError> {
+    ) -> Result<Option<StoredDeadLetter>, LedgerError> {
         let rows = of(ONE, sale, id).fetch_all(self.reads()).await?;
         rows.first().map(read_letter).transpose()
     }
@@ -357,14 +357,14 @@ fn of(statement: &'static str, sale: &SaleId, id: &LetterId) -> Query {
 }
 
 /// Reads a row of `letter_columns`.
-fn read_letter(row: &AnyRow) -> Result<LetterOnFile, LedgerError> {
+fn read_letter(row: &AnyRow) -> Result<StoredDeadLetter, LedgerError> {
     let segment = read_segment(row, 0)?;
     let some = |text: String| Some(text).filter(|text| !text.is_empty());
     let order = match row.try_get::<&str, _>(7)? {
         "" => None,
         _ => Some(parsed(row, 7)?),
     };
-    Ok(LetterOnFile {
+    Ok(StoredDeadLetter {
         id: LetterId {
             sku: segment.sku.clone(),
             segment: segment.index,

@@ -14,10 +14,8 @@ mod clock;
 mod connect;
 mod dead_events;
 mod dead_letters;
-mod effects;
 mod ended;
 mod epochs;
-mod following;
 mod held_letters;
 mod installs;
 mod leases;
@@ -25,10 +23,11 @@ mod letter_id;
 mod lists;
 mod lottery;
 mod migrate;
-mod news;
 mod no_sql;
+mod order_watch;
 mod orders;
 mod outbox;
+mod poll_changes;
 mod refill;
 mod repairs;
 mod report;
@@ -39,6 +38,7 @@ mod segments;
 mod settle;
 mod standing;
 mod status;
+mod store_tasks;
 mod transfers;
 mod waiters;
 
@@ -48,7 +48,7 @@ use metrics::Counter;
 use sqlx::AnyPool;
 use tokio::sync::Notify;
 
-use self::{following::Following, waiters::Waiters};
+use self::{order_watch::OrderWatch, waiters::Waiters};
 use crate::ids::SkuId;
 
 pub(crate) use self::connect::restore_mark;
@@ -60,17 +60,16 @@ pub use self::{
     clock::LedgerClock,
     connect::{ConnectOptions, LedgerDurability, connect, connect_with},
     dead_events::{DeadDelivery, DeadDeliveryPage, EventId, Revived},
-    dead_letters::{DeadLetter, LetterOnFile, LetterPage, Replayed},
-    effects::{Action, Effect},
+    dead_letters::{DeadLetter, LetterPage, Replayed, StoredDeadLetter},
     ended::Ended,
     epochs::Raised,
-    following::{Followed, Follower, RequestKey},
     installs::{Registered, Replace},
     leases::{BOOKS, RECONCILE, RECOVERY},
     letter_id::LetterId,
     lists::{ListChange, ListChanged, ListCursor, ListName, ListPage, ListSize, MAX_LISTED},
     lottery::{Draw, Entered, Entry, Recorded},
     migrate::migrate,
+    order_watch::{OrderSubscription, RequestKey, WatchKey},
     orders::{Cancel, CancelAll, Expiry, OrderPage},
     outbox::{EventKind, OutboxEvent},
     refill::Refilled,
@@ -81,6 +80,7 @@ pub use self::{
     settle::Settled,
     standing::Standing,
     status::{OrderEvent, OrderStatus},
+    store_tasks::{Action, StoreTask},
     transfers::{Transfer, TransferMark, TransferState},
 };
 
@@ -216,8 +216,8 @@ pub struct OrderLedger {
 struct Shared {
     /// For [`OrderLedger::await_order`].
     waiters: Waiters,
-    /// For [`OrderLedger::follow`].
-    following: Following,
+    /// For [`OrderLedger::subscribe`].
+    order_watch: OrderWatch,
     effects: Notify,
     outbox: Notify,
     expired: Counter,
@@ -237,7 +237,7 @@ impl OrderLedger {
             has_outbox: true,
             shared: Arc::new(Shared {
                 waiters: Waiters::default(),
-                following: Following::default(),
+                order_watch: OrderWatch::default(),
                 effects: Notify::new(),
                 outbox: Notify::new(),
                 expired: released("expired"),
@@ -270,7 +270,7 @@ impl OrderLedger {
     pub fn wake(&self) {
         self.shared.effects.notify_one();
         self.shared.outbox.notify_one();
-        self.shared.following.ring();
+        self.shared.order_watch.notify();
     }
 
     /// Waits until effects may be pending, or until `at_most` has passed.

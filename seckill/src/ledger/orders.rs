@@ -6,10 +6,10 @@ use sqlx::AnyConnection;
 use tokio::time::Instant;
 
 use super::{
-    LedgerError, LedgerOrder, OrderLedger, OrderStatus, checkout, effects,
+    LedgerError, LedgerOrder, OrderLedger, OrderStatus, checkout,
     outbox::{self, EventKind},
     rows::{order_columns, read_order},
-    sql,
+    sql, store_tasks,
 };
 use crate::{
     backoff::Backoff,
@@ -215,7 +215,7 @@ impl OrderLedger {
             .await?;
         tx.commit().await?;
         self.shared.cancelled.increment(1);
-        self.shared.following.touch([order]);
+        self.shared.order_watch.touch([order]);
         self.wake();
         Ok(Cancel::Cancelled(released))
     }
@@ -299,7 +299,7 @@ impl OrderLedger {
         tx.commit().await?;
         self.shared.expired.increment(released.len() as u64);
         self.shared
-            .following
+            .order_watch
             .touch(released.iter().map(|order| order.order));
         self.wake();
         Ok(Expiry {
@@ -329,7 +329,7 @@ impl OrderLedger {
                 .await?;
         }
         let ids = self.list(released.iter().map(|order| order.order));
-        effects::insert_releases(self, connection, &ids, now_ms).await?;
+        store_tasks::insert_releases(self, connection, &ids, now_ms).await?;
         if self.has_outbox {
             outbox::insert_many(self, connection, &ids, EventKind::Released, now_ms).await?;
         }

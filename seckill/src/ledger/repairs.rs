@@ -5,8 +5,9 @@ use std::collections::{HashMap, HashSet};
 use sqlx::Row;
 
 use super::{
-    Action, LedgerError, OrderLedger, OrderStatus, effects,
+    Action, LedgerError, OrderLedger, OrderStatus,
     rows::{count, parsed},
+    store_tasks,
 };
 use crate::ids::{OrderId, SegmentId};
 
@@ -117,7 +118,7 @@ impl OrderLedger {
         now_ms: u64,
     ) -> Result<(), LedgerError> {
         let mut connection = self.pool.acquire().await?;
-        effects::insert(&mut connection, order, segment, action, now_ms).await?;
+        store_tasks::insert(&mut connection, order, segment, action, now_ms).await?;
         drop(connection);
         self.wake();
         Ok(())

@@ -12,8 +12,9 @@ use super::{
 };
 use crate::{
     ids::{SaleId, SegmentId, SkuId},
-    sale::{MAX_UNITS, Rules, Sale, SkuOnSale, Stage, shares},
+    sale::{Rules, Sale, SkuOnSale, Stage, shares},
     store::{Durability, Gate},
+    units::MAX_UNITS,
 };
 
 /// The answer to [`OrderLedger::create_sale`].

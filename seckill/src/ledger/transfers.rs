@@ -1,7 +1,7 @@
 //! Units on their way from one segment of a sku to another, as rows that any node can finish ([`crate::transfer`]).
 //!
 //! `pending` (asked for) → `moving` (taken from the source) → `done`, or `pending` → `cancelled`. Each step is a compare-and-set, so
-//! of two nodes that work on one row, and of a mover and a rebuild, exactly one makes each step.
+//! of two nodes that work on one row, and of a rebalancer and a rebuild, exactly one makes each step.
 
 use std::collections::HashMap;
 

@@ -7,7 +7,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-use crate::ids::OrderId;
+use crate::{ids::OrderId, locks::Locked};
 
 /// Settlement and the callers of every request meet here; a power of two, so that an order finds its shard by its low bits.
 const SHARDS: usize = 16;
@@ -55,9 +55,7 @@ impl Waiters {
 
     fn shard(&self, order: OrderId) -> MutexGuard<'_, Shard> {
         let place = order.as_u128() as usize % SHARDS;
-        self.shards[place]
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.shards[place].locked()
     }
 }
 

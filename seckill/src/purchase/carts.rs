@@ -11,11 +11,11 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::{LANE_DEPTH, UNDECIDED, learn};
+use super::{UNDECIDED, learn};
 use crate::{
-    catalogue::Segment,
     ids::{BuyerId, OrderId, RequestId},
-    stock::Stock,
+    locks::Locked,
+    stock::{LANE_DEPTH, SegmentRuntime, Stock},
     store::{CartLine, CartVerdict, Purchase, StockError, StockStore, Verdict},
 };
 
@@ -35,7 +35,7 @@ pub struct Line {
 
 impl Line {
     /// The sku's one segment: a sale with carts is not cut.
-    pub fn segment(&self) -> &Arc<Segment> {
+    pub fn segment(&self) -> &Arc<SegmentRuntime> {
         &self.stock.segments[0]
     }
 }
@@ -96,9 +96,7 @@ impl Carts {
     }
 
     fn deciding(&self) -> std::sync::MutexGuard<'_, AHashSet<(BuyerId, RequestId)>> {
-        self.deciding
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.deciding.locked()
     }
 }
 

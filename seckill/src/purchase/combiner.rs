@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::{sync::mpsc, time::sleep};
 
-use super::{BATCH_MAX, Waiting};
+use crate::stock::{BATCH_MAX, Waiting};
 
 /// A batch of at least so many says that there is a peak: below it Redis has time to spare, and waiting would only delay buyers.
 const COMPANY: usize = 32;

@@ -8,76 +8,17 @@
 mod carts;
 mod combiner;
 
-use std::sync::{Arc, Mutex, atomic::Ordering};
+use std::sync::{Arc, atomic::Ordering};
 
-use tokio::{
-    sync::{mpsc, oneshot},
-    time::{Instant, timeout_at},
-};
+use tokio::time::{Instant, timeout_at};
 
 pub use self::carts::{CartOutcome, CartRequest, Carts, Line, buy_cart};
 use self::combiner::Combiner;
 use crate::{
-    catalogue::Segment,
-    ids::{BuyerId, RequestId},
+    stock::{BATCH_MAX, LaneWork, SegmentRuntime},
     store::{Purchase, StockError, StockStore, Verdict},
     troubles::Troubles,
 };
-
-/// Purchases in one store call at most. Redis does nothing else in the 2 ms that it takes for so many, and a fifth less work for each
-/// than in calls of half the size (docs/adr/0009); its other callers wait no longer than a timer's tick.
-pub const BATCH_MAX: usize = 256;
-/// Purchases that may wait in one lane. Beyond it a request is refused at once (503, retry) instead of waiting in vain: at the
-/// slowest measured rate (10,000/s) a full lane is four tenths of a second deep.
-pub const LANE_DEPTH: usize = 4096;
-
-struct Waiting {
-    purchase: Purchase,
-    answer: oneshot::Sender<Result<Verdict, StockError>>,
-}
-
-/// The waiting end of a lane.
-pub struct Lane {
-    waiting: mpsc::Sender<Waiting>,
-    /// The batch that the store is deciding right now. A `std` lock: held to swap or to look through at most [`BATCH_MAX`].
-    deciding: Mutex<Arc<[Purchase]>>,
-}
-
-impl Lane {
-    /// Whether this request is being decided right now: then "no such order" would be said too early.
-    pub fn is_deciding(&self, buyer: &BuyerId, request: &RequestId) -> bool {
-        let deciding = self
-            .deciding
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
-            .clone();
-        deciding
-            .iter()
-            .any(|purchase| purchase.buyer == *buyer && purchase.request == *request)
-    }
-
-    fn set_deciding(&self, purchases: Arc<[Purchase]>) {
-        *self
-            .deciding
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner()) = purchases;
-    }
-}
-
-/// The working end of a lane; give it to [`run_lane`].
-pub struct LaneWork {
-    waiting: mpsc::Receiver<Waiting>,
-}
-
-/// A new lane.
-pub fn lane() -> (Lane, LaneWork) {
-    let (sender, receiver) = mpsc::channel(LANE_DEPTH);
-    let lane = Lane {
-        waiting: sender,
-        deciding: Mutex::new(Arc::default()),
-    };
-    (lane, LaneWork { waiting: receiver })
-}
 
 /// What became of a purchase, as seen by the caller that waited for it.
 #[derive(Debug, Clone)]
@@ -96,16 +37,10 @@ pub enum Outcome {
 ///
 /// If the caller goes away, or its deadline passes, before the lane has taken the purchase up, it is never decided. After that it
 /// takes place and is found under its request id. Either way no unit is lost or leaked.
-pub async fn buy(segment: &Segment, purchase: Purchase, deadline: Instant) -> Outcome {
-    let (answer, answered) = oneshot::channel();
-    if segment
-        .lane
-        .waiting
-        .try_send(Waiting { purchase, answer })
-        .is_err()
-    {
+pub async fn buy(segment: &SegmentRuntime, purchase: Purchase, deadline: Instant) -> Outcome {
+    let Some(answered) = segment.lane.push(purchase) else {
         return Outcome::Unavailable;
-    }
+    };
     match timeout_at(deadline, answered).await {
         Ok(Ok(Ok(verdict))) => Outcome::Decided(verdict),
         Ok(Ok(Err(
@@ -129,7 +64,7 @@ static UNDECIDED: Troubles = Troubles::new("purchases are not decided");
 /// `on_accepted` is called once per batch that accepted something.
 pub async fn run_lane(
     mut work: LaneWork,
-    segment: std::sync::Weak<Segment>,
+    segment: std::sync::Weak<SegmentRuntime>,
     store: Arc<dyn StockStore>,
     on_accepted: impl Fn() + Send,
 ) {
@@ -180,7 +115,7 @@ pub async fn run_lane(
 /// Decides a batch; if the segment has moved to a new epoch, learns it and decides once more with the same ids. Answers under
 /// which epoch.
 async fn decide(
-    segment: &Segment,
+    segment: &SegmentRuntime,
     store: &dyn StockStore,
     purchases: &[Purchase],
 ) -> Result<(u64, Vec<Verdict>), StockError> {
@@ -207,7 +142,7 @@ async fn decide(
 
 /// Keeps the memory of "sold out" true. A verdict's version belongs to the epoch that its call carried: under another one the
 /// store would not have decided.
-fn learn(segment: &Segment, epoch: u64, purchase: &Purchase, verdict: &Verdict) {
+fn learn(segment: &SegmentRuntime, epoch: u64, purchase: &Purchase, verdict: &Verdict) {
     let remember = || {
         segment
             .sold_out

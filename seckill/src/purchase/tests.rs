@@ -6,6 +6,7 @@ use super::*;
 use crate::{
     ids::{BuyerId, OrderId, RequestId, SaleId, SegmentId, SkuId},
     sold_out::SkuSoldOut,
+    stock::{LANE_DEPTH, lane},
     store::{
         Lookup, SegmentSpec,
         embedded::{EmbeddedStore, Method, Options, Sync, Tuning},
@@ -13,7 +14,7 @@ use crate::{
 };
 
 struct Shop {
-    segment: Arc<Segment>,
+    segment: Arc<SegmentRuntime>,
     store: Arc<dyn StockStore>,
     work: Option<LaneWork>,
     _folder: tempfile::TempDir,
@@ -48,7 +49,7 @@ async fn shop_with(stock: u64, clock: crate::clock::WallClock) -> Shop {
     };
     store.open(&spec).await.unwrap();
     let (lane, work) = lane();
-    let segment = Segment::new(id, Arc::new(SkuSoldOut::default()), lane);
+    let segment = SegmentRuntime::new(id, Arc::new(SkuSoldOut::default()), lane);
     Shop {
         segment: Arc::new(segment),
         store,

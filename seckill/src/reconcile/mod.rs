@@ -18,13 +18,14 @@ use serde::{Serialize, Serializer};
 use crate::{
     ids::{SaleId, SkuId},
     ledger::{BuyerOverLimit, LedgerAudit, LedgerError, LedgerReport, OrderLedger, SkuReport},
+    locks::Locked,
     sale::Sale,
     store::{QueueDepth, SegmentSpec, Snapshot, StockError, StockStore},
 };
 
 pub use self::{
-    repair::{Frozen, Repairs},
-    watch::Watch,
+    repair::{FrozenSegment, Repairs},
+    watch::{Watch, run},
 };
 
 macro_rules! invariants {
@@ -382,10 +383,7 @@ impl Violations {
     }
 
     fn record(&self, sale: &SaleId, findings: &[Finding]) {
-        let mut known = self
-            .known
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut known = self.known.locked();
         for finding in findings {
             if known.insert((sale.clone(), finding.invariant, finding.subject.clone())) {
                 tracing::error!(%sale, invariant = finding.invariant.name(), detail = finding.detail, "invariant broken");

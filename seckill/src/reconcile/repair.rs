@@ -33,12 +33,12 @@ pub struct Repairs {
     /// Orders whose fate the store is told again.
     pub told_again: Vec<OrderId>,
     /// Segments that might have sold more than there is, with the reason.
-    pub frozen: Vec<Frozen>,
+    pub frozen: Vec<FrozenSegment>,
 }
 
 /// A segment that was frozen.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Frozen {
+pub struct FrozenSegment {
     /// Which.
     #[serde(serialize_with = "as_text")]
     pub segment: SegmentId,
@@ -64,7 +64,7 @@ enum Mend {
     /// The ledger has lost the order, or its payment.
     Refill,
     /// The store has not heard what the ledger decided.
-    TellAgain(Action),
+    Resend(Action),
     /// Both may give the same units away.
     Freeze(&'static str),
 }
@@ -76,8 +76,8 @@ fn mend(in_store: OrderState, in_ledger: Option<OrderStatus>) -> Mend {
         (S::Reserved | S::Sold, None) | (S::Sold, Some(L::Reserved | L::Paying)) => Mend::Refill,
         (S::Released, None) => Mend::Nothing,
         (S::Reserved, Some(L::Reserved | L::Paying)) => Mend::Nothing,
-        (S::Reserved, Some(L::Paid)) => Mend::TellAgain(Action::Confirm),
-        (S::Reserved, Some(L::Released | L::Refused)) => Mend::TellAgain(Action::Release),
+        (S::Reserved, Some(L::Paid)) => Mend::Resend(Action::Confirm),
+        (S::Reserved, Some(L::Released | L::Refused)) => Mend::Resend(Action::Release),
         (S::Sold, Some(L::Paid)) => Mend::Nothing,
         (S::Sold, Some(_)) => {
             Mend::Freeze("an order is sold in the store and returned in the ledger")
@@ -187,7 +187,7 @@ impl Reconciler {
             match mend(order.state, statuses.get(&order.order).copied()) {
                 Mend::Nothing => {}
                 Mend::Refill => lost.push(*entry),
-                Mend::TellAgain(action) => {
+                Mend::Resend(action) => {
                     // The effect may have been carried out since the page was read.
                     let lookup = Lookup::Order(order.order);
                     let now = self.store.find(segment, &lookup).await?;
@@ -288,7 +288,7 @@ impl Reconciler {
     ) -> Result<(), ReconcileError> {
         tracing::error!(%segment, reason, "oversell suspected; segment frozen");
         self.store.set_gate(segment, Gate::Frozen).await?;
-        repairs.frozen.push(Frozen {
+        repairs.frozen.push(FrozenSegment {
             segment: segment.clone(),
             reason,
         });
@@ -309,7 +309,7 @@ mod tests {
             for state in [OrderState::Reserved, OrderState::Sold, OrderState::Released] {
                 let mend = mend(state, Some(status));
                 assert!(
-                    !matches!(mend, Mend::TellAgain(Action::Release)),
+                    !matches!(mend, Mend::Resend(Action::Release)),
                     "{state:?} {status:?}: {mend:?}"
                 );
             }

@@ -1,16 +1,23 @@
 //! The comparison on a timer, on the one node that holds its lease. What it reads each time does not grow with what is over
 //! (INV-PAST-1): the counts of sales that go on, orders that are new, and at its end one sale whole.
 
-use tracing::warn;
+use std::{sync::Arc, time::Duration};
+
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
 
 use super::{ReconcileError, Reconciler, check, outside_window, over_limit};
 use crate::{
+    engine::SaleEngine,
     ids::{OrderId, SaleId},
     ledger::LedgerError,
+    recovery::lease::Lease,
     sale::Sale,
     store::StockError,
 };
 
+/// How soon what does not fit is found.
+const EVERY: Duration = Duration::from_secs(10);
 /// New orders read at once, and how many such pieces at one look.
 const PIECE: usize = 5_000;
 const PIECES: usize = 20;
@@ -116,5 +123,40 @@ impl Watch {
         let ledger = &self.reconciler.ledger;
         ledger.mark_audited(&sale.id, now_ms).await?;
         Ok(findings.len())
+    }
+}
+
+/// Compares until `shutdown`, on the one node that holds the lease.
+pub async fn run(
+    engine: Arc<SaleEngine>,
+    reconciler: Reconciler,
+    mut lease: impl Lease,
+    shutdown: CancellationToken,
+) {
+    let mut watch = Watch::new(reconciler);
+    let mut ticks = tokio::time::interval(EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => break,
+            _ = ticks.tick() => {}
+        }
+        let held = lease.hold().await;
+        let now_ms = engine.ledger().now_ms(engine.now_ms()).await;
+        match (held, now_ms) {
+            (Ok(Some(_)), Ok(now_ms)) => {
+                let sales = engine.catalogue().sales().into_iter();
+                let sales: Vec<_> = sales
+                    .map(|open| (open.sale.clone(), open.is_over))
+                    .collect();
+                watch.look(&sales, now_ms).await;
+            }
+            (Ok(None), _) => {}
+            (Err(error), _) => warn!(%error, "sales were not reconciled"),
+            (_, Err(error)) => warn!(%error, "sales were not reconciled"),
+        }
+    }
+    if let Err(error) = lease.give_up().await {
+        debug!(%error, "the lease of the comparison was not given back; it runs out by itself");
     }
 }

@@ -13,7 +13,7 @@ mod rebuild;
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
@@ -32,6 +32,7 @@ use crate::{
     clock::WallClock,
     ids::{SaleId, SegmentId},
     ledger::{LedgerError, OrderLedger},
+    locks::Locked,
     pace::Pace,
     sale::Sale,
     store::{StockError, StockStore},
@@ -80,7 +81,7 @@ pub enum RecoveryError {
 pub enum Moving {
     /// Leave it alone until the operator says that the store has moved.
     Asked,
-    /// He has said so: rebuild it here.
+    /// `rebuild_elsewhere` is set: rebuild it here.
     Allowed,
 }
 
@@ -277,11 +278,11 @@ impl Recovery {
     }
 
     fn failures(&self) -> MutexGuard<'_, HashMap<SegmentId, u32>> {
-        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
+        self.failures.locked()
     }
 
     fn seen(&self) -> MutexGuard<'_, HashMap<SegmentId, Watched>> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+        self.seen.locked()
     }
 
     /// The epochs of segments that were ever opened, and where they were last seen whole. The number of questions does

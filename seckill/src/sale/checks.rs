@@ -3,14 +3,15 @@
 use std::collections::HashSet;
 
 use super::{
-    Admission, FieldProblem, MAX_PRICE_MINOR, MAX_SKUS, MAX_UNITS, NewSale, NewSku, Rules,
-    SkuOnSale, SlotRules, Stage,
+    Admission, FieldProblem, MAX_PRICE_MINOR, MAX_SKUS, NewSale, NewSku, Rules, SkuOnSale,
+    SlotRules, Stage,
     document::{MAX_BUYER_LIMIT, MAX_TIME_MS},
 };
 use crate::{
     ids::SkuId,
     lottery::{BEACON_MAX, LotteryRules, MAX_WINNERS, is_hash},
     store::Durability,
+    units::MAX_UNITS,
 };
 
 /// Collects instead of stopping at the first.

@@ -23,8 +23,6 @@ pub use self::{
     slots::{NewSlots, Slot, SlotRules},
 };
 
-/// Most units of one sku, restocks included. Redis counts with 64-bit floats inside Lua; above 2^53 they lose units.
-pub const MAX_UNITS: u64 = 1 << 53;
 /// With [`MAX_BUYER_LIMIT`] it keeps `quantity * price` inside 63 bits.
 const MAX_PRICE_MINOR: i128 = 1_000_000_000_000;
 /// A sale is one document and its skus are opened one by one; more belong into several sales.

@@ -41,7 +41,7 @@ use self::worker::Worker;
 
 /// Large enough that one commit serves many orders, small enough that a retry of it is cheap.
 const BATCH: usize = 256;
-/// Upper bound of the wait for an order that nobody rang for: one reclaimed from a dead consumer. This node's own purchases ring, and
+/// Upper bound of the wait for an order without a local wake-up: one reclaimed from a dead consumer. This node's own purchases wake it, and
 /// so does its refresh when it reads that another node has accepted something.
 const POLL: Duration = Duration::from_secs(5);
 /// A consumer that has not acknowledged for this long is taken for dead.

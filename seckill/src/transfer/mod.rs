@@ -7,29 +7,29 @@
 //! One transfer of a sku is under way at a time, over all nodes; one that cannot be finished because a segment does not answer is set
 //! aside as stuck, and holds up its own pair of segments only.
 //!
-//! [`plan`] is the arithmetic, [`Transfers`] the steps, [`Mover`] the one task a sku that decides who gets what.
+//! [`plan`] is the arithmetic, [`Transfers`] the steps, [`run_rebalancer`] the one task a sku that decides who gets what.
 
-mod mover;
+mod pass;
 pub mod plan;
-mod round;
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, Weak},
     time::Duration,
 };
 
 use futures_util::future::join_all;
 use tokio::time::timeout;
 
+use self::pass::{Counters, Pass};
 use crate::{
     clock::WallClock,
     ids::SegmentId,
     ledger::{LedgerError, OrderLedger, Transfer, TransferState},
+    locks::Locked,
+    stock::{REBALANCER_DEPTH, RebalancerWork, Stock},
     store::{Snapshot, StockError, StockStore},
 };
-
-pub use self::mover::{Found, Mover, MoverWork, mover, run_mover};
 
 /// An open row older than this has lost its node. Finishing one that has not is harmless, so clocks may differ.
 const STALE_AFTER_MS: u64 = 3_000;
@@ -145,9 +145,7 @@ impl Transfers {
     }
 
     fn unwritten(&self) -> MutexGuard<'_, BTreeMap<String, Transfer>> {
-        self.unwritten
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.unwritten.locked()
     }
 
     /// Finishes what only this node knows of; what the ledger knows, the sweep finds there.
@@ -248,6 +246,24 @@ impl Transfers {
                 false
             }
         }
+    }
+}
+
+/// Works a rebalancer's queue until the stock is dropped: those who wait for units share one look and its transfers (`pass.rs`).
+pub async fn run_rebalancer(mut work: RebalancerWork, stock: Weak<Stock>, transfers: Transfers) {
+    let counters = Counters::new();
+    let mut jobs = Vec::new();
+    while work.jobs.recv_many(&mut jobs, REBALANCER_DEPTH).await > 0 {
+        let Some(stock) = stock.upgrade() else {
+            return;
+        };
+        Pass {
+            stock: &stock,
+            transfers: &transfers,
+            counters: &counters,
+        }
+        .run(std::mem::take(&mut jobs))
+        .await;
     }
 }
 

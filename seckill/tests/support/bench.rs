@@ -8,12 +8,12 @@ use std::{
 use seckill::{
     backoff::Backoff,
     bells::Bells,
-    effects::Effects,
     ids::SegmentId,
     ledger::OrderLedger,
     reconcile::{Finding, Reconciler, Violations},
     settlement::{Parts, Settlement, SettlementConfig},
     store::StockStore,
+    store_sync::StoreSync,
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -94,7 +94,7 @@ impl Bench {
         self.start_with(self.test.ledger.clone(), watch::channel(vec![segment()]).1)
     }
 
-    pub fn effects(&self) -> (Effects, Arc<Mutex<Vec<SegmentId>>>) {
+    pub fn effects(&self) -> (StoreSync, Arc<Mutex<Vec<SegmentId>>>) {
         let told: Arc<Mutex<Vec<SegmentId>>> = Arc::default();
         let listener = {
             let told = told.clone();
@@ -106,7 +106,7 @@ impl Bench {
             )
         };
         (
-            Effects::new(
+            StoreSync::new(
                 self.store.clone(),
                 self.test.ledger.clone(),
                 self.violations.clone(),

@@ -51,7 +51,7 @@ impl Node {
             .await
             .unwrap();
         let stop = CancellationToken::new();
-        tokio::spawn(ledger.bring_news(stop.clone()));
+        tokio::spawn(ledger.poll_changes(stop.clone()));
         let draining = CancellationToken::new();
         let identity = Identity::Header(HeaderName::from_static("x-buyer-id"));
         Self {

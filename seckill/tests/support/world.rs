@@ -6,7 +6,6 @@ use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 use seckill::{
     clock::WallClock,
-    effects::{Effects, EffectsError},
     engine::SaleEngine,
     ids::OrderId,
     ledger::{LedgerReport, OrderLedger, RECOVERY},
@@ -17,6 +16,7 @@ use seckill::{
     },
     sale::Sale,
     store::{Gate, Purchase, Snapshot, StockStore, StoredOrder, Verdict, embedded::Method},
+    store_sync::{StoreSync, StoreSyncError},
 };
 use tempfile::TempDir;
 
@@ -169,10 +169,10 @@ impl World {
     }
 
     /// What the ledger has decided reaches the store, as far as the store lets it.
-    pub async fn apply_effects(&self) -> Result<usize, EffectsError> {
+    pub async fn apply_effects(&self) -> Result<usize, StoreSyncError> {
         let nobody = |_| -> BoxFuture<'static, ()> { Box::pin(async {}) };
         let (store, ledger) = (self.store.clone(), self.ledger().clone());
-        let effects = Effects::new(store, ledger, Violations::new(), Arc::new(nobody));
+        let effects = StoreSync::new(store, ledger, Violations::new(), Arc::new(nobody));
         effects.apply_pending().await
     }
 

@@ -21,11 +21,11 @@ use super::{
         orders::{order_document, own_order},
         problem::{Code, Problem},
     },
-    End, Held, Kind, Place,
+    End, Held, Kind, WaitPermit,
 };
 use crate::{
     engine::FoundOrder,
-    ledger::{Followed, Follower, Standing},
+    ledger::{OrderSubscription, Standing, WatchKey},
 };
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
@@ -38,12 +38,12 @@ const COMMENT: &[u8] = b":\n\n";
 /// A stream in mid-life.
 struct Events {
     api: Arc<Api>,
-    follower: Follower,
-    told: Standing,
+    subscription: OrderSubscription,
+    served: Standing,
     /// To be sent before anything is waited for.
     first: Option<Bytes>,
     /// Gone when the stream has ended.
-    place: Option<Place>,
+    permit: Option<WaitPermit>,
     until: Instant,
 }
 
@@ -54,7 +54,7 @@ pub(in crate::api) async fn events(
 ) -> Result<Response, Problem> {
     let last = last_event_id(&headers)?;
     let (id, found) = own_order(&api, &extract::path(order)?, &headers).await?;
-    let standing = api.waiting.tell(&found);
+    let standing = api.waiting.serve(&found);
     if standing.status.is_final() && last >= standing.version {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::NO_CONTENT;
@@ -64,29 +64,32 @@ pub(in crate::api) async fn events(
         let detail = "this node is about to stop; come again";
         return Err(Problem::new(Code::Unavailable, detail).retry_after_ms(1_000));
     }
-    let mut place = Some(api.waiting.enter(Kind::Events, found.buyer())?);
+    let mut permit = Some(api.waiting.enter(Kind::Events, found.buyer())?);
     let mut first = RETRY.to_owned();
-    let mut told = standing;
+    let mut served = standing;
     if standing.version > last {
         first.push_str(&event(&api, &found, standing));
         if standing.status.is_final() {
-            place
+            permit
                 .take()
                 .into_iter()
-                .for_each(|place| place.end(End::Changed));
+                .for_each(|permit| permit.end(End::Changed));
         }
     } else {
         // Another node was ahead of this one by a moment.
-        told.version = last;
+        served.version = last;
     }
-    let follower = api.engine.ledger().follow(Followed::Order(id), Some(told));
+    let subscription = api
+        .engine
+        .ledger()
+        .subscribe(WatchKey::Order(id), Some(served));
     let until = Instant::now() + api.waiting.config.stream_max;
     let events = Events {
         api,
-        follower,
-        told,
+        subscription,
+        served,
         first: Some(first.into()),
-        place,
+        permit,
         until,
     };
     let pieces = stream::unfold(events, |mut events| async move {
@@ -113,18 +116,18 @@ impl Events {
             return Some(first);
         }
         let waiting = &self.api.waiting;
-        // Without a place the last event was sent.
-        self.place.as_ref()?;
+        // Without a permit the last event was sent.
+        self.permit.as_ref()?;
         let heartbeat = (Instant::now() + waiting.config.heartbeat).min(self.until);
         let end = tokio::select! {
             biased;
-            order = self.follower.after(Some(self.told)) => {
+            order = self.subscription.after(Some(self.served)) => {
                 let found = FoundOrder::Settled(Box::new((*order).clone()));
-                self.told = waiting.tell(&found);
-                if self.told.status.is_final() {
+                self.served = waiting.serve(&found);
+                if self.served.status.is_final() {
                     self.end(End::Changed);
                 }
-                return Some(event(&self.api, &found, self.told).into());
+                return Some(event(&self.api, &found, self.served).into());
             }
             () = waiting.drained() => End::Drained,
             () = tokio::time::sleep_until(heartbeat) => {
@@ -140,8 +143,8 @@ impl Events {
     }
 
     fn end(&mut self, end: End) {
-        if let Some(place) = self.place.take() {
-            place.end(end);
+        if let Some(permit) = self.permit.take() {
+            permit.end(end);
         }
     }
 }

@@ -1,36 +1,36 @@
 //! Telling the buyer: how a request that waits for an order is bounded, answered and ended.
 //!
-//! A waiting request holds a place ([`places`]), listens to one follower of the ledger, and remembers what was told ([`told`]).
+//! A waiting request holds a permit ([`permits`]), holds one subscription of the ledger, and remembers what was sent ([`last_served`]).
 //! It costs no query of its own: the ledger reads for all of them together. A client that leaves drops its future or its
-//! stream, and with it the place.
+//! stream, and with it the permit.
 
 pub mod events;
-mod places;
-mod told;
-pub(super) mod wish;
+mod last_served;
+mod permits;
+pub(super) mod wait_params;
 
 use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-pub(super) use self::places::{End, Kind, Place};
+pub(super) use self::permits::{End, Kind, WaitPermit};
 use self::{
-    places::{Full, Places},
-    told::Told,
-    wish::Wish,
+    last_served::LastServed,
+    permits::{Full, WaitPermits},
+    wait_params::WaitParams,
 };
 use super::problem::{Code, Problem};
 use crate::{
     engine::FoundOrder,
     ids::BuyerId,
-    ledger::{Followed, OrderLedger, Standing},
+    ledger::{OrderLedger, Standing, WatchKey},
     store::StoredOrder,
 };
 
 /// Below the idle timeouts of the proxies and mobile networks between here and the buyer.
 const MAX_WAIT: Duration = Duration::from_secs(30);
-/// Each is a few KiB: a connection, a future, a place. Far more than one node's share of buyers who have an order.
+/// Each is a few KiB: a connection, a future, a permit. Far more than one node's share of buyers who have an order.
 const PER_NODE: usize = 10_000;
 /// A buyer has a few tabs open.
 const PER_BUYER: usize = 4;
@@ -38,7 +38,7 @@ const PER_BUYER: usize = 4;
 const HEARTBEAT: Duration = Duration::from_secs(15);
 /// Then the client comes again with the last id: its identity is checked anew, and nodes get an even share of streams back.
 const STREAM_MAX: Duration = Duration::from_secs(600);
-/// When a place may be free again.
+/// When a permit may be free again.
 const RETRY_MS: u64 = 2_000;
 
 /// How many may wait, and for how long.
@@ -80,19 +80,19 @@ pub enum Held {
 /// What the waiting handlers share.
 pub(super) struct Waiting {
     config: WaitingConfig,
-    places: Arc<Places>,
-    told: Told,
+    permits: Arc<WaitPermits>,
+    last_served: LastServed,
     /// Cancelled when the process is about to stop: whoever waits is answered, streams end.
     draining: CancellationToken,
 }
 
 impl Waiting {
     pub(super) fn new(config: WaitingConfig, draining: CancellationToken) -> Self {
-        let places = Arc::new(Places::new(config.per_node, config.per_buyer));
+        let permits = Arc::new(WaitPermits::new(config.per_node, config.per_buyer));
         Self {
             config,
-            places,
-            told: Told::default(),
+            permits,
+            last_served: LastServed::default(),
             draining,
         }
     }
@@ -107,9 +107,9 @@ impl Waiting {
         self.draining.cancelled().await;
     }
 
-    /// Takes a place, or says why there is none.
-    pub(super) fn enter(&self, kind: Kind, buyer: &BuyerId) -> Result<Place, Problem> {
-        self.places.enter(kind, buyer).map_err(|full| match full {
+    /// Takes a permit, or says why there is none.
+    pub(super) fn enter(&self, kind: Kind, buyer: &BuyerId) -> Result<WaitPermit, Problem> {
+        self.permits.enter(kind, buyer).map_err(|full| match full {
             Full::Buyer => Problem::new(
                 Code::TooManyWaiting,
                 format!(
@@ -126,43 +126,43 @@ impl Waiting {
         })
     }
 
-    /// The standing to be told of an order that was just read: never earlier than what this node has told before (INV-ORDER-5).
-    pub(super) fn tell(&self, found: &FoundOrder) -> Standing {
-        self.told.latest(found.id(), found.standing())
+    /// The standing to send of an order that was just read: never earlier than what this node has sent before (INV-ORDER-5).
+    pub(super) fn serve(&self, found: &FoundOrder) -> Standing {
+        self.last_served.latest(found.id(), found.standing())
     }
 
     /// The same of an order of which only the store was asked.
-    pub(super) fn tell_stored(&self, order: &StoredOrder) -> Standing {
-        self.told
+    pub(super) fn serve_stored(&self, order: &StoredOrder) -> Standing {
+        self.last_served
             .latest(order.order, Standing::in_store(order.state))
     }
 
-    /// Waits until there is news for the caller, its time is over, or the process stops. `found` is the latest reading afterwards.
-    pub(super) async fn until_news(
+    /// Waits until the order has changed for the caller, its time is over, or the process stops. `found` is the latest reading afterwards.
+    pub(super) async fn until_change(
         &self,
         ledger: &OrderLedger,
-        wish: &Wish,
+        params: &WaitParams,
         deadline: Instant,
         found: &mut FoundOrder,
-        place: Place,
+        permit: WaitPermit,
     ) -> Standing {
-        let mut standing = self.tell(found);
-        let mut follower = ledger.follow(Followed::Order(found.id()), Some(standing));
+        let mut standing = self.serve(found);
+        let mut subscription = ledger.subscribe(WatchKey::Order(found.id()), Some(standing));
         let end = loop {
-            if wish.is_answered_by(standing) {
+            if params.is_answered_by(standing) {
                 break End::Changed;
             }
             tokio::select! {
                 biased;
-                order = follower.after(Some(standing)) => {
+                order = subscription.after(Some(standing)) => {
                     *found = FoundOrder::Settled(Box::new((*order).clone()));
-                    standing = self.tell(found);
+                    standing = self.serve(found);
                 }
                 () = self.drained() => break End::Drained,
                 () = tokio::time::sleep_until(deadline) => break End::Unchanged,
             }
         };
-        place.end(end);
+        permit.end(end);
         standing
     }
 }

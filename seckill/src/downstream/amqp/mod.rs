@@ -15,7 +15,7 @@ use tracing::{info, warn};
 
 use self::link::Link;
 use super::{
-    AmqpOptions, Delivery, DeliveryError, RECONNECT, Shape, Sink, SinkError, pause::Pause,
+    AmqpOptions, Delivery, DeliveryError, RECONNECT, Sink, SinkError, SinkTraits, pause::Pause,
 };
 use crate::ledger::OutboxEvent;
 
@@ -78,9 +78,9 @@ impl AmqpSink {
 
 #[async_trait]
 impl Sink for AmqpSink {
-    fn shape(&self) -> Shape {
+    fn traits(&self) -> SinkTraits {
         // Connecting and publishing.
-        Shape::of_broker(2 * self.timeout)
+        SinkTraits::of_broker(2 * self.timeout)
     }
 
     fn admit(&self, now: Instant) -> Result<(), Instant> {

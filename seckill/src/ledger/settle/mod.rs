@@ -51,7 +51,7 @@ impl OrderLedger {
         let settled = match self.settle_together(segment, epoch, orders, now_ms).await? {
             Some(settled) => settled,
             None => {
-                self.settle_sparingly(segment, epoch, orders, now_ms)
+                self.settle_one_by_one(segment, epoch, orders, now_ms)
                     .await?
             }
         };
@@ -64,7 +64,7 @@ impl OrderLedger {
         self.shared
             .waiters
             .wake(orders.iter().map(|order| order.order));
-        self.shared.following.settled(segment, orders);
+        self.shared.order_watch.settled(segment, orders);
         self.wake();
     }
 
@@ -142,7 +142,7 @@ impl OrderLedger {
     }
 
     /// The path of a store that admitted too much: one order at a time under the row's lock, while units are left.
-    async fn settle_sparingly(
+    async fn settle_one_by_one(
         &self,
         segment: &SegmentId,
         epoch: u64,
@@ -237,7 +237,7 @@ impl OrderLedger {
             held: None,
         };
         super::dead_letters::insert(connection, &letter, now_ms).await?;
-        super::effects::insert(
+        super::store_tasks::insert(
             connection,
             order.order,
             segment,

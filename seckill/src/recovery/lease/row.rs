@@ -13,6 +13,9 @@ use crate::{
 /// Ten looks of the recovery: one that came late does not cost the lease.
 const LASTS: Duration = Duration::from_secs(10);
 
+/// The lease of other work: how long the work of a node that died waits for another node, some of its ticks.
+const WORK_LASTS: Duration = Duration::from_secs(30);
+
 /// See the file's documentation.
 pub struct RowLease {
     ledger: OrderLedger,
@@ -29,8 +32,18 @@ impl RowLease {
         Self::named(RECOVERY, LASTS, ledger, clock, owner)
     }
 
-    /// The lease of another work. It lasts so long beyond the last time that its holder asked for it.
-    pub fn named(
+    /// The lease of other work that one node does on a timer.
+    pub fn for_work(
+        name: &'static str,
+        ledger: OrderLedger,
+        clock: WallClock,
+        owner: String,
+    ) -> Self {
+        Self::named(name, WORK_LASTS, ledger, clock, owner)
+    }
+
+    /// It lasts so long beyond the last time that its holder asked for it.
+    fn named(
         name: &'static str,
         lasts: Duration,
         ledger: OrderLedger,

@@ -72,14 +72,14 @@ impl Reporter {
         reporter
     }
 
-    pub(super) fn is_well(&self) {
+    pub(super) fn healthy(&self) {
         if self.set(Health::Well) {
             tracing::info!("the journal can be written again, the store goes on");
             self.writable.set(1.0);
         }
     }
 
-    pub(super) fn is_ill(&mut self, health: Health, error: &dyn std::fmt::Display) {
+    pub(super) fn degraded(&mut self, health: Health, error: &dyn std::fmt::Display) {
         let is_new = self.set(health);
         if is_new {
             self.writable.set(0.0);

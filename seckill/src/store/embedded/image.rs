@@ -122,7 +122,7 @@ pub fn install_image(
     let capture = Capture {
         next: progress.next,
         clock_ms: progress.clock_ms,
-        segments: segments.iter().map(Segment::frozen).collect(),
+        segments: segments.iter().map(Segment::shared).collect(),
     };
     let unfinished = folder.unfinished(1);
     let file = File::create(&unfinished).map_err(at)?;

@@ -1,5 +1,5 @@
 //! The name of a store's installation: made once with its folder, kept beside the journal, registered in the ledger
-//! ([`crate::recovery::claim`]). Two folders of the same path on two hosts have two names.
+//! ([`crate::replay::claim`]). Two folders of the same path on two hosts have two names.
 
 use std::{
     fs::File,

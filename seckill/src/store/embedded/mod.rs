@@ -11,12 +11,12 @@ mod health;
 mod image;
 mod install;
 mod journal;
-mod keeper;
 mod record;
-mod recovery;
+mod replay;
 mod segment;
 mod sequencer;
 mod snapshot;
+mod snapshot_writer;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 

@@ -15,13 +15,13 @@ use tokio::{
 use super::{
     Options, Tuning,
     clock::ClockGuard,
-    engine::{Effect, Engine},
+    engine::{AckLevel, Engine},
     folder::Folder,
     health::{Health, Reporter, Shared},
     journal::{Journal, RecoverError},
-    keeper::{Keeper, Work},
-    recovery,
+    replay,
     snapshot::Capture,
+    snapshot_writer::{SnapshotJob, SnapshotWriter},
 };
 use crate::{clock::WallClock, store::StockError};
 
@@ -46,7 +46,7 @@ const CARE_EVERY: Duration = Duration::from_secs(1);
 pub(super) struct Sequencer {
     engine: Engine,
     journal: Journal,
-    keeper: Keeper,
+    snapshot_writer: SnapshotWriter,
     clock: WallClock,
     guard: Option<ClockGuard>,
     tuning: Tuning,
@@ -75,18 +75,18 @@ impl Sequencer {
         shared: Shared,
     ) -> Result<Self, RecoverError> {
         let began = Instant::now();
-        let recovered = recovery::recover(options, tuning.faults.clone())?;
+        let recovered = replay::recover(options, tuning.faults.clone())?;
         let (engine, journal) = (recovered.engine, recovered.journal);
         let at_folder = |source| RecoverError::Io {
             path: options.folder.clone(),
             source,
         };
-        let keeper = Keeper::start(
+        let snapshot_writer = SnapshotWriter::start(
             Folder::new(&options.folder),
             tuning.faults.clone(),
             recovered.snapshot_bytes,
         );
-        let keeper = keeper.map_err(at_folder)?;
+        let snapshot_writer = snapshot_writer.map_err(at_folder)?;
         let runtime = Builder::new_current_thread().enable_time().build();
         metrics::gauge!("penstock_store_replay_seconds").set(began.elapsed().as_secs_f64());
         tracing::info!(
@@ -99,7 +99,7 @@ impl Sequencer {
         Ok(Self {
             engine,
             journal,
-            keeper,
+            snapshot_writer,
             clock,
             guard: tuning
                 .guards_clock
@@ -151,34 +151,34 @@ impl Sequencer {
     fn batch(&mut self, first: Job, jobs: &mut mpsc::Receiver<Job>) {
         let now_ms = self.read_clock();
         let refusing = self.journal.reserve().err().map(|error| {
-            self.reporter.is_ill(Health::Full, &error);
+            self.reporter.degraded(Health::Full, &error);
             StockError::Unavailable(format!("there is no room for the journal: {error}"))
         });
         if refusing.is_none() {
-            self.reporter.is_well();
+            self.reporter.healthy();
         }
         let can_write = refusing.is_none();
         self.engine.begin(now_ms, refusing);
         if can_write {
             self.care(now_ms);
         }
-        let mut overall = self.engine.take_effect();
-        let mut answers: Vec<(Answer, Effect)> = Vec::new();
+        let mut overall = self.engine.take_ack_level();
+        let mut answers: Vec<(Answer, AckLevel)> = Vec::new();
         let mut next = Some(first);
         while let Some(job) = next.take() {
             let answer = job(Ok(&mut self.engine));
-            let effect = self.engine.take_effect();
-            overall = overall.max(effect);
-            answers.push((answer, effect));
+            let ack_level = self.engine.take_ack_level();
+            overall = overall.max(ack_level);
+            answers.push((answer, ack_level));
             if answers.len() < JOBS_PER_FRAME && self.engine.body().len() < FRAME_SOFT_LIMIT {
                 next = jobs.try_recv().ok();
             }
         }
         let outcome = self.write(overall, now_ms, &mut answers);
-        for (answer, effect) in answers {
-            answer(match (&outcome, effect) {
+        for (answer, ack_level) in answers {
+            answer(match (&outcome, ack_level) {
                 (Ok(()), _) => Ok(()),
-                (Err(error), Effect::Read) => Err(StockError::Unavailable(error.clone())),
+                (Err(error), AckLevel::Read) => Err(StockError::Unavailable(error.clone())),
                 // The frame may be on the disk, whole or in part: it is written again when that is possible, and read back by a
                 // restart if it can be. Either way it happens once or not at all.
                 (Err(error), _) => Err(StockError::Unknown(error.clone())),
@@ -189,24 +189,26 @@ impl Sequencer {
     /// Brings the batch's frame as far as its jobs ask for. Answers early who need not wait for the sync, and takes them out.
     fn write(
         &mut self,
-        overall: Effect,
+        overall: AckLevel,
         now_ms: u64,
-        answers: &mut Vec<(Answer, Effect)>,
+        answers: &mut Vec<(Answer, AckLevel)>,
     ) -> Result<(), String> {
-        if overall == Effect::Read {
+        if overall == AckLevel::Read {
             return Ok(());
         }
-        let is_mixed = answers.iter().any(|(_, effect)| *effect == Effect::Loose);
-        let is_firm = overall == Effect::Firm;
+        let is_mixed = answers
+            .iter()
+            .any(|(_, ack_level)| *ack_level == AckLevel::Loose);
+        let is_firm = overall == AckLevel::Firm;
         let mut written = self
             .journal
             .append(self.engine.body(), now_ms, is_firm && !is_mixed);
         if written.is_ok() && is_mixed && is_firm {
             let (early, late) = std::mem::take(answers)
                 .into_iter()
-                .partition(|(_, effect)| *effect == Effect::Loose);
+                .partition(|(_, ack_level)| *ack_level == AckLevel::Loose);
             *answers = late;
-            let early: Vec<(Answer, Effect)> = early;
+            let early: Vec<(Answer, AckLevel)> = early;
             for (answer, _) in early {
                 answer(Ok(()));
             }
@@ -238,7 +240,7 @@ impl Sequencer {
     fn sync_loose(&mut self) {
         self.sync_by = None;
         if let Err(error) = self.journal.sync() {
-            self.reporter.is_ill(Health::Broken, &error);
+            self.reporter.degraded(Health::Broken, &error);
             self.mend_at = Instant::now();
             if self.mend().is_err() {
                 return;
@@ -262,7 +264,7 @@ impl Sequencer {
                     generation = self.journal.generation(),
                     "the journal goes on in a new file after a failed write"
                 );
-                self.reporter.is_well();
+                self.reporter.healthy();
                 self.sync_by = None;
                 self.engine.mark_synced();
                 Ok(())
@@ -272,7 +274,7 @@ impl Sequencer {
                     RecoverError::Corrupt { .. } => Health::Lost,
                     _ => Health::Broken,
                 };
-                self.reporter.is_ill(health, &error);
+                self.reporter.degraded(health, &error);
                 Err(refusal(&error))
             }
         }
@@ -304,8 +306,9 @@ impl Sequencer {
     /// Begins a new journal file, and the snapshot before it, when the current file has grown enough. This is all that a snapshot
     /// costs the sequencer: two syncs of a file with a header, and one reference for each few thousand orders.
     fn rotate_when_due(&mut self) {
-        let due = self.rotate_from.max(self.keeper.bytes());
-        if self.journal.bytes() < due || self.journal.is_broken() || self.keeper.is_busy() {
+        let due = self.rotate_from.max(self.snapshot_writer.bytes());
+        if self.journal.bytes() < due || self.journal.is_broken() || self.snapshot_writer.is_busy()
+        {
             return;
         }
         let began = Instant::now();
@@ -325,7 +328,7 @@ impl Sequencer {
             clock_ms: self.engine.now_ms(),
             segments: self.engine.freeze_all(),
         };
-        self.keeper.begin(Work {
+        self.snapshot_writer.begin(SnapshotJob {
             capture,
             generation,
         });

@@ -18,11 +18,11 @@ pub(super) use self::{
 };
 use crate::{
     ids::{OrderId, SegmentId},
-    sale::MAX_UNITS,
     store::{
         Confirm, Durability, Gate, OrderState, Purchase, Release, SegmentSpec, Snapshot,
         StockError, StoredOrder, Verdict,
     },
+    units::MAX_UNITS,
 };
 
 /// Words of one purchase among the arguments of a batch.

@@ -10,7 +10,7 @@ use ahash::AHashMap;
 use super::{
     image::Image,
     record::{self, Event, Record},
-    segment::{Head, Segment, orders::Frozen},
+    segment::{Head, Segment, orders::SharedOrders},
     snapshot::Capture,
 };
 use crate::{
@@ -34,14 +34,14 @@ pub(super) struct Engine {
     /// Why nothing can be written at the moment, if so: then every call that would change something is refused before it does.
     refusing: Option<StockError>,
     /// What the running job did.
-    effect: Effect,
+    ack_level: AckLevel,
     /// Segments with acceptances that are not on the disk yet.
     unsynced: Vec<u32>,
 }
 
 /// How far the answer of a job has to wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Effect {
+pub(super) enum AckLevel {
     /// It changed nothing; what it read may have been changed in the same batch.
     Read,
     /// It changed only what may be lost with the machine: acceptances of `fast` sales, acknowledgements.
@@ -59,7 +59,7 @@ impl Engine {
             default,
             now_ms: 0,
             refusing: None,
-            effect: Effect::Read,
+            ack_level: AckLevel::Read,
             unsynced: Vec::new(),
         }
     }
@@ -82,8 +82,8 @@ impl Engine {
     }
 
     /// What the jobs since the last call did.
-    pub(super) fn take_effect(&mut self) -> Effect {
-        mem::replace(&mut self.effect, Effect::Read)
+    pub(super) fn take_ack_level(&mut self) -> AckLevel {
+        mem::replace(&mut self.ack_level, AckLevel::Read)
     }
 
     /// Everything accepted so far is on the disk.
@@ -136,8 +136,8 @@ impl Engine {
     }
 
     /// What a snapshot keeps: shares everything, copies only the heads.
-    pub(super) fn freeze_all(&self) -> Vec<(Head, Frozen)> {
-        self.segments.iter().map(Segment::frozen).collect()
+    pub(super) fn freeze_all(&self) -> Vec<(Head, SharedOrders)> {
+        self.segments.iter().map(Segment::shared).collect()
     }
 
     /// Writes the time down if a window has ended since it was `before_ms`.
@@ -147,7 +147,7 @@ impl Engine {
             before_ms < end && end <= now_ms
         };
         if self.segments.iter().any(has_ended) {
-            self.effect = self.effect.max(Effect::Loose);
+            self.ack_level = self.ack_level.max(AckLevel::Loose);
             record::encode_tick(&mut self.body);
         }
     }
@@ -204,18 +204,18 @@ impl Engine {
 
     fn commit(&mut self, number: u32, event: &Event) {
         let segment = &mut self.segments[number as usize];
-        let effect = match event {
+        let ack_level = match event {
             // A lost acknowledgement is handed out again, and the ledger knows it.
-            Event::Acked { .. } => Effect::Loose,
+            Event::Acked { .. } => AckLevel::Loose,
             Event::Bought { .. } if segment.is_fast(self.default) => {
                 if !self.unsynced.contains(&number) {
                     self.unsynced.push(number);
                 }
-                Effect::Loose
+                AckLevel::Loose
             }
-            _ => Effect::Firm,
+            _ => AckLevel::Firm,
         };
-        self.effect = self.effect.max(effect);
+        self.ack_level = self.ack_level.max(ack_level);
         record::encode_event(&mut self.body, number, event);
         segment
             .apply(event)
@@ -253,7 +253,7 @@ impl Engine {
             }
             Err(_) => {
                 self.can_write()?;
-                self.effect = Effect::Firm;
+                self.ack_level = AckLevel::Firm;
                 record::encode_opened(&mut self.body, &spec);
                 self.insert(Segment::new(spec));
                 self.segments.len() as u32 - 1

@@ -5,7 +5,7 @@ use super::{
         record::{self, Event},
         segment::{Segment, check_moves},
     },
-    Effect, Engine,
+    AckLevel, Engine,
 };
 use crate::{
     ids::SegmentId,
@@ -58,7 +58,7 @@ impl Engine {
             restocks: restocks.clone(),
             withdrawals: withdrawals.clone(),
         };
-        self.effect = Effect::Firm;
+        self.ack_level = AckLevel::Firm;
         record::encode_begun(&mut self.body, &event);
         self.insert(Segment::begun(spec, epoch, (restocks, withdrawals)));
         Ok(())

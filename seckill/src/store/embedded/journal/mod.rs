@@ -360,7 +360,7 @@ impl Journal {
         check(&self.faults, Point::Verify).map_err(at)?;
         let file = File::open(&path).map_err(at)?;
         forget_cached(&file, self.durable_end).map_err(at)?;
-        // Numbers below the first of this file are in older ones: begin at 0 by telling that nothing is missing.
+        // Numbers below the first of this file are in older ones: `u64::MAX` switches the check for gaps off.
         let mut progress = Progress {
             next: u64::MAX,
             clock_ms: 0,

@@ -32,7 +32,7 @@ pub(super) enum Event {
     /// Queue entries were settled.
     Acked { indexes: Vec<u32> },
     /// A rebuild was announced under a new epoch.
-    Frozen { epoch: u64 },
+    Fenced { epoch: u64 },
     /// The content was thrown away.
     RebuildBegan {
         spec: SegmentSpec,
@@ -152,7 +152,7 @@ pub(super) fn encode_event(out: &mut Vec<u8>, segment: u32, event: &Event) {
                 out.extend_from_slice(&index.to_le_bytes());
             }
         }
-        Event::Frozen { epoch } => {
+        Event::Fenced { epoch } => {
             head(out, FROZEN, segment);
             out.extend_from_slice(&epoch.to_le_bytes());
         }
@@ -261,7 +261,7 @@ pub(super) fn decode(input: &mut &[u8]) -> Result<Record, String> {
                 indexes: indexes.collect::<Result<_, String>>()?,
             }
         }
-        FROZEN => Event::Frozen {
+        FROZEN => Event::Fenced {
             epoch: u64::from_le_bytes(take(input)?),
         },
         REBUILD_BEGAN | BEGUN => {

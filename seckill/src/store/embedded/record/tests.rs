@@ -62,7 +62,7 @@ fn event() -> impl Strategy<Value = Event> {
         Just(Event::GateSet { gate: Gate::Paused }),
         Just(Event::RulesSet { spec: spec() }),
         prop::collection::vec(any::<u32>(), 0..50).prop_map(|indexes| Event::Acked { indexes }),
-        any::<u64>().prop_map(|epoch| Event::Frozen { epoch }),
+        any::<u64>().prop_map(|epoch| Event::Fenced { epoch }),
         Just(begun()),
         Just(Event::RebuildFinished { gate: Gate::Open }),
         any::<u64>().prop_map(|epoch| Event::EpochRaised { epoch }),

@@ -15,7 +15,7 @@ use crate::{
 impl Segment {
     /// Whether a rebuild holds it: then nothing moves but the rebuild.
     pub(super) fn awaits_rebuild(&self) -> bool {
-        matches!(self.head.phase, Phase::Frozen | Phase::Loading)
+        matches!(self.head.phase, Phase::Fenced | Phase::Loading)
     }
 
     /// `Err` while a rebuild holds it.
@@ -171,7 +171,7 @@ impl Segment {
     ) -> Result<Option<Event>, StockError> {
         match epoch == self.head.epoch && self.awaits_rebuild() {
             true => Ok(None),
-            false if epoch > self.head.epoch => Ok(Some(Event::Frozen { epoch })),
+            false if epoch > self.head.epoch => Ok(Some(Event::Fenced { epoch })),
             false => Err(self.stale()),
         }
     }

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 pub(super) use self::decide::check_moves;
 use self::{
-    orders::{Frozen, Orders},
+    orders::{Orders, SharedOrders},
     queue::Queue,
 };
 use super::record::Event;
@@ -30,8 +30,9 @@ use crate::store::{
 enum Phase {
     /// The usual.
     Selling,
-    /// Frozen under a new epoch, its content still there.
-    Frozen,
+    /// Closed under a new epoch, its content still there. Snapshots on disks call it `Frozen`.
+    #[serde(rename = "Frozen")]
+    Fenced,
     /// Wiped; orders of the ledger are coming in.
     Loading,
     /// Long over and all settled: the orders are gone from memory, the counts stay, buyers are told "ended".
@@ -132,7 +133,7 @@ impl Segment {
     }
 
     /// A segment as a snapshot held it. `Err` says what does not fit.
-    pub(super) fn load(head: Head, orders: Frozen) -> Result<Self, String> {
+    pub(super) fn load(head: Head, orders: SharedOrders) -> Result<Self, String> {
         let mut segment = Self {
             orders: Orders::load(orders)?,
             ..Self::with(head)
@@ -161,8 +162,8 @@ impl Segment {
     }
 
     /// What a snapshot keeps of it.
-    pub(super) fn frozen(&self) -> (Head, Frozen) {
-        (self.head.clone(), self.orders.frozen())
+    pub(super) fn shared(&self) -> (Head, SharedOrders) {
+        (self.head.clone(), self.orders.shared())
     }
 
     /// INV-STOCK-2.
@@ -207,9 +208,9 @@ impl Segment {
                 // Nothing that a buyer can see has changed.
                 return Ok(());
             }
-            Event::Frozen { epoch } => {
+            Event::Fenced { epoch } => {
                 self.head.epoch = *epoch;
-                self.head.phase = Phase::Frozen;
+                self.head.phase = Phase::Fenced;
             }
             Event::RebuildBegan {
                 spec,

@@ -46,7 +46,7 @@ fn byte_of(state: OrderState) -> u8 {
 
 /// What a snapshot holds of the orders: everything that cannot be computed from the rest. Cloning shares all of it.
 #[derive(Clone, Default)]
-pub(crate) struct Frozen {
+pub(crate) struct SharedOrders {
     pub(crate) records: Chunked<Record>,
     /// State in two bits, and whether the queue entry was acknowledged.
     pub(crate) states: Chunked<u8>,
@@ -58,7 +58,7 @@ pub(crate) struct Frozen {
 /// The orders with their indexes.
 #[derive(Default)]
 pub(super) struct Orders {
-    data: Frozen,
+    data: SharedOrders,
     /// Live units of each buyer.
     held: Chunked<u32>,
     by_id: Index,
@@ -69,7 +69,7 @@ pub(super) struct Orders {
 
 impl Orders {
     /// Builds the indexes over what a snapshot held. `Err` says what cannot be.
-    pub(super) fn load(data: Frozen) -> Result<Self, String> {
+    pub(super) fn load(data: SharedOrders) -> Result<Self, String> {
         let mut orders = Self {
             data,
             ..Self::default()
@@ -108,7 +108,7 @@ impl Orders {
     }
 
     /// A copy for a snapshot: shares everything, costs one reference a chunk.
-    pub(super) fn frozen(&self) -> Frozen {
+    pub(super) fn shared(&self) -> SharedOrders {
         self.data.clone()
     }
 

@@ -48,7 +48,7 @@ fn a_loaded_segment_is_the_one_that_was_frozen() {
     segment.apply(&Event::Confirmed { index: 2_500 }).unwrap();
     let indexes = (0..1_000).collect();
     segment.apply(&Event::Acked { indexes }).unwrap();
-    let (head, orders) = segment.frozen();
+    let (head, orders) = segment.shared();
     // What happens afterwards is not in it.
     segment.apply(&Event::Released { index: 4_999 }).unwrap();
     buy(&mut segment, 5_000);
@@ -72,7 +72,7 @@ fn a_loaded_segment_is_the_one_that_was_frozen() {
 #[test]
 fn counts_that_do_not_fit_the_orders_are_refused() {
     let segment = filled(10);
-    let (mut head, orders) = segment.frozen();
+    let (mut head, orders) = segment.shared();
     head.available += 1;
     head.reserved -= 1;
     assert!(Segment::load(head, orders).is_err());
@@ -108,6 +108,6 @@ fn a_segment_is_forgotten_only_when_nothing_can_need_its_orders() {
         Err(crate::store::Verdict::Ended)
     );
     assert!(!segment.may_retire(u64::MAX, 0), "once is enough");
-    let (head, orders) = segment.frozen();
+    let (head, orders) = segment.shared();
     assert_eq!(Segment::load(head, orders).unwrap().snapshot(), counts);
 }

@@ -11,7 +11,7 @@ use crate::store::embedded::{
     journal::{Progress, RecoverError},
     segment::{
         Head, Segment,
-        orders::{Frozen, RECORD_LEN, Record},
+        orders::{RECORD_LEN, Record, SharedOrders},
     },
 };
 
@@ -129,8 +129,8 @@ impl Blocks {
         Ok(bytes)
     }
 
-    fn segment(&mut self, head: &SegmentHead<Head>) -> Result<Frozen, Fault> {
-        let mut data = Frozen::default();
+    fn segment(&mut self, head: &SegmentHead<Head>) -> Result<SharedOrders, Fault> {
+        let mut data = SharedOrders::default();
         for _ in 0..head.pages {
             data.texts.push_page(self.block(Kind::Texts)?);
         }

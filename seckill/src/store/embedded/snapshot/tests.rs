@@ -45,7 +45,7 @@ fn capture() -> Capture {
     Capture {
         next: 42,
         clock_ms: 77,
-        segments: segments.iter().map(Segment::frozen).collect(),
+        segments: segments.iter().map(Segment::shared).collect(),
     }
 }
 
@@ -77,7 +77,7 @@ fn everything_comes_back() {
     let again = Capture {
         next: 42,
         clock_ms: 77,
-        segments: segments.iter().map(Segment::frozen).collect(),
+        segments: segments.iter().map(Segment::shared).collect(),
     };
     let mut second = Vec::new();
     write(&again, &mut second, |_| Ok(())).unwrap();

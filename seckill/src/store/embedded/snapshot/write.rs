@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use super::{HEADER, Kind, MAGIC, SegmentHead, VERSION, block_crc};
-use crate::store::embedded::segment::{Head, orders::Frozen};
+use crate::store::embedded::segment::{Head, orders::SharedOrders};
 
 /// The store at one instant. Taking it costs one reference for each few thousand orders.
 pub(in crate::store::embedded) struct Capture {
@@ -12,7 +12,7 @@ pub(in crate::store::embedded) struct Capture {
     /// The store's time.
     pub(in crate::store::embedded) clock_ms: u64,
     /// All segments in the order of their numbers.
-    pub(in crate::store::embedded) segments: Vec<(Head, Frozen)>,
+    pub(in crate::store::embedded) segments: Vec<(Head, SharedOrders)>,
 }
 
 /// Writes it out. `step` hears of every block how many bytes there are so far, and may stop the writing.

@@ -1,4 +1,4 @@
-//! Effects, reaper and reconciliation between a store whose faults the test chooses and a real ledger.
+//! StoreSync, reaper and reconciliation between a store whose faults the test chooses and a real ledger.
 
 use std::{
     sync::{
@@ -9,11 +9,11 @@ use std::{
 };
 
 use seckill::{
-    effects::{Effects, EffectsError},
     ids::{SegmentId, SkuId},
     reaper,
     reconcile::{Finding, Invariant},
     store::{OrderState, StockStore},
+    store_sync::{StoreSync, StoreSyncError},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -52,7 +52,7 @@ async fn effects_are_applied_once_and_told(engine: Engine) {
     bench.store.is_down.store(true, Ordering::SeqCst);
     assert!(matches!(
         effects.apply_pending().await,
-        Err(EffectsError::Store { .. })
+        Err(StoreSyncError::Store { .. })
     ));
     assert_eq!(
         bench
@@ -103,14 +103,14 @@ async fn one_segment_without_answer_does_not_hold_up_the_others(engine: Engine) 
     store.open(&sale(10).segment_specs()[0]).await.unwrap();
     store.accept(&segment(), order(1, 1));
     let ledger = bench.test.ledger.clone();
-    let effects = Effects::new(
+    let effects = StoreSync::new(
         store.clone(),
         ledger,
         bench.violations.clone(),
         Arc::new(|_| Box::pin(async {})),
     );
     let error = effects.apply_pending().await.unwrap_err();
-    assert!(matches!(error, EffectsError::Store { segment, .. } if segment == boot));
+    assert!(matches!(error, StoreSyncError::Store { segment, .. } if segment == boot));
     assert_eq!(store.snapshot(&segment()).await.unwrap().reserved, 0);
     assert_eq!(
         bench.test.ledger.segments_with_effects().await.unwrap(),

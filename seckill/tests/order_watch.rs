@@ -65,9 +65,9 @@ impl Shop {
     }
 
     /// Waits until so many orders and requests are followed at `here`.
-    async fn followed(&self, count: usize) {
+    async fn watched(&self, count: usize) {
         eventually("all waiters listen", async || {
-            self.here.ledger().followed() == count
+            self.here.ledger().subscriptions() == count
         })
         .await;
     }
@@ -88,11 +88,11 @@ async fn a_wait_ends_when_the_order_changes_here_or_elsewhere(engine: Engine) {
             assert_eq!(json(response).await["status"], "released");
         };
         let change = async {
-            shop.followed(1).await;
+            shop.watched(1).await;
             node.cancel(&shop.test, &order).await;
         };
         tokio::join!(waiting, change);
-        shop.followed(0).await;
+        shop.watched(0).await;
     }
 }
 
@@ -146,7 +146,7 @@ async fn a_request_is_waited_for_until_some_node_has_settled_it(engine: Engine) 
             assert_eq!(told["id"], order(n, 1).order.to_string());
         };
         let change = async {
-            shop.followed(1).await;
+            shop.watched(1).await;
             node.settle(&shop.test, &[order(n, 1)]).await;
         };
         tokio::join!(waiting, change);
@@ -164,7 +164,7 @@ async fn a_wait_for_a_request_that_never_was_ends_in_no_such_order(engine: Engin
     let path = "/v1/sales/spring/orders?sku=shoe&request_id=request-5&wait=300ms";
     let waiting = shop.here.get(path, 5, &[]);
     let accept = async {
-        shop.followed(1).await;
+        shop.watched(1).await;
         shop.store.accept(&segment(), order(5, 1));
     };
     let (response, ()) = tokio::join!(waiting, accept);
@@ -221,7 +221,7 @@ async fn places_are_bounded_and_a_gone_client_frees_its_place(engine: Engine) {
             .is_err()
     );
     drop((third, again));
-    assert_eq!(shop.here.ledger().followed(), 0);
+    assert_eq!(shop.here.ledger().subscriptions(), 0);
 }
 
 async fn a_drain_answers_who_waits_and_ends_streams(engine: Engine) {
@@ -242,7 +242,7 @@ async fn a_drain_answers_who_waits_and_ends_streams(engine: Engine) {
         assert_eq!(response.status(), 404);
     };
     let drain = async {
-        shop.followed(2).await;
+        shop.watched(2).await;
         shop.here.draining.cancel();
     };
     tokio::join!(waiting, unknown, drain);
@@ -267,7 +267,7 @@ async fn five_hundred_waiters_hear_of_one_expiry(engine: Engine) {
         }
     });
     let expire = async {
-        shop.followed(500).await;
+        shop.watched(500).await;
         let due = T0 + PAY_WITHIN_MS + 1_000;
         let expired = shop.there.ledger().expire_due(due, 1_000).await.unwrap();
         assert_eq!(expired.released.len(), 500);
@@ -316,7 +316,7 @@ async fn events_tell_every_change_once_and_end(engine: Engine) {
         assert_eq!(stream.event().await, event(id, status));
     }
     assert_eq!(stream.event().await, None);
-    shop.followed(0).await;
+    shop.watched(0).await;
     let again = shop.here.get(&events, 1, &[("last-event-id", "5")]).await;
     assert_eq!(again.status(), 204, "an EventSource comes no more");
     assert_eq!(
@@ -355,7 +355,7 @@ async fn a_ledger_that_comes_back_brings_the_news(engine: Engine) {
         assert_eq!(json(response).await["status"], "released");
     };
     let outage = async {
-        shop.followed(1).await;
+        shop.watched(1).await;
         let pool = shop.test.ledger.pool();
         let rename = |from: &str, to: &str| format!("ALTER TABLE {from} RENAME TO {to}");
         let away = sqlx::AssertSqlSafe(rename("order_orders", "away"));

@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use futures_util::FutureExt;
-use seckill::ledger::{Followed, OrderStatus, Standing};
+use seckill::ledger::{OrderStatus, Standing, WatchKey};
 
 use crate::support::{
     ledger::{Engine, T0, TestLedger, on_both_engines, order, segment},
@@ -165,10 +165,10 @@ async fn a_change_between_reading_and_following_is_not_lost(engine: Engine) {
     };
     let mut follower = node
         .ledger()
-        .follow(Followed::Order(order.order), Some(known));
+        .subscribe(WatchKey::Order(order.order), Some(known));
     let news = follower.after(Some(known)).await;
     assert_eq!((news.version, news.status), (2, OrderStatus::Released));
     // One who knows less comes to the same entry later.
-    let mut other = node.ledger().follow(Followed::Order(order.order), None);
+    let mut other = node.ledger().subscribe(WatchKey::Order(order.order), None);
     assert_eq!(other.after(None).await.version, 2);
 }

@@ -24,14 +24,14 @@ use super::{
 };
 
 /// A snapshot to be written: the state before the first frame of this generation.
-pub(super) struct Work {
+pub(super) struct SnapshotJob {
     pub(super) capture: Capture,
     pub(super) generation: u64,
 }
 
 /// The sequencer's end.
-pub(super) struct Keeper {
-    work: Option<mpsc::Sender<Work>>,
+pub(super) struct SnapshotWriter {
+    work: Option<mpsc::Sender<SnapshotJob>>,
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
 }
@@ -44,7 +44,7 @@ struct Shared {
     bytes: AtomicU64,
 }
 
-impl Keeper {
+impl SnapshotWriter {
     /// Starts the thread. `bytes` is the size of the snapshot that the store was started from.
     pub(super) fn start(folder: Folder, faults: MaybeFaults, bytes: u64) -> io::Result<Self> {
         let shared = Arc::new(Shared {
@@ -56,7 +56,7 @@ impl Keeper {
         metrics::counter!("penstock_snapshot_fallbacks_total").increment(0);
         metrics::gauge!("penstock_snapshot_bytes").set(bytes as f64);
         let _ = metrics::histogram!("penstock_snapshot_seconds");
-        let (work, waiting) = mpsc::channel::<Work>();
+        let (work, waiting) = mpsc::channel::<SnapshotJob>();
         let told = shared.clone();
         let thread = std::thread::Builder::new()
             .name("snapshots".into())
@@ -85,8 +85,8 @@ impl Keeper {
         self.shared.bytes.load(Ordering::Relaxed)
     }
 
-    /// Hands a capture over. Ask [`Keeper::is_busy`] first.
-    pub(super) fn begin(&self, work: Work) {
+    /// Hands a capture over. Ask [`SnapshotWriter::is_busy`] first.
+    pub(super) fn begin(&self, work: SnapshotJob) {
         self.shared.is_busy.store(true, Ordering::Release);
         if let Some(queue) = &self.work {
             // The thread ends only when this end is dropped.
@@ -95,7 +95,7 @@ impl Keeper {
     }
 }
 
-impl Drop for Keeper {
+impl Drop for SnapshotWriter {
     /// Stops a snapshot that is being written: the journal holds what it would have.
     fn drop(&mut self) {
         self.shared.is_stopping.store(true, Ordering::Relaxed);
@@ -107,7 +107,7 @@ impl Drop for Keeper {
     }
 }
 
-fn write_one(folder: &Folder, faults: &MaybeFaults, shared: &Shared, work: &Work) {
+fn write_one(folder: &Folder, faults: &MaybeFaults, shared: &Shared, work: &SnapshotJob) {
     let started = Instant::now();
     match keep(folder, faults, shared, work) {
         Ok(bytes) => {
@@ -131,7 +131,12 @@ fn write_one(folder: &Folder, faults: &MaybeFaults, shared: &Shared, work: &Work
     }
 }
 
-fn keep(folder: &Folder, faults: &MaybeFaults, shared: &Shared, work: &Work) -> io::Result<u64> {
+fn keep(
+    folder: &Folder,
+    faults: &MaybeFaults,
+    shared: &Shared,
+    work: &SnapshotJob,
+) -> io::Result<u64> {
     let unfinished = folder.unfinished(work.generation);
     let file = File::create(&unfinished)?;
     let bytes = snapshot::write(

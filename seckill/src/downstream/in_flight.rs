@@ -1,5 +1,5 @@
-//! What a deliverer has in hand: events that are leased and wait for their turn, and calls of the sink under way. Both bounded:
-//! the first by one lease, the second by the sink's [`Shape`](super::Shape).
+//! What a deliverer has in flight: events that are leased and wait for their turn, and calls of the sink under way. Both bounded:
+//! the first by one lease, the second by the sink's [`SinkTraits`](super::SinkTraits).
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -10,24 +10,24 @@ use super::{Delivery, DeliveryError, Sink};
 use crate::ledger::OutboxEvent;
 
 /// Events with what became of them.
-pub(super) type Tried = Vec<(OutboxEvent, Delivery)>;
+pub(super) type Attempts = Vec<(OutboxEvent, Delivery)>;
 
 #[derive(Default)]
-pub(super) struct Hand {
+pub(super) struct InFlight {
     /// With the instant at which its lease ends. Oldest first.
     waiting: VecDeque<(OutboxEvent, Instant)>,
-    calls: JoinSet<Tried>,
+    calls: JoinSet<Attempts>,
 }
 
-/// What feeding the sink came to.
-pub(super) enum Fed {
+/// How far the sink took what waits.
+pub(super) enum PushResult {
     /// As many calls are under way as the sink allows, or nothing waits.
     Enough,
     /// The sink wants no call before this instant.
     NotBefore(Instant),
 }
 
-impl Hand {
+impl InFlight {
     pub(super) fn take(&mut self, events: Vec<OutboxEvent>, lease_ends: Instant) {
         self.waiting
             .extend(events.into_iter().map(|event| (event, lease_ends)));
@@ -43,13 +43,13 @@ impl Hand {
     }
 
     /// Begins as many calls as the sink allows.
-    pub(super) fn feed(&mut self, sink: &Arc<dyn Sink>) -> Fed {
-        let shape = sink.shape();
-        while !self.waiting.is_empty() && self.calls.len() < shape.calls.get() {
+    pub(super) fn push(&mut self, sink: &Arc<dyn Sink>) -> PushResult {
+        let traits = sink.traits();
+        while !self.waiting.is_empty() && self.calls.len() < traits.calls.get() {
             if let Err(not_before) = sink.admit(Instant::now()) {
-                return Fed::NotBefore(not_before);
+                return PushResult::NotBefore(not_before);
             }
-            let count = shape.batch.get().min(self.waiting.len());
+            let count = traits.batch.get().min(self.waiting.len());
             let events: Vec<OutboxEvent> = self
                 .waiting
                 .drain(..count)
@@ -65,12 +65,12 @@ impl Hand {
                     .collect()
             });
         }
-        Fed::Enough
+        PushResult::Enough
     }
 
     /// Takes back events whose lease would end before a call that begins now: another node may have them soon.
     pub(super) fn stale(&mut self, sink: &Arc<dyn Sink>) -> Vec<OutboxEvent> {
-        let needed_until = Instant::now() + sink.shape().patience;
+        let needed_until = Instant::now() + sink.traits().patience;
         let mut stale = Vec::new();
         while self
             .waiting
@@ -88,7 +88,7 @@ impl Hand {
     }
 
     /// Waits for a call to end, and takes along whatever else has ended by then. `None` if no call is under way.
-    pub(super) async fn ended(&mut self) -> Option<Tried> {
+    pub(super) async fn ended(&mut self) -> Option<Attempts> {
         let first = self.calls.join_next().await?;
         let mut ended = Vec::new();
         let mut next = Some(first);

@@ -33,7 +33,7 @@ pub type ReleaseListener = Arc<dyn Fn(SegmentId) -> BoxFuture<'static, ()> + Sen
 
 /// Why a round stopped. What was not applied stays pending.
 #[derive(Debug, thiserror::Error)]
-pub enum EffectsError {
+pub enum StoreSyncError {
     /// The ledger gave no answer.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
@@ -49,7 +49,7 @@ pub enum EffectsError {
 
 /// Applies effects; one per node is enough, more do no harm.
 #[derive(Clone)]
-pub struct Effects {
+pub struct StoreSync {
     store: Arc<dyn StockStore>,
     ledger: OrderLedger,
     violations: Violations,
@@ -58,7 +58,7 @@ pub struct Effects {
 
 static UNDONE: Troubles = Troubles::new("the store is not told of returns and payments");
 
-impl Effects {
+impl StoreSync {
     /// Joins the parts.
     pub fn new(
         store: Arc<dyn StockStore>,
@@ -102,7 +102,7 @@ impl Effects {
 
     /// One round over everything that is pending; answers how many effects were done. A segment that the store cannot answer
     /// for does not hold up the others.
-    pub async fn apply_pending(&self) -> Result<usize, EffectsError> {
+    pub async fn apply_pending(&self) -> Result<usize, StoreSyncError> {
         let mut done = 0;
         let mut failed = None;
         for segment in self.ledger.segments_with_effects().await? {
@@ -110,8 +110,8 @@ impl Effects {
                 match self.apply_batch(&segment).await {
                     Ok(0) => break,
                     Ok(applied) => done += applied,
-                    Err(EffectsError::Store { segment, source }) => {
-                        failed.get_or_insert(EffectsError::Store { segment, source });
+                    Err(StoreSyncError::Store { segment, source }) => {
+                        failed.get_or_insert(StoreSyncError::Store { segment, source });
                         break;
                     }
                     Err(error) => return Err(error),
@@ -121,7 +121,7 @@ impl Effects {
         failed.map_or(Ok(done), Err)
     }
 
-    async fn apply_batch(&self, segment: &SegmentId) -> Result<usize, EffectsError> {
+    async fn apply_batch(&self, segment: &SegmentId) -> Result<usize, StoreSyncError> {
         let effects = self.ledger.effects(segment, BATCH).await?;
         let of = |action: Action| -> Vec<OrderId> {
             effects
@@ -130,7 +130,7 @@ impl Effects {
                 .map(|effect| effect.order)
                 .collect()
         };
-        let unanswered = |source| EffectsError::Store {
+        let unanswered = |source| StoreSyncError::Store {
             segment: segment.clone(),
             source,
         };

@@ -1,4 +1,4 @@
-//! What a caller knows of an order and how long it would wait for news: out of `If-None-Match`, `Prefer` and the query.
+//! What a caller knows of an order and how long it would wait for a change: out of `If-None-Match`, `Prefer` and the query.
 //!
 //! The main form is the conditional request: `If-None-Match` with the `ETag` of the last answer, `Prefer: wait=20` (RFC 7240).
 //! For the command line there is `?wait=20s&status=reserved`.
@@ -26,8 +26,8 @@ pub(in crate::api) struct WaitQuery {
 
 /// What the caller asks for. By default nothing is known, and nobody waits.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(in crate::api) struct Wish {
-    /// How long it waits for news.
+pub(in crate::api) struct WaitParams {
+    /// How long it waits for a change.
     pub(in crate::api) wait: Option<Duration>,
     /// The wait as `Prefer` had it, after the bound, in seconds: to be acknowledged.
     pub(in crate::api) applied_s: Option<u64>,
@@ -37,7 +37,7 @@ pub(in crate::api) struct Wish {
 /// What the caller knows.
 #[derive(Debug, Default, PartialEq, Eq)]
 enum Known {
-    /// Nothing: any answer is news.
+    /// Nothing: any answer is a change.
     #[default]
     Nothing,
     /// That the order exists (`If-None-Match: *`).
@@ -48,7 +48,7 @@ enum Known {
     Status(Option<OrderStatus>),
 }
 
-impl Wish {
+impl WaitParams {
     /// Reads a request. A wait in the query beyond `max` is refused, a preferred one is cut to it.
     pub(in crate::api) fn read(
         headers: &HeaderMap,
@@ -90,7 +90,7 @@ impl Wish {
     }
 
     /// Whether this standing is something that the caller does not know.
-    pub(in crate::api) fn is_news(&self, standing: Standing) -> bool {
+    pub(in crate::api) fn is_change(&self, standing: Standing) -> bool {
         match self.known {
             Known::Nothing => true,
             Known::Existence => false,
@@ -99,14 +99,14 @@ impl Wish {
         }
     }
 
-    /// Whether waiting is over: there is news, or there never will be.
+    /// Whether waiting is over: the order has changed, or never will again.
     pub(in crate::api) fn is_answered_by(&self, standing: Standing) -> bool {
-        self.is_news(standing) || standing.status.is_final()
+        self.is_change(standing) || standing.status.is_final()
     }
 
     /// Whether the caller has a copy that is still good, so that 304 is the answer.
     pub(in crate::api) fn has_copy_of(&self, standing: Standing) -> bool {
-        matches!(self.known, Known::Existence | Known::Version(_)) && !self.is_news(standing)
+        matches!(self.known, Known::Existence | Known::Version(_)) && !self.is_change(standing)
     }
 }
 
@@ -158,7 +158,11 @@ mod tests {
 
     const MAX: Duration = Duration::from_secs(30);
 
-    fn read(headers: &[(&'static str, &str)], wait: &str, status: &str) -> Result<Wish, Problem> {
+    fn read(
+        headers: &[(&'static str, &str)],
+        wait: &str,
+        status: &str,
+    ) -> Result<WaitParams, Problem> {
         let mut map = HeaderMap::new();
         for (name, value) in headers {
             map.append(*name, value.parse().unwrap());
@@ -168,7 +172,7 @@ mod tests {
             wait: some(wait),
             status: some(status),
         };
-        Wish::read(&map, &query, MAX)
+        WaitParams::read(&map, &query, MAX)
     }
 
     fn standing(version: u64, status: OrderStatus) -> Standing {
@@ -186,9 +190,9 @@ mod tests {
             ("wait", None),
             ("wait=-1", None),
         ] {
-            let wish = read(&[("prefer", value)], "", "").unwrap();
-            assert_eq!(wish.applied_s, expected, "{value}");
-            assert_eq!(wish.wait, expected.map(Duration::from_secs), "{value}");
+            let params = read(&[("prefer", value)], "", "").unwrap();
+            assert_eq!(params.applied_s, expected, "{value}");
+            assert_eq!(params.wait, expected.map(Duration::from_secs), "{value}");
         }
         let both = read(&[("prefer", "wait=20")], "1s", "").unwrap();
         assert_eq!(
@@ -212,13 +216,13 @@ mod tests {
     fn news_is_what_is_later_than_the_tag() {
         let at = |value: &str| read(&[("if-none-match", value)], "", "").unwrap();
         let paying = standing(2, OrderStatus::Paying);
-        assert!(at("W/\"1\"").is_news(paying) && at("\"1\"").is_news(paying));
+        assert!(at("W/\"1\"").is_change(paying) && at("\"1\"").is_change(paying));
         assert!(at("W/\"2\"").has_copy_of(paying));
         assert!(at("\"0\", W/\"2\"").has_copy_of(paying));
         // Told by another node, a moment ahead of this one: never answered with less.
         assert!(at("W/\"3\"").has_copy_of(paying));
         assert!(at("*").has_copy_of(paying));
-        assert!(at("\"of somebody else\"").is_news(paying));
+        assert!(at("\"of somebody else\"").is_change(paying));
     }
 
     #[test]
@@ -227,16 +231,16 @@ mod tests {
         assert!(
             read(&[("if-none-match", "W/\"2\"")], "", "")
                 .unwrap()
-                .is_news(again)
+                .is_change(again)
         );
-        assert!(read(&[], "", "paying").unwrap().is_news(again));
-        assert!(!read(&[], "", "reserved").unwrap().is_news(again));
+        assert!(read(&[], "", "paying").unwrap().is_change(again));
+        assert!(!read(&[], "", "reserved").unwrap().is_change(again));
     }
 
     #[test]
     fn a_final_status_is_answered_at_once() {
         let paid = standing(4, OrderStatus::Paid);
-        let wish = read(&[("if-none-match", "W/\"4\"")], "20s", "").unwrap();
-        assert!(!wish.is_news(paid) && wish.is_answered_by(paid));
+        let params = read(&[("if-none-match", "W/\"4\"")], "20s", "").unwrap();
+        assert!(!params.is_change(paid) && params.is_answered_by(paid));
     }
 }

@@ -10,14 +10,14 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{Arrived, Found, TransferError, Transfers, mover::Job, plan};
+use super::{Arrived, TransferError, Transfers, plan};
 use crate::{
     ledger::{Transfer, TransferMark},
-    stock::{Stock, StockCounts, is_selling},
+    stock::{Found, Job, Stock, StockCounts, is_selling},
     store::{Gate, Snapshot},
 };
 
-/// How long a segment may take to tell its counts. One that takes longer gives nothing in this round, and nothing is said of it.
+/// How long a segment may take to tell its counts. One that takes longer gives nothing in this pass, and nothing is said of it.
 const READ: Duration = Duration::from_secs(1);
 /// Another node's transfer takes milliseconds; it is waited for in steps of this, and then so many of them.
 const OTHERS_STEP: Duration = Duration::from_millis(10);
@@ -58,14 +58,14 @@ impl Waiting {
 }
 
 /// One look and what follows from it.
-pub(super) struct Round<'a> {
+pub(super) struct Pass<'a> {
     pub(super) stock: &'a Stock,
     pub(super) transfers: &'a Transfers,
     pub(super) counters: &'a Counters,
 }
 
-/// What a round has read, and changed.
-struct Look {
+/// What a pass has read, and changed.
+struct Observation {
     /// The memory's mark from before anything was read.
     mark: u64,
     /// The ledger's, likewise.
@@ -76,18 +76,18 @@ struct Look {
     snapshots: Vec<Option<Snapshot>>,
     /// Units for sale in each segment that can give and take, now.
     available: Vec<Option<u64>>,
-    /// Transfers of this round.
+    /// Transfers of this pass.
     begun: u64,
 }
 
-impl Look {
+impl Observation {
     /// Whether a segment is known to have so many units.
     fn has(&self, place: usize, units: u64) -> bool {
         self.available[place].is_some_and(|has| has >= units)
     }
 }
 
-impl Round<'_> {
+impl Pass<'_> {
     pub(super) async fn run(self, jobs: Vec<Job>) {
         let mut waiting: Vec<Waiting> = Vec::new();
         for job in jobs {
@@ -110,9 +110,9 @@ impl Round<'_> {
                 }),
             }
         }
-        match self.look().await {
-            Ok(look) if waiting.is_empty() => self.balance(look).await,
-            Ok(look) => self.serve(look, waiting).await,
+        match self.observe().await {
+            Ok(seen) if waiting.is_empty() => self.balance(seen).await,
+            Ok(seen) => self.serve(seen, waiting).await,
             // Their answers are dropped with them: nobody can tell.
             Err(error) => {
                 let (sale, sku) = (&self.stock.sale, &self.stock.sku);
@@ -121,7 +121,7 @@ impl Round<'_> {
         }
     }
 
-    async fn look(&self) -> Result<Look, TransferError> {
+    async fn observe(&self) -> Result<Observation, TransferError> {
         let mark = self.stock.sold_out.look();
         let before = self.await_others().await?;
         let read = self.stock.segments.iter().map(|segment| async {
@@ -142,7 +142,7 @@ impl Round<'_> {
             let is_frozen = snapshot.gate == Gate::Frozen || snapshot.needs_rebuild;
             (!is_frozen).then_some(snapshot.available)
         };
-        Ok(Look {
+        Ok(Observation {
             mark,
             before,
             has_unstuck: unstuck.contains(&true),
@@ -178,37 +178,37 @@ impl Round<'_> {
         Ok(self.transfers.ledger.transfer_mark(sale, sku).await?)
     }
 
-    async fn serve(&self, mut look: Look, waiting: Vec<Waiting>) {
-        let all = look.available.iter().flatten().sum();
-        // From a home that has what its own buyers wait for nothing is taken in this round.
+    async fn serve(&self, mut seen: Observation, waiting: Vec<Waiting>) {
+        let all = seen.available.iter().flatten().sum();
+        // From a home that has what its own buyers wait for nothing is taken in this pass.
         let mut is_kept = vec![false; self.stock.segments.len()];
         for waiting in &waiting {
-            is_kept[waiting.home] = look.has(waiting.home, waiting.wanted(all).max(1));
+            is_kept[waiting.home] = seen.has(waiting.home, waiting.wanted(all).max(1));
         }
         let mut unserved = Vec::new();
         for waiting in waiting {
             let (home, wanted) = (waiting.home, waiting.wanted(all));
-            self.gather(&mut look, &is_kept, home, wanted).await;
-            is_kept[home] = look.has(home, wanted.max(1));
+            self.gather(&mut seen, &is_kept, home, wanted).await;
+            is_kept[home] = seen.has(home, wanted.max(1));
             for (quantity, answer) in waiting.wants {
-                match look.has(home, quantity) {
+                match seen.has(home, quantity) {
                     true => drop(answer.send(Found::Units)),
                     false => unserved.push((quantity, answer)),
                 }
             }
         }
         // Only what is known of all segments is the whole truth; without it the answers are dropped.
-        let all: Option<u64> = look.available.iter().copied().sum();
+        let all: Option<u64> = seen.available.iter().copied().sum();
         let (Some(left), false) = (all, unserved.is_empty()) else {
             return;
         };
-        let Some(is_still) = self.is_still(&look).await else {
+        let Some(is_still) = self.is_still(&seen).await else {
             return;
         };
         if left == 0 && is_still {
-            self.remember_empty(&look).await;
+            self.remember_empty(&seen).await;
         }
-        let is_stuck = !look.before.stuck.is_empty() && !look.has_unstuck;
+        let is_stuck = !seen.before.stuck.is_empty() && !seen.has_unstuck;
         for (quantity, answer) in unserved {
             let found = match is_still && quantity > left {
                 true => Found::SoldOut { left },
@@ -234,32 +234,32 @@ impl Round<'_> {
     }
 
     /// Brings chunks to `home` until it has `wanted` units, one from each other segment at most.
-    async fn gather(&self, look: &mut Look, is_kept: &[bool], home: usize, wanted: u64) {
+    async fn gather(&self, seen: &mut Observation, is_kept: &[bool], home: usize, wanted: u64) {
         let id_of = |place: usize| self.stock.segments[place].id.index;
         for _ in 1..self.stock.segments.len() {
             let gives_not =
-                |place: usize| is_kept[place] || look.before.is_stuck(id_of(place), id_of(home));
-            let chunk = plan::toward(&look.available, gives_not, home, wanted);
+                |place: usize| is_kept[place] || seen.before.is_stuck(id_of(place), id_of(home));
+            let chunk = plan::toward(&seen.available, gives_not, home, wanted);
             let Some(chunk) = chunk else { return };
-            if !self.carry(look, chunk).await {
+            if !self.carry(seen, chunk).await {
                 return;
             }
         }
     }
 
-    async fn balance(&self, mut look: Look) {
+    async fn balance(&self, mut seen: Observation) {
         let now_ms = (self.transfers.clock)();
-        let all_sell = look
+        let all_sell = seen
             .snapshots
             .iter()
             .all(|one| one.as_ref().is_some_and(|one| is_selling(one, now_ms)));
-        if let Some(chunk) = plan::balance(&look.available).filter(|_| all_sell) {
-            self.carry(&mut look, chunk).await;
+        if let Some(chunk) = plan::balance(&seen.available).filter(|_| all_sell) {
+            self.carry(&mut seen, chunk).await;
         }
     }
 
     /// Moves one chunk; false if that did not come to its end.
-    async fn carry(&self, look: &mut Look, chunk: plan::Chunk) -> bool {
+    async fn carry(&self, seen: &mut Observation, chunk: plan::Chunk) -> bool {
         let source = &self.stock.segments[chunk.source].id;
         let destination = self.stock.segments[chunk.destination].id.index;
         // From here on units may be in no segment.
@@ -273,16 +273,16 @@ impl Round<'_> {
                 return false;
             }
         };
-        look.begun += 1;
+        seen.begun += 1;
         let Some(units) = self.bring(transfer).await else {
             return false;
         };
         // One that gave less than it was asked for has sold the rest meanwhile.
         let rest = |had: u64| (units == chunk.units).then(|| had.saturating_sub(units));
-        look.available[chunk.source] =
-            look.available[chunk.source].map(|had| rest(had).unwrap_or(0));
-        look.available[chunk.destination] =
-            look.available[chunk.destination].map(|had| had + units);
+        seen.available[chunk.source] =
+            seen.available[chunk.source].map(|had| rest(had).unwrap_or(0));
+        seen.available[chunk.destination] =
+            seen.available[chunk.destination].map(|had| had + units);
         true
     }
 
@@ -316,21 +316,21 @@ impl Round<'_> {
         }
     }
 
-    /// Whether nothing but this round has moved units since before it looked, and nothing is on its way; `None` if the ledger does
+    /// Whether nothing but this pass has moved units since before it looked, and nothing is on its way; `None` if the ledger does
     /// not say.
-    async fn is_still(&self, look: &Look) -> Option<bool> {
+    async fn is_still(&self, seen: &Observation) -> Option<bool> {
         let (sale, sku) = (&self.stock.sale, &self.stock.sku);
         let now = self.transfers.ledger.transfer_mark(sale, sku).await.ok()?;
-        let is_open = look.before.is_open() || now.is_open();
-        Some(!is_open && now.begun == look.before.begun + look.begun)
+        let is_open = seen.before.is_open() || now.is_open();
+        Some(!is_open && now.begun == seen.before.begun + seen.begun)
     }
 
     /// Lets the next requests be refused from memory. Only a look that moved nothing has read counts that belong together.
-    async fn remember_empty(&self, look: &Look) {
+    async fn remember_empty(&self, seen: &Observation) {
         let now_ms = (self.transfers.clock)();
-        let all: Vec<&Snapshot> = look.snapshots.iter().flatten().collect();
+        let all: Vec<&Snapshot> = seen.snapshots.iter().flatten().collect();
         let all_sell = all.iter().all(|one| is_selling(one, now_ms));
-        if look.begun > 0 || !all_sell {
+        if seen.begun > 0 || !all_sell {
             return;
         }
         for (segment, snapshot) in self.stock.segments.iter().zip(&all) {
@@ -345,6 +345,6 @@ impl Round<'_> {
             }
         }
         let moved = StockCounts::sum(all).moved;
-        self.stock.sold_out.found_empty(look.mark, moved);
+        self.stock.sold_out.found_empty(seen.mark, moved);
     }
 }

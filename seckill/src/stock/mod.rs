@@ -1,5 +1,9 @@
 //! The stock of one sku as this node sees it: its segments, who is at home in which, and what is known of all together.
 
+mod lane;
+mod rebalancer;
+mod segment_runtime;
+
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
@@ -7,11 +11,19 @@ use metrics::Gauge;
 use serde::Serialize;
 
 use crate::{
-    catalogue::Segment,
     ids::{BuyerId, RequestId, SaleId, SkuId},
     sold_out::SkuSoldOut,
     store::{Gate, Snapshot},
-    transfer::Mover,
+};
+
+pub(crate) use self::{
+    lane::Waiting,
+    rebalancer::{Job, REBALANCER_DEPTH},
+};
+pub use self::{
+    lane::{BATCH_MAX, LANE_DEPTH, Lane, LaneWork, lane},
+    rebalancer::{Found, Rebalancer, RebalancerWork, rebalancer},
+    segment_runtime::SegmentRuntime,
 };
 
 /// The stock of one sku.
@@ -23,11 +35,11 @@ pub struct Stock {
     /// Price of one unit, in minor units of the sale's currency.
     pub price_minor: i64,
     /// Its segments, in the order that homes are counted in.
-    pub segments: Vec<Arc<Segment>>,
+    pub segments: Vec<Arc<SegmentRuntime>>,
     /// The memory of "sold out" of all segments together.
     pub sold_out: Arc<SkuSoldOut>,
     /// Brings units to buyers whose home has none.
-    pub mover: Mover,
+    pub rebalancer: Rebalancer,
     /// What was last read of each segment.
     readings: Vec<ArcSwapOption<Snapshot>>,
     gauges: Gauges,
@@ -71,9 +83,9 @@ impl Stock {
     pub fn new(
         (sale, sku): (SaleId, SkuId),
         price_minor: i64,
-        segments: Vec<Arc<Segment>>,
+        segments: Vec<Arc<SegmentRuntime>>,
         sold_out: Arc<SkuSoldOut>,
-        mover: Mover,
+        rebalancer: Rebalancer,
     ) -> Self {
         Self {
             gauges: Gauges::new(&sale, &sku),
@@ -83,12 +95,12 @@ impl Stock {
             price_minor,
             segments,
             sold_out,
-            mover,
+            rebalancer,
         }
     }
 
     /// The segment where everything of a buyer lives.
-    pub fn home(&self, buyer: &BuyerId) -> &Arc<Segment> {
+    pub fn home(&self, buyer: &BuyerId) -> &Arc<SegmentRuntime> {
         &self.segments[self.home_index(buyer)]
     }
 
@@ -112,7 +124,7 @@ impl Stock {
 
     /// Learns from a snapshot of one of its segments.
     pub fn observe(&self, snapshot: &Snapshot, now_ms: u64) {
-        let same = |segment: &Arc<Segment>| segment.id == snapshot.spec.id;
+        let same = |segment: &Arc<SegmentRuntime>| segment.id == snapshot.spec.id;
         let Some(place) = self.segments.iter().position(same) else {
             return;
         };

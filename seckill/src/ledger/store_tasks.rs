@@ -30,7 +30,7 @@ impl Action {
 
 /// One thing to tell the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Effect {
+pub struct StoreTask {
     /// The order.
     pub order: OrderId,
     /// What to do with it.
@@ -53,7 +53,7 @@ impl OrderLedger {
         &self,
         segment: &SegmentId,
         limit: usize,
-    ) -> Result<Vec<Effect>, LedgerError> {
+    ) -> Result<Vec<StoreTask>, LedgerError> {
         let rows = sqlx::query(OLDEST)
             .bind(segment.sale.as_str())
             .bind(segment.sku.as_str())
@@ -68,7 +68,7 @@ impl OrderLedger {
                     "confirm" => Action::Confirm,
                     other => return Err(LedgerError::Corrupt(format!("effect {other:?}"))),
                 };
-                Ok(Effect {
+                Ok(StoreTask {
                     order: parsed(row, 0)?,
                     action,
                 })

@@ -1,4 +1,4 @@
-//! The places of requests that wait: bounded per node and per buyer, counted, and free again however the request ends.
+//! The permits of requests that wait: bounded per node and per buyer, counted, and free again however the request ends.
 
 use std::{
     collections::HashMap,
@@ -7,7 +7,7 @@ use std::{
 
 use metrics::{Counter, Gauge};
 
-use crate::ids::BuyerId;
+use crate::{ids::BuyerId, locks::Locked};
 
 /// What is waited for; the `kind` label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub(in crate::api) enum Kind {
 /// How a wait ended; the `outcome` label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::api) enum End {
-    /// There was news.
+    /// The order changed.
     Changed,
     /// The time was over.
     Unchanged,
@@ -33,7 +33,7 @@ pub(in crate::api) enum End {
     Left,
 }
 
-/// Why there is no place.
+/// Why there is no permit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Full {
     /// The buyer has its share.
@@ -52,8 +52,8 @@ const OUTCOMES: [&str; 6] = [
     "refused_node",
 ];
 
-/// All places of a node.
-pub(super) struct Places {
+/// All permits of a node.
+pub(super) struct WaitPermits {
     per_node: usize,
     per_buyer: usize,
     /// A `std` lock: held for one look into a map.
@@ -72,15 +72,15 @@ struct Meters {
     outcomes: [Counter; 6],
 }
 
-/// One taken place. Dropped, it is free again; if nobody said how the wait ended, the client left.
-pub(in crate::api) struct Place {
-    places: Arc<Places>,
+/// One taken permit. Dropped, it is free again; if nobody said how the wait ended, the client left.
+pub(in crate::api) struct WaitPermit {
+    permits: Arc<WaitPermits>,
     kind: Kind,
     buyer: BuyerId,
     end: End,
 }
 
-impl Places {
+impl WaitPermits {
     pub(super) fn new(per_node: usize, per_buyer: usize) -> Self {
         let meters = |kind: &'static str| {
             Meters {
@@ -98,7 +98,7 @@ impl Places {
         }
     }
 
-    pub(super) fn enter(self: &Arc<Self>, kind: Kind, buyer: &BuyerId) -> Result<Place, Full> {
+    pub(super) fn enter(self: &Arc<Self>, kind: Kind, buyer: &BuyerId) -> Result<WaitPermit, Full> {
         let meters = &self.meters[kind as usize];
         let mut taken = self.taken();
         if taken
@@ -116,8 +116,8 @@ impl Places {
         taken.all += 1;
         *taken.buyers.entry(buyer.clone()).or_default() += 1;
         meters.waiting.increment(1.0);
-        Ok(Place {
-            places: self.clone(),
+        Ok(WaitPermit {
+            permits: self.clone(),
             kind,
             buyer: buyer.clone(),
             end: End::Left,
@@ -125,22 +125,20 @@ impl Places {
     }
 
     fn taken(&self) -> MutexGuard<'_, Taken> {
-        self.taken
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.taken.locked()
     }
 }
 
-impl Place {
-    /// Frees the place and counts how the wait ended.
+impl WaitPermit {
+    /// Frees the permit and counts how the wait ended.
     pub(in crate::api) fn end(mut self, end: End) {
         self.end = end;
     }
 }
 
-impl Drop for Place {
+impl Drop for WaitPermit {
     fn drop(&mut self) {
-        let mut taken = self.places.taken();
+        let mut taken = self.permits.taken();
         taken.all -= 1;
         if let Some(own) = taken.buyers.get_mut(&self.buyer) {
             *own -= 1;
@@ -149,7 +147,7 @@ impl Drop for Place {
             }
         }
         drop(taken);
-        let meters = &self.places.meters[self.kind as usize];
+        let meters = &self.permits.meters[self.kind as usize];
         meters.waiting.decrement(1.0);
         meters.outcomes[self.end as usize].increment(1);
     }
@@ -165,8 +163,8 @@ mod tests {
 
     #[test]
     fn places_are_bounded_per_buyer_and_per_node_and_free_again_when_dropped() {
-        let places = Arc::new(Places::new(3, 2));
-        let enter = |name: &str| places.enter(Kind::Order, &buyer(name));
+        let permits = Arc::new(WaitPermits::new(3, 2));
+        let enter = |name: &str| permits.enter(Kind::Order, &buyer(name));
         let (first, second) = (enter("ann").ok().unwrap(), enter("ann").ok().unwrap());
         assert_eq!(enter("ann").err(), Some(Full::Buyer));
         let other = enter("bob").ok().unwrap();
@@ -175,7 +173,7 @@ mod tests {
         let third = enter("cat").ok().unwrap();
         second.end(End::Changed);
         drop((other, third));
-        let taken = places.taken();
+        let taken = permits.taken();
         assert!(taken.all == 0 && taken.buyers.is_empty());
     }
 }

@@ -1,20 +1,12 @@
-//! The one task of a sku that looks at all its segments: who waits for units shares one look and its transfers (`round.rs`).
-
-use std::sync::Weak;
+//! The queue in front of the one task of a sku that looks at all its segments. [`crate::transfer`] works it.
 
 use tokio::{
     sync::{mpsc, oneshot},
     time::{Instant, timeout_at},
 };
 
-use super::{
-    Transfers,
-    round::{Counters, Round},
-};
-use crate::stock::Stock;
-
 /// Purchases of one sku that may wait for units; beyond it they are told to come back (503).
-const WAITING: usize = 4096;
+pub(crate) const REBALANCER_DEPTH: usize = 4096;
 /// What a purchase learns of the sku.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Found {
@@ -29,7 +21,7 @@ pub enum Found {
     Unknown,
 }
 
-pub(super) enum Job {
+pub(crate) enum Job {
     /// A purchase whose home has too few.
     Want {
         home: usize,
@@ -41,22 +33,25 @@ pub(super) enum Job {
 }
 
 /// The asking end.
-pub struct Mover {
+pub struct Rebalancer {
     jobs: mpsc::Sender<Job>,
 }
 
-/// The working end; give it to [`run_mover`].
-pub struct MoverWork {
-    jobs: mpsc::Receiver<Job>,
+/// The working end; give it to [`crate::transfer::run_rebalancer`].
+pub struct RebalancerWork {
+    pub(crate) jobs: mpsc::Receiver<Job>,
 }
 
-/// A new mover.
-pub fn mover() -> (Mover, MoverWork) {
-    let (sender, receiver) = mpsc::channel(WAITING);
-    (Mover { jobs: sender }, MoverWork { jobs: receiver })
+/// A new rebalancer.
+pub fn rebalancer() -> (Rebalancer, RebalancerWork) {
+    let (sender, receiver) = mpsc::channel(REBALANCER_DEPTH);
+    (
+        Rebalancer { jobs: sender },
+        RebalancerWork { jobs: receiver },
+    )
 }
 
-impl Mover {
+impl Rebalancer {
     /// Waits until the home has units or it is known that there are none. A caller that goes away stops nothing: units that were
     /// on their way to it arrive, and are for sale there.
     pub async fn ask(&self, home: usize, quantity: u32, deadline: Instant) -> Found {
@@ -78,23 +73,5 @@ impl Mover {
     /// Feeds an empty segment, if there is one. Dropped if so much waits that it will be fed anyway.
     pub fn balance(&self) {
         let _ = self.jobs.try_send(Job::Balance);
-    }
-}
-
-/// Works until the stock is dropped.
-pub async fn run_mover(mut work: MoverWork, stock: Weak<Stock>, transfers: Transfers) {
-    let counters = Counters::new();
-    let mut jobs = Vec::new();
-    while work.jobs.recv_many(&mut jobs, WAITING).await > 0 {
-        let Some(stock) = stock.upgrade() else {
-            return;
-        };
-        Round {
-            stock: &stock,
-            transfers: &transfers,
-            counters: &counters,
-        }
-        .run(std::mem::take(&mut jobs))
-        .await;
     }
 }

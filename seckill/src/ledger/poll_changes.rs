@@ -1,4 +1,4 @@
-//! Reads what became of followed orders: one round for all callers of this node, whatever their number.
+//! Reads what became of watched orders: one round for all callers of this node, whatever their number.
 //!
 //! A change that another node made is seen by the next round, after [`ROUND_EVERY`] at most; one that this node made at once.
 
@@ -11,7 +11,7 @@ use tracing::warn;
 
 use super::{
     LedgerError, LedgerOrder, OrderLedger,
-    following::{Followed, RequestKey},
+    order_watch::{RequestKey, WatchKey},
     rows::{order_columns, read_order},
     sql,
 };
@@ -19,7 +19,7 @@ use crate::{backoff::Backoff, ids::OrderId};
 
 /// How long a change of another node may stay unseen, the round itself not counted.
 const ROUND_EVERY: Duration = Duration::from_millis(250);
-/// After a round the database rests this many times as long as the round took: following costs it a fifth of a core at most.
+/// After a round the database rests this many times as long as the round took: watching costs it a fifth of a core at most.
 const REST: u32 = 4;
 /// What this node changes itself is read in batches this far apart: a settlement of many batches a second rings for each.
 const GATHER: Duration = Duration::from_millis(10);
@@ -57,23 +57,23 @@ const REQUESTS_SQLITE: &str = concat!(
 );
 
 impl OrderLedger {
-    /// Brings news to the followers of this node, until `shutdown`. One per process.
-    pub async fn bring_news(self, shutdown: CancellationToken) {
+    /// Reads changes for the subscriptions of this node, until `shutdown`. One per process.
+    pub async fn poll_changes(self, shutdown: CancellationToken) {
         let seconds = metrics::histogram!("penstock_order_watch_round_seconds");
         let mut failures = 0;
         let mut next_round = Instant::now();
         loop {
             let (keys, is_round) = tokio::select! {
                 () = shutdown.cancelled() => return,
-                () = tokio::time::sleep_until(next_round) => (self.shared.following.take_all(), true),
+                () = tokio::time::sleep_until(next_round) => (self.shared.order_watch.take_all(), true),
                 // After a failure only the next round asks again.
-                () = self.shared.following.rung(), if failures == 0 => {
+                () = self.shared.order_watch.notified(), if failures == 0 => {
                     tokio::time::sleep(GATHER).await;
-                    (self.shared.following.take_dirty(), false)
+                    (self.shared.order_watch.take_dirty(), false)
                 }
             };
             let started = Instant::now();
-            match self.read_news(&keys).await {
+            match self.read_changes(&keys).await {
                 Ok(()) => {
                     failures = 0;
                     let took = started.elapsed();
@@ -86,7 +86,7 @@ impl OrderLedger {
                 }
                 Err(error) => {
                     failures += 1;
-                    warn!(%error, followed = keys.len(), failures, "followed orders were not read");
+                    warn!(%error, watched = keys.len(), failures, "watched orders were not read");
                     next_round = Instant::now() + BACKOFF.wait(failures, rand::random());
                 }
             }
@@ -94,32 +94,32 @@ impl OrderLedger {
     }
 
     /// Reads what is later than known of these keys and hands it out.
-    pub(super) async fn read_news(&self, keys: &[(Followed, u64)]) -> Result<(), LedgerError> {
+    pub(super) async fn read_changes(&self, keys: &[(WatchKey, u64)]) -> Result<(), LedgerError> {
         let mut orders = Vec::new();
         let mut requests = Vec::new();
         for (key, known) in keys {
             match key {
-                Followed::Order(order) => orders.push((*order, *known)),
-                Followed::Request(request) => requests.push(request.as_ref()),
+                WatchKey::Order(order) => orders.push((*order, *known)),
+                WatchKey::Request(request) => requests.push(request.as_ref()),
             }
         }
         for page in orders.chunks(PAGE) {
             for order in self.later_orders(page).await? {
                 let order = Arc::new(order);
                 self.shared
-                    .following
-                    .publish(&Followed::Order(order.order), &order);
+                    .order_watch
+                    .publish(&WatchKey::Order(order.order), &order);
             }
         }
         for page in requests.chunks(PAGE) {
             for order in self.orders_of_requests(page).await? {
-                let key = Followed::Request(Box::new(RequestKey {
+                let key = WatchKey::Request(Box::new(RequestKey {
                     sale: order.segment.sale.clone(),
                     sku: order.segment.sku.clone(),
                     buyer: order.buyer.clone(),
                     request: order.request.clone(),
                 }));
-                self.shared.following.publish(&key, &Arc::new(order));
+                self.shared.order_watch.publish(&key, &Arc::new(order));
             }
         }
         Ok(())
@@ -177,9 +177,9 @@ mod tests {
     use super::*;
     use crate::ledger;
 
-    // A round over ten thousand followed orders must not read the table.
+    // A round over ten thousand watched orders must not read the table.
     #[tokio::test]
-    async fn followed_orders_are_read_through_their_indexes() {
+    async fn watched_orders_are_read_through_their_indexes() {
         let folder = tempfile::tempdir().unwrap();
         let url = format!("sqlite:{}", folder.path().join("ledger.db").display());
         let ledger = OrderLedger::new(ledger::connect(&url).await.unwrap());

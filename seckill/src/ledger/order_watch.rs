@@ -1,6 +1,6 @@
-//! Which orders and requests the callers of this node wait for, and the news that reached it about them.
+//! Which orders and requests the callers of this node wait for, and what changed of them.
 //!
-//! Callers come through [`OrderLedger::follow`]; `news.rs` asks the database, once for all of them. What this node changes
+//! Callers come through [`OrderLedger::subscribe`]; `poll_changes.rs` asks the database, once for all of them. What this node changes
 //! itself is noted here at once, so that it is read without waiting for the next round.
 
 use std::{
@@ -13,12 +13,13 @@ use tokio::sync::{Notify, watch};
 use super::{LedgerOrder, OrderLedger, Standing};
 use crate::{
     ids::{BuyerId, OrderId, RequestId, SaleId, SegmentId, SkuId},
+    locks::Locked,
     store::StoredOrder,
 };
 
 /// What somebody waits for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Followed {
+pub enum WatchKey {
     /// The next change of an order.
     Order(OrderId),
     /// The order of a request, whichever it is.
@@ -38,120 +39,118 @@ pub struct RequestKey {
     pub request: RequestId,
 }
 
-/// All that is followed on this node. As large as there are callers: each takes itself out when it is dropped.
+/// All that is watched on this node. As large as there are callers: each takes itself out when it is dropped.
 #[derive(Default)]
-pub(super) struct Following {
+pub(super) struct OrderWatch {
     /// A `std` lock: held for one look into a map, or to copy the keys of a round.
     table: Mutex<Table>,
-    /// Rung when `dirty` has something to read.
-    bell: Notify,
+    /// Notified when `dirty` has something to read.
+    changed: Notify,
 }
 
 #[derive(Default)]
 struct Table {
-    entries: HashMap<Followed, Entry>,
-    /// Followed and changed by this node, or new here: read before the next round.
-    dirty: HashSet<Followed>,
+    entries: HashMap<WatchKey, Entry>,
+    /// WatchKey and changed by this node, or new here: read before the next round.
+    dirty: HashSet<WatchKey>,
     /// How many entries are requests; settlement skips them while there are none.
     requests: usize,
 }
 
 struct Entry {
-    /// Rows with a higher version are news.
+    /// Rows with a higher version are changes.
     known: u64,
-    news: watch::Sender<Option<Arc<LedgerOrder>>>,
-    followers: usize,
+    changes: watch::Sender<Option<Arc<LedgerOrder>>>,
+    subscribers: usize,
 }
 
-/// One caller's view of what it follows.
-pub struct Follower {
+/// One caller's subscription.
+pub struct OrderSubscription {
     ledger: OrderLedger,
-    key: Followed,
-    news: watch::Receiver<Option<Arc<LedgerOrder>>>,
+    key: WatchKey,
+    changes: watch::Receiver<Option<Arc<LedgerOrder>>>,
 }
 
 impl OrderLedger {
     /// Begins to listen for anything later than `known` (`None`: for anything). The database is asked once at once, so a change
     /// between the caller's own reading and this call is not lost.
-    pub fn follow(&self, key: Followed, known: Option<Standing>) -> Follower {
+    pub fn subscribe(&self, key: WatchKey, known: Option<Standing>) -> OrderSubscription {
         let known = known.map_or(0, |known| known.version);
-        let following = &self.shared.following;
-        let mut table = following.table();
+        let watch = &self.shared.order_watch;
+        let mut table = watch.table();
         let table = &mut *table;
         let entry = table.entries.entry(key.clone()).or_insert_with(|| {
-            table.requests += usize::from(matches!(key, Followed::Request(_)));
+            table.requests += usize::from(matches!(key, WatchKey::Request(_)));
             Entry {
                 known,
-                news: watch::Sender::new(None),
-                followers: 0,
+                changes: watch::Sender::new(None),
+                subscribers: 0,
             }
         });
-        entry.followers += 1;
-        if entry.news.borrow().is_none() {
-            // The one who knows least decides what is news; the others skip it.
+        entry.subscribers += 1;
+        if entry.changes.borrow().is_none() {
+            // The one who knows least decides what is a change; the others skip it.
             entry.known = entry.known.min(known);
         }
-        let news = entry.news.subscribe();
+        let changes = entry.changes.subscribe();
         table.dirty.insert(key.clone());
-        following.bell.notify_one();
-        Follower {
+        watch.changed.notify_one();
+        OrderSubscription {
             ledger: self.clone(),
             key,
-            news,
+            changes,
         }
     }
 
-    /// How many orders and requests are followed on this node.
-    pub fn followed(&self) -> usize {
-        self.shared.following.table().entries.len()
+    /// How many orders and requests are watched on this node.
+    pub fn subscriptions(&self) -> usize {
+        self.shared.order_watch.table().entries.len()
     }
 }
 
-impl Follower {
+impl OrderSubscription {
     /// The order once it stands later than `known`. Never ends if it never does.
     pub async fn after(&mut self, known: Option<Standing>) -> Arc<LedgerOrder> {
-        let is_news = |order: &Option<Arc<LedgerOrder>>| {
+        let is_change = |order: &Option<Arc<LedgerOrder>>| {
             order
                 .as_ref()
                 .is_some_and(|order| known.is_none_or(|known| order.standing().is_after(known)))
         };
         loop {
-            if let Ok(found) = self.news.wait_for(is_news).await {
-                return found.clone().expect("is_news is false for none");
+            if let Ok(found) = self.changes.wait_for(is_change).await {
+                return found.clone().expect("is_change is false for none");
             }
-            // The sender goes when the last follower goes, and this is one.
+            // The sender goes when the last subscription goes, and this is one.
             std::future::pending::<()>().await;
         }
     }
 }
 
-impl Drop for Follower {
+impl Drop for OrderSubscription {
     fn drop(&mut self) {
-        let mut table = self.ledger.shared.following.table();
+        let mut table = self.ledger.shared.order_watch.table();
         let Some(entry) = table.entries.get_mut(&self.key) else {
             return;
         };
-        entry.followers -= 1;
-        if entry.followers == 0 {
+        entry.subscribers -= 1;
+        if entry.subscribers == 0 {
             table.entries.remove(&self.key);
             table.dirty.remove(&self.key);
-            table.requests -= usize::from(matches!(self.key, Followed::Request(_)));
+            table.requests -= usize::from(matches!(self.key, WatchKey::Request(_)));
         }
     }
 }
 
-impl Following {
+impl OrderWatch {
     fn table(&self) -> MutexGuard<'_, Table> {
-        self.table
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.table.locked()
     }
 
-    /// Notes that these are about to change, or have; [`Self::ring`] has them read.
+    /// Notes that these are about to change, or have; [`Self::notify`] has them read.
     pub(super) fn touch(&self, orders: impl IntoIterator<Item = OrderId>) {
         let mut table = self.table();
         for order in orders {
-            let key = Followed::Order(order);
+            let key = WatchKey::Order(order);
             if table.entries.contains_key(&key) {
                 table.dirty.insert(key);
             }
@@ -166,7 +165,7 @@ impl Following {
             return;
         }
         for order in orders {
-            let key = Followed::Request(Box::new(RequestKey {
+            let key = WatchKey::Request(Box::new(RequestKey {
                 sale: segment.sale.clone(),
                 sku: segment.sku.clone(),
                 buyer: order.buyer.clone(),
@@ -179,19 +178,19 @@ impl Following {
     }
 
     /// Has what was touched read, if anything was. Call it after the commit.
-    pub(super) fn ring(&self) {
+    pub(super) fn notify(&self) {
         if !self.table().dirty.is_empty() {
-            self.bell.notify_one();
+            self.changed.notify_one();
         }
     }
 
     /// Ends when something was touched.
-    pub(super) async fn rung(&self) {
-        self.bell.notified().await;
+    pub(super) async fn notified(&self) {
+        self.changed.notified().await;
     }
 
-    /// What was touched, and the version from which on it is news.
-    pub(super) fn take_dirty(&self) -> Vec<(Followed, u64)> {
+    /// What was touched, and the version from which on it is a change.
+    pub(super) fn take_dirty(&self) -> Vec<(WatchKey, u64)> {
         let mut table = self.table();
         let dirty = std::mem::take(&mut table.dirty);
         dirty
@@ -203,28 +202,28 @@ impl Following {
             .collect()
     }
 
-    /// Everything, and the version from which on it is news.
-    pub(super) fn take_all(&self) -> Vec<(Followed, u64)> {
+    /// Everything, and the version from which on it is a change.
+    pub(super) fn take_all(&self) -> Vec<(WatchKey, u64)> {
         let mut table = self.table();
         table.dirty.clear();
         let all = table.entries.iter();
         all.map(|(key, entry)| (key.clone(), entry.known)).collect()
     }
 
-    /// Hands an order as it was just read to its followers. An older reading than the last is dropped.
-    pub(super) fn publish(&self, key: &Followed, order: &Arc<LedgerOrder>) {
+    /// Hands an order as it was just read to its subscribers. An older reading than the last is dropped.
+    pub(super) fn publish(&self, key: &WatchKey, order: &Arc<LedgerOrder>) {
         let mut table = self.table();
         let Some(entry) = table.entries.get_mut(key) else {
             return;
         };
         let is_newer = entry
-            .news
+            .changes
             .borrow()
             .as_ref()
             .is_none_or(|last| order.standing().is_after(last.standing()));
         if is_newer {
             entry.known = entry.known.max(order.version);
-            entry.news.send_replace(Some(order.clone()));
+            entry.changes.send_replace(Some(order.clone()));
         }
     }
 }
@@ -272,11 +271,11 @@ mod tests {
     }
 
     impl OrderLedger {
-        /// What the bell was rung for.
-        fn rung_for(&self) -> Vec<(Followed, u64)> {
-            let following = &self.shared.following;
-            match following.rung().now_or_never() {
-                Some(()) => following.take_dirty(),
+        /// What the changed was rung for.
+        fn rung_for(&self) -> Vec<(WatchKey, u64)> {
+            let watch = &self.shared.order_watch;
+            match watch.notified().now_or_never() {
+                Some(()) => watch.take_dirty(),
                 None => Vec::new(),
             }
         }
@@ -286,27 +285,27 @@ mod tests {
     async fn what_this_node_changes_is_read_at_once_and_nothing_else_is() {
         let (ledger, segment, _folder) = ledger().await;
         let (one, other) = (stored(1), stored(2));
-        let request = Followed::Request(Box::new(RequestKey {
+        let request = WatchKey::Request(Box::new(RequestKey {
             sale: segment.sale.clone(),
             sku: segment.sku.clone(),
             buyer: other.buyer.clone(),
             request: other.request.clone(),
         }));
         let waits = [
-            ledger.follow(Followed::Order(one.order), None),
-            ledger.follow(request.clone(), None),
+            ledger.subscribe(WatchKey::Order(one.order), None),
+            ledger.subscribe(request.clone(), None),
         ];
-        assert_eq!(ledger.rung_for().len(), 2, "new followers");
+        assert_eq!(ledger.rung_for().len(), 2, "new subscribers");
         let settle = async |order: &StoredOrder| {
             let batch = std::slice::from_ref(order);
             ledger.settle(&segment, 1, batch, NOW).await.unwrap();
         };
         settle(&stored(3)).await;
-        assert_eq!(ledger.rung_for(), [], "nobody follows it");
+        assert_eq!(ledger.rung_for(), [], "nobody watches it");
         settle(&other).await;
         assert_eq!(ledger.rung_for(), [(request, 0)]);
         settle(&one).await;
-        let key = || (Followed::Order(one.order), 0);
+        let key = || (WatchKey::Order(one.order), 0);
         assert_eq!(ledger.rung_for(), [key()]);
         let mut tx = ledger.pool.begin().await.unwrap();
         ledger.hold(&mut tx, one.order, "pi", NOW).await.unwrap();
@@ -321,41 +320,44 @@ mod tests {
         ledger.expire_due(u64::MAX / 2, 10).await.unwrap();
         assert_eq!(ledger.rung_for(), []);
         assert_eq!(
-            (ledger.followed(), ledger.shared.following.table().requests),
+            (
+                ledger.subscriptions(),
+                ledger.shared.order_watch.table().requests
+            ),
             (0, 0)
         );
     }
 
     #[tokio::test]
-    async fn an_older_reading_that_comes_later_is_no_news() {
+    async fn an_older_reading_that_comes_later_is_no_change() {
         let (ledger, segment, _folder) = ledger().await;
         let order = stored(1);
         ledger
             .settle(&segment, 1, std::slice::from_ref(&order), NOW)
             .await
             .unwrap();
-        let key = Followed::Order(order.order);
+        let key = WatchKey::Order(order.order);
         let early = Arc::new(ledger.order(order.order).await.unwrap().unwrap());
         ledger.cancel(order.order, &order.buyer, NOW).await.unwrap();
         let late = Arc::new(ledger.order(order.order).await.unwrap().unwrap());
-        let mut follower = ledger.follow(key.clone(), None);
-        ledger.shared.following.publish(&key, &late);
-        ledger.shared.following.publish(&key, &early);
-        assert_eq!(follower.after(None).await.status, OrderStatus::Released);
-        assert_eq!(ledger.shared.following.take_all(), [(key, 2)]);
+        let mut subscription = ledger.subscribe(key.clone(), None);
+        ledger.shared.order_watch.publish(&key, &late);
+        ledger.shared.order_watch.publish(&key, &early);
+        assert_eq!(subscription.after(None).await.status, OrderStatus::Released);
+        assert_eq!(ledger.shared.order_watch.take_all(), [(key, 2)]);
     }
 
     #[tokio::test]
-    async fn the_follower_who_knows_least_decides_what_is_asked_for() {
+    async fn the_subscriber_who_knows_least_decides_what_is_asked_for() {
         let (ledger, _, _folder) = ledger().await;
-        let key = Followed::Order(stored(1).order);
+        let key = WatchKey::Order(stored(1).order);
         let known = |version| {
             let status = OrderStatus::Reserved;
             Some(Standing { version, status })
         };
-        let _ahead = ledger.follow(key.clone(), known(3));
-        let _behind = ledger.follow(key.clone(), known(1));
-        let _again = ledger.follow(key.clone(), known(2));
-        assert_eq!(ledger.shared.following.take_all(), [(key, 1)]);
+        let _ahead = ledger.subscribe(key.clone(), known(3));
+        let _behind = ledger.subscribe(key.clone(), known(1));
+        let _again = ledger.subscribe(key.clone(), known(2));
+        assert_eq!(ledger.shared.order_watch.take_all(), [(key, 1)]);
     }
 }
