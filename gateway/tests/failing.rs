@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
+    time::Instant,
 };
 
 use crate::support::{
@@ -118,6 +119,45 @@ async fn the_time_to_answer_counts_from_the_end_of_the_upload() {
     stream.write_all(b"half").await.unwrap();
     let answer = read_response(&mut stream).await;
     assert_eq!((status(&answer), body(&answer)), (200, "taken"));
+    gateway.stopped().await;
+}
+
+/// Broke: a lost SYN, which is sent again after a second, used up the time of the answer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_time_to_answer_counts_from_the_connection() {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(1).unwrap();
+    let address = listener.local_addr().unwrap();
+    // A full backlog drops every further SYN.
+    let mut waiting = Vec::new();
+    let pause = Duration::from_millis(100);
+    while let Ok(stream) = tokio::time::timeout(pause, TcpStream::connect(address)).await {
+        waiting.push(stream.unwrap());
+    }
+    let timeout = Duration::from_millis(600);
+    let extra = "response_timeout = \"600ms\"\nconnect_timeout = \"10s\"\nretries = 0\n";
+    let gateway = Gateway::start(&shop(&[address], extra)).await;
+    let began = Instant::now();
+    let serve = async {
+        tokio::time::sleep(pause).await;
+        for _ in &waiting {
+            listener.accept().await.unwrap();
+        }
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            // What came of the connection that gave up above says nothing.
+            if read_head(&mut stream).await.is_none() {
+                continue;
+            }
+            assert!(began.elapsed() > timeout, "the SYN was not lost");
+            let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nlate";
+            stream.write_all(answer).await.unwrap();
+            return;
+        }
+    };
+    let (answer, ()) = tokio::join!(gateway.get("/"), within(serve));
+    assert_eq!((status(&answer), body(&answer)), (200, "late"));
     gateway.stopped().await;
 }
 
