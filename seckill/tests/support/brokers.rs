@@ -6,6 +6,7 @@
 use std::{
     io::{BufRead, BufReader, Write},
     net::TcpStream,
+    os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Stdio},
 };
@@ -130,6 +131,8 @@ impl Broker {
             .current_dir(self.folder.path())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
+            // What ends the tests' group must not end the one that cleans up.
+            .process_group(0)
             .spawn()
             .expect("a shell can be started");
         let mut group = String::new();

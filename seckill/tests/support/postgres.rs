@@ -3,6 +3,7 @@
 use std::{
     fs,
     net::{TcpListener, TcpStream},
+    os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
@@ -147,6 +148,8 @@ fn start(options: &str) -> Server {
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
+        // What ends the tests' group must not end the one that cleans up.
+        .process_group(0)
         .spawn()
         .expect("sh");
     for _ in 0..START_POLLS {

@@ -6,6 +6,7 @@
 use std::{
     io::{BufRead, BufReader, Write},
     net::TcpListener,
+    os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Stdio},
     sync::{
@@ -356,6 +357,8 @@ fn spawn(port: u16, folder: &Path, settings: &[String]) -> (Child, ChildStdin, u
         .env("FOLDER", folder)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
+        // What ends the tests' group must not end the one that cleans up.
+        .process_group(0)
         .spawn()
         .expect("a shell can be started");
     let mut pid = String::new();
