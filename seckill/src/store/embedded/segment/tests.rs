@@ -39,6 +39,45 @@ fn filled(orders: u32) -> Segment {
     segment
 }
 
+/// Snapshots on disks were written with these names: a name changed in the code must not make them unreadable.
+#[test]
+fn the_words_of_a_snapshot_stay() {
+    let head = Segment::new(spec(7)).head;
+    let written = serde_json::to_value(&head).unwrap();
+    let known = serde_json::json!({
+        "spec": {
+            "id": { "sale": "s", "sku": "k", "index": 0 },
+            "stock": 7,
+            "starts_at_ms": 0,
+            "ends_at_ms": 1_000,
+            "buyer_limit": 9,
+            "pay_within_ms": 100,
+            "durability": null,
+        },
+        "gate": "open",
+        "phase": "Selling",
+        "epoch": 1,
+        "version": 1,
+        "available": 7,
+        "reserved": 0,
+        "sold": 0,
+        "restocked": 0,
+        "withdrawn": 0,
+        "accepted": 0,
+        "restocks": {},
+        "withdrawals": {},
+    });
+    assert_eq!(written, known);
+    let phases = [
+        Phase::Selling,
+        Phase::Fenced,
+        Phase::Loading,
+        Phase::Retired,
+    ];
+    let known = serde_json::json!(["Selling", "Frozen", "Loading", "Retired"]);
+    assert_eq!(serde_json::to_value(phases).unwrap(), known);
+}
+
 #[test]
 fn a_loaded_segment_is_the_one_that_was_frozen() {
     let mut segment = filled(5_000);
