@@ -12,9 +12,13 @@ PAGE = (ROOT / "docs" / "rehearsal.md").read_text()
 def keys_of_the_reader():
     """Full names of the keys that loadtest reads: a function for each table, a call for each key."""
     text = (ROOT / "loadtest" / "src" / "scenario" / "parse.rs").read_text()
-    keys = set(re.findall(r"root\.(?:integer|string|number|duration|bool)\(\"(\w+)\"\)", text))
-    for table, body in re.findall(r"^fn (\w+)\(mut s: Section.*?\{\n(.*?)^\}", text, re.M | re.S):
-        keys |= {f"{table}.{key}" for key in re.findall(r"\bs\s*\.(?:required_)?(?:integer|string|strings|number|duration|bool|table)\(\"(\w+)\"\)", body)}
+    keys = set()
+    for table, body in re.findall(r"^fn (\w+)\((?:s|root): Section.*?\{\n(.*?)^\}", text, re.M | re.S):
+        prefix = "" if table == "read" else f"{table}."
+        kinds = "whole|number|time|flag|text|texts|path|choice" + ("" if table == "read" else "|section")
+        keys |= {prefix + key for key in re.findall(rf"\b(?:s|root)\s*\.(?:{kinds})\(\s*\"(\w+)\"", body)}
+        keys |= {prefix + key for key in re.findall(r"\brequired_\w+\(&s, \"(\w+)\"\)", body)}
+        keys |= {f"{prefix}{key}_{where}" for key in re.findall(r"\bs\.secret\(\"(\w+)\"", body) for where in ("file", "env")}
     return keys
 
 
