@@ -103,7 +103,7 @@ impl Reloader {
         let live = self.0.live.wait().await;
         let reloaded = self.try_reload(live);
         if let Ok(reloaded) = &reloaded {
-            live.is_adopted(reloaded.generation).await;
+            live.wait_until_adopted(reloaded.generation).await;
         }
         let result = match &reloaded {
             Ok(reloaded) => {
@@ -156,7 +156,7 @@ impl Reloader {
 impl Live {
     /// Waits until every core serves by this generation, so that whoever asked for it finds it in force. A core that has ended is not
     /// waited for, nor one that is stuck.
-    async fn is_adopted(&self, generation: u64) {
+    async fn wait_until_adopted(&self, generation: u64) {
         for adopted in &self.adopted {
             let mut adopted = adopted.clone();
             let waited = adopted.wait_for(|adopted| *adopted >= generation);

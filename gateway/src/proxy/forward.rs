@@ -53,7 +53,7 @@ pub async fn forward(proxy: &Proxy, upstream: &Upstream, exchange: Exchange) -> 
     let mut head = exchange.head;
     // By what the client sent, before it is rewritten.
     let client = client_bits(exchange.client_ip);
-    let mut walk = Walk::new(upstream, client, &head.headers, &head.uri);
+    let mut walk = Walk::new(upstream, &client, &head.headers, &head.uri);
     let via = server.via.then_some(&*proxy.via);
     rewrite_request(&mut head, &exchange.client, via);
     let mut body = exchange
@@ -74,7 +74,7 @@ pub async fn forward(proxy: &Proxy, upstream: &Upstream, exchange: Exchange) -> 
     let mut request = Request::from_parts(head, body);
     loop {
         let Some(attempt) = walk.next(now) else {
-            if !walk.probe_ended(request.headers(), request.uri()).await {
+            if !walk.probe_ended().await {
                 return walk.refusal().response();
             }
             now = Instant::now();

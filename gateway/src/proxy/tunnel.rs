@@ -60,7 +60,7 @@ pub async fn tunnel(proxy: &Proxy, upstream: &Upstream, exchange: Exchange) -> R
     };
     let share = client_share(exchange.client_ip);
     let client = client_bits(exchange.client_ip);
-    let mut walk = Walk::new(upstream, client, &head.headers, &head.uri);
+    let mut walk = Walk::new(upstream, &client, &head.headers, &head.uri);
     let via = proxy.server.read().via.then_some(&*proxy.via);
     rewrite_request(&mut head, &exchange.client, via);
     // A handshake has no body, and what follows it is not one.

@@ -24,7 +24,8 @@ const PROBE_WAIT: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Walk<'u> {
     upstream: &'u Upstream,
-    client: ClientBits,
+    /// Of the request as the client sent it.
+    hash: u64,
     candidates: Candidates<'u>,
     retries_left: usize,
     /// Why no endpoint took the request; the most telling reason met wins.
@@ -45,13 +46,14 @@ impl<'u> Walk<'u> {
     /// In the order of this request.
     pub(super) fn new(
         upstream: &'u Upstream,
-        client: ClientBits,
+        client: &ClientBits,
         headers: &HeaderMap,
         uri: &Uri,
     ) -> Self {
+        let hash = upstream.hash(client, headers, uri);
         Self {
-            candidates: upstream.candidates(&client, headers, uri),
-            client,
+            candidates: upstream.candidates(hash),
+            hash,
             retries_left: upstream.shared.config.retries,
             refusal: Problem::NoEndpoint,
             has_waited: false,
@@ -86,7 +88,7 @@ impl<'u> Walk<'u> {
     /// After [`Walk::next`] found none: waits for what comes of a probe that is out, if breakers are why nobody was asked. The first
     /// requests after an outage would otherwise all be refused but the one that finds out that it is over. True if the walk begins anew;
     /// once only, for the next probe has its own time.
-    pub(super) async fn probe_ended(&mut self, headers: &HeaderMap, uri: &Uri) -> bool {
+    pub(super) async fn probe_ended(&mut self) -> bool {
         if self.has_waited || self.is_over || !matches!(self.refusal, Problem::BreakerOpen(_)) {
             return false;
         }
@@ -99,7 +101,7 @@ impl<'u> Walk<'u> {
             return false;
         }
         self.refusal = Problem::NoEndpoint;
-        self.candidates = self.upstream.candidates(&self.client, headers, uri);
+        self.candidates = self.upstream.candidates(self.hash);
         true
     }
 

@@ -132,17 +132,16 @@ impl Upstream {
         }
     }
 
-    /// The endpoints this request should try, in order.
-    pub fn candidates(
-        &self,
-        client: &ClientBits,
-        headers: &HeaderMap,
-        uri: &Uri,
-    ) -> Candidates<'_> {
-        let hash = match &self.shared.config.policy {
+    /// What decides on a ring where a request goes. By what the client sent, before it is rewritten.
+    pub fn hash(&self, client: &ClientBits, headers: &HeaderMap, uri: &Uri) -> u64 {
+        match &self.shared.config.policy {
             config::Policy::RoundRobin => 0,
             config::Policy::RingHash(on) => hash_of(on, client, headers, uri),
-        };
+        }
+    }
+
+    /// The endpoints that a request of this hash should try, in order.
+    pub fn candidates(&self, hash: u64) -> Candidates<'_> {
         self.shared.policy.candidates(hash, &self.cursor)
     }
 
