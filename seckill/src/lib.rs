@@ -49,6 +49,8 @@ mod locks;
 pub mod metrics;
 pub mod node;
 mod pace;
+pub mod series;
+mod store_calls;
 mod troubles;
 
 #[cfg(test)]

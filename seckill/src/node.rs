@@ -31,6 +31,7 @@ use crate::{
         embedded::{EmbeddedStore, Health, Options, RecoverError, Sync, Tuning},
         redis::{RedisOptions, RedisStore},
     },
+    store_calls::CountedStore,
     store_sync::StoreSync,
 };
 
@@ -123,6 +124,7 @@ impl Node {
         let ledger_clock = ledger_clock.map_err(StartError::Clock)?;
         let clock = ledger_clock.wall();
         let (store, embedded) = open_store(config, clock.clone()).await?;
+        let store: Arc<dyn StockStore> = Arc::new(CountedStore::new(store));
         if let StoreConfig::Embedded(folder) = &config.store {
             recovery::claim(&ledger, folder, &parts.host, config.moving, clock())
                 .await

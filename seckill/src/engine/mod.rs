@@ -29,6 +29,7 @@ pub use self::{
 use ahash::{AHashMap, AHashSet};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use futures_util::future::join_all;
+use metrics::Gauge;
 use ring::hmac;
 use tokio::{sync::watch, time::Instant};
 
@@ -43,7 +44,7 @@ use crate::{
         Created, GateMoved, LedgerError, LedgerOrder, OrderLedger, Restock, Restocked, Standing,
     },
     metrics::PurchaseMetrics,
-    sale::Sale,
+    sale::{Sale, SaleState},
     stock::Stock,
     store::{Durability, Gate, Lookup, Snapshot, StockError, StockStore, StoredOrder},
     transfer::{Transfers, plan},
@@ -141,6 +142,8 @@ pub struct SaleEngine {
     is_ready: AtomicBool,
     /// Sales whose every segment was open at the last refresh. A `std` lock, held for one look.
     warm: Mutex<AHashSet<SaleId>>,
+    /// The states of sales that go on, as they are shown. A `std` lock, held to set one sale's.
+    shown: Mutex<AHashMap<SaleId, [Gauge; SaleState::ALL.len()]>>,
     /// Sales that are over and whose store was asked to throw their orders away. A `std` lock, held for one look.
     retired: Mutex<AHashSet<SaleId>>,
     /// All segments, for the settlement workers.
@@ -176,6 +179,7 @@ impl SaleEngine {
             changing: tokio::sync::Mutex::new(None),
             is_ready: AtomicBool::new(false),
             warm: Mutex::default(),
+            shown: Mutex::default(),
             retired: Mutex::default(),
             segments: watch::Sender::new(Vec::new()),
             metrics: PurchaseMetrics::new(),
