@@ -161,7 +161,7 @@ impl Nodes {
         let known = old.iter().map(|range| &range.node);
         for node in known.filter(|node| node.client.is_connected()) {
             let found = ask_for_slots(node, self.options.timeout).await;
-            if found.as_ref().is_ok_and(|slots| covers_all(slots)) {
+            if found.as_ref().is_ok_and(covers_all) {
                 return found;
             }
             best = better(best, found);
@@ -171,7 +171,7 @@ impl Nodes {
                 Ok(node) => ask_for_slots(&node, self.options.timeout).await,
                 Err(problem) => Err(problem),
             };
-            if found.as_ref().is_ok_and(|slots| covers_all(slots)) {
+            if found.as_ref().is_ok_and(covers_all) {
                 return found;
             }
             best = better(best, found);
