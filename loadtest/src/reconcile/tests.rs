@@ -51,6 +51,15 @@ impl Case {
         case
     }
 
+    /// All purchases are one buyer's, who may hold what they like.
+    fn of_one_buyer() -> Case {
+        let mut case = Case::new();
+        case.scenario.buyers.count = 1;
+        case.ids = Identities::new(&case.scenario);
+        case.facts.sale.buyer_limit = 0;
+        case
+    }
+
     /// Carts of two skus, five units of each.
     fn of_carts() -> Case {
         let mut case = Case::new();
@@ -164,6 +173,7 @@ fn a_clean_sale_has_no_finding() {
     case.refuse(5);
     case.time_out(6);
     case.holds();
+    assert_eq!(case.judged().foreign_orders, 0);
 }
 
 #[test]
@@ -283,7 +293,8 @@ fn a_ledger_order_of_an_unanswered_request_is_no_phantom() {
 
 #[test]
 fn a_ledger_order_of_a_request_that_an_interrupted_run_left_behind_is_no_phantom() {
-    let mut case = Case::new();
+    let mut case = Case::of_one_buyer();
+    case.sell(1);
     case.log.note_sent(0, false);
     case.settle(0, OrderStatus::Reserved);
     case.holds();
@@ -363,6 +374,26 @@ fn a_buyer_with_more_live_units_than_the_limit_is_found_once() {
     assert_eq!(case.broken(), ["buyer_limit"]);
     case.facts.rows[1].status = OrderStatus::Released;
     case.holds();
+
+    let mut case = Case::of_one_buyer();
+    for purchase in 0..3 {
+        case.sell(purchase);
+    }
+    case.holds();
+    case.facts.sale.buyer_limit = 2;
+    let over = case.judged().over_limit;
+    assert_eq!(over, 1, "by the answers and by the ledger");
+}
+
+#[test]
+fn an_order_outside_the_window_is_found_by_the_stores_clock_and_not_by_the_answers() {
+    let mut case = Case::new();
+    case.facts.sale.starts_at_ms = 1_000_000;
+    case.facts.sale.ends_at_ms = 2_000_000;
+    case.sell(0);
+    case.holds();
+    case.facts.rows[0].created_at_ms = Some(999_999);
+    assert_eq!(case.broken(), ["window"]);
 }
 
 #[test]
@@ -422,6 +453,18 @@ fn a_cart_is_answered_and_recorded_with_all_its_lines_or_not_at_all() {
     case.row(0, "ord_b", sku(1), OrderStatus::Reserved);
     assert_eq!(case.broken(), ["partial_cart"]);
     assert_eq!(case.judged().partial_carts, 2, "the answer and the rows");
+}
+
+#[test]
+fn one_order_for_two_lines_of_a_cart_is_misattributed() {
+    let mut case = Case::of_carts();
+    case.answer(0, &[(0, "ord_a"), (1, "ord_a")]);
+    for sku in ["shoe", "sock"] {
+        case.row(0, "ord_a", sku, OrderStatus::Reserved);
+    }
+    let found = case.judged();
+    assert!(found.misattributed > 0, "{:?}", found.findings);
+    assert_eq!(found.partial_carts, 0, "{:?}", found.findings);
 }
 
 #[test]

@@ -137,11 +137,8 @@ fn answers(invoke: &Invoke, orders: &[NamedOrder]) -> Vec<Done> {
         };
         return orders.iter().map(done).collect();
     }
-    let mut lines: Vec<u8> = orders.iter().map(|order| order.line).collect();
-    lines.sort_unstable();
-    lines.dedup();
     let of_line = |line: u8| orders.iter().filter(move |order| order.line == line);
-    let most = lines.iter().map(|line| of_line(*line).count()).max();
+    let most = orders.iter().map(|order| of_line(order.line).count()).max();
     let named = |line: u8, nth: usize| {
         let order = of_line(line).nth(nth).or_else(|| of_line(line).next())?;
         let sku = invoke.lines.get(usize::from(line));
@@ -152,7 +149,10 @@ fn answers(invoke: &Invoke, orders: &[NamedOrder]) -> Vec<Done> {
         })
     };
     let answer = |nth: usize| Done {
-        orders: lines.iter().filter_map(|line| named(*line, nth)).collect(),
+        orders: orders
+            .iter()
+            .filter_map(|order| named(order.line, nth))
+            .collect(),
         ..Done::default()
     };
     (0..most.unwrap_or(0)).map(answer).collect()
