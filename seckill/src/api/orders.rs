@@ -332,11 +332,11 @@ pub(super) async fn cancel(
         return Err(problem);
     }
     let ledger = api.engine.ledger();
-    if matches!(found, FoundOrder::Accepted(..)) {
-        if ledger.once_settled(id, SETTLE_WAIT).await.is_none() {
-            let detail = "the order is on its way into the ledger; cancel it again";
-            return Err(Problem::new(Code::InFlight, detail).retry_after_ms(RETRY_MS));
-        }
+    if matches!(found, FoundOrder::Accepted(..))
+        && ledger.once_settled(id, SETTLE_WAIT).await.is_none()
+    {
+        let detail = "the order is on its way into the ledger; cancel it again";
+        return Err(Problem::new(Code::InFlight, detail).retry_after_ms(RETRY_MS));
     }
     let cancelled = ledger.cancel(id, found.buyer(), api.engine.now_ms()).await;
     match cancelled.map_err(EngineError::from)? {
