@@ -11,7 +11,7 @@ use seckill::{
 };
 
 use crate::support::{
-    recovery::{rebuild, unsettled},
+    rebuild::{rebuild, unsettled},
     redis::{Server, catch_up, connect, insist, purchase, spec, wait_for_link},
 };
 
