@@ -11,7 +11,7 @@ mod redis_errors;
 mod redis_faults;
 mod redis_losses;
 mod redis_mutations;
-mod redis_recovery;
+mod redis_rebuild;
 mod redis_retention;
 mod stores;
 
@@ -23,11 +23,13 @@ mod dead_letters;
 mod downstream;
 #[cfg(feature = "amqp")]
 mod downstream_amqp;
-mod downstream_http;
+
 #[cfg(feature = "kafka")]
 mod downstream_kafka;
 #[cfg(feature = "nats")]
 mod downstream_nats;
+mod downstream_tls;
+mod downstream_webhook;
 mod embedded;
 mod embedded_clock;
 mod embedded_disk;
@@ -47,10 +49,10 @@ mod order_versions;
 mod order_watch;
 mod over;
 mod over_many;
+mod rebuild;
+mod rebuild_elsewhere;
+mod rebuild_letters;
 mod reconcile_repair;
-mod recovery;
-mod recovery_letters;
-mod recovery_places;
 mod rest;
 mod segments;
 mod segments_books;

@@ -5,7 +5,7 @@ use std::{collections::HashSet, time::Duration};
 use seckill::store::{SegmentSpec, StockError, StockStore, Verdict};
 
 use crate::support::{
-    recovery::rebuild,
+    rebuild::rebuild,
     redis::{Cluster, Server, catch_up, connect, insist, purchase, shared_cluster, spec},
 };
 

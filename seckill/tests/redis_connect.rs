@@ -9,7 +9,7 @@ use seckill::store::{
 use tokio::time::Instant;
 
 use crate::support::{
-    recovery::rebuild,
+    rebuild::rebuild,
     redis::{Server, connect, free_port, insist, purchase, shared, shared_cluster, spec},
 };
 

@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use crate::support::{
-    recovery::rebuild,
+    rebuild::rebuild,
     redis::{Server, connect, insist, purchase, shared, spec},
 };
 

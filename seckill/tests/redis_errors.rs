@@ -8,7 +8,7 @@ use seckill::{
 };
 
 use crate::support::{
-    recovery::rebuild,
+    rebuild::rebuild,
     redis::{Server, connect, purchase, shared, spec},
 };
 

@@ -16,7 +16,7 @@ use seckill::{
 use tokio::{sync::watch, time::Instant};
 
 use crate::support::{
-    recovery::rebuild,
+    rebuild::rebuild,
     redis::{Server, connect, insist, purchase, shared, spec, try_cli},
 };
 

@@ -19,7 +19,7 @@ const WEEK_MS: u64 = KEPT.as_millis() as u64;
 
 use crate::support::{
     ledger::{Engine, TestLedger, sale, segment},
-    recovery::unsettled,
+    rebuild::unsettled,
     redis::{Server, connect, now_ms, purchase, spec},
 };
 

@@ -9,7 +9,7 @@ use seckill::store::{
 
 use super::Bed;
 use crate::support::{
-    recovery::{rebuild, unsettled},
+    rebuild::{rebuild, unsettled},
     redis::{now_ms, purchase, spec},
 };
 

@@ -9,7 +9,7 @@ use super::{
     proofs::{DIES, LAST_WRITE, key},
 };
 use crate::support::{
-    recovery::{rebuild, unsettled},
+    rebuild::{rebuild, unsettled},
     redis::{now_ms, purchase},
 };
 

@@ -12,6 +12,6 @@ pub mod memory_store;
 pub mod node;
 pub mod outbox;
 pub mod postgres;
-pub mod recovery;
+pub mod rebuild;
 pub mod redis;
 pub mod world;

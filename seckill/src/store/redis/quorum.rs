@@ -1,5 +1,5 @@
 //! Independent Redis servers that vote on one key: the hands of Redlock (<https://redis.io/docs/latest/develop/clients/patterns/distributed-locks/>),
-//! whose rule is in [`crate::recovery::lease`].
+//! whose rule is in [`crate::lease`].
 
 use std::time::Duration;
 
