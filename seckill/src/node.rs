@@ -6,6 +6,11 @@ use std::sync::Arc;
 
 use axum::Router;
 use futures_util::future::BoxFuture;
+use stock::{
+    Durability, StockError, StockStore,
+    embedded::{EmbeddedStore, Health, Options, RecoverError, Sync, Tuning},
+    redis::{RedisOptions, RedisStore},
+};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -26,11 +31,6 @@ use crate::{
         lease::{AdvisoryLock, Lease, Redlock, RowLease},
     },
     settlement::{self, Settlement, SettlementConfig},
-    store::{
-        Durability, StockError, StockStore,
-        embedded::{EmbeddedStore, Health, Options, RecoverError, Sync, Tuning},
-        redis::{RedisOptions, RedisStore},
-    },
     store_sync::StoreSync,
 };
 

@@ -8,9 +8,9 @@ use seckill::{
         self, Created, GateMoved, LedgerError, LedgerReport, OrderLedger, OrderStatus, Payment,
         Restock, Restocked, Settled,
     },
-    store::Gate,
     units::MAX_UNITS,
 };
+use stock::Gate;
 
 use crate::support::ledger::{
     Engine, T0, TestLedger, on_both_engines, order, order_id, sale, sale_id, segment,

@@ -6,12 +6,12 @@ use seckill::{
     ledger::{LedgerError, RECOVERY, Raised, Restock, Settled},
     recovery::lease::{AdvisoryLock, Lease, Redlock, RowLease},
     sale::Sale,
-    store::{OrderState, redis::RedisOptions},
 };
+use stock::{OrderState, redis::RedisOptions};
+use testkit::redis;
 
-use crate::support::{
-    ledger::{Engine, T0, TestLedger, on_both_engines, order, order_id, sale, sale_id, segment},
-    redis,
+use crate::support::ledger::{
+    Engine, T0, TestLedger, on_both_engines, order, order_id, sale, sale_id, segment,
 };
 
 on_both_engines! {

@@ -4,16 +4,7 @@
 
 mod support;
 
-mod redis_cluster;
-mod redis_connect;
-mod redis_durability;
-mod redis_errors;
-mod redis_faults;
-mod redis_losses;
-mod redis_mutations;
-mod redis_recovery;
 mod redis_retention;
-mod stores;
 
 mod backup;
 mod carts;
@@ -28,10 +19,6 @@ mod downstream_http;
 mod downstream_kafka;
 #[cfg(feature = "nats")]
 mod downstream_nats;
-mod embedded;
-mod embedded_clock;
-mod embedded_disk;
-mod embedded_snapshots;
 mod ledger;
 mod ledger_checkins;
 mod ledger_checkout;

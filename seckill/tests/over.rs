@@ -5,14 +5,8 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use seckill::{
-    clock::WallClock,
-    engine::SaleEngine,
-    ids::SegmentId,
-    ledger::OrderStatus,
-    reaper,
-    store::{KEPT, OrderState, StockError},
-};
+use seckill::{clock::WallClock, engine::SaleEngine, ids::SegmentId, ledger::OrderStatus, reaper};
+use stock::{KEPT, OrderState, StockError};
 
 use crate::support::{
     ledger::{order, segment},

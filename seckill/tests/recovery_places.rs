@@ -1,9 +1,7 @@
 //! A store that lost its data is rebuilt by itself; another store, that never had it, is not.
 
-use seckill::{
-    recovery::{self, Moving, Place},
-    store::StockError,
-};
+use seckill::recovery::{self, Moving, Place};
+use stock::StockError;
 use tempfile::TempDir;
 
 use crate::support::{

@@ -6,8 +6,8 @@ use seckill::{
     reconcile::Violations,
     recovery::{Recovery, lease::RowLease},
     settlement::{self, Settlement, SettlementConfig},
-    store::StockStore,
 };
+use stock::StockStore;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 

@@ -5,11 +5,11 @@ use futures_util::future::join_all;
 use seckill::{
     ledger::{OrderLedger, TransferState},
     recovery::{Recovery, lease::RowLease},
-    store::{Gate, StockStore},
 };
+use stock::{Gate, StockStore};
+use testkit::faulty_store::{Fault, Verb};
 
 use crate::support::{
-    faulty_store::{Fault, Verb},
     floor::{Cut, Floor, On, buyer_at},
     ledger::{Engine, on_both_engines},
 };

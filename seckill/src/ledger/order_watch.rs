@@ -8,13 +8,13 @@ use std::{
     sync::{Arc, Mutex, MutexGuard},
 };
 
+use stock::StoredOrder;
 use tokio::sync::{Notify, watch};
 
 use super::{LedgerOrder, OrderLedger, Standing};
 use crate::{
     ids::{BuyerId, OrderId, RequestId, SaleId, SegmentId, SkuId},
     locks::Locked,
-    store::StoredOrder,
 };
 
 /// What somebody waits for.
@@ -236,8 +236,8 @@ mod tests {
     use crate::{
         ledger::{self, OrderStatus},
         sale::NewSale,
-        store::OrderState,
     };
+    use stock::OrderState;
 
     const NOW: u64 = 1_000;
 
