@@ -41,6 +41,7 @@ test-grafana: deps ## dashboard and rules against the /metrics of a gateway that
 	$(PYTHON) grafana/build.py --check
 	$(CARGO) test --workspace --no-run
 	$(PYTHON) grafana/capture.py $(TARGET)/debug/penstock $(TARGET)/metrics.txt
+	promtool check metrics < $(TARGET)/metrics.txt
 	$(PYTHON) grafana/check.py --metrics $(TARGET)/metrics.txt
 
 chaos: deps ## seeded faults against real processes, judged from the clients' history; CHAOS_RUNS=200, CHAOS_SEED=1

@@ -362,11 +362,14 @@ def invariants(b):
 def process(b):
     b.row("Process")
     b.lines("Memory", "Resident memory of each node. With the embedded store below 200 MB per million orders in memory; a growth without orders is a leak: keep a profile, restart.", "bytes",
-            [(gauge("process_resident_memory_bytes", by="instance"), "{{instance}}")], w=8, colours=False)
+            [(gauge("process_resident_memory_bytes", by="instance"), "{{instance}}"),
+             (gauge("process_virtual_memory_bytes", by="instance"), "{{instance}} address space")], w=8, colours=False)
     b.lines("CPU", "Cores in use by each node. At the number of its cores every latency grows: limit the crowd earlier, or add nodes.", "none",
             [(rate("process_cpu_seconds_total", by="instance"), "{{instance}}")], w=8, colours=False)
     b.lines("File descriptors", "Share of the allowed descriptors that are open; every connection is one. Above 80 % raise LimitNOFILE or lower max_connections.", "percentunit",
             [(f"{gauge('process_open_fds', by='instance')} / {gauge('process_max_fds', by='instance')}", "{{instance}}")], w=8, colours=False)
+    b.lines("Threads", "Threads of each node: one per core, the control plane's, the stores' own. It does not move with the load.", "short",
+            [(gauge("process_threads", by="instance"), "{{instance}}")], w=8, colours=False)
     b.lines("Age of the process", "Time since each process began. A fall is a restart.", "s",
             [(f"time() - {gauge('process_start_time_seconds', by='instance', agg='max')}", "{{instance}}")], w=8, colours=False)
 

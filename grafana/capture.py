@@ -2,15 +2,17 @@
 """Starts a gateway on free ports, sells a unit and writes its /metrics to a file: capture.py PENSTOCK FILE
 
 The page then holds every series a real gateway exports: one upstream with a breaker, one limit, a certificate, one sale in two segments,
-payments and a downstream.
+payments and a downstream. A Prometheus of this machine scrapes it too, as OpenMetrics packed with gzip, and must understand all of it.
 """
 
 import contextlib
+import gzip
 import http.client
 import json
 import pathlib
 import queue
 import re
+import socket
 import subprocess
 import sys
 import tempfile
@@ -102,6 +104,57 @@ def eventually(what, attempt):
     sys.exit(f"{what}: not within {PATIENCE_S} s")
 
 
+def check_formats(admin, page):
+    """What a scraper that asks for OpenMetrics and gzip gets: the same series, in the words of that format."""
+    connection = http.client.HTTPConnection(admin, timeout=10)
+    with contextlib.closing(connection):
+        connection.request("GET", "/metrics", headers={"Accept": "application/openmetrics-text;version=1.0.0,*/*;q=0.1", "Accept-Encoding": "gzip"})
+        answer = connection.getresponse()
+        packed, headers = answer.read(), answer.headers
+    if (headers["Content-Encoding"], headers.get_content_type()) != ("gzip", "application/openmetrics-text"):
+        sys.exit(f"not OpenMetrics with gzip: {headers}")
+    text = gzip.decompress(packed).decode()
+    if not text.endswith("\n# EOF\n") or len(packed) * 4 > len(text):
+        sys.exit(f"OpenMetrics: {len(text)} characters in {len(packed)} bytes, and the end is {text[-40:]!r}")
+    names = lambda text: set(re.findall(r"^(\w+)(?:\{| )", text, re.M))
+    if names(text) != names(page):
+        sys.exit(f"OpenMetrics has other series: {sorted(names(text) ^ names(page))}")
+
+
+def check_scrape(admin, folder):
+    """Has a real Prometheus scrape the gateway, and asks it what it has understood."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        own = f"127.0.0.1:{free.getsockname()[1]}"
+    config = folder / "prometheus.json"  # JSON is YAML
+    target = {"job_name": "penstock", "scrape_interval": "1s", "scrape_timeout": "1s", "static_configs": [{"targets": [admin]}]}
+    config.write_text(json.dumps({"scrape_configs": [target]}))
+    process = subprocess.Popen(["prometheus", f"--config.file={config}", f"--storage.tsdb.path={folder / 'tsdb'}", f"--web.listen-address={own}"],
+                               stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def told(path):
+        return json.loads(request(own, "GET", f"/api/v1/{path}")[1])["data"]
+
+    def scraped():
+        if process.poll() is not None:
+            sys.exit(f"prometheus ended with {process.returncode}")
+        targets = told("targets")["activeTargets"]
+        if any(target["lastError"] for target in targets):
+            sys.exit(f"the scrape failed: {targets}")
+        return all(target["health"] == "up" for target in targets) and targets
+
+    try:
+        eventually("a scrape", scraped)
+        told_of = told("metadata")
+        # Units are told in OpenMetrics only: this one shows that Prometheus has chosen it.
+        wanted = {"penstock_request_duration_seconds": ("histogram", "seconds"), "penstock_requests": ("counter", ""), "penstock_snapshot_bytes": ("gauge", "bytes")}
+        found = {name: (told_of[name][0]["type"], told_of[name][0]["unit"]) for name in wanted if name in told_of}
+        if found != wanted or not all(entry[0]["help"] for name, entry in told_of.items() if name.startswith(("penstock_", "process_"))):
+            sys.exit(f"Prometheus understood {found}: {told_of}")
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
 def main():
     program, target = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
     with tempfile.TemporaryDirectory() as folder:
@@ -139,6 +192,8 @@ def main():
             page = eventually("the order in the ledger", lambda: (text := request(admin, "GET", "/metrics")[1])
                               and "penstock_stock_available_units{" in text and sold in text and text)
             target.write_text(page)
+            check_formats(admin, page)
+            check_scrape(admin, pathlib.Path(folder))
         finally:
             process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):

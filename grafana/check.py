@@ -4,7 +4,8 @@
     grafana/check.py                    the lint rules, the PromQL, the annotations, the runbook links, the tests; and that code, the list of
                                         metrics in docs/operating/metrics.md, dashboards and alerts name the same metrics
     grafana/check.py --metrics FILE     also: every metric, label and label value that is used exists in this /metrics text, and what the
-                                        code and the list name is in it, with the labels of the list
+                                        code and the list name is in it, with the labels and the HELP
+                                        of the list
 
 The lint rules are those of grafana/dashboard-linter, under its names, without exclusions. Expressions are parsed by promtool.
 """
@@ -282,6 +283,23 @@ def metrics_of_list(markdown):
     return {name: set(re.findall(r"`(\w+)`", labels)) for name, labels in rows}
 
 
+def help_of_list(markdown):
+    """metric -> its HELP, of the same table: the last column as plain text, from a capital letter on."""
+    texts = {}
+    for name, text in re.findall(r"^\| `(\w+)` \|[^|]*\|([^|]*)\|$", markdown, re.M):
+        text = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", text.strip()).replace("`", "")
+        text = re.sub(r", see [A-Z].*", "", text)
+        texts[name] = text[:1].upper() + text[1:]
+    return texts
+
+
+def check_help(page, texts):
+    """Findings where the HELP lines of a /metrics text and the list differ."""
+    told = dict(re.findall(r"^# HELP (\w+) (.*)$", page, re.M))
+    return [f"metric-help: {name} says '{told[name]}', docs/operating/metrics.md '{texts[name]}'" for name in sorted(texts.keys() & told.keys())
+            if told[name] != texts[name]] + [f"metric-help: {name} has no HELP" for name in sorted(texts.keys() - told.keys())]
+
+
 def family(name, known):
     """The metric that a series belongs to: a histogram has three."""
     base = re.sub(r"_(bucket|sum|count)$", "", name)
@@ -341,9 +359,12 @@ def main():
             expressions.append((f"{path.name} {name}", expr, mentioned))
 
     findings += parses([(where, expr) for where, expr, _ in expressions])
-    metrics = parse_metrics(arguments.metrics.read_text()) if arguments.metrics else None
-    if metrics is not None:
+    metrics = None
+    if arguments.metrics:
+        page = arguments.metrics.read_text()
+        metrics = parse_metrics(page)
         findings += check_use(expressions, metrics, recorded)
+        findings += check_help(page, help_of_list(METRICS_LIST.read_text()))
     findings += check_lists(metrics_of_code(sources()), metrics_of_list(METRICS_LIST.read_text()), expressions, recorded, metrics)
     for finding in findings:
         print(finding)

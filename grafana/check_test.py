@@ -157,6 +157,13 @@ class Lists(unittest.TestCase):
         text = "| `no` | | |\n## Metrics\n\n| metric | labels |\n|---|---|\n| `a_total` | `b`, `c` | x |\n| `d` | | x |\n\n## More\n\n| `e` | | |\n"
         self.assertEqual(check.metrics_of_list(text), {"a_total": {"b", "c"}, "d": set()})
 
+    def test_the_help_is_the_last_column_as_plain_text(self):
+        text = "| metric | labels | what |\n|---|---|---|\n| `a_total` | `b` | all `c` of [it](x.md): d, see [E](f.md) |\n"
+        self.assertEqual(check.help_of_list(text), {"a_total": "All c of it: d"})
+        self.assertEqual(check.check_help("# HELP a_total All c of it: d\n", check.help_of_list(text)), [])
+        self.assertEqual(len(check.check_help("# HELP a_total Something else\n", check.help_of_list(text))), 1)
+        self.assertEqual(len(check.check_help("a_total 1\n", check.help_of_list(text))), 1)
+
 
 if __name__ == "__main__":
     unittest.main()

@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
 """What the past costs: the same small sale with 10^4 to 10^EXPONENT finished orders and payments of ended sales behind it.
 
-The program makes one sale, one order and one payment; their rows in its SQLite ledger are copied, a month back. So the past is what the
+The program makes one sale, one order and one payment; their rows in its ledger are copied, a month back. So the past is what the
 program itself writes (but what it sweeps: idempotency keys), and the whole check of its books must pass. The embedded store has none of it.
 
-    benches/peers/growth.py                                to 10^6 orders; 20 minutes, 8 GB of disk; writes report/growth.md and growth.json
+    benches/peers/growth.py                                to 10^6 orders; 20 minutes, 9 GB of disk; writes report/growth.md and growth.json
+    benches/peers/growth.py --ledger postgres              the same on PostgreSQL; writes report/growth-postgres.md and .json
+    benches/peers/growth.py --max-exponent 7 --no-events   to 10^7 orders; an hour, 30 GB
     benches/peers/growth.py --max-exponent 5 --rounds 1    a look; --program takes another build than target/dist/penstock
     benches/peers/growth.py --nodes 1,2,4,8                what nodes cost instead (growth_nodes.py); writes report/nodes.md and nodes.json
 
@@ -25,6 +27,7 @@ import growth_nodes
 import growth_past
 import peers
 import sale_report
+import sale_servers
 
 PURCHASES = 200
 # A whole round of the slowest timers: sales that are over are looked at every 30 s and read every 60 s.
@@ -85,12 +88,20 @@ class Program(peers.Running):
 
 
 def points(orders, chosen, processes, folder):
-    program, figures = Program(chosen.program, folder, processes), []
+    growth_past.room(orders, chosen, folder)
+    servers, stores = None, EMBEDDED
+    if chosen.ledger == "postgres":
+        folder.chmod(0o711)
+        servers = sale_servers.Postgres(processes, folder)
+        stores = EMBEDDED | {"LEDGER": servers.url()}
+        servers.wait()
+    program, figures = Program(chosen.program, folder, processes, stores), []
     program.sell("first", 1)
     program.stop()
-    growth_past.grow(folder / "data/penstock.db", orders, chosen.orders_a_sale)
+    past = growth_past.Postgres(servers.query) if servers else growth_past.Sqlite(folder / "data/penstock.db")
+    growth_past.grow(past, orders, chosen)
     for number in range(chosen.rounds):
-        program = Program(chosen.program, folder, processes)
+        program = Program(chosen.program, folder, processes, stores)
         percentiles = [statistics.quantiles(calls, n=100) for calls in program.sell(f"new-{number}", PURCHASES)]
         reconciled = [program.call(program.admin, "GET", f"/admin/v1/sales/new-{number}/reconcile")[1] for _ in range(5)]
         before = program.cpu_seconds()
@@ -103,15 +114,18 @@ def points(orders, chosen, processes, folder):
             # Not a figure: it reads all there ever was. It shows that the copies are as the program would have written them.
             program.call(program.admin, "GET", "/admin/v1/payments/reconcile")
         program.stop()
+    if servers:
+        servers.stop()
     return figures
 
 
-def markdown(facts, curve):
+def markdown(facts, curve, ledger):
     medians = {orders: [statistics.median(column) for column in zip(*rounds)] for orders, rounds in curve.items()}
     ratios = [last / first for first, last in zip(medians[min(medians)], medians[max(medians)])]
     lines = ["# What the past costs", "", *sale_report.header(facts), ""]
     lines += [f"Medians of the rounds: {PURCHASES} purchases and as many payments, one after the other; CPU time in {IDLE_SECONDS} s without a request."]
-    lines += ["Embedded store and SQLite, all on core 0. Bold: the past is not free.", ""]
+    where = {"sqlite": "SQLite, all on core 0", "postgres": "PostgreSQL, the program on core 0, the server on core 1"}[ledger]
+    lines += [f"Embedded store and {where}. Bold: the past is not free.", ""]
     lines += ["| finished orders | " + " | ".join(UNITS) + " |", "|---:" * (len(UNITS) + 1) + "|"]
     lines += [f"| {orders:,} | " + " | ".join(f"{one:,.1f}" for one in row) + " |" for orders, row in medians.items()]
     return "\n".join([*lines, "| largest ÷ smallest | " + " | ".join(f"**{one:.2f}**" if one > BAR else f"{one:.2f}" for one in ratios) + " |", ""])
@@ -120,6 +134,8 @@ def markdown(facts, curve):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--max-exponent", type=int, default=6, choices=range(4, 8), help="finished orders of the last point, as a power of ten")
+    parser.add_argument("--ledger", choices=("sqlite", "postgres"), default="sqlite", help="where the past is")
+    parser.add_argument("--no-events", action="store_true", help="leave out the payments' events, which are most of the disk: for 10^7 orders")
     parser.add_argument("--orders-a-sale", type=int, default=1_000, choices=(10, 100, 1_000, 10_000), help="how many sales that are")
     parser.add_argument("--nodes", type=growth_nodes.counts, help="numbers of nodes on one Redis and one PostgreSQL, as 1,2,4,8")
     parser.add_argument("--rounds", type=int, default=3, help="starts over each past")
@@ -141,9 +157,10 @@ def main():
             return 1
     facts = peers.facts("benches/peers/growth.py", chosen, {"penstock": peers.first_line([str(chosen.program), "--version"])})
     chosen.report.mkdir(parents=True, exist_ok=True)
-    (chosen.report / "growth.json").write_text(json.dumps(facts | {"units": UNITS, "rounds": curve}, indent=2) + "\n")
-    (chosen.report / "growth.md").write_text(markdown(facts, curve))
-    print(markdown(facts, curve))
+    name = "growth" if chosen.ledger == "sqlite" else "growth-postgres"
+    (chosen.report / f"{name}.json").write_text(json.dumps(facts | {"units": UNITS, "rounds": curve}, indent=2) + "\n")
+    (chosen.report / f"{name}.md").write_text(markdown(facts, curve, chosen.ledger))
+    print(markdown(facts, curve, chosen.ledger))
     return 0
 
 

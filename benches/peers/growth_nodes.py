@@ -32,18 +32,8 @@ class Servers:
 
     def __init__(self, processes, folder):
         self.redis, self.postgres = sale_servers.Redis("redis", processes, folder), sale_servers.Postgres(processes, folder)
-        psql = [str(sale_servers.postgres_folder() / "psql"), self.postgres.url(), "-tAc"]
-        self.query = lambda statement: peers.output_of([*psql, statement]).strip()
-        deadline = time.monotonic() + 30
-        while True:
-            try:
-                self.query("SELECT 1")
-                return
-            except peers.Failed:
-                # It listens before it has recovered.
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.1)
+        self.query = self.postgres.query
+        self.postgres.wait()
 
     def store_calls(self):
         lines = self.redis.cli("info", "commandstats").splitlines()
@@ -78,9 +68,9 @@ def point(number, chosen, processes, folder, program):
     print(f"{number} nodes:", *(f"{unit} {one:.2f} " for unit, one in zip(UNITS, figures)), flush=True)
     for node in nodes:
         node.stop()
-    for server in (servers.redis, servers.postgres):
-        server.process.terminate()
-        server.process.wait(peers.STOP_SECONDS)
+    servers.postgres.stop()
+    servers.redis.process.terminate()
+    servers.redis.process.wait(peers.STOP_SECONDS)
     return figures
 
 

@@ -22,6 +22,8 @@ TOOLS = {
 }
 # A gateway that has not settled what it accepted by then will not.
 SETTLE_SECONDS = 120
+# The longest statement of a bench copies millions of rows.
+QUERY_SECONDS = 3_600
 
 
 def missing():
@@ -99,6 +101,26 @@ class Postgres:
 
     def url(self):
         return f"postgres://postgres@127.0.0.1:{self.port}/postgres"
+
+    def query(self, statement):
+        """What psql prints for it, without header and alignment."""
+        return peers.output_of([str(postgres_folder() / "psql"), self.url(), "-tAc", statement], QUERY_SECONDS).strip()
+
+    def wait(self):
+        """Until it answers: it listens before it has recovered."""
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                self.query("SELECT 1")
+                return
+            except peers.Failed:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait(peers.STOP_SECONDS)
 
     def cpu_seconds(self):
         """The postmaster, what has ended under it, and what lives under it."""

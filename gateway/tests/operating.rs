@@ -62,6 +62,22 @@ async fn every_family_says_what_it_is() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_scraper_gets_the_format_that_it_asks_for() {
+    let gateway = Gateway::start(&shop(&[Origin::nobody().await], "")).await;
+    let request = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAccept: application/openmetrics-text; version=1.0.0\r\n\r\n";
+    let answer = raw(gateway.addresses.admin, request).await;
+    for part in [
+        "content-type: application/openmetrics-text; version=1.0.0; charset=utf-8\r\n",
+        "# TYPE penstock_requests counter\n",
+        "# UNIT penstock_request_duration_seconds seconds\n",
+        "# EOF\n",
+    ] {
+        assert!(answer.contains(part), "{part} is missing");
+    }
+    gateway.stopped().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn requests_are_counted_by_route_outcome_and_protocol() {
     let origin = Origin::named("shop").await;
     let text = shop(&[origin.address], "").replace("\"shop\"", "\"counted\"");

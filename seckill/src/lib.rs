@@ -12,9 +12,8 @@
 //! - [`backup`]: a node's store and ledger at one instant, and back.
 //! - [`engine`], [`api`]: all of it joined, and as buyers call it. [`node`] builds and runs everything.
 
-pub use stock::{clock, ids, units};
+pub use stock::{backoff, clock, ids, units};
 
-pub mod backoff;
 pub mod bells;
 pub mod jwt;
 pub mod sale;

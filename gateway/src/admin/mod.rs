@@ -3,6 +3,7 @@
 //! `/live`, `/ready` and `/metrics` are open to whoever reaches the address; `/admin/*` asks for the bearer token when one is
 //! configured, answers no web page, and draws from one token bucket, so that nobody can try tokens quickly.
 
+mod metrics_page;
 pub mod openapi;
 
 use std::{
@@ -25,8 +26,8 @@ use axum::{
     routing::get,
 };
 use http::{
-    StatusCode,
-    header::{AUTHORIZATION, CONTENT_TYPE, ORIGIN},
+    HeaderMap, StatusCode,
+    header::{AUTHORIZATION, ORIGIN},
 };
 use http_body::Body as _;
 use http_body_util::Limited;
@@ -46,9 +47,6 @@ const BURST: u32 = 2_000;
 
 /// A sale of ten thousand skus fits.
 const BODY_MAX: usize = 1 << 20;
-
-/// Prometheus's text format.
-const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// A part's own word on whether it is ready.
 pub type ReadyCheck = Arc<dyn Fn() -> bool + Send + Sync>;
@@ -116,7 +114,7 @@ pub fn router(
         .route("/ready", get(async move || ready(&readiness)))
         .route(
             "/metrics",
-            get(async move || ([(CONTENT_TYPE, METRICS_TYPE)], meters::page(&metrics))),
+            get(async move |asked: HeaderMap| metrics_page::answer(&asked, meters::page(&metrics))),
         );
     let quota = RateQuota::try_new(
         NonZeroU32::new(CALLS_PER_SECOND).unwrap_or(NonZeroU32::MIN),

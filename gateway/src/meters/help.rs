@@ -12,22 +12,25 @@ const HELP: &[(&str, &str)] = &[
     ("penstock_requests_in_flight", "Requests being worked on"),
     ("penstock_connections_open", "Client connections"),
     ("penstock_connections_total", "Client connections accepted"),
-    ("penstock_tls_handshakes_total", "Handshakes with clients"),
+    (
+        "penstock_tls_handshakes_total",
+        "TLS handshakes with clients",
+    ),
     (
         "penstock_tls_cert_not_after_timestamp_seconds",
-        "When a certificate ends",
+        "When a certificate ends, in unix time",
     ),
     (
         "penstock_config_generation",
-        "Configurations that this process has had; the one of its start is 1",
+        "Configurations this process has had; the one of its start is 1",
     ),
     (
         "penstock_config_reloads_total",
-        "Times the configuration was read again",
+        "Times the configuration was read again: applied or refused",
     ),
     (
         "penstock_access_log_dropped_total",
-        "Access lines given up because the log could not keep up",
+        "Access log lines dropped because the log could not keep up",
     ),
     (
         "penstock_ratelimit_decisions_total",
@@ -44,21 +47,24 @@ const HELP: &[(&str, &str)] = &[
     ),
     (
         "penstock_circuit_breaker_rejected_total",
-        "Requests an open breaker kept away",
+        "Requests refused by an open breaker",
     ),
     ("penstock_upstream_requests_total", "Attempts at the shop"),
     (
         "penstock_upstream_connections",
-        "Pooled connections, active and idle",
+        "Pooled connections to upstreams, active and idle",
     ),
-    ("penstock_upstream_connects_total", "Connections opened"),
+    (
+        "penstock_upstream_connects_total",
+        "Connections to upstreams opened",
+    ),
     (
         "penstock_upstream_evicted_total",
-        "Requests that lost their place in a full pool because their clients were late",
+        "Requests that lost their place in a full pool because their clients were slow",
     ),
     (
         "penstock_connections_refused_total",
-        "Connections of an address that had its share while the process was getting full",
+        "Connections refused because their address had its share while the process was getting full",
     ),
     (
         "penstock_upstream_retries_total",
@@ -81,25 +87,28 @@ const HELP: &[(&str, &str)] = &[
         "penstock_stock_initial_units",
         "Stock and restocks; the same on every node that shares a store, so take the max",
     ),
-    ("penstock_stock_available_units", "For sale"),
-    ("penstock_stock_reserved_units", "Ordered, not paid"),
-    ("penstock_stock_sold_units", "Paid"),
+    ("penstock_stock_available_units", "Units for sale"),
+    ("penstock_stock_reserved_units", "Units ordered, not paid"),
+    ("penstock_stock_sold_units", "Units paid"),
     (
         "penstock_stock_transfers_total",
-        "Movements between segments: arrived, empty, unfinished (any node ends it later)",
+        "Transfers between segments: arrived, empty, unfinished (any node completes it later)",
     ),
     (
         "penstock_stock_transferred_units_total",
-        "Units that arrived",
+        "Units that transfers brought to their segment",
     ),
     (
         "penstock_order_waiters",
-        "Buyers who wait for news now: order, request, events",
+        "Buyers who are waiting for a change: order, request, events",
     ),
-    ("penstock_order_waits_total", "How waits ended"),
+    (
+        "penstock_order_waits_total",
+        "How waits for a change of an order ended",
+    ),
     (
         "penstock_order_watch_round_seconds",
-        "One question to the ledger for all followed orders",
+        "Time of one query to the ledger for all orders that somebody waits for",
     ),
     (
         "penstock_orders_released_total",
@@ -107,12 +116,15 @@ const HELP: &[(&str, &str)] = &[
     ),
     (
         "penstock_settlement_orders_total",
-        "Orders through the ledger",
+        "Orders that settlement has processed",
     ),
-    ("penstock_settlement_batch_seconds", "One transaction of it"),
+    (
+        "penstock_settlement_batch_seconds",
+        "Time of one transaction of settlement",
+    ),
     (
         "penstock_settlement_stale_epochs_total",
-        "Batches of an epoch that the ledger has left; some during a rebuild, more only if this node sells from a store that was rebuilt elsewhere",
+        "Batches of an epoch that is over in the ledger; some during a rebuild, more only if this node sells from a store that was rebuilt elsewhere",
     ),
     (
         "penstock_settlement_queue_depth",
@@ -120,18 +132,24 @@ const HELP: &[(&str, &str)] = &[
     ),
     (
         "penstock_settlement_oldest_age_seconds",
-        "Age of the oldest of them",
+        "Age of the oldest order that waits for the ledger",
     ),
     (
         "penstock_settlement_dead_letters",
         "Orders set aside that wait for a person",
     ),
-    ("penstock_dead_letter_replays_total", "Replays of them"),
+    (
+        "penstock_dead_letter_replays_total",
+        "Replays of orders set aside",
+    ),
     (
         "penstock_downstream_deliveries_total",
-        "Tries at the receiver",
+        "Tries to deliver an event",
     ),
-    ("penstock_downstream_pending", "Events it has not taken yet"),
+    (
+        "penstock_downstream_pending",
+        "Events that the receiver has not taken yet",
+    ),
     (
         "penstock_downstream_dead_events",
         "Events given up that wait for a person",
@@ -147,9 +165,9 @@ const HELP: &[(&str, &str)] = &[
     ("penstock_recovery_rebuilds_total", "Segments rebuilt"),
     (
         "penstock_recovery_failures_total",
-        "Rebuilds that came to no end and are tried again",
+        "Rebuilds that failed and are tried again",
     ),
-    ("penstock_recovery_rebuild_seconds", "One rebuild"),
+    ("penstock_recovery_rebuild_seconds", "Time of one rebuild"),
     (
         "penstock_invariant_violations_total",
         "Promises found broken",
@@ -160,18 +178,24 @@ const HELP: &[(&str, &str)] = &[
     ),
     (
         "penstock_journal_errors_total",
-        "Times it began to: full, failed",
+        "Times the embedded store began to refuse purchases: full, failed",
     ),
     (
         "penstock_journal_sync_seconds",
-        "One write that is on the disk",
+        "Time until one write is on the disk",
     ),
-    ("penstock_journal_bytes_total", "Bytes appended"),
+    (
+        "penstock_journal_bytes_total",
+        "Bytes appended to the journal",
+    ),
     ("penstock_snapshot_bytes", "Size of the newest snapshot"),
-    ("penstock_snapshot_seconds", "Writing one, beside the sale"),
+    (
+        "penstock_snapshot_seconds",
+        "How long writing a snapshot took, while the sale went on",
+    ),
     (
         "penstock_snapshot_pause_seconds",
-        "How long the sale stood still for it",
+        "How long the sale stood still for a snapshot",
     ),
     (
         "penstock_snapshot_failures_total",
@@ -179,7 +203,7 @@ const HELP: &[(&str, &str)] = &[
     ),
     (
         "penstock_snapshot_fallbacks_total",
-        "Damaged snapshots passed over at a start",
+        "Damaged snapshots skipped at a start",
     ),
     (
         "penstock_store_replay_seconds",
@@ -192,7 +216,7 @@ const HELP: &[(&str, &str)] = &[
     ("penstock_payment_attempts_total", "Charges tried"),
     (
         "penstock_payment_duration_seconds",
-        "How long a channel took",
+        "How long a payment channel took",
     ),
     (
         "penstock_payment_amount_minor_total",
@@ -204,7 +228,7 @@ const HELP: &[(&str, &str)] = &[
     ),
     (
         "penstock_payment_idempotent_replays_total",
-        "Requests answered from the record of an earlier one",
+        "Payment requests answered from the record of an earlier one",
     ),
     (
         "penstock_payment_late_refunds_total",

@@ -14,6 +14,7 @@ mod shared;
 mod upstream;
 
 mod help;
+mod open_metrics;
 mod process;
 mod recorder;
 
@@ -23,6 +24,7 @@ pub use self::{
     connection::ConnectionMeters,
     histogram::LocalHistogram,
     local::{LocalCounter, LocalGauge},
+    open_metrics::open_metrics,
     recorder::{UPKEEP_EVERY, install, page},
     request::{Outcome, RouteMeters},
     shared::{BreakerMeters, LimitMeters},

@@ -79,7 +79,7 @@ impl RouteMeters {
             duration: OUTCOMES.map(|(_, outcome)| {
                 LocalHistogram::new(
                     "penstock_request_duration_seconds",
-                    "From a request's header to its response's last byte",
+                    "From the request's header to the end of the answer, without the time that a client asked to wait",
                     &[("route", route), ("outcome", outcome)],
                 )
             }),

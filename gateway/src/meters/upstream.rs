@@ -60,7 +60,7 @@ impl UpstreamMeters {
             }),
             duration: LocalHistogram::new(
                 "penstock_upstream_duration_seconds",
-                "From sending a request upstream to the response's header",
+                "How long the shop took",
                 &[("upstream", upstream)],
             ),
             active: connections("active"),

@@ -108,6 +108,46 @@ async fn a_dead_primary_takes_only_its_own_segments_with_it() {
 }
 
 #[tokio::test]
+async fn a_cluster_is_used_as_far_as_it_is_there_when_a_node_starts() {
+    let mut cluster = Cluster::start();
+    for node in &cluster.nodes {
+        node.cli(&["config", "set", "cluster-require-full-coverage", "no"]);
+    }
+    cluster.nodes[2].kill();
+    let store = connect(&cluster.url()).await;
+    let mut away = Vec::new();
+    let mut here = 0;
+    for _ in 0..24 {
+        let spec = spec(5, 5);
+        match store.open(&spec).await {
+            Ok(_) => here += 1,
+            Err(StockError::Unavailable(_)) => away.push(spec),
+            Err(error) => panic!("{error:?}"),
+        }
+    }
+    assert!(here > 0 && !away.is_empty(), "{here} {}", away.len());
+    cluster.nodes[2].restart();
+    for spec in &away {
+        insist(async || store.open(spec).await).await;
+    }
+
+    // None is there at first; then its addresses lead to it.
+    for node in &mut cluster.nodes {
+        node.kill();
+    }
+    let store = connect(&cluster.url()).await;
+    let refused = store.snapshot(&away[0].id).await;
+    assert!(
+        matches!(refused, Err(StockError::Unavailable(_))),
+        "{refused:?}"
+    );
+    for node in &mut cluster.nodes {
+        node.restart();
+    }
+    insist(async || store.open(&spec(5, 5)).await).await;
+}
+
+#[tokio::test]
 async fn a_promoted_replica_is_found_and_sells_after_its_rebuild() {
     let mut cluster = Cluster::start();
     let replica = cluster.join_replica_of(0);

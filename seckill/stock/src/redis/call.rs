@@ -17,7 +17,7 @@ use fred::{
 use super::{
     connect,
     durability::Wait,
-    failure::{classify, is_function_missing},
+    failure::{Unusable, classify, is_function_missing},
     function::Function,
     keys::SegmentKeys,
     node::{Fit, Node},
@@ -63,7 +63,8 @@ impl Caller {
             // A flushed server, or a primary that was promoted before it had the library.
             Err(Failure::Answer(error, node)) if is_function_missing(error) => {
                 tracing::warn!(server = %node.server, "the stock functions are missing in redis, loading them again");
-                connect::load_library(&node.client, &node.server, self.timeout).await?;
+                let loaded = connect::load_library(&node.client, &node.server, self.timeout).await;
+                loaded.map_err(Unusable::into_why)?;
                 answer = self.send(function, slot, level, &words).await;
             }
             Err(Failure::Answer(error, _)) if error.details().starts_with("MOVED ") => {

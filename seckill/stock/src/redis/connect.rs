@@ -15,6 +15,7 @@ use fred::{
 use super::{
     RedisOptions, call,
     durability::{self, OnDisk},
+    failure::Unusable,
     node::Node,
 };
 use crate::{Durability, StockError};
@@ -58,7 +59,7 @@ pub(super) async fn prepare(
     config: &Config,
     options: &RedisOptions,
     server: Server,
-) -> Result<Node, StockError> {
+) -> Result<Node, Unusable> {
     let node = open(config, options, server).await?;
     node.check(options, Durability::Fast).await?;
     Ok(node)
@@ -69,8 +70,11 @@ pub(super) async fn open(
     config: &Config,
     options: &RedisOptions,
     server: Server,
-) -> Result<Node, StockError> {
-    let failed = |why: String| unavailable(format!("cannot connect to redis at {server}: {why}"));
+) -> Result<Node, Unusable> {
+    let failed = |error: Error| {
+        let why = format!("cannot connect to redis at {server}: {error}");
+        Unusable::new(&error, why)
+    };
     let mut config = config.clone();
     config.server = ServerConfig::Centralized {
         server: server.clone(),
@@ -99,13 +103,13 @@ pub(super) async fn open(
             2,
         ))
         .build()
-        .map_err(|error| failed(error.to_string()))?;
+        .map_err(failed)?;
     let reconnects = client.reconnect_rx();
     // Twice: the connection and the greeting each have their own timeout.
     let connection = tokio::time::timeout(options.timeout * 2, client.init())
         .await
-        .map_err(|_| failed("no answer in time".to_owned()))?
-        .map_err(|error| failed(error.to_string()))?;
+        .map_err(|_| failed(Error::new(ErrorKind::Timeout, "no answer in time")))?
+        .map_err(failed)?;
     Ok(Node::new(server, client, connection, reconnects))
 }
 
@@ -114,7 +118,7 @@ pub(super) async fn load_library(
     client: &Client,
     at: &Server,
     timeout: Duration,
-) -> Result<(), StockError> {
+) -> Result<(), Unusable> {
     let loaded = ask(
         client,
         timeout,
@@ -123,9 +127,8 @@ pub(super) async fn load_library(
     )
     .await;
     loaded.map(drop).map_err(|error| {
-        unavailable(format!(
-            "cannot load the stock functions into redis at {at}: {error}"
-        ))
+        let why = format!("cannot load the stock functions into redis at {at}: {error}");
+        Unusable::new(&error, why)
     })
 }
 
@@ -188,12 +191,12 @@ pub(super) async fn check(
     client: &Client,
     at: &Server,
     options: &RedisOptions,
-) -> Result<OnDisk, StockError> {
+) -> Result<OnDisk, Unusable> {
     let failed = |error: Error| {
-        unavailable(format!(
-            "cannot read the settings of redis at {at}: {error}"
-        ))
+        let why = format!("cannot read the settings of redis at {at}: {error}");
+        Unusable::new(&error, why)
     };
+    let unfit = |why: String| Err(Unusable::Unfit(unavailable(why)));
     let info: String = ask(client, options.timeout, "INFO", vec!["everything"])
         .await
         .and_then(Value::convert)
@@ -203,16 +206,16 @@ pub(super) async fn check(
     let mut parts = version.split('.').map(|part| part.parse().unwrap_or(0));
     let version_number = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
     if version_number.0 < MIN_MAJOR_VERSION {
-        return Err(unavailable(format!(
+        return unfit(format!(
             "redis at {at} is version {version}; the stock functions need redis ≥ 7 or valkey"
-        )));
+        ));
     }
     let policy = field(&info, "maxmemory_policy");
     if policy != "noeviction" {
-        return Err(unavailable(format!(
+        return unfit(format!(
             "redis at {at} has maxmemory-policy {policy}: it may throw stock away when memory is short; run \
              `CONFIG SET maxmemory-policy noeviction` and `CONFIG REWRITE`, or put it into redis.conf"
-        )));
+        ));
     }
     let has_aof = field(&info, "aof_enabled") == "1";
     // Only asked where it matters: some providers forbid CONFIG.
@@ -236,7 +239,7 @@ pub(super) async fn check(
     let appendfsync = setting("appendfsync");
     let on_disk = OnDisk::of(version_number, has_aof, appendfsync, rests_on_rewrite);
     if !on_disk.gives(options.durability) {
-        return Err(durability::refusal(at, options.durability));
+        return Err(Unusable::Unfit(durability::refusal(at, options.durability)));
     }
     if !has_library(client, options.timeout).await.map_err(failed)? {
         load_library(client, at, options.timeout).await?;

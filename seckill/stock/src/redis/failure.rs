@@ -37,6 +37,53 @@ const NOT_EXECUTED: [&str; 17] = [
     "NOTFROZEN",
 ];
 
+/// What a server answers that will say the same until an operator changes it or us. (`ERR` is left out: "too many clients" is one.)
+const REFUSALS: [&str; 2] = ["NOPERM", "DENIED"];
+
+/// Why a server cannot be used.
+#[derive(Debug, Clone)]
+pub(super) enum Unusable {
+    /// It does not answer, or not yet: waiting may help.
+    Away(StockError),
+    /// It answers, and what it is or says stays so until an operator changes it.
+    Unfit(StockError),
+}
+
+impl Unusable {
+    /// What an error means that came in place of an answer, told in these words.
+    pub(super) fn new(error: &Error, why: String) -> Self {
+        let why = StockError::Unavailable(why);
+        let code = error.details().split_ascii_whitespace().next();
+        match error.kind() {
+            ErrorKind::Auth | ErrorKind::Config => Self::Unfit(why),
+            _ if code.is_some_and(|code| REFUSALS.contains(&code)) => Self::Unfit(why),
+            _ => Self::Away(why),
+        }
+    }
+
+    /// The one of two that is told: what an operator must change comes first.
+    pub(super) fn or(self, other: Option<Self>) -> Self {
+        match (self, other) {
+            (Self::Away(_), Some(unfit @ Self::Unfit(_))) => unfit,
+            (this, _) => this,
+        }
+    }
+
+    /// The reason.
+    pub(super) fn why(&self) -> &StockError {
+        match self {
+            Self::Away(why) | Self::Unfit(why) => why,
+        }
+    }
+
+    /// The same, as callers of the store are told it.
+    pub(super) fn into_why(self) -> StockError {
+        match self {
+            Self::Away(why) | Self::Unfit(why) => why,
+        }
+    }
+}
+
 /// Whether the server does not have the library.
 pub(super) fn is_function_missing(error: &Error) -> bool {
     error.details().starts_with("ERR Function not found")

@@ -74,7 +74,9 @@ pub struct RedisStore {
 
 impl RedisStore {
     /// Connects to `redis://[user:password@]host:port[/database]` or `redis-cluster://host:port,host:port`, checks version, settings
-    /// and function library of every primary. Fails with [`StockError::Unavailable`] and the reason.
+    /// and function library of every primary. One that does not answer is waited for: the segments on it are unavailable until it does.
+    /// Fails with [`StockError::Unavailable`] and the reason where no waiting helps: the address is wrong, or a server that answers
+    /// refuses the password or does not keep the store's promises.
     pub async fn connect(url: &str, options: RedisOptions) -> Result<Self, StockError> {
         let config = connect::config(url, &options)?;
         let (timeout, durability) = (options.timeout, options.durability);

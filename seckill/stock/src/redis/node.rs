@@ -26,6 +26,7 @@ use tokio::{
 use super::{
     RedisOptions, connect,
     durability::{self, OnDisk, Wait},
+    failure::Unusable,
 };
 use crate::{Durability, StockError};
 
@@ -63,7 +64,7 @@ pub(super) struct Fit {
 struct Unfit {
     connection: u64,
     seen_at: Instant,
-    why: StockError,
+    why: Unusable,
 }
 
 impl Node {
@@ -101,7 +102,7 @@ impl Node {
         let open = async || {
             // Boxed: the future of a connection would hold one of the same kind.
             let opened = Box::pin(connect::open(config, options, self.server.clone()));
-            opened.await.map(Arc::new)
+            opened.await.map(Arc::new).map_err(Unusable::into_why)
         };
         cell.get_or_try_init(open).await.map(Arc::clone)
     }
@@ -126,7 +127,7 @@ impl Node {
         &self,
         options: &RedisOptions,
         level: Durability,
-    ) -> Result<Fit, StockError> {
+    ) -> Result<Fit, Unusable> {
         if let Some(fit) = self.fit_for(level) {
             return Ok(fit);
         }
@@ -147,16 +148,18 @@ impl Node {
             on_disk: *on_disk,
         });
         // Without the level asked for now it may still be good for other sales.
-        *self.fit.lock().expect("no holder panics") = fit;
+        let before = std::mem::replace(&mut *self.fit.lock().expect("no holder panics"), fit);
         let why = match (found, fit) {
             (Err(why), _) => why,
             (Ok(_), Some(fit)) if fit.on_disk.gives(level) => {
                 *unfit = None;
                 return Ok(fit);
             }
-            (Ok(_), _) => durability::refusal(&self.server, level),
+            (Ok(_), _) => Unusable::Unfit(durability::refusal(&self.server, level)),
         };
-        if unfit.is_none() {
+        // What is wrong from the beginning is told by whoever connects.
+        if unfit.is_none() && (before.is_some() || fit.is_some()) {
+            let why = why.why();
             tracing::error!(server = %self.server, %why, "redis cannot be used");
         }
         *unfit = Some(Unfit {

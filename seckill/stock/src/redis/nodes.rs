@@ -17,20 +17,26 @@ use fred::{
         config::{Config, Server, ServerConfig},
     },
 };
+use futures_util::future::join_all;
 use tokio::time::Instant;
 
 use super::{
     RedisOptions,
     connect::{self, ask, unavailable},
     durability::Wait,
+    failure::Unusable,
     node::{Fit, Node},
 };
-use crate::{Durability, StockError};
+use crate::{Durability, StockError, backoff::Backoff};
 
 const SLOTS: u16 = 16_384;
 
-/// Least time between two looks at the cluster's map. A failover takes seconds; asking more often would only burden the survivors.
-const REFRESH_PAUSE: Duration = Duration::from_millis(200);
+/// Least time between two looks for the servers while one is missing. A failover takes seconds; asking more often would only burden the
+/// survivors, and a server that is back is found within the longest.
+const LOOK_PAUSE: Backoff = Backoff {
+    first: Duration::from_millis(200),
+    max: Duration::from_secs(1),
+};
 
 /// Slots `first..=last` and the primary that has them.
 struct Range {
@@ -44,58 +50,39 @@ pub(super) struct Nodes {
     config: Config,
     options: RedisOptions,
     map: ArcSwap<Vec<Range>>,
-    /// Held while somebody looks at the cluster's map, with the time when the last look ended. Held across awaits, so tokio's.
-    refreshing: tokio::sync::Mutex<Option<Instant>>,
-    /// The last problem with a node, so that it is logged once and not at every look.
-    last_problem: Mutex<String>,
+    /// Held while somebody looks for the servers. Held across awaits, so tokio's.
+    looks: tokio::sync::Mutex<Looks>,
+    /// The last problem with the servers, so that it is logged once and not at every look.
+    last_problem: Mutex<Option<String>>,
+}
+
+/// How the looks for the servers went.
+#[derive(Default)]
+struct Looks {
+    /// When the last one ended.
+    ended_at: Option<Instant>,
+    /// Since one that found all.
+    failures: u32,
+    /// How long the next one waits at least.
+    pause: Duration,
 }
 
 impl Nodes {
-    /// Connects to every primary; each must be reachable and pass the checks.
+    /// Connects to every primary that can be reached; the others are looked for whenever one of their segments is asked for. Fails if
+    /// one that answers does not pass the checks.
     pub(super) async fn connect(config: Config, options: RedisOptions) -> Result<Self, StockError> {
-        let map = match &config.server {
-            ServerConfig::Clustered { hosts, .. } => {
-                let (mut last, mut map) = (unavailable("no address is given".to_owned()), None);
-                for seed in hosts {
-                    match look_from_seed(&config, &options, seed).await {
-                        Ok(found) => {
-                            map = Some(found);
-                            break;
-                        }
-                        Err(error) => last = error,
-                    }
-                }
-                let mut ranges: Vec<Range> = Vec::new();
-                for (first, last, server) in map.ok_or(last)? {
-                    let node = match find(&ranges, &server) {
-                        Some(node) => node,
-                        None => Arc::new(connect::prepare(&config, &options, server).await?),
-                    };
-                    ranges.push(Range { first, last, node });
-                }
-                ranges
-            }
-            config_of_one => {
-                let server = config_of_one
-                    .hosts()
-                    .into_iter()
-                    .next()
-                    .expect("a single server has an address");
-                let node = Arc::new(connect::prepare(&config, &options, server).await?);
-                vec![Range {
-                    first: 0,
-                    last: SLOTS - 1,
-                    node,
-                }]
-            }
-        };
-        Ok(Self {
+        let nodes = Self {
             config,
             options,
-            map: ArcSwap::from_pointee(map),
-            refreshing: tokio::sync::Mutex::new(None),
+            map: ArcSwap::default(),
+            looks: tokio::sync::Mutex::default(),
             last_problem: Mutex::default(),
-        })
+        };
+        let first = nodes.look(&mut *nodes.looks.lock().await).await;
+        match first {
+            Some(Unusable::Unfit(why)) => Err(why),
+            Some(Unusable::Away(_)) | None => Ok(nodes),
+        }
     }
 
     /// Who has a slot now; `None` while no reachable primary does.
@@ -108,7 +95,8 @@ impl Nodes {
 
     /// Whether a node's settings are still good; see [`Node::check`].
     pub(super) async fn check(&self, node: &Node, level: Durability) -> Result<Fit, StockError> {
-        node.check(&self.options, level).await
+        let fit = node.check(&self.options, level).await;
+        fit.map_err(Unusable::into_why)
     }
 
     /// The same server over the connection for calls that are followed by a wait; see [`Node::for_wait`].
@@ -120,11 +108,10 @@ impl Nodes {
     pub(super) async fn refresh(&self) {
         if self.config.server.is_clustered() {
             let asked_at = Instant::now();
-            let mut ended_at = self.refreshing.lock().await;
+            let mut looks = self.looks.lock().await;
             // Somebody else may have looked while this one waited.
-            if ended_at.is_none_or(|ended_at| ended_at < asked_at) {
-                self.look().await;
-                *ended_at = Some(Instant::now());
+            if looks.ended_at.is_none_or(|ended_at| ended_at < asked_at) {
+                self.look(&mut looks).await;
             }
         }
     }
@@ -132,104 +119,161 @@ impl Nodes {
     /// The same after a node could not be reached. Never waits for another who looks, and looks not too often: the caller is
     /// refused either way until somebody has taken the slots over.
     pub(super) async fn refresh_unless_recent(&self) {
-        if self.config.server.is_clustered()
-            && let Ok(mut ended_at) = self.refreshing.try_lock()
-            && ended_at.is_none_or(|ended_at| ended_at.elapsed() >= REFRESH_PAUSE)
+        // The client of a single server connects again by itself, once it has been there.
+        let may_help = self.config.server.is_clustered() || self.map.load().is_empty();
+        if may_help
+            && let Ok(mut looks) = self.looks.try_lock()
+            && looks.is_due()
         {
-            self.look().await;
-            *ended_at = Some(Instant::now());
+            self.look(&mut looks).await;
         }
     }
 
-    async fn look(&self) {
+    /// Finds who has which slots, connects to those that are new, and says what is wrong, if anything is.
+    async fn look(&self, looks: &mut Looks) -> Option<Unusable> {
         let old = self.map.load_full();
-        let mut found = Err(Error::new(
-            fred::error::ErrorKind::Cluster,
-            "no primary answers",
-        ));
-        for node in old
-            .iter()
-            .map(|range| &range.node)
-            .filter(|node| node.client.is_connected())
-        {
-            found = ask_for_slots(node, self.options.timeout).await;
-            if found.is_ok() {
-                break;
+        let problem = match self.slots(&old).await {
+            Err(problem) => Some(problem),
+            Ok(slots) => {
+                let (ranges, problem) = self.nodes_of(slots, &old).await;
+                self.map.store(Arc::new(ranges));
+                problem
+            }
+        };
+        self.report(problem.as_ref());
+        looks.end(problem.is_some());
+        problem
+    }
+
+    /// Who should have which slots: of a cluster, as the first that knows of all slots says, or who knows most.
+    async fn slots(&self, old: &[Range]) -> Result<Slots, Unusable> {
+        let ServerConfig::Clustered { hosts, .. } = &self.config.server else {
+            let server = self.config.server.hosts().into_iter().next();
+            let server = server.expect("a single server has an address");
+            return Ok(vec![(0, SLOTS - 1, server)]);
+        };
+        let mut best: Result<Slots, Unusable> = Err(Unusable::Away(unavailable(
+            "no address of the cluster is given".to_owned(),
+        )));
+        let known = old.iter().map(|range| &range.node);
+        for node in known.filter(|node| node.client.is_connected()) {
+            let found = ask_for_slots(node, self.options.timeout).await;
+            if found.as_ref().is_ok_and(covers_all) {
+                return found;
+            }
+            best = better(best, found);
+        }
+        for seed in hosts {
+            let found = match connect::open(&self.config, &self.options, seed.clone()).await {
+                Ok(node) => ask_for_slots(&node, self.options.timeout).await,
+                Err(problem) => Err(problem),
+            };
+            if found.as_ref().is_ok_and(covers_all) {
+                return found;
+            }
+            best = better(best, found);
+        }
+        best
+    }
+
+    /// Connections to those that should have slots. The slots of one that cannot be used stay without: their segments are unavailable,
+    /// and the next look tries again.
+    async fn nodes_of(&self, slots: Slots, old: &[Range]) -> (Vec<Range>, Option<Unusable>) {
+        let mut servers: Vec<Server> = Vec::new();
+        for (_, _, server) in &slots {
+            if !servers.contains(server) {
+                servers.push(server.clone());
             }
         }
-        let found = match found {
-            Ok(found) => found,
-            Err(error) => return self.report(format!("cannot read the cluster's slots: {error}")),
-        };
-        let mut ranges: Vec<Range> = Vec::new();
-        for (first, last, server) in found {
-            let node = match find(&ranges, &server).or_else(|| find(&old, &server)) {
-                Some(node) => node,
-                None => match connect::prepare(&self.config, &self.options, server).await {
-                    Ok(node) => Arc::new(node),
-                    // Its slots stay without a node: their segments are unavailable, and the next look tries again.
-                    Err(error) => {
-                        self.report(error.to_string());
-                        continue;
-                    }
-                },
-            };
-            ranges.push(Range { first, last, node });
+        let nodes = servers.into_iter().map(async |server| {
+            match old.iter().find(|range| range.node.server == server) {
+                Some(range) => Ok(Arc::clone(&range.node)),
+                None => connect::prepare(&self.config, &self.options, server)
+                    .await
+                    .map(Arc::new),
+            }
+        });
+        let uncovered = usize::from(SLOTS).saturating_sub(count(&slots));
+        let mut problem = (uncovered > 0).then(|| {
+            let why = format!("{uncovered} of the cluster's {SLOTS} slots have no primary");
+            Unusable::Away(unavailable(why))
+        });
+        let mut usable = Vec::new();
+        for node in join_all(nodes).await {
+            match node {
+                Ok(node) => usable.push(node),
+                Err(error) => problem = Some(error.or(problem)),
+            }
         }
-        self.map.store(Arc::new(ranges));
+        let ranges = slots.into_iter().filter_map(|(first, last, server)| {
+            let node = usable.iter().find(|node| node.server == server)?;
+            let node = Arc::clone(node);
+            Some(Range { first, last, node })
+        });
+        (ranges.collect(), problem)
     }
 
-    fn report(&self, problem: String) {
+    fn report(&self, problem: Option<&Unusable>) {
+        let problem = problem.map(|problem| problem.why().to_string());
         let mut last = self.last_problem.lock().expect("no holder panics");
-        if *last != problem {
-            tracing::warn!(%problem, "redis cluster");
-            *last = problem;
+        match &problem {
+            Some(problem) if last.as_ref() != Some(problem) => {
+                tracing::warn!(%problem, "redis is not all there, trying again");
+            }
+            None if last.is_some() => tracing::info!("redis is all there again"),
+            Some(_) | None => {}
         }
+        *last = problem;
     }
 }
 
-fn find(ranges: &[Range], server: &Server) -> Option<Arc<Node>> {
-    ranges
-        .iter()
-        .find(|range| range.node.server == *server)
-        .map(|range| Arc::clone(&range.node))
+impl Looks {
+    fn is_due(&self) -> bool {
+        self.ended_at
+            .is_none_or(|ended_at| ended_at.elapsed() >= self.pause)
+    }
+
+    fn end(&mut self, has_failed: bool) {
+        self.failures = if has_failed { self.failures + 1 } else { 0 };
+        self.pause = LOOK_PAUSE.wait(self.failures, rand::random());
+        self.ended_at = Some(Instant::now());
+    }
 }
 
 type Slots = Vec<(u16, u16, Server)>;
 
-async fn look_from_seed(
-    config: &Config,
-    options: &RedisOptions,
-    seed: &Server,
-) -> Result<Slots, StockError> {
-    let node = connect::open(config, options, seed.clone()).await?;
-    let at = &node.server;
-    let slots = ask_for_slots(&node, options.timeout)
-        .await
-        .map_err(|error| {
-            unavailable(format!(
-                "cannot read the cluster's slots from {at}: {error}"
-            ))
-        })?;
-    let covered: usize = slots
-        .iter()
+fn count(slots: &Slots) -> usize {
+    let ranges = slots.iter();
+    ranges
         .map(|(first, last, _)| usize::from(last - first) + 1)
-        .sum();
-    if covered < usize::from(SLOTS) {
-        return Err(unavailable(format!(
-            "the cluster that {at} belongs to serves only {covered} of {SLOTS} slots"
-        )));
-    }
-    Ok(slots)
+        .sum()
 }
 
-async fn ask_for_slots(node: &Node, timeout: Duration) -> Result<Slots, Error> {
-    let answer = ask(&node.client, timeout, "CLUSTER", vec!["SLOTS"]).await?;
-    read_slots(&answer, &node.server.host).ok_or_else(|| {
-        Error::new(
-            fred::error::ErrorKind::Protocol,
-            format!("unreadable CLUSTER SLOTS: {answer:?}"),
-        )
+fn covers_all(slots: &Slots) -> bool {
+    count(slots) == usize::from(SLOTS)
+}
+
+/// Of two answers, the one that knows of more slots; of two failures, the one that is to be told.
+fn better(one: Result<Slots, Unusable>, other: Result<Slots, Unusable>) -> Result<Slots, Unusable> {
+    match (one, other) {
+        (Ok(one), Ok(other)) if count(&one) >= count(&other) => Ok(one),
+        (_, Ok(other)) => Ok(other),
+        (Ok(one), Err(_)) => Ok(one),
+        (Err(one), Err(other)) => Err(other.or(Some(one))),
+    }
+}
+
+async fn ask_for_slots(node: &Node, timeout: Duration) -> Result<Slots, Unusable> {
+    let at = &node.server;
+    let failed = |error: Error| {
+        let why = format!("cannot read the cluster's slots from redis at {at}: {error}");
+        Unusable::new(&error, why)
+    };
+    let answer = ask(&node.client, timeout, "CLUSTER", vec!["SLOTS"]).await;
+    let answer = answer.map_err(failed)?;
+    read_slots(&answer, &at.host).ok_or_else(|| {
+        let why = format!("unreadable CLUSTER SLOTS: {answer:?}");
+        failed(Error::new(fred::error::ErrorKind::Protocol, why))
     })
 }
 
