@@ -8,7 +8,7 @@
 //! - [`transfer`]: units move to the buyer, between the segments of a sku.
 //! - [`ledger`]: the order ledger, which has the last word.
 //! - [`settlement`], [`store_sync`], [`reaper`]: the workers between store and ledger.
-//! - [`downstream`]: the shop is told. [`reconcile`]: store and ledger are compared. [`recovery`]: a store that lost data is rebuilt.
+//! - [`downstream`]: the shop is told. [`reconcile`]: store and ledger are compared. [`rebuild`]: a store that lost data is rebuilt.
 //! - [`backup`]: a node's store and ledger at one instant, and back.
 //! - [`engine`], [`api`]: all of it joined, and as buyers call it. [`node`] builds and runs everything.
 
@@ -29,10 +29,12 @@ pub mod transfer;
 
 pub mod ledger;
 
+pub mod lease;
+
 pub mod downstream;
 pub mod reaper;
+pub mod rebuild;
 pub mod reconcile;
-pub mod recovery;
 pub mod settlement;
 pub mod store_sync;
 

@@ -101,7 +101,7 @@ impl SoldOut {
     /// The store said that nothing is left at this version of this epoch, after accepting so many orders in all.
     pub fn observe_empty(&self, epoch: u64, version: u64, accepted: u64) {
         self.in_epoch(epoch, |memory| {
-            // The count goes first: whoever sees the new version must not compare with an old count.
+            // The count is written first: a reader of the new version must not compare with an old count.
             memory.accepted.fetch_max(accepted, Ordering::AcqRel);
             memory.empty_at.fetch_max(version, Ordering::AcqRel);
         });

@@ -4,7 +4,7 @@ use std::{sync::atomic::Ordering, time::Duration};
 
 use seckill::{
     ids::{SegmentId, SkuId},
-    ledger::{OrderStatus, RECOVERY},
+    ledger::{OrderStatus, REBUILD},
 };
 use stock::{Gate, StockStore};
 use tokio::sync::watch;
@@ -271,7 +271,7 @@ async fn a_store_at_an_epoch_that_the_ledger_has_left_sells_nothing_more(engine:
     let bench = Bench::new(engine, 9).await;
     let ledger = &bench.test.ledger;
     ledger.mark_opened(&segment(), T0).await.unwrap();
-    let token = ledger.next_token(RECOVERY, "another node").await.unwrap();
+    let token = ledger.next_token(REBUILD, "another node").await.unwrap();
     ledger.raise_epoch(&segment(), 0, token).await.unwrap();
     bench.store.accept(&segment(), order(1, 1));
     let running = bench.start();

@@ -326,16 +326,14 @@ pub(super) async fn cancel(
         return Err(no_such_cart());
     }
     let ledger = api.engine.ledger();
-    let waits = found.iter().map(async |order| match order {
-        FoundOrder::Settled(order) => Ok(Some(order.order)),
+    let waits = found.iter().map(async |found| match found {
+        FoundOrder::Settled(order) => Some(order.order),
         FoundOrder::Accepted(_, order) => {
-            let settled = ledger.await_order(order.order, SETTLE_WAIT).await?;
-            Ok(settled.map(|settled| settled.order))
+            let settled = ledger.once_settled(order.order, SETTLE_WAIT).await;
+            settled.map(|settled| settled.order)
         }
     });
-    let settled = futures_util::future::try_join_all(waits)
-        .await
-        .map_err(EngineError::Ledger)?;
+    let settled = futures_util::future::join_all(waits).await;
     let Some(orders) = settled.into_iter().collect::<Option<Vec<_>>>() else {
         let detail = "the cart is on its way into the ledger; cancel it again";
         return Err(Problem::new(Code::InFlight, detail).retry_after_ms(RETRY_MS));

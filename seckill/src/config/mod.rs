@@ -15,7 +15,7 @@ use crate::{
     api::{WaitingConfig, identity::Identity},
     entitlement::TokenKeys,
     ledger::LedgerDurability,
-    recovery::Moving,
+    rebuild::RebuildElsewhere,
 };
 
 const LEDGER: &str = "sqlite:data/penstock.db";
@@ -51,8 +51,8 @@ pub struct Config {
     pub purchase_deadline: Duration,
     /// When unacknowledged entries are taken over.
     pub reclaim_after: Duration,
-    /// What to do if the store was elsewhere and has nothing here.
-    pub moving: Moving,
+    /// What to do if the store was at another address and has nothing here.
+    pub rebuild_elsewhere: RebuildElsewhere,
     /// Redis servers for the recovery lease; empty: the ledger's database keeps it.
     pub recovery_locks: Vec<String>,
     /// Where events go, if anywhere.
@@ -85,9 +85,9 @@ impl Config {
             ("auto", embedded::Method::Auto),
             ("plain", embedded::Method::Plain),
         ];
-        let moving = match section.flag("rebuild_elsewhere") {
-            Some(true) => Moving::Allowed,
-            Some(false) | None => Moving::Asked,
+        let rebuild_elsewhere = match section.flag("rebuild_elsewhere") {
+            Some(true) => RebuildElsewhere::Allowed,
+            Some(false) | None => RebuildElsewhere::Refused,
         };
         let buyer = buyer::buyer(&section, inputs);
         let ledger_durability = ledger_durability(&section, &ledger);
@@ -114,7 +114,7 @@ impl Config {
             retain_ended: retain_ended.unwrap_or(tuning.retain_ended),
             purchase_deadline: purchase_deadline.unwrap_or(PURCHASE_DEADLINE),
             reclaim_after: reclaim_after.unwrap_or(RECLAIM_AFTER),
-            moving,
+            rebuild_elsewhere,
             recovery_locks,
             downstream,
             waiting: waiting.unwrap_or_default(),

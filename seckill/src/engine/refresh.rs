@@ -135,7 +135,7 @@ impl SaleEngine {
     }
 
     /// Reads the sales of the ledger: all of them, or those that go on. The lists come after the sales and before any sale is shown:
-    /// whoever sees a sale finds its lists read.
+    /// a sale that is visible has its lists read.
     async fn read_ledger(&self, wants_all: bool) -> Result<(Vec<Sale>, Restocked), EngineError> {
         let sales = match wants_all {
             true => self.ledger.sales().await?,

@@ -1,5 +1,5 @@
 //! Orders of dead letters while an operator has not decided: their buyers were told that they have them, so their units stay held,
-//! over rebuilds too. [`crate::recovery`] loads them into the rebuilt store beside the ledger's orders.
+//! over rebuilds too. [`crate::rebuild`] loads them into the rebuilt store beside the ledger's orders.
 
 use sqlx::{AnyConnection, Row};
 use stock::StoredOrder;

@@ -103,7 +103,7 @@ impl Carts {
 /// Decides a cart on `runtime` and waits for the verdict. `on_accepted` is called if it was accepted.
 ///
 /// If the caller goes away, or its deadline passes, before the store was asked, the store never is. After that the cart takes
-/// place, whoever still waits, and is found under its request id. Either way no unit is lost or leaked.
+/// place, also if nobody waits for it any more, and is found under its request id. Either way no unit is lost or leaked.
 pub async fn buy_cart(
     carts: &Arc<Carts>,
     store: Arc<dyn StockStore>,

@@ -11,8 +11,8 @@ use super::{ReconcileError, Reconciler, check, outside_window, over_limit};
 use crate::{
     engine::SaleEngine,
     ids::{OrderId, SaleId},
+    lease::Lease,
     ledger::LedgerError,
-    recovery::lease::Lease,
     sale::Sale,
 };
 

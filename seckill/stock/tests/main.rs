@@ -13,6 +13,6 @@ mod redis_errors;
 mod redis_faults;
 mod redis_losses;
 mod redis_mutations;
-mod redis_recovery;
+mod redis_rebuild;
 mod redis_retention;
 mod stores;

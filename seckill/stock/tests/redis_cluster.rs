@@ -4,7 +4,7 @@ use std::{collections::HashSet, time::Duration};
 
 use stock::{SegmentSpec, StockError, StockStore, Verdict};
 use testkit::{
-    recovery::rebuild,
+    rebuild::rebuild,
     redis::{Cluster, Server, catch_up, connect, insist, purchase, shared_cluster, spec},
 };
 

@@ -7,7 +7,7 @@ use stock::{
     redis::{RedisOptions, RedisStore},
 };
 use testkit::{
-    recovery::rebuild,
+    rebuild::rebuild,
     redis::{Server, connect, free_port, insist, purchase, shared, shared_cluster, spec},
 };
 use tokio::time::Instant;

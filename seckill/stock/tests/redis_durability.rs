@@ -13,7 +13,7 @@ use stock::{
     redis::{RedisOptions, RedisStore},
 };
 use testkit::{
-    recovery::rebuild,
+    rebuild::rebuild,
     redis::{Server, connect, insist, purchase, shared, spec},
 };
 use tokio::{

@@ -6,7 +6,7 @@ use stock::{
     CartLine, Gate, Position, SegmentSpec, StockError, StockStore, Verdict, ids::SegmentId,
 };
 use testkit::{
-    recovery::rebuild,
+    rebuild::rebuild,
     redis::{Server, connect, purchase, shared, spec},
 };
 

@@ -12,7 +12,7 @@ use stock::{
     redis::{RedisOptions, RedisStore},
 };
 use testkit::{
-    recovery::rebuild,
+    rebuild::rebuild,
     redis::{Server, connect, insist, purchase, shared, spec, try_cli},
 };
 use tokio::{sync::watch, time::Instant};

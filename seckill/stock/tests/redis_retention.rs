@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use stock::{Gate, KEPT, Position, SegmentSpec, StockStore, Verdict};
 use testkit::{
-    recovery::unsettled,
+    rebuild::unsettled,
     redis::{Server, connect, now_ms, purchase, spec, take},
 };
 

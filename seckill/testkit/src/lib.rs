@@ -10,5 +10,5 @@ pub mod conformance;
 pub mod disk;
 pub mod embedded;
 pub mod faulty_store;
-pub mod recovery;
+pub mod rebuild;
 pub mod redis;

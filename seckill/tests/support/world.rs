@@ -8,12 +8,10 @@ use seckill::{
     clock::WallClock,
     engine::SaleEngine,
     ids::OrderId,
-    ledger::{LedgerReport, OrderLedger, RECOVERY},
+    lease::Lease,
+    ledger::{LedgerError, LedgerReport, OrderLedger, REBUILD},
+    rebuild::Rebuilder,
     reconcile::Violations,
-    recovery::{
-        Recovery,
-        lease::{Lease, LeaseError},
-    },
     sale::Sale,
     store_sync::{StoreSync, StoreSyncError},
 };
@@ -182,11 +180,11 @@ impl World {
     }
 
     /// A watch of its own, that may rebuild as long as its lease says so.
-    pub async fn recovery(&self, holds: usize) -> Recovery {
-        let token = self.ledger().next_token(RECOVERY, "tests").await.unwrap();
+    pub async fn rebuilder(&self, holds: usize) -> Rebuilder {
+        let token = self.ledger().next_token(REBUILD, "tests").await.unwrap();
         let clock: WallClock = self.test.clock();
         let lease = Granted { token, holds };
-        Recovery::new(
+        Rebuilder::new(
             self.store.clone(),
             self.ledger().clone(),
             clock,
@@ -196,8 +194,8 @@ impl World {
 
     /// One look by a watch that may do everything; answers how many segments it rebuilt.
     pub async fn recover(&self) -> usize {
-        let mut recovery = self.recovery(usize::MAX).await;
-        recovery.look(&[segment()]).await.unwrap()
+        let mut rebuilder = self.rebuilder(usize::MAX).await;
+        rebuilder.look(&[segment()]).await.unwrap()
     }
 
     /// Store and ledger say the same of every order, and nothing is sold twice.
@@ -248,13 +246,13 @@ struct Granted {
 
 #[async_trait]
 impl Lease for Granted {
-    async fn hold(&mut self) -> Result<Option<u64>, LeaseError> {
+    async fn hold(&mut self) -> Result<Option<u64>, LedgerError> {
         let held = self.holds > 0;
         self.holds = self.holds.saturating_sub(1);
         Ok(held.then_some(self.token))
     }
 
-    async fn give_up(&mut self) -> Result<(), LeaseError> {
+    async fn give_up(&mut self) -> Result<(), LedgerError> {
         Ok(())
     }
 }

@@ -82,7 +82,7 @@ pub(super) struct Waiting {
     config: WaitingConfig,
     permits: Arc<WaitPermits>,
     last_served: LastServed,
-    /// Cancelled when the process is about to stop: whoever waits is answered, streams end.
+    /// Cancelled when the process is about to stop: waiting requests are answered, streams end.
     draining: CancellationToken,
 }
 

@@ -59,9 +59,6 @@ impl OrderLedger {
 
     /// Tells this process that a transaction has committed which settled these.
     pub(super) fn announce(&self, segment: &SegmentId, orders: &[StoredOrder]) {
-        self.shared
-            .waiters
-            .wake(orders.iter().map(|order| order.order));
         self.shared.order_watch.settled(segment, orders);
         self.wake();
     }

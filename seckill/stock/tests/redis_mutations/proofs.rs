@@ -7,7 +7,7 @@ use stock::{
     Verdict,
 };
 use testkit::{
-    recovery::{rebuild, unsettled},
+    rebuild::{rebuild, unsettled},
     redis::{now_ms, purchase, spec},
 };
 

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use stock::{Gate, StockError, StockMoves, StockStore, StoredOrder};
 use testkit::{
-    recovery::{rebuild, unsettled},
+    rebuild::{rebuild, unsettled},
     redis::{now_ms, purchase},
 };
 

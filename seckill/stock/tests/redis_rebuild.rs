@@ -7,7 +7,7 @@ use stock::{
     StoredOrder, Verdict, ids::SegmentId, redis::RedisStore,
 };
 use testkit::{
-    recovery::{rebuild, unsettled},
+    rebuild::{rebuild, unsettled},
     redis::{Server, catch_up, connect, insist, purchase, spec, wait_for_link},
 };
 

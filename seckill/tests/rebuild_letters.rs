@@ -217,7 +217,7 @@ async fn no_letter_is_settled_while_a_rebuild_loads(kind: Kind) {
         .await
         .unwrap();
     // As far as its begin: hold, rescue, and no hold for the load.
-    let mut first = world.recovery(2).await;
+    let mut first = world.rebuilder(2).await;
     first.look(&[segment()]).await.unwrap();
     for or_refuse in [false, true] {
         let refused = replayer(&world).one(&sale_id(), &id, or_refuse).await;
@@ -243,7 +243,7 @@ async fn a_rebuild_that_dies_anywhere_holds_a_letter_once(kind: Kind) {
         world.take(2).await;
         world.settle(9).await;
         world.lose().await;
-        let mut first = world.recovery(holds).await;
+        let mut first = world.rebuilder(holds).await;
         if first.look(&[segment()]).await.unwrap() == 0 {
             assert_eq!(world.recover().await, 1, "{holds} holds");
         }

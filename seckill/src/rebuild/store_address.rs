@@ -7,9 +7,9 @@ use std::{fmt, path::Path};
 
 /// The servers of a Redis, or the folder of an embedded store.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place(Vec<String>);
+pub struct StoreAddress(Vec<String>);
 
-impl Place {
+impl StoreAddress {
     /// Of `redis://…` or `redis-cluster://…`, without what does not say where: users, numbers of databases, the order of servers.
     pub fn of_redis(url: &str) -> Self {
         let servers = url.split_once("://").map_or(url, |(_, rest)| rest);
@@ -36,7 +36,7 @@ impl Place {
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for StoreAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0.join(","))
     }
@@ -55,29 +55,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_place_is_its_servers_however_they_are_written() {
-        let here = Place::of_redis("redis-cluster://ann@Ten.Example:7000,ten.example,[::1]:7002");
+    fn an_address_is_its_servers_however_they_are_written() {
+        let here =
+            StoreAddress::of_redis("redis-cluster://ann@Ten.Example:7000,ten.example,[::1]:7002");
         assert_eq!(
             here.to_string(),
             "[::1]:7002,ten.example:6379,ten.example:7000"
         );
-        let grown = Place::of_redis("redis-cluster://ten.example:7003,ten.example:7000");
+        let grown = StoreAddress::of_redis("redis-cluster://ten.example:7003,ten.example:7000");
         assert!(grown.may_be(&here.to_string()));
-        let same = Place::of_redis("redis://ten.example/0");
+        let same = StoreAddress::of_redis("redis://ten.example/0");
         assert!(same.may_be(&here.to_string()));
         for other in ["redis://ten.example:6380", "redis://eleven.example"] {
-            assert!(!Place::of_redis(other).may_be(&here.to_string()), "{other}");
+            assert!(
+                !StoreAddress::of_redis(other).may_be(&here.to_string()),
+                "{other}"
+            );
         }
     }
 
     #[test]
     fn a_folder_is_the_same_from_anywhere() {
         let here = std::env::current_dir().unwrap().join("data");
-        let place = Place::of_folder(Path::new("data"));
-        assert_eq!(place, Place::of_folder(&here));
-        assert!(place.may_be(&here.display().to_string()));
-        assert!(!place.may_be("/elsewhere/data"));
-        let comma = Place::of_folder(Path::new("/srv/a,b/data"));
+        let address = StoreAddress::of_folder(Path::new("data"));
+        assert_eq!(address, StoreAddress::of_folder(&here));
+        assert!(address.may_be(&here.display().to_string()));
+        assert!(!address.may_be("/elsewhere/data"));
+        let comma = StoreAddress::of_folder(Path::new("/srv/a,b/data"));
         assert!(comma.may_be(&comma.to_string()));
     }
 }

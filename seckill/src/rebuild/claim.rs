@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::Moving;
+use super::RebuildElsewhere;
 use stock::embedded;
 
 use crate::ledger::{LedgerError, OrderLedger, Registered, Replace};
@@ -21,7 +21,7 @@ pub enum ClaimError {
     #[error(
         "the ledger belongs to the embedded store of another installation, {} at {} since {} ms; here is {ours} at {here}, and both would \
          sell the same units: give this node a ledger of its own or the folder of that store, or, if that store is gone for good, set \
-         rebuild_elsewhere = true for one start", other.install, other.place, other.at_ms
+         rebuild_elsewhere = true for one start", other.install, other.address, other.at_ms
     )]
     OtherInstall {
         /// Who is registered.
@@ -38,17 +38,17 @@ pub async fn claim(
     ledger: &OrderLedger,
     folder: &Path,
     host: &str,
-    moving: Moving,
+    elsewhere: RebuildElsewhere,
     now_ms: u64,
 ) -> Result<(), ClaimError> {
     let at = |error| ClaimError::Folder(folder.to_owned(), error);
     let install = embedded::installation(folder).map_err(at)?;
     let whole = std::path::absolute(folder).map_err(at)?;
     let here = format!("{host}:{}", whole.display());
-    let replace = match moving {
-        Moving::Allowed => Replace::Any,
+    let replace = match elsewhere {
+        RebuildElsewhere::Allowed => Replace::Any,
         // The disk of the same node was lost, and its store is rebuilt from the ledger.
-        Moving::Asked => Replace::SamePlace,
+        RebuildElsewhere::Refused => Replace::SameAddress,
     };
     let registered = ledger.register_install(&install, &here, replace, now_ms);
     let registered = registered.await?;

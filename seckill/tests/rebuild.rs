@@ -127,9 +127,9 @@ async fn an_order_that_the_database_fails_does_not_keep_its_segment_frozen(kind:
         .set_gate(&segment(), Gate::Frozen)
         .await
         .unwrap();
-    let mut recovery = world.recovery(usize::MAX).await;
+    let mut rebuilder = world.rebuilder(usize::MAX).await;
     let mut looks = 0;
-    while recovery.look(&[segment()]).await.unwrap() == 0 {
+    while rebuilder.look(&[segment()]).await.unwrap() == 0 {
         looks += 1;
         assert!(looks < 10, "still frozen");
     }
@@ -182,7 +182,7 @@ async fn a_rebuild_that_loses_its_lease_anywhere_is_finished_by_the_next(kind: K
                 .await
                 .unwrap();
         }
-        let mut first = world.recovery(holds).await;
+        let mut first = world.rebuilder(holds).await;
         let done = first.look(&[segment()]).await.unwrap();
         if done == 0 {
             let refused = world.store.snapshot(&segment()).await;
@@ -203,8 +203,8 @@ async fn two_rebuilders_at_once_leave_one_truth(kind: Kind) {
     }
     world.settle(30).await;
     world.lose().await;
-    let mut one = world.recovery(usize::MAX).await;
-    let mut other = world.recovery(usize::MAX).await;
+    let mut one = world.rebuilder(usize::MAX).await;
+    let mut other = world.rebuilder(usize::MAX).await;
     let shoes = [segment()];
     let (first, second) = tokio::join!(one.look(&shoes), other.look(&shoes));
     first.unwrap();
@@ -278,7 +278,7 @@ async fn an_order_returned_or_paid_during_the_rebuild_ends_right(kind: Kind) {
         .set_gate(&segment(), Gate::Frozen)
         .await
         .unwrap();
-    let mut first = world.recovery(3).await;
+    let mut first = world.rebuilder(3).await;
     first.look(&[segment()]).await.unwrap();
     world
         .ledger()
@@ -322,9 +322,9 @@ async fn a_segment_that_does_not_answer_holds_up_no_others_rebuild() {
     let faulty = FaultyStore::new(inner.clone());
     faulty.stall(&segments[0]);
     world.store = faulty.clone();
-    let mut recovery = world.recovery(usize::MAX).await;
+    let mut rebuilder = world.rebuilder(usize::MAX).await;
     let all = segments.clone();
-    let looking = tokio::spawn(async move { recovery.look(&all).await.unwrap() });
+    let looking = tokio::spawn(async move { rebuilder.look(&all).await.unwrap() });
     eventually("the others are rebuilt", async || {
         let is_open = async |id| {
             inner

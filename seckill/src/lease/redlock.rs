@@ -11,11 +11,11 @@ use stock::{
 };
 use tokio::time::Instant;
 
-use super::{Lease, LeaseError};
-use crate::ledger::{OrderLedger, RECOVERY};
+use super::Lease;
+use crate::ledger::{LedgerError, OrderLedger, REBUILD};
 
 const KEY: &str = "penstock:lease:recovery";
-/// Ten looks of the recovery: one that came late does not cost the lease.
+/// Ten looks of the rebuilder: one that came late does not cost the lease.
 const LASTS: Duration = Duration::from_secs(10);
 /// A server that takes longer does not vote; far below the lease, so that a vote is never counted after its end.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -62,7 +62,7 @@ fn is_held(votes: usize, servers: usize, took: Duration) -> bool {
 
 #[async_trait]
 impl Lease for Redlock {
-    async fn hold(&mut self) -> Result<Option<u64>, LeaseError> {
+    async fn hold(&mut self) -> Result<Option<u64>, LedgerError> {
         let started = Instant::now();
         let votes = match self.token {
             Some(_) => self.servers.keep(KEY, &self.owner, LASTS).await,
@@ -75,12 +75,12 @@ impl Lease for Redlock {
             return Ok(None);
         }
         if self.token.is_none() {
-            self.token = Some(self.ledger.next_token(RECOVERY, &self.owner).await?);
+            self.token = Some(self.ledger.next_token(REBUILD, &self.owner).await?);
         }
         Ok(self.token)
     }
 
-    async fn give_up(&mut self) -> Result<(), LeaseError> {
+    async fn give_up(&mut self) -> Result<(), LedgerError> {
         self.token = None;
         self.servers.give_up(KEY, &self.owner).await;
         Ok(())

@@ -1,4 +1,4 @@
-//! What recovery counts; every series exists from the start.
+//! What rebuilds count; every series exists from the start.
 
 use std::time::Duration;
 
@@ -7,14 +7,14 @@ use metrics::{Counter, Gauge, Histogram};
 use super::Cause;
 
 /// Handles, resolved once.
-pub(super) struct RecoveryMetrics {
+pub(super) struct RebuildMetrics {
     is_leader: Gauge,
     waiting: Gauge,
     failures: Counter,
     seconds: Histogram,
 }
 
-impl RecoveryMetrics {
+impl RebuildMetrics {
     pub(super) fn new() -> Self {
         for cause in Cause::ALL {
             rebuilds(cause).increment(0);
@@ -105,7 +105,7 @@ mod tests {
     fn who_loses_the_lease_no_longer_tells_of_segments_that_wait() {
         let gauges = Gauges::default();
         with_local_recorder(&gauges, || {
-            let metrics = RecoveryMetrics::new();
+            let metrics = RebuildMetrics::new();
             let waiting = || gauges.value("penstock_recovery_waiting_segments");
             metrics.is_leader(true);
             metrics.waiting(3);

@@ -20,11 +20,12 @@ use tracing::{error, warn};
 use crate::{
     clock::WallClock,
     ids::SegmentId,
+    lease::Lease,
     ledger::{DeadLetter, LedgerError, OrderLedger, Raised, Refilled, Settled},
     sale::Sale,
 };
 
-use super::{RecoveryError, lease::Lease};
+use super::RebuildError;
 
 /// Orders in one call or one transaction.
 const PAGE: usize = 512;
@@ -62,7 +63,7 @@ pub(super) struct Rebuild<'a> {
 }
 
 impl Rebuild<'_> {
-    pub(super) async fn run(&self) -> Result<Rebuilt, RecoveryError> {
+    pub(super) async fn run(&self) -> Result<Rebuilt, RebuildError> {
         let epoch = self.fence().await?;
         let rescued = self.refill(epoch).await? + self.rescue(epoch).await?;
         self.begin(epoch).await?;
@@ -83,7 +84,7 @@ impl Rebuild<'_> {
     }
 
     /// Raises the epoch in the ledger and freezes the store under it.
-    async fn fence(&self) -> Result<u64, RecoveryError> {
+    async fn fence(&self) -> Result<u64, RebuildError> {
         let mut above = 0;
         for _ in 0..RAISES {
             let epoch = match self
@@ -92,7 +93,7 @@ impl Rebuild<'_> {
                 .await?
             {
                 Raised::To(epoch) => epoch,
-                Raised::LeaseLost => return Err(RecoveryError::LeaseLost),
+                Raised::LeaseLost => return Err(RebuildError::LeaseLost),
                 Raised::NeverOpened => {
                     return Err(StockError::NotOpen(self.segment.clone()).into());
                 }
@@ -104,11 +105,11 @@ impl Rebuild<'_> {
                 Err(error) => return Err(error.into()),
             }
         }
-        Err(RecoveryError::LeaseLost)
+        Err(RebuildError::LeaseLost)
     }
 
     /// Fills the ledger again with what it had and lost. Only where the counts say that there may be any: it reads all orders.
-    async fn refill(&self, epoch: u64) -> Result<u64, RecoveryError> {
+    async fn refill(&self, epoch: u64) -> Result<u64, RebuildError> {
         let counts = match self.store.snapshot(self.segment).await {
             Ok(counts) => counts,
             // The store has nothing at all.
@@ -159,7 +160,7 @@ impl Rebuild<'_> {
     }
 
     /// Settles what is on the store's queue.
-    async fn rescue(&self, epoch: u64) -> Result<u64, RecoveryError> {
+    async fn rescue(&self, epoch: u64) -> Result<u64, RebuildError> {
         let (mut after, mut rescued) = (Position::default(), 0);
         loop {
             self.keep_lease().await?;
@@ -196,7 +197,7 @@ impl Rebuild<'_> {
         epoch: u64,
         page: &[(Position, StoredOrder)],
         now_ms: u64,
-    ) -> Result<Vec<Settled>, RecoveryError> {
+    ) -> Result<Vec<Settled>, RebuildError> {
         let mut outcomes = Vec::with_capacity(page.len());
         let (mut letters, mut suspects) = (Vec::new(), Vec::new());
         for (position, order) in page {
@@ -232,7 +233,7 @@ impl Rebuild<'_> {
         Ok(outcomes)
     }
 
-    async fn begin(&self, epoch: u64) -> Result<(), RecoveryError> {
+    async fn begin(&self, epoch: u64) -> Result<(), RebuildError> {
         let spec = self
             .sale
             .segment_specs()
@@ -245,7 +246,7 @@ impl Rebuild<'_> {
 
     /// What came to the segment and left it, as the ledger has it; where the store knows of more, the ledger has lost transfers that had
     /// ended, and is told so first. Which they were the store does not say: their units are enough.
-    async fn moves(&self, epoch: u64) -> Result<StockMoves, RecoveryError> {
+    async fn moves(&self, epoch: u64) -> Result<StockMoves, RebuildError> {
         let moves = self.ledger.stock_moves(self.sale, self.segment).await?;
         let counts = match self.store.snapshot(self.segment).await {
             // Nothing moves in a sku that is not cut.
@@ -271,7 +272,7 @@ impl Rebuild<'_> {
         Ok(ledger.stock_moves(self.sale, self.segment).await?)
     }
 
-    async fn load(&self, epoch: u64) -> Result<u64, RecoveryError> {
+    async fn load(&self, epoch: u64) -> Result<u64, RebuildError> {
         let (mut after, mut loaded) = (None, 0);
         loop {
             self.keep_lease().await?;
@@ -293,7 +294,7 @@ impl Rebuild<'_> {
 
     /// Goes on holding the units of orders that wait as dead letters, as far as the ledger's orders have left any. What is not
     /// held cannot be settled later; its replay says so.
-    async fn hold_letters(&self, epoch: u64) -> Result<u64, RecoveryError> {
+    async fn hold_letters(&self, epoch: u64) -> Result<u64, RebuildError> {
         let (mut after, mut held) = (None, 0);
         let mut left = self.store.snapshot(self.segment).await?.available;
         // A request has one order, here as in the ledger. Bounded by the letters of the segment.
@@ -335,10 +336,10 @@ impl Rebuild<'_> {
     }
 
     /// A long rebuild must not outlive its lease without noticing.
-    async fn keep_lease(&self) -> Result<(), RecoveryError> {
+    async fn keep_lease(&self) -> Result<(), RebuildError> {
         match self.lease.lock().await.hold().await? {
             Some(token) if token == self.token => Ok(()),
-            _ => Err(RecoveryError::LeaseLost),
+            _ => Err(RebuildError::LeaseLost),
         }
     }
 }

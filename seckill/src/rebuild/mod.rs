@@ -1,15 +1,14 @@
 //! Watches the segments of all sales and rebuilds those whose store has lost something, one rebuilder at a time over all nodes.
 //!
-//! A segment stops by itself when another server answers for it than the one that sold (the store compares), so nothing here is
-//! in a hurry for safety's sake: its buyers get 503 until the rebuild is done. What makes a second rebuilder harmless is not the
-//! lease (that only saves work) but the epoch that the ledger hands out: the store refuses every step under an older one.
+//! The store itself stops a segment when another server answers for it than the one that sold, so safety does not depend on the speed
+//! of this watch: buyers get 503 until the rebuild is done. A second rebuilder is harmless because of the epoch that the ledger hands
+//! out: the store refuses every step under an older one. The lease only saves work.
 
 mod claim;
 mod diagnosis;
-pub mod lease;
 mod metrics;
-mod place;
-mod rebuild;
+mod steps;
+mod store_address;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -25,13 +24,13 @@ use tracing::{error, info, warn};
 
 use self::{
     diagnosis::{Seen, diagnose},
-    lease::{Lease, LeaseError},
-    metrics::RecoveryMetrics,
-    rebuild::Rebuild,
+    metrics::RebuildMetrics,
+    steps::Rebuild,
 };
 use crate::{
     clock::WallClock,
     ids::{SaleId, SegmentId},
+    lease::Lease,
     ledger::{LedgerError, OrderLedger},
     locks::Locked,
     pace::Pace,
@@ -43,8 +42,8 @@ pub(crate) use self::diagnosis::doubts;
 pub use self::{
     claim::{ClaimError, claim},
     diagnosis::Cause,
-    place::Place,
-    rebuild::Rebuilt,
+    steps::Rebuilt,
+    store_address::StoreAddress,
 };
 
 /// How often segments are looked at, those at rest less often (`pace.rs`): bounds how long a segment stays frozen before its rebuild
@@ -58,17 +57,14 @@ const ANSWER: Duration = Duration::from_secs(5);
 
 /// Why a segment was not rebuilt. It stays frozen, and the next look tries again.
 #[derive(Debug, thiserror::Error)]
-pub enum RecoveryError {
+pub enum RebuildError {
     /// The ledger gave no answer.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
     /// The store gave no answer.
     #[error(transparent)]
     Stock(#[from] StockError),
-    /// The lease could not be asked for.
-    #[error(transparent)]
-    Lease(#[from] LeaseError),
-    /// Somebody else holds the lease now, and rebuilds.
+    /// Another node holds the lease now, and rebuilds.
     #[error("the recovery lease has gone to another node")]
     LeaseLost,
     /// The sale of the segment is not in the ledger, so nobody can say what it holds.
@@ -76,26 +72,26 @@ pub enum RecoveryError {
     UnknownSale(SaleId),
 }
 
-/// What to do with a segment that was whole at another place and is unknown here.
+/// What to do with a segment that was whole at another address and that the store here does not know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Moving {
+pub enum RebuildElsewhere {
     /// Leave it alone until the operator says that the store has moved.
-    Asked,
+    Refused,
     /// `rebuild_elsewhere` is set: rebuild it here.
     Allowed,
 }
 
 /// The watch over the segments of a node's sales.
-pub struct Recovery {
+pub struct Rebuilder {
     store: Arc<dyn StockStore>,
     ledger: OrderLedger,
     clock: WallClock,
     /// Asked by all rebuilds that are under way, one after another.
     lease: tokio::sync::Mutex<Box<dyn Lease>>,
-    metrics: RecoveryMetrics,
+    metrics: RebuildMetrics,
     /// Where the store is, and whether segments that were elsewhere may be rebuilt there. Without it every store is taken for the
     /// one that there was.
-    place: Option<(Place, Moving)>,
+    address: Option<(StoreAddress, RebuildElsewhere)>,
     /// The newest epoch and version seen of each segment. Bounded by the segments in `segments`.
     seen: Mutex<HashMap<SegmentId, Watched>>,
     /// Failed rebuilds in a row of each segment that waits for one.
@@ -122,7 +118,7 @@ enum Looked {
     LeaseLost,
 }
 
-impl Recovery {
+impl Rebuilder {
     /// Joins the parts.
     pub fn new(
         store: Arc<dyn StockStore>,
@@ -135,8 +131,8 @@ impl Recovery {
             ledger,
             clock,
             lease: tokio::sync::Mutex::new(lease),
-            metrics: RecoveryMetrics::new(),
-            place: None,
+            metrics: RebuildMetrics::new(),
+            address: None,
             seen: Mutex::default(),
             failures: Mutex::default(),
         }
@@ -144,9 +140,9 @@ impl Recovery {
 
     /// The same for a store at this place: a segment that was seen whole somewhere else and is not known here is left alone, unless
     /// the operator has said otherwise. The node may have been pointed at the wrong store, while others sell from the right one.
-    pub fn at(self, place: Place, moving: Moving) -> Self {
+    pub fn at(self, address: StoreAddress, elsewhere: RebuildElsewhere) -> Self {
         Self {
-            place: Some((place, moving)),
+            address: Some((address, elsewhere)),
             ..self
         }
     }
@@ -185,7 +181,7 @@ impl Recovery {
 
     /// One look at all segments, rebuilding what needs it, if this node has the lease. One segment's trouble holds up no other.
     /// Answers how many were rebuilt.
-    pub async fn look(&mut self, segments: &[SegmentId]) -> Result<usize, RecoveryError> {
+    pub async fn look(&mut self, segments: &[SegmentId]) -> Result<usize, RebuildError> {
         self.look_at_tick(segments, None).await
     }
 
@@ -194,7 +190,7 @@ impl Recovery {
         &mut self,
         segments: &[SegmentId],
         tick: Option<u64>,
-    ) -> Result<usize, RecoveryError> {
+    ) -> Result<usize, RebuildError> {
         let held = self.lease.get_mut().hold().await;
         self.metrics.is_leader(matches!(held, Ok(Some(_))));
         let Some(token) = held? else {
@@ -205,7 +201,7 @@ impl Recovery {
         self.seen().retain(|segment, _| wanted.contains(segment));
         self.failures()
             .retain(|segment, _| wanted.contains(segment));
-        let (epochs, places) = self.in_ledger(segments).await?;
+        let (epochs, addresses) = self.in_ledger(segments).await?;
         let mut looks = Vec::with_capacity(segments.len());
         for segment in segments {
             // A segment that was never opened has nothing to recover; the engine opens it.
@@ -215,7 +211,7 @@ impl Recovery {
             if !self.is_due(segment, tick) {
                 continue;
             }
-            let seen_at = places.get(segment).map_or("", String::as_str);
+            let seen_at = addresses.get(segment).map_or("", String::as_str);
             looks.push(self.look_at(segment, *epoch, seen_at, token));
         }
         let mut looks = stream::iter(looks).buffer_unordered(AT_ONCE);
@@ -237,7 +233,7 @@ impl Recovery {
         let cause = match self.diagnose(segment, epoch).await {
             Ok(Some(cause)) => cause,
             Ok(None) => {
-                self.note_place(segment, seen_at).await;
+                self.note_address(segment, seen_at).await;
                 return Looked::LeftAlone;
             }
             // The store is away: nothing can be rebuilt in it, and buyers are refused already.
@@ -258,12 +254,12 @@ impl Recovery {
         error!(%segment, cause = cause.name(), "segment needs a rebuild; it sells nothing until then");
         match self.rebuild(segment, cause, token).await {
             Ok(done) => {
-                self.note_place(segment, seen_at).await;
+                self.note_address(segment, seen_at).await;
                 UNBUILT.works(segment);
                 info!(%segment, epoch = done.epoch, orders = done.orders, held = done.held, rescued = done.rescued, "segment rebuilt");
                 Looked::Rebuilt
             }
-            Err(RecoveryError::LeaseLost) => {
+            Err(RebuildError::LeaseLost) => {
                 self.metrics.failed();
                 warn!(%segment, "lease lost in the middle of a rebuild");
                 Looked::LeaseLost
@@ -293,13 +289,13 @@ impl Recovery {
     ) -> Result<(HashMap<SegmentId, u64>, HashMap<SegmentId, String>), LedgerError> {
         let sales: HashSet<&SaleId> = segments.iter().map(|segment| &segment.sale).collect();
         let sales: Vec<&SaleId> = sales.into_iter().collect();
-        let (epochs, mut places) = (self.ledger.epochs_of(&sales).await?, HashMap::new());
-        if self.place.is_some() {
+        let (epochs, mut addresses) = (self.ledger.epochs_of(&sales).await?, HashMap::new());
+        if self.address.is_some() {
             for sale in sales {
-                places.extend(self.ledger.places_of(sale).await?);
+                addresses.extend(self.ledger.store_addresses_of(sale).await?);
             }
         }
-        Ok((epochs, places))
+        Ok((epochs, addresses))
     }
 
     fn is_due(&self, segment: &SegmentId, tick: Option<u64>) -> bool {
@@ -314,27 +310,29 @@ impl Recovery {
 
     /// Whether a segment that is not known here was whole at another place, and nobody has said that it may be rebuilt here.
     fn is_elsewhere(&self, seen_at: &str) -> bool {
-        match &self.place {
-            Some((place, Moving::Asked)) => !seen_at.is_empty() && !place.may_be(seen_at),
-            Some((_, Moving::Allowed)) | None => false,
+        match &self.address {
+            Some((address, RebuildElsewhere::Refused)) => {
+                !seen_at.is_empty() && !address.may_be(seen_at)
+            }
+            Some((_, RebuildElsewhere::Allowed)) | None => false,
         }
     }
 
     fn here(&self) -> String {
-        let place = self.place.as_ref();
-        place.map_or_else(String::new, |(place, _)| place.to_string())
+        let address = self.address.as_ref();
+        address.map_or_else(String::new, |(address, _)| address.to_string())
     }
 
     /// Remembers that a segment is whole here. Its data may have moved with it, or a server joined the cluster.
-    async fn note_place(&self, segment: &SegmentId, seen_at: &str) {
-        let Some((place, _)) = &self.place else {
+    async fn note_address(&self, segment: &SegmentId, seen_at: &str) {
+        let Some((address, _)) = &self.address else {
             return;
         };
-        let here = place.to_string();
+        let here = address.to_string();
         if here == seen_at {
             return;
         }
-        if let Err(error) = self.ledger.set_place(segment, &here).await {
+        if let Err(error) = self.ledger.set_store_address(segment, &here).await {
             warn!(%segment, %error, "where the segment is was not written down, trying again");
         }
     }
@@ -343,7 +341,7 @@ impl Recovery {
         &self,
         segment: &SegmentId,
         epoch: u64,
-    ) -> Result<Option<Cause>, RecoveryError> {
+    ) -> Result<Option<Cause>, RebuildError> {
         let counts = match timeout(ANSWER, self.store.snapshot(segment)).await {
             Ok(Ok(counts)) => Some(counts),
             Ok(Err(StockError::NotOpen(_))) => None,
@@ -368,12 +366,12 @@ impl Recovery {
         segment: &SegmentId,
         cause: Cause,
         token: u64,
-    ) -> Result<Rebuilt, RecoveryError> {
+    ) -> Result<Rebuilt, RebuildError> {
         let sale: Sale = self
             .ledger
             .sale(&segment.sale)
             .await?
-            .ok_or_else(|| RecoveryError::UnknownSale(segment.sale.clone()))?;
+            .ok_or_else(|| RebuildError::UnknownSale(segment.sale.clone()))?;
         let started = tokio::time::Instant::now();
         let rebuild = Rebuild {
             store: &*self.store,
