@@ -2,8 +2,7 @@
 """Holds the modules of each crate to the direction of docs/architecture.md; prints every violation and exits 1 if there is one.
 
 A crate of FLOORS is a list of its top-level modules, ground first: a module uses only those above it in the list, and every module is on
-it. In the other crates no module may lead back to itself. Tests may use anything. Violations that are known and have to go stand in
-KNOWN; one that is gone must leave it.
+it. In the other crates no module may lead back to itself. Tests may use anything.
 """
 
 import pathlib
@@ -23,9 +22,6 @@ FOLDERS = {"stock": "seckill/stock"}
 APART = {("payment", "seckill"), ("seckill", "payment"), ("payment", "stock"), ("gateway", "stock"), ("loadtest", "stock")}
 # What a crate must not depend on, beside the crates of ours after it.
 BANNED = {"stock": {"axum", "http", "http-body-util", "hyper", "hyper-util", "tower", "sqlx", "jsonwebtoken"}}
-KNOWN = {
-    "loadtest": [{"engine", "report"}, {"history", "reconcile"}, {"plan", "scenario"}],
-}
 
 
 def code(path):
@@ -98,13 +94,8 @@ def check_crate(crate):
     uses = imports(folder(crate) / "src")
     if crate in FLOORS:
         yield from check_floors(crate, uses)
-    found, known = circles(uses), KNOWN.get(crate, [])
-    for circle in found:
-        if not any(circle <= old for old in known):
-            yield f"{crate}/src: a circle of modules: {' ↔ '.join(sorted(circle))}"
-    for old in known:
-        if not any(circle <= old for circle in found):
-            yield f"{crate}/src: {' ↔ '.join(sorted(old))} is no circle any more: take it out of KNOWN"
+    for circle in circles(uses):
+        yield f"{crate}/src: a circle of modules: {' ↔ '.join(sorted(circle))}"
 
 
 def check_order():

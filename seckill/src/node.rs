@@ -20,7 +20,7 @@ use crate::{
     backup::{self, Backups},
     bells::Bells,
     clock::WallClock,
-    config::{Config, DownstreamConfig, StoreConfig},
+    config::{Config, StoreConfig},
     downstream::{self, Deliverer, DeliveryConfig, SinkError},
     engine::{EngineError, SaleEngine},
     lease::{Lease, Redlock, RowLease},
@@ -237,9 +237,7 @@ impl Node {
         // What can fail comes before the first worker.
         let lease = self.rebuild_lease(config)?;
         let sink = match &config.downstream {
-            Some(DownstreamConfig { target, timeout }) => {
-                Some(downstream::open(target, *timeout, clock.clone())?)
-            }
+            Some(receiver) => Some(downstream::open(receiver, clock.clone())?),
             None => None,
         };
         let mut settling = SettlementConfig::new(consumer);

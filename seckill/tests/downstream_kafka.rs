@@ -10,11 +10,11 @@ use rdkafka::{
     producer::DefaultProducerContext,
     types::{RDKafkaApiKey, RDKafkaRespErr},
 };
-use seckill::downstream::{DeliveryConfig, DeliveryError, KafkaOptions, KafkaSink, Sink};
+use seckill::downstream::{DeliveryConfig, DeliveryError, KafkaOptions, Receiver, Sink};
 
 use crate::support::{
     ledger::{Engine, T0, TestLedger},
-    outbox::{Received, Running, all_delivered, deliverer, impatient, judge, pay, soon},
+    outbox::{Received, Running, all_delivered, deliverer, impatient, judge, open, pay, soon},
 };
 
 const TIMEOUT: Duration = Duration::from_secs(3);
@@ -25,13 +25,13 @@ fn cluster() -> MockCluster<'static, DefaultProducerContext> {
     cluster
 }
 
-fn sink(brokers: String, topic: &str) -> Arc<KafkaSink> {
+fn sink(brokers: String, topic: &str) -> Arc<dyn Sink> {
     let options = KafkaOptions {
         brokers,
         credentials: None,
         topic: topic.to_owned(),
     };
-    Arc::new(KafkaSink::new(options, TIMEOUT))
+    open(Receiver::Kafka(options), TIMEOUT)
 }
 
 /// Reads `count` messages, each with its partition.

@@ -14,11 +14,13 @@ mod dead_letters;
 mod downstream;
 #[cfg(feature = "amqp")]
 mod downstream_amqp;
-mod downstream_http;
+
 #[cfg(feature = "kafka")]
 mod downstream_kafka;
 #[cfg(feature = "nats")]
 mod downstream_nats;
+mod downstream_tls;
+mod downstream_webhook;
 mod ledger;
 mod ledger_checkins;
 mod ledger_checkout;

@@ -3,16 +3,16 @@
 use std::cell::Cell;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::Assignment;
 use crate::engine::answer::Answer;
 use crate::history::event::{Done, Invoke};
-use crate::history::{Action, Event, Tape};
+use crate::history::{Action, Event, HistorySender};
 use crate::outcome::Outcome;
 use crate::plan::{Identities, Job, Kind};
+use crate::scenario::Scenario;
 
-/// One thread's hand in the history file.
-pub(super) struct Scribe {
-    tape: Tape,
+/// Writes what one thread sends and receives to the history file.
+pub(super) struct HistoryRecorder {
+    sender: HistorySender,
     sale: String,
     skus: Vec<String>,
     quantity: u64,
@@ -21,18 +21,22 @@ pub(super) struct Scribe {
     next: Cell<u64>,
 }
 
-impl Scribe {
-    pub(super) fn new(tape: Tape, assignment: &Assignment) -> Scribe {
-        let sale = assignment.scenario.sale.clone();
+impl HistoryRecorder {
+    pub(super) fn new(
+        sender: HistorySender,
+        scenario: &Scenario,
+        thread: usize,
+    ) -> HistoryRecorder {
+        let sale = scenario.sale.clone();
         let (sale, skus, quantity) =
             sale.map_or_else(Default::default, |s| (s.id, s.skus, s.quantity.into()));
-        Scribe {
-            tape,
+        HistoryRecorder {
+            sender,
             sale,
             skus,
             quantity,
-            thread: assignment.thread as u64,
-            threads: assignment.scenario.generator.threads as u64,
+            thread: thread as u64,
+            threads: scenario.generator.threads as u64,
             next: Cell::new(0),
         }
     }
@@ -61,7 +65,7 @@ impl Scribe {
             wall_ms: wall_ms(),
             op,
             client: (worker as u64 * self.threads + self.thread) as u32,
-            buyer: format!("buyer-{:016x}", ids.buyer_name(ids.buyer_of(job.number))),
+            buyer: ids.buyer_id(job.number),
             order: order.unwrap_or_default().to_owned(),
             ..Invoke::new(f, self.sale.clone())
         };
@@ -70,16 +74,14 @@ impl Scribe {
             let line = |sku: usize| (self.skus[sku].clone(), self.quantity);
             invoke.lines = ids.skus_of(job.number).map(line).collect();
         }
-        self.tape.record(Event::Invoke(invoke));
+        self.sender.record(Event::Invoke(invoke));
         op
     }
 
     /// It was answered, or will never be.
     pub(super) fn done(&self, op: u64, kind: Kind, now_ns: u64, answer: &Answer) {
         let code = match &*answer.code {
-            "" if answer.named().next().is_none() && answer.intent.is_none() => {
-                answer.outcome.name()
-            }
+            "" if !answer.names_an_order() && answer.intent.is_none() => answer.outcome.name(),
             code => code,
         };
         let done = Done {
@@ -94,7 +96,7 @@ impl Scribe {
             intent: answer.intent.as_deref().unwrap_or_default().to_owned(),
             orders: answer.orders.clone(),
         };
-        self.tape.record(match proves(kind, answer) {
+        self.sender.record(match proves(kind, answer) {
             Proof::Done => Event::Ok(done),
             Proof::NotDone => Event::Fail(done),
             Proof::Nothing => Event::Info(done),

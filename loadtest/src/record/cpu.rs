@@ -1,7 +1,7 @@
 //! What the generator itself costs, from the kernel's own account of the thread.
 
 /// CPU account of one thread.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ThreadCpu {
     /// Time on a core.
     pub used_ns: u64,
@@ -9,10 +9,12 @@ pub struct ThreadCpu {
     pub waited_ns: u64,
 }
 
-/// The account of the calling thread, where the kernel keeps one.
-pub(super) fn of_this_thread() -> Option<ThreadCpu> {
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
-    parse(&text)
+impl ThreadCpu {
+    /// The account of the calling thread, where the kernel keeps one.
+    pub(crate) fn of_this_thread() -> Option<ThreadCpu> {
+        let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+        parse(&text)
+    }
 }
 
 fn parse(text: &str) -> Option<ThreadCpu> {

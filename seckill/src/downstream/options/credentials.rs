@@ -1,8 +1,26 @@
 //! The user of a broker and the password, which stands in a file or in the environment.
 
+use std::fmt;
+
 use settings::{Inputs, Section};
 
-use crate::downstream::Credentials;
+/// A user of a broker.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credentials {
+    /// Its name.
+    pub username: String,
+    /// Its password.
+    pub password: String,
+}
+
+impl fmt::Debug for Credentials {
+    /// Without the password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credentials")
+            .field("username", &self.username)
+            .finish_non_exhaustive()
+    }
+}
 
 /// The user, if one is named. `None` after a problem.
 pub(super) fn credentials(

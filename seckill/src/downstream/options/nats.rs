@@ -1,13 +1,55 @@
 //! NATS JetStream: a stream and the beginning of its subjects.
 
+use std::fmt;
+
 use settings::{Inputs, Section};
 
 use super::{
-    Address,
+    Address, Credentials,
     credentials::{credentials, text},
-    values::{NAME, host_port, name},
+    names::{NAME, host_port, name},
 };
-use crate::downstream::{NatsLogin, NatsOptions};
+use crate::downstream::tls::Tls;
+
+/// Who publishes to NATS.
+#[derive(Clone, PartialEq, Eq)]
+pub enum NatsLogin {
+    /// Nobody in particular.
+    Anonymous,
+    /// A user with a password.
+    Password(Credentials),
+    /// A token.
+    Token(String),
+    /// The text of a `.creds` file: a JWT and the seed of its key.
+    Creds(String),
+}
+
+impl fmt::Debug for NatsLogin {
+    /// Without anything secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Anonymous => "Anonymous",
+            Self::Password(_) => "Password",
+            Self::Token(_) => "Token",
+            Self::Creds(_) => "Creds",
+        })
+    }
+}
+
+/// A stream of NATS JetStream.
+#[derive(Debug, Clone)]
+pub struct NatsOptions {
+    /// `nats://HOST:PORT` or `tls://HOST:PORT`, one or more.
+    pub servers: Vec<String>,
+    /// For `tls`.
+    pub tls: Option<Tls>,
+    /// Who publishes.
+    pub login: NatsLogin,
+    /// The stream that must take the events. It is not made.
+    pub stream: String,
+    /// What their subjects begin with; `.settled`, `.paid`, `.released` or `.refused` follows.
+    pub subject: String,
+}
 
 pub(super) fn read(
     section: &Section<'_>,
@@ -44,9 +86,10 @@ pub(super) fn read(
     }
     let subject = section.parsed("subject", NAME, name);
     let login = login(section, inputs);
+    let tls = Tls::read(address.scheme == "tls", section, inputs);
     Some(NatsOptions {
         servers,
-        ca_file: section.path("ca_file"),
+        tls,
         login: login?,
         stream: stream?,
         subject: subject?,

@@ -17,7 +17,7 @@ use axum::{
     routing::post,
 };
 use limiter::rate::RateQuota;
-use seckill::downstream::{DeliveryConfig, HttpOptions, HttpSink};
+use seckill::downstream::{DeliveryConfig, WebhookOptions, WebhookSink};
 use testkit::redis::wall_clock;
 use tokio::{sync::Notify, time::Instant};
 
@@ -93,7 +93,7 @@ fn ok() -> Response {
     StatusCode::OK.into_response()
 }
 
-fn sink(url: String, rate: &str, burst: u32, in_flight: usize) -> Arc<HttpSink> {
+fn sink(url: String, rate: &str, burst: u32, in_flight: usize) -> Arc<WebhookSink> {
     patient_sink(url, rate, burst, in_flight, Duration::from_secs(2))
 }
 
@@ -103,16 +103,17 @@ fn patient_sink(
     burst: u32,
     in_flight: usize,
     patience: Duration,
-) -> Arc<HttpSink> {
+) -> Arc<WebhookSink> {
     let burst = burst.try_into().unwrap();
     let rate = settings::units::rate(rate).unwrap();
-    let options = HttpOptions {
-        url,
+    let options = WebhookOptions {
+        url: url.parse().unwrap(),
+        tls: None,
         secret: b"a shared secret of the tests".to_vec(),
         quota: RateQuota::try_new(rate.count, rate.per, burst).unwrap(),
         in_flight: in_flight.try_into().unwrap(),
     };
-    Arc::new(HttpSink::try_new(&options, wall_clock(), patience).unwrap())
+    Arc::new(WebhookSink::try_new(&options, wall_clock(), patience).unwrap())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

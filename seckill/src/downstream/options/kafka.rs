@@ -3,11 +3,21 @@
 use settings::{Inputs, Section};
 
 use super::{
-    Address,
+    Address, Credentials,
     credentials::credentials,
-    values::{NAME, host_port, name},
+    names::{NAME, host_port, name},
 };
-use crate::downstream::KafkaOptions;
+
+/// A topic of Kafka.
+#[derive(Debug, Clone)]
+pub struct KafkaOptions {
+    /// `HOST:PORT,HOST:PORT`.
+    pub brokers: String,
+    /// Who publishes, by SASL PLAIN.
+    pub credentials: Option<Credentials>,
+    /// The topic. It is not made.
+    pub topic: String,
+}
 
 pub(super) fn read(
     section: &Section<'_>,
@@ -23,10 +33,10 @@ pub(super) fn read(
     }
     section.require("topic", NAME);
     let topic = section.parsed("topic", NAME, name);
-    let credentials = credentials(section, inputs)?;
+    let credentials = credentials(section, inputs);
     Some(KafkaOptions {
         brokers: address.hosts.to_owned(),
-        credentials,
+        credentials: credentials?,
         topic: topic?,
     })
 }

@@ -1,6 +1,6 @@
-//! One worker's way to the server: its own HTTP/1.1 connection, or its place on a shared HTTP/2 connection.
+//! The connection of one worker: its own HTTP/1.1 connection, or its place on a shared HTTP/2 connection.
 //!
-//! A connection that the server closed (idle timeout, GOAWAY, restart) is replaced, not reported: who buys does not see it either.
+//! A connection that the server closed (idle timeout, GOAWAY, restart) is replaced, not reported: a buyer does not see it either.
 
 use std::cell::{Cell, RefCell};
 use std::pin::{Pin, pin};
@@ -27,7 +27,7 @@ const MAX_BODY: usize = 64 * 1024;
 const H2_STREAM_WINDOW: u32 = 1 << 20;
 const H2_CONNECTION_WINDOW: u32 = 1 << 24;
 
-type H1Connection = http1::Connection<TokioIo<Stream>, Body>;
+type H1Driver = http1::Connection<TokioIo<Stream>, Body>;
 
 /// An answer came back whole.
 pub(super) struct Reply {
@@ -37,22 +37,22 @@ pub(super) struct Reply {
 
 /// No answer came back.
 #[derive(Debug)]
-pub(super) enum Broken {
+pub(super) enum ConnectionError {
     /// No connection could be opened.
     NoConnection(String),
     /// The connection closed under the request; `sent` if the server may have seen it.
     Closed { sent: bool },
 }
 
-/// What a line needs of the thread it lives on.
-pub(super) struct Wires {
+/// Opens connections to the target and counts them.
+pub(super) struct Connector {
     pub target: Target,
     pub recorder: Rc<RefCell<Recorder>>,
 }
 
-impl Wires {
+impl Connector {
     /// Opens a connection and counts it. `again` if it replaces one.
-    async fn open(&self, again: bool) -> Result<Stream, Broken> {
+    async fn open(&self, again: bool) -> Result<Stream, ConnectionError> {
         match self.target.connect().await {
             Ok(stream) => {
                 let counts = &mut self.recorder.borrow_mut().counts;
@@ -64,72 +64,72 @@ impl Wires {
         }
     }
 
-    fn failed(&self, error: String) -> Broken {
+    fn failed(&self, error: String) -> ConnectionError {
         self.recorder.borrow_mut().counts.connects_failed += 1;
-        Broken::NoConnection(error)
+        ConnectionError::NoConnection(error)
     }
 }
 
-/// One worker's way to the server.
-pub(super) enum Line {
-    H1(H1Line),
-    H2(Rc<H2Shared>),
+/// The connection of one worker.
+pub(super) enum Connection {
+    H1(H1Connection),
+    H2(Rc<H2Connection>),
 }
 
-impl Line {
+impl Connection {
     /// Opens the connection ahead of the first request.
-    pub(super) async fn open(&mut self, wires: &Wires) -> Result<(), Broken> {
+    pub(super) async fn open(&mut self, connector: &Connector) -> Result<(), ConnectionError> {
         match self {
-            Line::H1(line) => line.open(wires).await,
-            Line::H2(shared) => shared.sender(wires).await.map(drop),
+            Connection::H1(own) => own.open(connector).await,
+            Connection::H2(shared) => shared.sender(connector).await.map(drop),
         }
     }
 
     /// Sends a request and reads the answer to its end. The body is kept only if `keep`.
     pub(super) async fn exchange(
         &mut self,
-        wires: &Wires,
+        connector: &Connector,
         request: Request<Body>,
         keep: bool,
-    ) -> Result<Reply, Broken> {
+    ) -> Result<Reply, ConnectionError> {
         match self {
-            Line::H1(line) => line.exchange(wires, request, keep).await,
-            Line::H2(shared) => shared.exchange(wires, request, keep).await,
+            Connection::H1(own) => own.exchange(connector, request, keep).await,
+            Connection::H2(shared) => shared.exchange(connector, request, keep).await,
         }
     }
 
     /// Gives up on the request under way: an HTTP/1.1 connection is of no use after that.
     pub(super) fn abandon(&mut self) {
-        if let Line::H1(line) = self {
-            line.close();
+        if let Connection::H1(own) = self {
+            own.close();
         }
     }
 
     /// Keeps an idle connection alive, and notices when the server closes it.
     pub(super) fn poll_idle(&mut self, cx: &mut Context<'_>) {
-        if let Line::H1(line) = self
-            && let Some(connection) = &mut line.connection
+        if let Connection::H1(own) = self
+            && let Some(connection) = &mut own.connection
             && connection.as_mut().poll(cx).is_ready()
         {
-            line.close();
+            own.close();
         }
     }
 }
 
 /// A connection of its own, driven by the worker itself: one task for both, no wake-up in between.
 #[derive(Default)]
-pub(super) struct H1Line {
+pub(super) struct H1Connection {
     sender: Option<http1::SendRequest<Body>>,
-    connection: Option<Pin<Box<H1Connection>>>,
+    connection: Option<Pin<Box<H1Driver>>>,
     opened_before: bool,
 }
 
-impl H1Line {
-    async fn open(&mut self, wires: &Wires) -> Result<(), Broken> {
-        let stream = wires.open(self.opened_before).await?;
+impl H1Connection {
+    async fn open(&mut self, connector: &Connector) -> Result<(), ConnectionError> {
+        let stream = connector.open(self.opened_before).await?;
         let (sender, connection) = http1::handshake(TokioIo::new(stream))
             .await
-            .map_err(|error| wires.failed(error.to_string()))?;
+            .map_err(|error| connector.failed(error.to_string()))?;
         self.sender = Some(sender);
         self.connection = Some(Box::pin(connection));
         self.opened_before = true;
@@ -143,12 +143,12 @@ impl H1Line {
 
     async fn exchange(
         &mut self,
-        wires: &Wires,
+        connector: &Connector,
         request: Request<Body>,
         keep: bool,
-    ) -> Result<Reply, Broken> {
+    ) -> Result<Reply, ConnectionError> {
         if self.connection.is_none() {
-            self.open(wires).await?;
+            self.open(connector).await?;
         }
         let result = self.exchange_open(request, keep).await;
         if result.is_err() {
@@ -157,8 +157,12 @@ impl H1Line {
         result
     }
 
-    async fn exchange_open(&mut self, request: Request<Body>, keep: bool) -> Result<Reply, Broken> {
-        let unsent = Broken::Closed { sent: false };
+    async fn exchange_open(
+        &mut self,
+        request: Request<Body>,
+        keep: bool,
+    ) -> Result<Reply, ConnectionError> {
+        let unsent = ConnectionError::Closed { sent: false };
         let Some(sender) = &mut self.sender else {
             return Err(unsent);
         };
@@ -168,7 +172,7 @@ impl H1Line {
         }
         let response = drive(connection, sender.try_send_request(request))
             .await
-            .map_err(|mut error| Broken::Closed {
+            .map_err(|mut error| ConnectionError::Closed {
                 sent: error.take_message().is_none(),
             })?;
         let status = response.status();
@@ -179,7 +183,7 @@ impl H1Line {
 
 /// Polls the connection together with what waits for it. A connection that ended is dropped at once, which answers
 /// whoever still waits for it with an error.
-async fn drive<F: Future>(connection: &mut Option<Pin<Box<H1Connection>>>, what: F) -> F::Output {
+async fn drive<F: Future>(connection: &mut Option<Pin<Box<H1Driver>>>, what: F) -> F::Output {
     let mut what = pin!(what);
     std::future::poll_fn(|cx| {
         if let Some(open) = connection
@@ -194,7 +198,7 @@ async fn drive<F: Future>(connection: &mut Option<Pin<Box<H1Connection>>>, what:
 
 /// An HTTP/2 connection that many workers share.
 #[derive(Default)]
-pub(super) struct H2Shared {
+pub(super) struct H2Connection {
     sender: RefCell<Option<(http2::SendRequest<Body>, u64)>>,
     /// Counts the connections opened in this place, so that a late failure does not drop a younger one.
     generation: Cell<u64>,
@@ -202,7 +206,7 @@ pub(super) struct H2Shared {
     opening: Mutex<()>,
 }
 
-impl H2Shared {
+impl H2Connection {
     fn ready(&self) -> Option<(http2::SendRequest<Body>, u64)> {
         self.sender
             .borrow()
@@ -211,7 +215,10 @@ impl H2Shared {
             .cloned()
     }
 
-    async fn sender(&self, wires: &Wires) -> Result<(http2::SendRequest<Body>, u64), Broken> {
+    async fn sender(
+        &self,
+        connector: &Connector,
+    ) -> Result<(http2::SendRequest<Body>, u64), ConnectionError> {
         if let Some(ready) = self.ready() {
             return Ok(ready);
         }
@@ -220,13 +227,13 @@ impl H2Shared {
             return Ok(ready);
         }
         let generation = self.generation.get();
-        let stream = wires.open(generation > 0).await?;
+        let stream = connector.open(generation > 0).await?;
         let (sender, connection) = http2::Builder::new(LocalExecutor)
             .initial_stream_window_size(H2_STREAM_WINDOW)
             .initial_connection_window_size(H2_CONNECTION_WINDOW)
             .handshake(TokioIo::new(stream))
             .await
-            .map_err(|error| wires.failed(error.to_string()))?;
+            .map_err(|error| connector.failed(error.to_string()))?;
         // Its end shows in the senders; there is nobody else to tell.
         tokio::task::spawn_local(async move {
             let _ = connection.await;
@@ -238,11 +245,11 @@ impl H2Shared {
 
     async fn exchange(
         &self,
-        wires: &Wires,
+        connector: &Connector,
         request: Request<Body>,
         keep: bool,
-    ) -> Result<Reply, Broken> {
-        let (mut sender, generation) = self.sender(wires).await?;
+    ) -> Result<Reply, ConnectionError> {
+        let (mut sender, generation) = self.sender(connector).await?;
         match sender.try_send_request(request).await {
             Ok(response) => {
                 let status = response.status();
@@ -255,7 +262,7 @@ impl H2Shared {
                 if !sent || sender.is_closed() {
                     self.forget(generation);
                 }
-                Err(Broken::Closed { sent })
+                Err(ConnectionError::Closed { sent })
             }
         }
     }
@@ -269,18 +276,18 @@ impl H2Shared {
 }
 
 /// Reads a body to its end, so that the connection is free again.
-async fn collect(mut body: Incoming, keep: bool) -> Result<Bytes, Broken> {
+async fn collect(mut body: Incoming, keep: bool) -> Result<Bytes, ConnectionError> {
     let mut first = Bytes::new();
     let mut rest: Option<BytesMut> = None;
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|_| Broken::Closed { sent: true })?;
+        let frame = frame.map_err(|_| ConnectionError::Closed { sent: true })?;
         let Ok(data) = frame.into_data() else {
             continue;
         };
         if !keep {
             continue;
         }
-        // Nearly every answer is one frame, which is then handed on without a copy.
+        // Nearly every answer is one frame, which is then dispatched on without a copy.
         if first.is_empty() && rest.is_none() {
             first = data;
             continue;

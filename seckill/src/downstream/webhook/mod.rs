@@ -1,5 +1,7 @@
-//! Delivers each event as a signed POST to the shop, which stands beside the gateway on a trusted network: never more at once
-//! and never faster than the shop can take, and not at all before its `Retry-After` is over.
+//! Delivers each event as a signed POST to the shop: never more at once and never faster than the shop can take, and not at all before
+//! its `Retry-After` is over.
+
+mod client;
 
 use std::{
     num::{NonZeroU32, NonZeroUsize},
@@ -9,16 +11,17 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{HeaderMap, Request, StatusCode, header};
+use http::{HeaderMap, Request, StatusCode, Uri, header};
 use http_body_util::Full;
 use limiter::rate::{Decision, RateKey, RateLimiter};
 use tokio::time::Instant;
 
+use self::client::WebhookClient;
 use super::{
-    Delivery, DeliveryError, Event, HttpOptions, RECONNECT, SIGNATURE_HEADER, Sink, SinkError,
-    SinkTraits, http_client::HttpClient, pause::Pause, sign,
+    Delivery, DeliveryError, Event, RECONNECT, SIGNATURE_HEADER, Sink, SinkError, SinkTraits,
+    WebhookOptions, pause::Pause, sign,
 };
-use crate::{clock::WallClock, ledger::OutboxEvent};
+use crate::{clock::WallClock, ledger::OutboxEvent, locks::Locked};
 
 /// Upper bound for `Retry-After`: a header with a slip in it must not end all deliveries.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
@@ -26,8 +29,9 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
 const RETRY_AFTER_TOO_MANY: Duration = Duration::from_secs(1);
 
 /// The shop's endpoint.
-pub struct HttpSink {
-    client: HttpClient,
+pub struct WebhookSink {
+    client: WebhookClient,
+    url: Uri,
     secret: Vec<u8>,
     clock: WallClock,
     timeout: Duration,
@@ -38,15 +42,17 @@ pub struct HttpSink {
     pause: Mutex<Pause>,
 }
 
-impl HttpSink {
-    /// Takes the address apart. `timeout` bounds one delivery, connecting included.
+impl WebhookSink {
+    /// Reads the system's authorities if the options name none. `timeout` bounds one delivery, connecting included.
     pub fn try_new(
-        options: &HttpOptions,
+        options: &WebhookOptions,
         clock: WallClock,
         timeout: Duration,
     ) -> Result<Self, SinkError> {
+        let tls = options.tls.as_ref().map(|tls| tls.client()).transpose()?;
         Ok(Self {
-            client: HttpClient::try_new(&options.url)?,
+            client: WebhookClient::new(tls),
+            url: options.url.clone(),
             secret: options.secret.clone(),
             clock,
             timeout,
@@ -56,30 +62,23 @@ impl HttpSink {
         })
     }
 
-    fn request(
-        &self,
-        event: &OutboxEvent,
-        body: &Bytes,
-    ) -> Result<Request<Full<Bytes>>, DeliveryError> {
-        Request::post(&self.client.path)
-            .header(header::HOST, &self.client.authority)
+    fn request(&self, event: &OutboxEvent) -> Result<Request<Full<Bytes>>, DeliveryError> {
+        let body = Bytes::from(Event::new(event).body());
+        let signature = sign(&self.secret, (self.clock)() / 1000, &body);
+        Request::post(&self.url)
             .header(header::CONTENT_TYPE, "application/json")
             .header(
                 header::USER_AGENT,
                 concat!("penstock/", env!("CARGO_PKG_VERSION")),
             )
             .header("penstock-event-id", event.id())
-            .header(
-                SIGNATURE_HEADER,
-                sign(&self.secret, (self.clock)() / 1000, body),
-            )
-            .body(Full::new(body.clone()))
+            .header(SIGNATURE_HEADER, signature)
+            .body(Full::new(body))
             .map_err(|error| DeliveryError::Refused(error.to_string()))
     }
 
     async fn post(&self, event: &OutboxEvent) -> Delivery {
-        let body = Bytes::from(Event::new(event).body());
-        let answer = self.client.send(|| self.request(event, &body)).await?;
+        let answer = self.client.send(self.request(event)?).await?;
         if answer.status().is_success() {
             return Ok(());
         }
@@ -92,7 +91,7 @@ impl HttpSink {
     /// What an outcome says about the shop as a whole.
     fn note(&self, outcome: &Delivery) {
         let now = Instant::now();
-        let mut pause = self.pause.lock().unwrap_or_else(|e| e.into_inner());
+        let mut pause = self.pause.locked();
         match outcome {
             Err(DeliveryError::Unreachable(_)) => pause.failed(now, rand::random()),
             Err(DeliveryError::Timeout | DeliveryError::Broken(_)) => {}
@@ -109,7 +108,7 @@ impl HttpSink {
 }
 
 #[async_trait]
-impl Sink for HttpSink {
+impl Sink for WebhookSink {
     fn traits(&self) -> SinkTraits {
         SinkTraits {
             calls: self.in_flight,
@@ -119,11 +118,9 @@ impl Sink for HttpSink {
     }
 
     fn admit(&self, now: Instant) -> Result<(), Instant> {
-        let pause = self.pause.lock().unwrap_or_else(|e| e.into_inner());
-        if let Some(until) = pause.ends(now) {
+        if let Some(until) = self.pause.locked().ends(now) {
             return Err(until);
         }
-        drop(pause);
         match self.limiter.check(RateKey::SHARED, now) {
             Decision::Allowed { .. } => Ok(()),
             Decision::Limited(limited) => Err(now + limited.retry_after),

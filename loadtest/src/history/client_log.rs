@@ -1,7 +1,6 @@
-//! The compact memory of a run: for every purchase what was sent and what was answered.
+//! What the clients of a run sent and were answered: two bytes a purchase, and the ids of the orders they were told of.
 //!
-//! Two bytes a purchase, plus the order ids of those that were answered with one. It is the witness that
-//! `reconcile` sets against the order ledger, so it records only what the client saw, never what it concludes.
+//! It is small and has no times, so every run keeps it. [`crate::reconcile()`] makes a history of it and has the oracle judge it.
 
 use std::collections::HashMap;
 
@@ -28,16 +27,25 @@ const PAY_DECLINED: u16 = 1 << 7;
 /// A payment request has no definite answer.
 const PAY_AMBIGUOUS: u16 = 1 << 8;
 
-/// What the client saw, per purchase (see [`crate::plan::Identities`] for the numbering).
+/// What the clients saw, per purchase (see [`crate::plan::Identities`] for the numbering).
 #[derive(Clone, Debug, Default)]
-pub struct History {
+pub struct ClientLog {
     flags: Vec<u16>,
-    orders: HashMap<u32, Vec<Box<str>>>,
+    orders: HashMap<u32, Vec<NamedOrder>>,
 }
 
-/// Totals of a [`History`], for the report.
+/// An order that an answer named.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedOrder {
+    /// Which line of the cart it is for; 0 for a purchase of one sku, `u8::MAX` for what was not asked for.
+    pub line: u8,
+    /// Its id.
+    pub id: Box<str>,
+}
+
+/// Totals of a [`ClientLog`], for the report.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct HistorySummary {
+pub struct ClientSummary {
     /// Distinct purchases (request ids) sent at least once.
     pub purchases: u64,
     /// Purchases answered with an order id.
@@ -56,23 +64,18 @@ pub struct HistorySummary {
     pub declined: u64,
 }
 
-impl History {
-    /// An empty history of `purchases` purchases.
+impl ClientLog {
+    /// An empty log of `purchases` purchases.
     pub fn new(purchases: u32) -> Self {
-        History {
+        ClientLog {
             flags: vec![0; purchases as usize],
             orders: HashMap::new(),
         }
     }
 
-    /// Number of purchases the plan holds, sent or not.
-    pub fn len(&self) -> u32 {
-        self.flags.len() as u32
-    }
-
-    /// Whether the plan holds no purchase at all.
-    pub fn is_empty(&self) -> bool {
-        self.flags.is_empty()
+    /// The purchases of which at least one copy went on the wire.
+    pub fn sent(&self) -> impl Iterator<Item = u32> {
+        (0..self.flags.len() as u32).filter(|purchase| self.is_sent(*purchase))
     }
 
     /// A copy of the purchase goes out. `again` marks the copies sent on purpose after the first.
@@ -80,21 +83,27 @@ impl History {
         self.set(purchase, if again { SENT | REPEATED } else { SENT });
     }
 
-    /// A copy of the purchase was answered, or will never be. Of a cart the answer names several orders, in the order of its lines.
+    /// A copy of the purchase was answered, or will never be. `orders` are those that the answer names, with their lines.
     pub fn note_purchase<'a>(
         &mut self,
         purchase: u32,
         outcome: Outcome,
-        orders: impl IntoIterator<Item = &'a str>,
+        orders: impl IntoIterator<Item = (u8, &'a str)>,
     ) {
         match outcome {
             Outcome::Accepted | Outcome::Replayed => {
                 self.set(purchase, ACKNOWLEDGED);
-                for order in orders {
-                    let ids = self.orders.entry(purchase).or_default();
+                for (line, id) in orders {
+                    let named = self.orders.entry(purchase).or_default();
                     // Bounded by the number of copies and lines; two entries for one line already are a finding.
-                    if !ids.iter().any(|id| **id == *order) {
-                        ids.push(order.into());
+                    if !named
+                        .iter()
+                        .any(|known| known.line == line && *known.id == *id)
+                    {
+                        named.push(NamedOrder {
+                            line,
+                            id: id.into(),
+                        });
                     }
                 }
             }
@@ -138,39 +147,41 @@ impl History {
     }
 
     /// Adds what another generator thread saw.
-    pub fn merge(&mut self, other: History) {
+    pub fn merge(&mut self, other: ClientLog) {
         if self.flags.len() < other.flags.len() {
             self.flags.resize(other.flags.len(), 0);
         }
         for (mine, theirs) in self.flags.iter_mut().zip(&other.flags) {
             *mine |= theirs;
         }
-        for (purchase, ids) in other.orders {
+        for (purchase, theirs) in other.orders {
             let mine = self.orders.entry(purchase).or_default();
-            for id in ids {
-                if !mine.contains(&id) {
-                    mine.push(id);
+            for order in theirs {
+                if !mine.contains(&order) {
+                    mine.push(order);
                 }
             }
         }
     }
 
-    /// The order ids the purchase was answered with, those of the first answer in the order of its lines; more than it has lines is a
-    /// fault of the server.
-    pub fn orders_of(&self, purchase: u32) -> &[Box<str>] {
+    /// The orders that the purchase was answered with; two of one line are a fault of the server.
+    pub fn orders_of(&self, purchase: u32) -> &[NamedOrder] {
         self.orders.get(&purchase).map_or(&[], Vec::as_slice)
     }
 
-    /// Every purchase that was answered with an order id.
-    pub fn acknowledged(&self) -> impl Iterator<Item = (u32, &[Box<str>])> {
-        self.orders
-            .iter()
-            .map(|(purchase, ids)| (*purchase, ids.as_slice()))
+    /// The order that the purchase was answered with first.
+    pub fn first_order(&self, purchase: u32) -> Option<&str> {
+        self.orders_of(purchase).first().map(|order| &*order.id)
     }
 
-    /// Every copy of the purchase that was sent got a definite refusal (or none was sent).
-    pub fn is_refused(&self, purchase: u32) -> bool {
-        self.has(purchase, REFUSED) && !self.has(purchase, ACKNOWLEDGED | AMBIGUOUS)
+    /// At least one copy of the purchase was refused for certain.
+    pub fn has_refusal(&self, purchase: u32) -> bool {
+        self.has(purchase, REFUSED)
+    }
+
+    /// Nobody knows what became of some copy of the purchase.
+    pub fn has_unknown(&self, purchase: u32) -> bool {
+        self.has(purchase, AMBIGUOUS) || !self.has(purchase, ACKNOWLEDGED | REFUSED)
     }
 
     /// At least one copy of the purchase went on the wire.
@@ -183,20 +194,25 @@ impl History {
         self.has(purchase, PAY_OK)
     }
 
-    /// The ledger may rightly say "paid": a payment was sent, and its answer was not a decline only.
-    pub fn may_be_paid(&self, purchase: u32) -> bool {
-        self.has(purchase, PAY_OK | PAY_AMBIGUOUS)
-            || (self.has(purchase, PAY_SENT) && !self.has(purchase, PAY_DECLINED))
+    /// A payment for the purchase's order went out.
+    pub fn is_pay_sent(&self, purchase: u32) -> bool {
+        self.has(purchase, PAY_SENT)
+    }
+
+    /// Nobody knows what became of some payment: its answer was not a decline only.
+    pub fn has_unknown_payment(&self, purchase: u32) -> bool {
+        self.has(purchase, PAY_AMBIGUOUS) || !self.has(purchase, PAY_OK | PAY_DECLINED)
     }
 
     /// Totals for the report.
-    pub fn summary(&self) -> HistorySummary {
-        let mut sum = HistorySummary::default();
-        for (purchase, flags) in self.flags.iter().enumerate() {
+    pub fn summary(&self) -> ClientSummary {
+        let mut sum = ClientSummary::default();
+        for flags in &self.flags {
             let has = |bit: u16| u64::from(flags & bit != 0);
             sum.purchases += has(SENT);
             sum.acknowledged += has(ACKNOWLEDGED);
-            sum.refused += u64::from(self.is_refused(purchase as u32));
+            sum.refused +=
+                u64::from(flags & REFUSED != 0 && flags & (ACKNOWLEDGED | AMBIGUOUS) == 0);
             sum.ambiguous += u64::from(flags & AMBIGUOUS != 0 && flags & ACKNOWLEDGED == 0);
             sum.repeated += has(REPEATED);
             sum.pay_attempted += has(PAY_SENT);
@@ -225,36 +241,36 @@ mod tests {
 
     #[test]
     fn a_copy_without_answer_makes_a_refusal_uncertain() {
-        let mut history = History::new(2);
-        history.note_sent(0, false);
-        history.note_purchase(0, Outcome::SoldOut, None);
-        assert!(history.is_refused(0));
-        history.note_sent(0, true);
-        history.note_purchase(0, Outcome::Timeout, None);
-        assert!(!history.is_refused(0));
-        assert_eq!(history.summary().ambiguous, 1);
+        let mut log = ClientLog::new(2);
+        log.note_sent(0, false);
+        log.note_purchase(0, Outcome::SoldOut, None);
+        assert_eq!((log.summary().refused, log.has_unknown(0)), (1, false));
+        log.note_sent(0, true);
+        log.note_purchase(0, Outcome::Timeout, None);
+        assert_eq!((log.summary().refused, log.has_unknown(0)), (0, true));
+        assert_eq!(log.summary().ambiguous, 1);
     }
 
     #[test]
     fn the_same_order_twice_is_one_and_another_is_two() {
-        let mut history = History::new(1);
-        history.note_purchase(0, Outcome::Accepted, ["ord_a"]);
-        history.note_purchase(0, Outcome::Replayed, ["ord_a"]);
-        assert_eq!(history.orders_of(0).len(), 1);
-        history.note_purchase(0, Outcome::Replayed, ["ord_b"]);
-        assert_eq!(history.orders_of(0).len(), 2);
+        let mut log = ClientLog::new(1);
+        log.note_purchase(0, Outcome::Accepted, [(0, "ord_a")]);
+        log.note_purchase(0, Outcome::Replayed, [(0, "ord_a")]);
+        assert_eq!(log.orders_of(0).len(), 1);
+        log.note_purchase(0, Outcome::Replayed, [(0, "ord_b")]);
+        assert_eq!(log.orders_of(0).len(), 2);
     }
 
     #[test]
     fn merging_threads_keeps_both_sides() {
-        let mut one = History::new(2);
+        let mut one = ClientLog::new(2);
         one.note_sent(0, false);
-        one.note_purchase(0, Outcome::Accepted, ["ord_a"]);
-        let mut two = History::new(2);
+        one.note_purchase(0, Outcome::Accepted, [(0, "ord_a")]);
+        let mut two = ClientLog::new(2);
         two.note_sent(1, false);
-        two.note_purchase(1, Outcome::Accepted, ["ord_b"]);
+        two.note_purchase(1, Outcome::Accepted, [(0, "ord_b")]);
         one.merge(two);
         assert_eq!(one.summary().acknowledged, 2);
-        assert_eq!(one.acknowledged().count(), 2);
+        assert_eq!(one.first_order(1), Some("ord_b"));
     }
 }

@@ -1,4 +1,4 @@
-//! The few questions the checker asks the admin API. One connection a question: there are few, and none is in a hurry.
+//! Asks the admin API. Every question takes a connection of its own: there are few, and none is in a hurry.
 
 use std::time::Duration;
 
@@ -12,8 +12,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::net::TcpStream;
 
-use super::{LedgerRow, SaleReport};
 use crate::history::event::SaleFacts;
+use crate::ledger::{LedgerRow, SaleReport};
 use crate::scenario::Admin;
 
 /// An admin listener that needs longer than this is not well.
@@ -38,11 +38,6 @@ struct NotFound;
 struct OrdersPage {
     orders: Vec<LedgerRow>,
     next: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct SaleRules {
-    buyer_limit: Option<u64>,
 }
 
 impl AdminClient {
@@ -72,12 +67,6 @@ impl AdminClient {
     /// The sale's own account.
     pub async fn report(&self, sale: &str) -> anyhow::Result<SaleReport> {
         self.get(&format!("/admin/v1/sales/{sale}/report")).await
-    }
-
-    /// The sale's limit per buyer, if it has one.
-    pub async fn buyer_limit(&self, sale: &str) -> anyhow::Result<Option<u64>> {
-        let rules: SaleRules = self.get(&format!("/admin/v1/sales/{sale}")).await?;
-        Ok(rules.buyer_limit.filter(|limit| *limit > 0))
     }
 
     /// The sale's document, as far as the rules of [`crate::oracle`] go.

@@ -1,6 +1,6 @@
 //! The curve of arrivals as a closed form: which instant belongs to which share of the arrivals.
 
-use crate::scenario::Shape;
+use super::Shape;
 
 /// Inverse of the cumulative arrival curve.
 #[derive(Clone, Debug)]
