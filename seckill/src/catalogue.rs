@@ -13,7 +13,7 @@ use crate::{
     metrics::SaleMetrics,
     purchase::Carts,
     sale::Sale,
-    stock::{SegmentRuntime, Stock},
+    sku_stock::{SegmentRuntime, Stock},
 };
 
 /// One sale with its stocks.

@@ -1,11 +1,11 @@
 //! The sale's metrics: handles resolved once, every series there at 0 from the start, labels from closed sets. Those of a sale leave with it.
 
 use metrics::{Counter, Histogram};
+use stock::{CartVerdict, Verdict};
 
 use crate::{
     purchase::{CartOutcome, Outcome},
     series,
-    store::{CartVerdict, Verdict},
 };
 
 macro_rules! results {

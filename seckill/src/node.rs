@@ -6,6 +6,11 @@ use std::sync::Arc;
 
 use axum::Router;
 use futures_util::future::BoxFuture;
+use stock::{
+    Durability, StockError, StockStore,
+    embedded::{EmbeddedStore, Health, Options, RecoverError, Sync, Tuning},
+    redis::{RedisOptions, RedisStore},
+};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -24,11 +29,6 @@ use crate::{
     rebuild::{self, ClaimError, Rebuilder},
     reconcile::{self, Reconciler, Violations},
     settlement::{self, Settlement, SettlementConfig},
-    store::{
-        Durability, StockError, StockStore,
-        embedded::{EmbeddedStore, Health, Options, RecoverError, Sync, Tuning},
-        redis::{RedisOptions, RedisStore},
-    },
     store_calls::CountedStore,
     store_sync::StoreSync,
 };

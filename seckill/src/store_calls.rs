@@ -5,16 +5,14 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use metrics::{Counter, Histogram};
+use stock::{
+    CartLine, CartVerdict, Confirm, Durability, Gate, Lookup, Position, Purchase, QueueDepth,
+    QueueEntry, Release, SegmentSpec, Snapshot, StockError, StockMoves, StockStore, StoredOrder,
+    Verdict,
+};
 use tokio::time::Instant;
 
-use crate::{
-    ids::{OrderId, SegmentId},
-    store::{
-        CartLine, CartVerdict, Confirm, Durability, Gate, Lookup, Position, Purchase, QueueDepth,
-        QueueEntry, Release, SegmentSpec, Snapshot, StockError, StockMoves, StockStore,
-        StoredOrder, Verdict,
-    },
-};
+use crate::ids::{OrderId, SegmentId};
 
 macro_rules! labels {
     ($type:ident, $all:ident: $($name:ident = $label:literal,)*) => {

@@ -17,11 +17,11 @@ use seckill::{
     reaper,
     sale::Sale,
     series,
-    store::{KEPT, OrderState, StockError, embedded::Method},
 };
+use stock::{KEPT, OrderState, StockError, embedded::Method};
+use testkit::embedded;
 
 use crate::support::{
-    embedded,
     ledger::{T0, order, sale as ledger_sale, segment},
     world::{Kind, World, on_both_stores},
 };

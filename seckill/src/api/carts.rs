@@ -17,6 +17,7 @@ use axum::{
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use stock::{CartVerdict, MAX_CART_LINES, StoredOrder, Verdict};
 use tokio::time::Instant;
 
 use super::{
@@ -38,8 +39,7 @@ use crate::{
     metrics::PurchaseResult,
     purchase::CartOutcome,
     sale::Admission,
-    stock::Stock,
-    store::{CartVerdict, MAX_CART_LINES, StoredOrder, Verdict},
+    sku_stock::Stock,
 };
 
 #[derive(Deserialize)]

@@ -31,6 +31,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use futures_util::future::join_all;
 use metrics::Gauge;
 use ring::hmac;
+use stock::{Durability, Gate, Lookup, Snapshot, StockError, StockStore, StoredOrder};
 use tokio::{sync::watch, time::Instant};
 
 use crate::{
@@ -45,8 +46,7 @@ use crate::{
     },
     metrics::PurchaseMetrics,
     sale::{Sale, SaleState},
-    stock::Stock,
-    store::{Durability, Gate, Lookup, Snapshot, StockError, StockStore, StoredOrder},
+    sku_stock::Stock,
     transfer::{Transfers, plan},
 };
 

@@ -15,6 +15,7 @@ use futures_util::{
     future::join_all,
     stream::{self, FuturesUnordered},
 };
+use stock::{SegmentSpec, Snapshot, StockError};
 use tokio::time::{Instant, Interval, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -25,8 +26,7 @@ use crate::{
     locks::Locked,
     pace::Pace,
     sale::{Admission, Sale, Stage},
-    stock::{SegmentRuntime, Stock},
-    store::{SegmentSpec, Snapshot, StockError},
+    sku_stock::{SegmentRuntime, Stock},
     troubles::Troubles,
 };
 

@@ -10,12 +10,10 @@ mod insert;
 use std::collections::HashSet;
 
 use sqlx::AnyConnection;
+use stock::{OrderState, StoredOrder};
 
 use super::{DeadLetter, LedgerError, OrderLedger, OrderStatus, pool::Tx, sql};
-use crate::{
-    ids::{OrderId, SegmentId},
-    store::{OrderState, StoredOrder},
-};
+use crate::ids::{OrderId, SegmentId};
 
 /// What became of one order of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
