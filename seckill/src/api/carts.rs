@@ -32,7 +32,7 @@ use super::{
 };
 use crate::{
     catalogue::OpenSale,
-    engine::{EngineError, FoundOrder},
+    engine::FoundOrder,
     ids::{BuyerId, RequestId},
     ledger::{CancelAll, Standing},
     metrics::PurchaseResult,
@@ -340,7 +340,7 @@ pub(super) async fn cancel(
     };
     let now_ms = api.engine.now_ms();
     let cancelled = ledger.cancel_all(&orders, &cart.buyer, now_ms).await;
-    match cancelled.map_err(EngineError::from)? {
+    match cancelled? {
         CancelAll::Cancelled(orders) => {
             let orders = orders.into_iter().map(Box::new).map(FoundOrder::Settled);
             let orders: Vec<_> = orders.collect();

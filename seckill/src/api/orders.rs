@@ -30,7 +30,7 @@ use crate::{
     catalogue::OpenSale,
     engine::{EngineError, FoundOrder},
     ids::{BuyerId, OrderId, RequestId, SegmentId},
-    ledger::{Cancel, RequestKey, Standing, WatchKey},
+    ledger::{Cancel, LedgerError, RequestKey, Standing, WatchKey},
     sale::SaleState,
     stock::SegmentRuntime,
     store::{Gate, StoredOrder},
@@ -52,6 +52,12 @@ impl From<EngineError> for Problem {
         tracing::debug!(%error, "a request could not be answered");
         let detail = "stock or orders cannot be reached right now; ask again to see what holds";
         Problem::new(Code::Unavailable, detail).retry_after_ms(RETRY_MS)
+    }
+}
+
+impl From<LedgerError> for Problem {
+    fn from(error: LedgerError) -> Self {
+        EngineError::from(error).into()
     }
 }
 
@@ -339,7 +345,7 @@ pub(super) async fn cancel(
         return Err(Problem::new(Code::InFlight, detail).retry_after_ms(RETRY_MS));
     }
     let cancelled = ledger.cancel(id, found.buyer(), api.engine.now_ms()).await;
-    match cancelled.map_err(EngineError::from)? {
+    match cancelled? {
         Cancel::Cancelled(order) | Cancel::AlreadyReleased(order) => {
             let found = FoundOrder::Settled(Box::new(order));
             let standing = api.waiting.serve(&found);

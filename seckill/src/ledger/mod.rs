@@ -5,7 +5,7 @@
 //! beside itself, in the same transaction, what others must be told: `order_effects` for the stock store, `order_outbox` for
 //! the shop.
 //!
-//! One SQL dialect serves SQLite and PostgreSQL; the two statements that take a whole list have one file per engine.
+//! One SQL dialect serves SQLite and PostgreSQL; `engine.rs` has the spellings in which they differ.
 
 mod audit;
 mod checkins;
@@ -15,6 +15,7 @@ mod connect;
 mod dead_events;
 mod dead_letters;
 mod ended;
+mod engine;
 mod epochs;
 mod held_letters;
 mod installs;
@@ -47,7 +48,7 @@ use metrics::Counter;
 use sqlx::AnyPool;
 use tokio::sync::Notify;
 
-use self::order_watch::OrderWatch;
+use self::{engine::Engine, order_watch::OrderWatch};
 use crate::ids::SkuId;
 
 pub(crate) use self::connect::restore_mark;
@@ -207,7 +208,7 @@ pub struct OrderLedger {
     pool: AnyPool,
     /// SQLite only: connections that read beside the one that writes.
     readers: Option<AnyPool>,
-    is_sqlite: bool,
+    engine: Engine,
     has_outbox: bool,
     shared: Arc<Shared>,
 }
@@ -224,13 +225,15 @@ struct Shared {
 impl OrderLedger {
     /// A ledger over a pool that [`connect`] made and migrated. Orders write outbox events; see [`OrderLedger::without_outbox`].
     pub fn new(pool: AnyPool) -> Self {
-        // Any option of the pool tells the scheme; a connection would only be known once it is made.
-        let is_sqlite = pool.connect_options().database_url.scheme() == "sqlite";
+        let engine = Engine::of(&pool);
         let released = |reason: &'static str| metrics::counter!("penstock_orders_released_total", "reason" => reason);
         Self {
-            readers: is_sqlite.then(|| connect::readers(&pool)).flatten(),
+            readers: match engine {
+                Engine::Sqlite => connect::readers(&pool),
+                Engine::Postgres => None,
+            },
             pool,
-            is_sqlite,
+            engine,
             has_outbox: true,
             shared: Arc::new(Shared {
                 order_watch: OrderWatch::default(),
@@ -277,17 +280,6 @@ impl OrderLedger {
     /// Waits until events may be pending, or until `at_most` has passed.
     pub(crate) async fn outbox_due(&self, at_most: Duration) {
         let _ = tokio::time::timeout(at_most, self.shared.outbox.notified()).await;
-    }
-
-    /// A list as one text parameter, in the form that this engine's statements take apart. Ids are visible ASCII, so neither
-    /// quoting nor the separator can be confused with them.
-    fn list<T: ToString>(&self, items: impl IntoIterator<Item = T>) -> String {
-        let items: Vec<String> = items.into_iter().map(|item| item.to_string()).collect();
-        if self.is_sqlite {
-            serde_json::to_string(&items).expect("texts are valid JSON")
-        } else {
-            items.join("\n")
-        }
     }
 }
 

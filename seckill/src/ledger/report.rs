@@ -5,6 +5,7 @@ use sqlx::{Any, AnyConnection, Transaction};
 
 use super::{
     LedgerError, OrderLedger, OrderStatus,
+    engine::Engine,
     rows::{count, parsed},
 };
 use crate::ids::{SaleId, SkuId};
@@ -83,12 +84,12 @@ impl OrderLedger {
 
     /// All reads of one instant: otherwise a settlement between two of them would look like a fault.
     pub(super) async fn begin_read(&self) -> Result<Transaction<'static, Any>, LedgerError> {
-        Ok(if self.is_sqlite {
-            self.reads().begin().await?
-        } else {
-            self.reads()
-                .begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-                .await?
+        Ok(match self.engine {
+            Engine::Sqlite => self.reads().begin().await?,
+            Engine::Postgres => {
+                let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+                self.reads().begin_with(begin).await?
+            }
         })
     }
 }

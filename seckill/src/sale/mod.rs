@@ -16,6 +16,7 @@ use crate::{
     store::{Durability, Gate, KEPT, SegmentSpec},
 };
 
+pub(crate) use self::checks::Problems;
 pub use self::{
     document::{FieldProblem, NewLottery, NewSale, NewSku},
     lifecycle::{MOVE_LEAD_MS, MoveRefused, SaleEvent, SaleState, check_move},
