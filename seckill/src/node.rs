@@ -6,6 +6,11 @@ use std::sync::Arc;
 
 use axum::Router;
 use futures_util::future::BoxFuture;
+use stock::{
+    Durability, StockError, StockStore,
+    embedded::{EmbeddedStore, Health, Options, RecoverError, Sync, Tuning},
+    redis::{RedisOptions, RedisStore},
+};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -15,7 +20,7 @@ use crate::{
     backup::{self, Backups},
     bells::Bells,
     clock::WallClock,
-    config::{Config, DownstreamConfig, StoreConfig},
+    config::{Config, StoreConfig},
     downstream::{self, Deliverer, DeliveryConfig, SinkError},
     engine::{EngineError, SaleEngine},
     lease::{Lease, Redlock, RowLease},
@@ -24,11 +29,7 @@ use crate::{
     rebuild::{self, ClaimError, Rebuilder},
     reconcile::{self, Reconciler, Violations},
     settlement::{self, Settlement, SettlementConfig},
-    store::{
-        Durability, StockError, StockStore,
-        embedded::{EmbeddedStore, Health, Options, RecoverError, Sync, Tuning},
-        redis::{RedisOptions, RedisStore},
-    },
+    store_calls::CountedStore,
     store_sync::StoreSync,
 };
 
@@ -121,6 +122,7 @@ impl Node {
         let ledger_clock = ledger_clock.map_err(StartError::Clock)?;
         let clock = ledger_clock.wall();
         let (store, embedded) = open_store(config, clock.clone()).await?;
+        let store: Arc<dyn StockStore> = Arc::new(CountedStore::new(store));
         if let StoreConfig::Embedded(folder) = &config.store {
             rebuild::claim(
                 &ledger,
@@ -237,9 +239,7 @@ impl Node {
         // What can fail comes before the first worker.
         let lease = self.rebuild_lease(config)?;
         let sink = match &config.downstream {
-            Some(DownstreamConfig { target, timeout }) => {
-                Some(downstream::open(target, *timeout, clock.clone())?)
-            }
+            Some(receiver) => Some(downstream::open(receiver, clock.clone())?),
             None => None,
         };
         let mut settling = SettlementConfig::new(consumer);

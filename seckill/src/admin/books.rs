@@ -6,6 +6,7 @@ use axum::{
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
+use stock::{QueueDepth, Snapshot};
 
 use super::{Engine, PAGE_DEFAULT, PAGE_MAX, extract::OnSale, page_limit};
 use crate::{
@@ -17,8 +18,7 @@ use crate::{
     ids::SaleId,
     reconcile::{ReconcileError, Reconciler},
     sale::Sale,
-    stock::StockCounts,
-    store::{QueueDepth, Snapshot},
+    sku_stock::StockCounts,
 };
 
 #[derive(Deserialize)]

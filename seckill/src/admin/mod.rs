@@ -20,6 +20,7 @@ use axum::{
     extract::{DefaultBodyLimit, FromRef, State},
     routing,
 };
+use stock::Gate;
 
 use crate::{
     api::problem::{Code, Problem},
@@ -27,7 +28,6 @@ use crate::{
     reconcile::Reconciler,
     sale::{FieldProblem, Problems},
     settlement::replay::Replayer,
-    store::Gate,
 };
 
 pub use self::payable::{Payable, PayableCurrency};

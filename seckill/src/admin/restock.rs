@@ -3,6 +3,7 @@
 use axum::{Json, extract::State};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use stock::Gate;
 
 use super::{
     Engine, bad,
@@ -14,7 +15,6 @@ use crate::{
     ids::SkuId,
     ledger::{Restock, Restocked},
     sale::Problems,
-    store::Gate,
     units::MAX_UNITS,
 };
 

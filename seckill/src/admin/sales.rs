@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::{Json, extract::State, response::Response};
 use http::StatusCode;
 use serde_json::{Value, json};
+use stock::Gate;
 
 use super::{
     Engine, Payable,
@@ -16,7 +17,6 @@ use crate::{
     engine::SaleEngine,
     ledger::{Created, GateMoved},
     sale::{Admission, NewSale, Problems, Sale},
-    store::Gate,
 };
 
 pub(super) async fn list(State(engine): Engine) -> Result<Json<Value>, Problem> {

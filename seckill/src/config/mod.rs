@@ -1,21 +1,21 @@
 //! The `[seckill]` table of the configuration: one file for each part of it, with its type, its defaults and its reader.
 
 mod buyer;
-mod downstream;
 mod keys;
 mod store;
 
 use std::{sync::Arc, time::Duration};
 
 use settings::{Inputs, Section};
+use stock::{Durability, embedded};
 
-pub use self::{downstream::DownstreamConfig, store::StoreConfig};
+pub use self::store::StoreConfig;
 use crate::{
     api::{WaitingConfig, identity::Identity},
+    downstream::DownstreamConfig,
     entitlement::TokenKeys,
     ledger::LedgerDurability,
     rebuild::RebuildElsewhere,
-    store::{Durability, embedded},
 };
 
 const LEDGER: &str = "sqlite:data/penstock.db";
@@ -98,7 +98,7 @@ impl Config {
         let purchase_deadline = section.duration("purchase_deadline", ms(10)..=ms(60_000));
         let reclaim_after = section.duration("reclaim_after", ms(1_000)..=ms(3_600_000));
         let recovery_locks = store::recovery_locks(&section);
-        let downstream = downstream::downstream(&section, inputs);
+        let downstream = DownstreamConfig::read(&section, inputs);
         let waiting = section.section("waiting").map(waiting);
         let token_keys = Arc::new(keys::token_keys(&section, inputs));
         let checkin_key = section.secret("checkin_key", SECRET_MIN, inputs);

@@ -29,6 +29,7 @@ mod order_watch;
 mod orders;
 mod outbox;
 mod poll_changes;
+mod pool;
 mod refill;
 mod repairs;
 mod report;
@@ -48,7 +49,11 @@ use metrics::Counter;
 use sqlx::AnyPool;
 use tokio::sync::Notify;
 
-use self::{engine::Engine, order_watch::OrderWatch};
+use self::{
+    engine::Engine,
+    order_watch::OrderWatch,
+    pool::{Operation, Pool},
+};
 use crate::ids::SkuId;
 
 pub(crate) use self::connect::restore_mark;
@@ -205,9 +210,9 @@ fn concerns_the_database(code: &str) -> bool {
 /// The ledger. Cheap to clone; all clones share one pool and wake one another.
 #[derive(Clone)]
 pub struct OrderLedger {
-    pool: AnyPool,
-    /// SQLite only: connections that read beside the one that writes.
-    readers: Option<AnyPool>,
+    pool: Pool,
+    /// Where committed data is read: on SQLite connections beside the one that writes, if the database is a file.
+    readers: Pool,
     engine: Engine,
     has_outbox: bool,
     shared: Arc<Shared>,
@@ -226,13 +231,14 @@ impl OrderLedger {
     /// A ledger over a pool that [`connect`] made and migrated. Orders write outbox events; see [`OrderLedger::without_outbox`].
     pub fn new(pool: AnyPool) -> Self {
         let engine = Engine::of(&pool);
+        let readers = match engine {
+            Engine::Sqlite => connect::readers(&pool),
+            Engine::Postgres => None,
+        };
         let released = |reason: &'static str| metrics::counter!("penstock_orders_released_total", "reason" => reason);
         Self {
-            readers: match engine {
-                Engine::Sqlite => connect::readers(&pool),
-                Engine::Postgres => None,
-            },
-            pool,
+            readers: Pool::new(readers.unwrap_or_else(|| pool.clone()), Operation::Read),
+            pool: Pool::new(pool, Operation::Write),
             engine,
             has_outbox: true,
             shared: Arc::new(Shared {
@@ -253,15 +259,26 @@ impl OrderLedger {
 
     /// The pool, for the other parts that keep tables in the same database.
     pub fn pool(&self) -> &AnyPool {
-        &self.pool
+        self.pool.uncounted()
     }
 
-    /// Where committed data is read: on SQLite never behind the writer. When [`OrderLedger::pool`] is closed, reads end too.
-    pub fn reads(&self) -> &AnyPool {
-        match &self.readers {
-            Some(readers) if !self.pool.is_closed() => readers,
-            _ => &self.pool,
+    /// Where those parts read committed data: on SQLite never behind the writer.
+    pub fn readers(&self) -> &AnyPool {
+        self.reads().uncounted()
+    }
+
+    /// Where committed data is read. When [`OrderLedger::pool`] is closed, reads end too.
+    fn reads(&self) -> &Pool {
+        match self.pool().is_closed() {
+            true => &self.pool,
+            false => &self.readers,
         }
+    }
+
+    /// Shows how many connections to the database there are and how many of them work.
+    pub(crate) fn show_connections(&self) {
+        self.pool.show();
+        self.readers.show();
     }
 
     /// Tells the workers of this process that a transaction which called [`OrderLedger::mark_paid`] has committed. Without it

@@ -1,11 +1,12 @@
 //! What the ledger says about a sale, read in one transaction: the counts for the admin API's report, and for [`crate::reconcile`].
 //! What is only found by reading orders is in `audit.rs`.
 
-use sqlx::{Any, AnyConnection, Transaction};
+use sqlx::AnyConnection;
 
 use super::{
     LedgerError, OrderLedger, OrderStatus,
     engine::Engine,
+    pool::Tx,
     rows::{count, parsed},
 };
 use crate::ids::{SaleId, SkuId};
@@ -83,7 +84,7 @@ impl OrderLedger {
     }
 
     /// All reads of one instant: otherwise a settlement between two of them would look like a fault.
-    pub(super) async fn begin_read(&self) -> Result<Transaction<'static, Any>, LedgerError> {
+    pub(super) async fn begin_read(&self) -> Result<Tx, LedgerError> {
         Ok(match self.engine {
             Engine::Sqlite => self.reads().begin().await?,
             Engine::Postgres => {

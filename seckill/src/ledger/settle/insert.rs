@@ -2,16 +2,17 @@
 
 use std::{collections::HashSet, sync::LazyLock};
 
-use sqlx::{Any, AnyConnection, Transaction};
+use sqlx::AnyConnection;
+use stock::StoredOrder;
 
 use crate::{
     ids::{OrderId, SegmentId},
     ledger::{
         LedgerError, OrderLedger, OrderStatus,
         engine::{Engine, Statement, among, list},
+        pool::Tx,
         sql,
     },
-    store::StoredOrder,
 };
 
 const POSTGRES: &str = include_str!("../sql/postgres/settle.sql");
@@ -32,7 +33,7 @@ impl OrderLedger {
         epoch: u64,
         batch: &[(&StoredOrder, OrderStatus)],
         now_ms: u64,
-    ) -> Result<(Transaction<'static, Any>, HashSet<OrderId>), LedgerError> {
+    ) -> Result<(Tx, HashSet<OrderId>), LedgerError> {
         if self.engine == Engine::Postgres {
             let mut tx = self.begin_under(segment, epoch, now_ms).await?;
             match self
