@@ -32,14 +32,14 @@ use crate::{
 };
 
 /// Something that answers requests: a layer around another, or the innermost part.
-pub trait Handle {
+pub(crate) trait Handle {
     /// Answers. Failures are answers too.
     fn handle(&self, exchange: Exchange) -> impl Future<Output = Response<Body>>;
 }
 
 /// What the layers of a core use.
 #[derive(Clone, Debug)]
-pub struct Parts {
+pub(crate) struct Parts {
     /// The `[server]` table as it is now.
     pub server: Rc<Snapshot<config::Server>>,
     /// The routes as they are now.
@@ -57,7 +57,7 @@ pub struct Parts {
 }
 
 /// Builds the layers of one core.
-pub fn build(parts: &Parts) -> impl Answer + use<> {
+pub(crate) fn build(parts: &Parts) -> impl Answer + use<> {
     let Parts {
         server, via, drain, ..
     } = parts;
