@@ -6,6 +6,11 @@ use std::sync::Arc;
 
 use axum::Router;
 use futures_util::future::BoxFuture;
+use stock::{
+    Durability, StockError, StockStore,
+    embedded::{EmbeddedStore, Health, Options, RecoverError, Sync, Tuning},
+    redis::{RedisOptions, RedisStore},
+};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -24,11 +29,7 @@ use crate::{
     rebuild::{self, ClaimError, Rebuilder},
     reconcile::{self, Reconciler, Violations},
     settlement::{self, Settlement, SettlementConfig},
-    store::{
-        Durability, StockError, StockStore,
-        embedded::{EmbeddedStore, Health, Options, RecoverError, Sync, Tuning},
-        redis::{RedisOptions, RedisStore},
-    },
+    store_calls::CountedStore,
     store_sync::StoreSync,
 };
 
@@ -121,6 +122,7 @@ impl Node {
         let ledger_clock = ledger_clock.map_err(StartError::Clock)?;
         let clock = ledger_clock.wall();
         let (store, embedded) = open_store(config, clock.clone()).await?;
+        let store: Arc<dyn StockStore> = Arc::new(CountedStore::new(store));
         if let StoreConfig::Embedded(folder) = &config.store {
             rebuild::claim(
                 &ledger,

@@ -22,11 +22,11 @@ use std::{
 
 use ahash::{AHashSet, RandomState};
 use arc_swap::ArcSwap;
+use stock::{Position, Snapshot, StockError, StockStore};
 
 use crate::{
     ids::{BuyerId, RequestId, SegmentId},
     locks::{Locked, Shared},
-    store::{Position, Snapshot, StockError, StockStore},
 };
 
 /// Enough that the data plane's cores seldom meet on one lock.

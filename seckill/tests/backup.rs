@@ -8,22 +8,21 @@ use seckill::{
     ledger::{LedgerError, OrderLedger, connect},
     rebuild::{RebuildElsewhere, claim},
     sale::{NewSale, Sale},
-    store::{
-        Position, Purchase, StockStore, StoredOrder, Verdict,
-        embedded::{EmbeddedStore, Method, Point, holds_a_store},
-    },
 };
 use serde_json::json;
+use stock::{
+    Position, Purchase, StockStore, StoredOrder, Verdict,
+    embedded::{EmbeddedStore, Method, faults::Point, holds_a_store},
+};
+use testkit::{
+    disk::{Disk, EIO},
+    embedded::{close, open, purchase},
+    redis::{now_ms, wall_clock},
+};
 use tokio::{
     sync::watch,
     task::JoinSet,
     time::{Instant, sleep, timeout},
-};
-
-use crate::support::{
-    disk::{Disk, EIO},
-    embedded::{close, open, purchase},
-    redis::{now_ms, wall_clock},
 };
 
 fn sale() -> Sale {

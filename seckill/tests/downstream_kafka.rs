@@ -159,7 +159,7 @@ async fn without_any_kafka_broker_no_try_is_counted() {
     let test = TestLedger::with_sale(Engine::Sqlite, 10).await;
     test.settle_new(0, 2).await;
     let events = test.ledger.lease_events(T0, TIMEOUT, 2).await.unwrap();
-    let port = crate::support::redis::free_port();
+    let port = testkit::redis::free_port();
     let outcomes = sink(format!("127.0.0.1:{port}"), "orders")
         .deliver(&events)
         .await;

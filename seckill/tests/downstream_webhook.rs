@@ -18,12 +18,12 @@ use axum::{
 };
 use limiter::rate::RateQuota;
 use seckill::downstream::{DeliveryConfig, WebhookOptions, WebhookSink};
+use testkit::redis::wall_clock;
 use tokio::{sync::Notify, time::Instant};
 
 use crate::support::{
     ledger::{Engine, TestLedger},
     outbox::{Received, Running, all_delivered, deliverer, impatient, judge, pay, soon},
-    redis::wall_clock,
 };
 
 type Answer = dyn Fn(usize, &Received) -> Response + Send + Sync;

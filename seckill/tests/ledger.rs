@@ -8,9 +8,9 @@ use seckill::{
         self, Created, GateMoved, LedgerError, LedgerReport, OrderLedger, OrderStatus, Payment,
         Restock, Restocked, Settled,
     },
-    store::Gate,
     units::MAX_UNITS,
 };
+use stock::Gate;
 use tokio_util::sync::CancellationToken;
 
 use crate::support::ledger::{

@@ -6,15 +6,12 @@ use seckill::{
     lease::{Lease, Redlock, RowLease},
     ledger::{LedgerError, REBUILD, RECONCILE, Raised, Restock, Settled},
     sale::Sale,
-    store::{OrderState, redis::RedisOptions},
 };
+use stock::{OrderState, redis::RedisOptions};
+use testkit::redis;
 
-use crate::support::{
-    ledger::{
-        Engine, T0, TestLedger, eventually, on_both_engines, order, order_id, sale, sale_id,
-        segment,
-    },
-    redis,
+use crate::support::ledger::{
+    Engine, T0, TestLedger, eventually, on_both_engines, order, order_id, sale, sale_id, segment,
 };
 
 on_both_engines! {

@@ -4,16 +4,7 @@
 
 mod support;
 
-mod redis_cluster;
-mod redis_connect;
-mod redis_durability;
-mod redis_errors;
-mod redis_faults;
-mod redis_losses;
-mod redis_mutations;
-mod redis_rebuild;
 mod redis_retention;
-mod stores;
 
 mod backup;
 mod carts;
@@ -30,10 +21,6 @@ mod downstream_kafka;
 mod downstream_nats;
 mod downstream_tls;
 mod downstream_webhook;
-mod embedded;
-mod embedded_clock;
-mod embedded_disk;
-mod embedded_snapshots;
 mod ledger;
 mod ledger_checkins;
 mod ledger_checkout;

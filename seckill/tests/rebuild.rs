@@ -2,13 +2,11 @@
 
 use std::time::Duration;
 
-use seckill::{
-    ledger::{LedgerError, OrderStatus, Settled},
-    store::{Gate, OrderState, StockError, Verdict},
-};
+use seckill::ledger::{LedgerError, OrderStatus, Settled};
+use stock::{Gate, OrderState, StockError, Verdict};
+use testkit::faulty_store::FaultyStore;
 
 use crate::support::{
-    faulty_store::FaultyStore,
     ledger::{eventually, sale_id, segment},
     world::{Kind, World, on_both_stores},
 };

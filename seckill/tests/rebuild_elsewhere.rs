@@ -1,9 +1,7 @@
 //! A store that lost its data is rebuilt by itself; another store, that never had it, is not.
 
-use seckill::{
-    rebuild::{self, RebuildElsewhere, StoreAddress},
-    store::StockError,
-};
+use seckill::rebuild::{self, RebuildElsewhere, StoreAddress};
+use stock::StockError;
 use tempfile::TempDir;
 
 use crate::support::{

@@ -9,8 +9,8 @@ use seckill::{
     ledger::{DeadLetter, LetterId, OrderStatus},
     reconcile::{Reconciler, Violations},
     settlement::replay::{Outcome, Replayer},
-    store::{Gate, OrderState, StockError, StoredOrder, Verdict},
 };
+use stock::{Gate, OrderState, StockError, StoredOrder, Verdict};
 
 use crate::support::{
     ledger::{sale_id, segment},

@@ -8,8 +8,8 @@ use seckill::{
     rebuild::Rebuilder,
     reconcile::Violations,
     settlement::{self, Settlement, SettlementConfig},
-    store::StockStore,
 };
+use stock::StockStore;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 

@@ -6,11 +6,11 @@ use seckill::{
     lease::RowLease,
     ledger::{OrderLedger, REBUILD, TransferState},
     rebuild::Rebuilder,
-    store::{Gate, StockStore},
 };
+use stock::{Gate, StockStore};
+use testkit::faulty_store::{Fault, Verb};
 
 use crate::support::{
-    faulty_store::{Fault, Verb},
     floor::{Cut, Floor, On, buyer_at},
     ledger::{Engine, on_both_engines},
 };

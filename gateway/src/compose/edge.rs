@@ -33,7 +33,7 @@ use crate::{
     admin::{self, Readiness, ReadyCheck},
     config::{Config, Role},
     cores::{self, CoreThread, Phase, Plan, Socket},
-    meters::{self, LimitMeters},
+    meters::{self, BoundMeters, LimitMeters},
     signals::Stop,
     tls::{CertificateError, Store},
     upstream::BreakerChange,
@@ -223,17 +223,18 @@ impl App {
     /// Starts the cores, the admin listener and what runs beside them.
     fn start(&mut self) -> Result<oneshot::Sender<()>, AppError> {
         let (changes, changed) = mpsc::unbounded_channel();
+        let permits = Arc::new(Semaphore::new(CONTROL_MAX));
         let handlers = cores::Handlers {
             sales: self.handlers.sales.take(),
             payments: self.handlers.payments.take(),
             control: Handle::current(),
-            control_permits: Arc::new(Semaphore::new(CONTROL_MAX)),
+            control_permits: Arc::clone(&permits),
         };
         let plan = Arc::new(Plan::first(self.config.clone(), handlers, &changes));
         let plans = watch::Sender::new(Arc::clone(&plan));
 
         let mut control = JoinSet::new();
-        control.spawn(upkeep(self.prometheus.clone(), plans.subscribe()));
+        control.spawn(upkeep(self.prometheus.clone(), plans.subscribe(), permits));
         control.spawn(log_breakers(changed));
         control.spawn(health::keep(plans.subscribe()));
         let stop_admin = self.start_admin(&mut control)?;
@@ -355,8 +356,13 @@ async fn log_breakers(mut changes: mpsc::UnboundedReceiver<BreakerChange>) {
     }
 }
 
-/// Folds histograms, and reads what limiters count, once a second.
-async fn upkeep(prometheus: PrometheusHandle, plans: watch::Receiver<Arc<Plan>>) {
+/// Folds histograms, and reads bounds and what limiters count, once a second.
+async fn upkeep(
+    prometheus: PrometheusHandle,
+    plans: watch::Receiver<Arc<Plan>>,
+    permits: Arc<Semaphore>,
+) {
+    let bounds = BoundMeters::new();
     let mut limits: BTreeMap<String, LimitMeters> = BTreeMap::new();
     let mut ticks = time::interval(meters::UPKEEP_EVERY);
     ticks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
@@ -364,6 +370,16 @@ async fn upkeep(prometheus: PrometheusHandle, plans: watch::Receiver<Arc<Plan>>)
         let now = ticks.tick().await;
         prometheus.run_upkeep();
         let plan = Arc::clone(&plans.borrow());
+        let server = &plan.config.server;
+        let taken = CONTROL_MAX.saturating_sub(permits.available_permits());
+        bounds.read(server.max_connections, (taken, CONTROL_MAX));
+        for upstream in &plan.upstreams {
+            let pools = upstream.endpoints.len() * server.workers;
+            bounds.read_upstream(
+                &upstream.config.name,
+                upstream.config.pool.max_active * pools,
+            );
+        }
         for bucket in &plan.buckets {
             let name = &bucket.config.name;
             let meters = limits

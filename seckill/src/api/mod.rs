@@ -31,7 +31,7 @@ use crate::{
     catalogue::OpenSale,
     engine::SaleEngine,
     ids::{BuyerId, SaleId, SkuId},
-    stock::Stock,
+    sku_stock::Stock,
 };
 
 /// A valid body has about 60 bytes; nothing near this limit can be one.

@@ -13,6 +13,7 @@ use axum::{
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use stock::{Gate, StoredOrder};
 use tokio::time::Instant;
 
 use super::{
@@ -32,8 +33,7 @@ use crate::{
     ids::{BuyerId, OrderId, RequestId, SegmentId},
     ledger::{Cancel, RequestKey, Standing, WatchKey},
     sale::SaleState,
-    stock::SegmentRuntime,
-    store::{Gate, StoredOrder},
+    sku_stock::SegmentRuntime,
 };
 
 /// How long a cancellation waits for an order that is still on its way into the ledger.

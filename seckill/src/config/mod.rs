@@ -7,6 +7,7 @@ mod store;
 use std::{sync::Arc, time::Duration};
 
 use settings::{Inputs, Section};
+use stock::{Durability, embedded};
 
 pub use self::store::StoreConfig;
 use crate::{
@@ -15,7 +16,6 @@ use crate::{
     entitlement::TokenKeys,
     ledger::LedgerDurability,
     rebuild::RebuildElsewhere,
-    store::{Durability, embedded},
 };
 
 const LEDGER: &str = "sqlite:data/penstock.db";

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use futures_util::future::join_all;
+use stock::{Gate, SegmentSpec, Snapshot, StockError, StockStore};
 use tokio::runtime::Handle;
 
 use super::{EngineError, SaleEngine, refresh::bounded};
@@ -12,9 +13,8 @@ use crate::{
     ids::{SaleId, SegmentId},
     purchase,
     sale::{Sale, SkuOnSale},
+    sku_stock::{SegmentRuntime, Stock, lane, rebalancer},
     sold_out::SkuSoldOut,
-    stock::{SegmentRuntime, Stock, lane, rebalancer},
-    store::{Gate, SegmentSpec, Snapshot, StockError, StockStore},
     transfer::{self, Transfers},
 };
 

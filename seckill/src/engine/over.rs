@@ -12,6 +12,7 @@ use std::{
 };
 
 use futures_util::{StreamExt, future::join_all, stream};
+use stock::{SegmentSpec, StockError};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -25,7 +26,6 @@ use crate::{
     locks::Locked,
     rebuild,
     sale::{Sale, Stage},
-    store::{SegmentSpec, StockError},
 };
 
 /// How often sales that are over are looked at: bounds how long an unpaid order of one may wait for a rebuild to begin.
@@ -217,6 +217,7 @@ impl SaleEngine {
             for segment in known.segments() {
                 segment.sold_out.forget();
             }
+            known.stocks().for_each(|stock| stock.hide());
         }
         let carts = known.as_deref().map(|open| open.carts.clone());
         let stocks = known.as_deref().filter(|open| open.has_stocks());

@@ -15,6 +15,7 @@ use futures_util::{
     future::join_all,
     stream::{self, FuturesUnordered},
 };
+use stock::{SegmentSpec, Snapshot, StockError};
 use tokio::time::{Instant, Interval, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -25,8 +26,7 @@ use crate::{
     locks::Locked,
     pace::Pace,
     sale::{Admission, Sale, Stage},
-    stock::{SegmentRuntime, Stock},
-    store::{SegmentSpec, Snapshot, StockError},
+    sku_stock::{SegmentRuntime, Stock},
     troubles::Troubles,
 };
 
@@ -88,6 +88,7 @@ impl SaleEngine {
 
     /// The same at a tick of the timer: segments at rest are read at some of them only.
     async fn refresh_at(&self, tick: Option<u64>) -> Result<(), EngineError> {
+        self.ledger.show_connections();
         let mut all_read = self.changing.lock().await;
         let wants_all = all_read.is_none_or(|at| at.elapsed() >= READ_ALL_EVERY);
         let (sales, restocked) = match self.read_ledger(wants_all).await {
@@ -199,6 +200,7 @@ impl SaleEngine {
             match is_over {
                 Ok(true) => {
                     self.show_sale(&sale, true);
+                    self.hide_sale(&sale.id);
                     return Ok(Some(self.over(sale, known)));
                 }
                 Ok(false) => {}

@@ -5,16 +5,14 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use stock::{
+    StockError,
+    redis::{RedisOptions, quorum::Quorum},
+};
 use tokio::time::Instant;
 
 use super::Lease;
-use crate::{
-    ledger::{LedgerError, OrderLedger, REBUILD},
-    store::{
-        StockError,
-        redis::{RedisOptions, quorum::Quorum},
-    },
-};
+use crate::ledger::{LedgerError, OrderLedger, REBUILD};
 
 const KEY: &str = "penstock:lease:recovery";
 /// Ten looks of the rebuilder: one that came late does not cost the lease.
@@ -70,7 +68,7 @@ impl Lease for Redlock {
             Some(_) => self.servers.keep(KEY, &self.owner, LASTS).await,
             None => self.servers.take(KEY, &self.owner, LASTS).await,
         };
-        if !is_held(votes, self.servers.len(), started.elapsed()) {
+        if !is_held(votes, self.servers.size(), started.elapsed()) {
             self.token = None;
             // A minority of votes would only stand in the way of others until its end.
             self.servers.give_up(KEY, &self.owner).await;

@@ -2,12 +2,10 @@
 //! over rebuilds too. [`crate::rebuild`] loads them into the rebuilt store beside the ledger's orders.
 
 use sqlx::{AnyConnection, Row};
+use stock::StoredOrder;
 
 use super::{DeadLetter, LedgerError, OrderLedger, OrderStatus, Settled};
-use crate::{
-    ids::{OrderId, SegmentId},
-    store::StoredOrder,
-};
+use crate::ids::{OrderId, SegmentId};
 
 const HELD: &str = "SELECT held FROM order_dead_letters \
     WHERE sale = $1 AND sku = $2 AND segment = $3 AND outcome = '' AND held <> '' AND order_id > $4 \

@@ -9,13 +9,13 @@ use std::{
     time::Duration,
 };
 
+use stock::StoredOrder;
 use tokio::sync::{Notify, watch};
 
 use super::{LedgerOrder, OrderLedger, Standing};
 use crate::{
     ids::{BuyerId, OrderId, RequestId, SaleId, SegmentId, SkuId},
     locks::Locked,
-    store::StoredOrder,
 };
 
 /// What somebody waits for.
@@ -248,8 +248,8 @@ mod tests {
     use crate::{
         ledger::{self, OrderStatus},
         sale::NewSale,
-        store::OrderState,
     };
+    use stock::OrderState;
 
     const NOW: u64 = 1_000;
 

@@ -6,6 +6,7 @@
 use std::sync::{Arc, Mutex, atomic::Ordering};
 
 use ahash::AHashSet;
+use stock::{CartLine, CartVerdict, Purchase, StockError, StockStore, Verdict};
 use tokio::{
     sync::{Semaphore, oneshot},
     time::{Instant, timeout_at},
@@ -15,8 +16,7 @@ use super::{UNDECIDED, learn};
 use crate::{
     ids::{BuyerId, OrderId, RequestId},
     locks::Locked,
-    stock::{LANE_DEPTH, SegmentRuntime, Stock},
-    store::{CartLine, CartVerdict, Purchase, StockError, StockStore, Verdict},
+    sku_stock::{LANE_DEPTH, SegmentRuntime, Stock},
 };
 
 /// Carts of one sale that the store decides at the same time.

@@ -4,10 +4,9 @@
 use std::path::{Path, PathBuf};
 
 use super::RebuildElsewhere;
-use crate::{
-    ledger::{LedgerError, OrderLedger, Registered, Replace},
-    store::embedded,
-};
+use stock::embedded;
+
+use crate::ledger::{LedgerError, OrderLedger, Registered, Replace};
 
 /// Why a node must not start.
 #[derive(Debug, thiserror::Error)]

@@ -1,6 +1,6 @@
 //! Whether a segment can be trusted. Pure: what the ledger and the store say goes in, a cause for a rebuild comes out.
 
-use crate::store::{Gate, Snapshot};
+use stock::{Gate, Snapshot};
 
 /// Why a segment needs a rebuild.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,7 +81,8 @@ pub(crate) fn doubts(epoch: u64, counts: &Snapshot) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{ids::SegmentId, store::SegmentSpec};
+    use crate::ids::SegmentId;
+    use stock::SegmentSpec;
 
     fn counts(epoch: u64, version: u64) -> Snapshot {
         Snapshot {

@@ -17,6 +17,7 @@ use std::{
 };
 
 use futures_util::{StreamExt, stream};
+use stock::{StockError, StockStore};
 use tokio::{sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -34,7 +35,6 @@ use crate::{
     locks::Locked,
     pace::Pace,
     sale::Sale,
-    store::{StockError, StockStore},
     troubles::Troubles,
 };
 

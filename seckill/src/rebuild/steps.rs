@@ -13,6 +13,7 @@
 
 use std::collections::HashSet;
 
+use stock::{OrderState, Position, StockError, StockMoves, StockStore, StoredOrder};
 use tokio::sync::Mutex;
 use tracing::{error, warn};
 
@@ -22,7 +23,6 @@ use crate::{
     lease::Lease,
     ledger::{DeadLetter, LedgerError, OrderLedger, Raised, Refilled, Settled},
     sale::Sale,
-    store::{OrderState, Position, StockError, StockMoves, StockStore, StoredOrder},
 };
 
 use super::RebuildError;

@@ -11,13 +11,13 @@
 use std::collections::{HashMap, HashSet};
 
 use serde::Serialize;
+use stock::{Gate, Lookup, OrderState, Position, StoredOrder};
 
 use super::{ReconcileError, Reconciler};
 use crate::{
     ids::{OrderId, SegmentId},
     ledger::{Action, DeadLetter, LedgerError, OrderStatus, Refilled, Settled},
     sale::Sale,
-    store::{Gate, Lookup, OrderState, Position, StoredOrder},
 };
 
 /// Orders compared at once.

@@ -3,6 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use stock::StockError;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
@@ -13,7 +14,6 @@ use crate::{
     lease::Lease,
     ledger::LedgerError,
     sale::Sale,
-    store::StockError,
 };
 
 /// How soon what does not fit is found.

@@ -7,10 +7,11 @@ use super::{
     SlotRules, Stage,
     document::{MAX_BUYER_LIMIT, MAX_TIME_MS},
 };
+use stock::Durability;
+
 use crate::{
     ids::SkuId,
     lottery::{BEACON_MAX, LotteryRules, MAX_WINNERS, is_hash},
-    store::Durability,
     units::MAX_UNITS,
 };
 

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use stock::{Gate, Position, QueueEntry, StockError, StoredOrder};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
@@ -18,7 +19,6 @@ use crate::{
     ids::SegmentId,
     ledger::{DeadLetter, LedgerError, Settled},
     reconcile::Invariant,
-    store::{Gate, Position, QueueEntry, StockError, StoredOrder},
     troubles::Troubles,
 };
 

@@ -11,13 +11,11 @@ use seckill::{
     downstream::{self, Deliverer, DeliveryConfig, DownstreamConfig, Receiver, Sink},
 };
 use serde_json::Value;
+use testkit::redis::wall_clock;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    ledger::{TestLedger, order_id},
-    redis::wall_clock,
-};
+use super::ledger::{TestLedger, order_id};
 
 /// One message as a consumer saw it.
 #[derive(Debug, Clone)]

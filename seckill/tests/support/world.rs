@@ -13,16 +13,13 @@ use seckill::{
     rebuild::Rebuilder,
     reconcile::Violations,
     sale::Sale,
-    store::{Gate, Purchase, Snapshot, StockStore, StoredOrder, Verdict, embedded::Method},
     store_sync::{StoreSync, StoreSyncError},
 };
+use stock::{Gate, Purchase, Snapshot, StockStore, StoredOrder, Verdict, embedded::Method};
 use tempfile::TempDir;
+use testkit::{embedded, redis};
 
-use super::{
-    embedded,
-    ledger::{Engine, TestLedger, sale, segment},
-    redis,
-};
+use super::ledger::{Engine, TestLedger, sale, segment};
 
 /// Where the stock is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,7 +81,7 @@ impl World {
         world
     }
 
-    fn spec(&self) -> seckill::store::SegmentSpec {
+    fn spec(&self) -> stock::SegmentSpec {
         self.sale.segment_specs().swap_remove(0)
     }
 
@@ -234,9 +231,9 @@ impl World {
     }
 }
 
-fn is_not_open(error: seckill::store::StockError) -> Result<(), seckill::store::StockError> {
+fn is_not_open(error: stock::StockError) -> Result<(), stock::StockError> {
     match error {
-        seckill::store::StockError::NotOpen(_) => Ok(()),
+        stock::StockError::NotOpen(_) => Ok(()),
         other => Err(other),
     }
 }

@@ -11,6 +11,7 @@ pub(super) mod wait_params;
 
 use std::{sync::Arc, time::Duration};
 
+use stock::StoredOrder;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -25,7 +26,6 @@ use crate::{
     engine::FoundOrder,
     ids::BuyerId,
     ledger::{OrderLedger, Standing, WatchKey},
-    store::StoredOrder,
 };
 
 /// Below the idle timeouts of the proxies and mobile networks between here and the buyer.
