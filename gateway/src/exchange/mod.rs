@@ -39,7 +39,7 @@ pub(crate) enum HeldBack {
 }
 
 #[cfg(test)]
-pub mod testing {
+pub(crate) mod testing {
     //! Exchanges without a connection, for tests of layers.
 
     use http::Request;
@@ -49,7 +49,7 @@ pub mod testing {
 
     impl Exchange {
         /// A request of a client at 192.0.2.7 that is trusted with nothing, to no route.
-        pub fn for_test(request: Request<&'static str>) -> Self {
+        pub(crate) fn for_test(request: Request<&'static str>) -> Self {
             let (head, body) = request.into_parts();
             let server = config::Server::for_test();
             let peer = ([192, 0, 2, 7], 4711).into();

@@ -82,7 +82,7 @@ pub(crate) fn build(parts: &Parts) -> impl Answer + use<> {
 }
 
 #[cfg(test)]
-pub mod testing {
+pub(crate) mod testing {
     //! An innermost part and a route, for tests of layers.
 
     use super::*;
@@ -93,7 +93,7 @@ pub mod testing {
 
     /// Answers 200 and says in the header `seen` which headers it was sent.
     #[derive(Debug)]
-    pub struct Echo;
+    pub(crate) struct Echo;
 
     impl Handle for Echo {
         async fn handle(&self, exchange: Exchange) -> Response<Body> {
@@ -112,7 +112,7 @@ pub mod testing {
     }
 
     /// A route that leads nowhere, with a change.
-    pub fn route(change: impl FnOnce(&mut Route)) -> Rc<Route> {
+    pub(crate) fn route(change: impl FnOnce(&mut Route)) -> Rc<Route> {
         let mut route = Route {
             name: "test".into(),
             meters: Meters::new().route("test"),
