@@ -10,9 +10,10 @@ const SOON_DAYS: i64 = 7;
 pub(super) fn of(config: &Config) -> Vec<String> {
     let mut warnings = Vec::new();
     trusted(config, &mut warnings);
-    paths(config, &mut warnings);
+    handlers(config, &mut warnings);
     removed_headers(config, &mut warnings);
     certificates(config, &mut warnings);
+    twins(config, &mut warnings);
     warnings
 }
 
@@ -50,7 +51,7 @@ fn trusted(config: &Config, warnings: &mut Vec<String>) {
     }
 }
 
-fn paths(config: &Config, warnings: &mut Vec<String>) {
+fn handlers(config: &Config, warnings: &mut Vec<String>) {
     for (at, route) in config.routes.iter().enumerate() {
         // The handler has paths of its own, whatever the route's.
         let served = match route.target {
@@ -67,16 +68,6 @@ fn paths(config: &Config, warnings: &mut Vec<String>) {
                 "route[{at}].path: the handler serves {} only, so every request of this route is 404",
                 served.join(" and ")
             ));
-        }
-    }
-    for (at, route) in config.routes.iter().enumerate() {
-        let twin = config.routes[..at].iter().position(|other| {
-            other.host == route.host
-                && other.path != route.path
-                && other.path.eq_ignore_ascii_case(&route.path)
-        });
-        if let Some(twin) = twin {
-            warnings.push(format!("route[{at}].path: differs from route[{twin}]'s in case only, and paths are told apart by case"));
         }
     }
 }
@@ -132,6 +123,19 @@ fn certificates(config: &Config, warnings: &mut Vec<String>) {
                 };
                 warnings.push(format!("listener[{at}].tls[{which}].cert: {when}"));
             }
+        }
+    }
+}
+
+fn twins(config: &Config, warnings: &mut Vec<String>) {
+    for (at, route) in config.routes.iter().enumerate() {
+        let twin = config.routes[..at].iter().position(|other| {
+            other.host == route.host
+                && other.path != route.path
+                && other.path.eq_ignore_ascii_case(&route.path)
+        });
+        if let Some(twin) = twin {
+            warnings.push(format!("route[{at}].path: differs from route[{twin}]'s in case only, and paths are told apart by case"));
         }
     }
 }
