@@ -74,7 +74,6 @@ pub use self::{
     migrate::migrate,
     order_watch::{OrderSubscription, RequestKey, WatchKey},
     orders::{Cancel, CancelAll, Expiry, OrderPage},
-    outbox::{EventKind, OutboxEvent},
     refill::Refilled,
     report::{LedgerReport, SkuReport},
     rows::LedgerOrder,
@@ -288,11 +287,6 @@ impl OrderLedger {
     /// Waits until effects may be pending, or until `at_most` has passed.
     pub(crate) async fn effects_due(&self, at_most: Duration) {
         let _ = tokio::time::timeout(at_most, self.shared.effects.notified()).await;
-    }
-
-    /// Waits until events may be pending, or until `at_most` has passed.
-    pub(crate) async fn outbox_due(&self, at_most: Duration) {
-        let _ = tokio::time::timeout(at_most, self.shared.outbox.notified()).await;
     }
 
     /// A list as one text parameter, in the form that this engine's statements take apart. Ids are visible ASCII, so neither
