@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use axum::Router;
+use delivery::{Deliverer, DeliveryConfig, SinkError};
 use futures_util::future::BoxFuture;
 use stock::{
     Durability, StockError, StockStore,
@@ -21,7 +22,6 @@ use crate::{
     bells::Bells,
     clock::WallClock,
     config::{Config, StoreConfig},
-    downstream::{self, Deliverer, DeliveryConfig, SinkError},
     engine::{EngineError, SaleEngine},
     lease::{Lease, Redlock, RowLease},
     ledger::{self, ConnectOptions, LedgerError, OrderLedger, REBUILD, RECONCILE},
@@ -239,7 +239,7 @@ impl Node {
         // What can fail comes before the first worker.
         let lease = self.rebuild_lease(config)?;
         let sink = match &config.downstream {
-            Some(receiver) => Some(downstream::open(receiver, clock.clone())?),
+            Some(receiver) => Some(delivery::open(receiver, clock.clone())?),
             None => None,
         };
         let mut settling = SettlementConfig::new(consumer);

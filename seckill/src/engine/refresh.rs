@@ -27,8 +27,8 @@ use crate::{
     pace::Pace,
     sale::{Admission, Sale, Stage},
     sku_stock::{SegmentRuntime, Stock},
-    troubles::Troubles,
 };
+use limiter::troubles::Troubles;
 
 /// How often a node re-reads sales and counts: bounds how long it may say "sold out" after another node returned a unit. Segments that
 /// nothing happens in, and whose buyers are not answered from memory, are read less often (`pace.rs`).

@@ -76,7 +76,6 @@ pub use self::{
     migrate::migrate,
     order_watch::{OrderSubscription, RequestKey, WatchKey},
     orders::{Cancel, CancelAll, Expiry, OrderPage},
-    outbox::{EventKind, OutboxEvent},
     refill::Refilled,
     report::{LedgerReport, SkuReport},
     rows::LedgerOrder,
@@ -292,11 +291,6 @@ impl OrderLedger {
     /// Waits until effects may be pending, or until `at_most` has passed.
     pub(crate) async fn effects_due(&self, at_most: Duration) {
         let _ = tokio::time::timeout(at_most, self.shared.effects.notified()).await;
-    }
-
-    /// Waits until events may be pending, or until `at_most` has passed.
-    pub(crate) async fn outbox_due(&self, at_most: Duration) {
-        let _ = tokio::time::timeout(at_most, self.shared.outbox.notified()).await;
     }
 }
 

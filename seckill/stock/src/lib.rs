@@ -6,7 +6,6 @@
 //!
 //! This crate knows no HTTP and no SQL: what sells must not wait for either.
 
-pub mod backoff;
 pub mod clock;
 pub mod embedded;
 pub mod ids;
