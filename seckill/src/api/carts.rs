@@ -299,7 +299,11 @@ pub(super) async fn poll(
 ) -> Result<Response, Problem> {
     let cart = named(&api, sale, query, &headers)?;
     // Asked before the store is: what is being decided now may be there by the time it is looked for, never the other way.
-    let is_deciding = cart.open.carts.is_deciding(&cart.buyer, &cart.request);
+    let is_deciding = cart
+        .open
+        .carts
+        .in_flight
+        .is_deciding(&cart.buyer, &cart.request);
     let found = api
         .engine
         .cart(&cart.open, &cart.buyer, &cart.request)

@@ -250,7 +250,7 @@ async fn look(
     request: &RequestId,
 ) -> Result<Looked, Problem> {
     // Asked before the store is: what is being decided now may be there by the time it is looked for, never the other way.
-    let is_deciding = segment.lane.is_deciding(buyer, request);
+    let is_deciding = segment.in_flight.is_deciding(buyer, request);
     let found = api
         .engine
         .order_by_request(&segment.id, buyer, request)
@@ -280,7 +280,7 @@ async fn until_known(
             std::future::pending::<()>().await;
         }
         // A look into memory; a decision takes milliseconds.
-        while segment.lane.is_deciding(buyer, request) {
+        while segment.in_flight.is_deciding(buyer, request) {
             tokio::time::sleep(DECIDING_POLL).await;
         }
     };
