@@ -9,12 +9,11 @@ use crate::{limit::Bucket, meters::RouteMeters, upstream::Upstream};
 
 /// A route as a core serves it. A request keeps the one it was found, also when the configuration is replaced.
 #[derive(Debug)]
-pub struct Route {
+pub(crate) struct Route {
     /// Its name in logs and metrics.
     pub name: Arc<str>,
     /// What is counted of its requests.
     pub meters: Rc<RouteMeters>,
-    /// Where it leads.
     pub target: Target,
     /// Whether it is the payment API, whose errors have Stripe's form.
     pub is_payment: bool,
@@ -32,12 +31,11 @@ pub struct Route {
 
 /// Where a route leads.
 #[derive(Debug)]
-pub enum Target {
+pub(crate) enum Target {
     /// The shop's servers.
     Upstream(Rc<Upstream>),
     /// A router of this process.
     Handler {
-        /// The router.
         router: axum::Router,
         /// Where a request of it runs.
         run_on: fn(&Method, &str) -> RunOn,
@@ -48,11 +46,9 @@ pub enum Target {
     },
     /// A handler this process does not have.
     Absent,
-    /// Another place.
     Redirect {
         /// `https` or an origin.
         to: String,
-        /// The status.
         status: StatusCode,
     },
 }
@@ -60,9 +56,8 @@ pub enum Target {
 /// Where a handler's request runs. What waits for SQL must not run on a core: one slow query would hold nobody up, but decoding a page of
 /// rows would.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RunOn {
+pub(crate) enum RunOn {
     /// The core that the request came to.
     Core,
-    /// The control runtime.
     Control,
 }

@@ -2,9 +2,9 @@
 
 mod entry;
 mod routes;
-pub mod table;
+pub(crate) mod table;
 
-pub use self::{
+pub(crate) use self::{
     entry::{Route, RunOn, Target},
     routes::Routes,
     table::{Found, RouteTable},
