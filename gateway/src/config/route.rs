@@ -9,6 +9,9 @@ use super::{
 };
 use crate::http::target::{is_authority, read_path};
 
+/// The names of the handlers, for messages.
+const HANDLERS: [&str; 3] = ["sales", "payments", "redirect"];
+
 /// Forms and JSON fit; what is longer streams on from there.
 const REQUEST_BUFFER: u64 = 64 << 10;
 
@@ -234,11 +237,11 @@ fn target(section: &Section<'_>, upstreams: &[Upstream]) -> Target {
         (None, Some("static")) => {
             section.problem(
                 "handler",
-                "not available yet: must be one of sales, payments, redirect",
+                format_args!("not available yet: must be one of {}", HANDLERS.join(", ")),
             );
         }
         (None, Some(other)) => {
-            section.problem("handler", one_of(other, &["sales", "payments", "redirect"]));
+            section.problem("handler", one_of(other, &HANDLERS));
         }
         (None, None) | (Some(_), Some(_)) => {
             section.problem("upstream", "a route needs either upstream or handler");
