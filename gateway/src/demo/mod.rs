@@ -20,12 +20,13 @@ use loadtest::{
         Trust,
     },
 };
+use seckill::engine::SaleEngine;
 use tokio_util::sync::CancellationToken;
 
 use self::shop::{EVENTS_PATH, PRODUCT_PATH, Shop, Till};
 use crate::{
     compose::{
-        self, Services,
+        self,
         edge::{Addresses, App, AppError},
     },
     config::{Config, Inputs},
@@ -118,7 +119,8 @@ pub async fn run(args: &DemoArgs) -> anyhow::Result<u8> {
         .first()
         .map(|leaf| pem(leaf))
         .context("the demo's listener has no certificate")?;
-    create_sale(&services, args.stock).await?;
+    let engine = services.engine().await.context("the demo did not start")?;
+    create_sale(&engine, args.stock).await?;
     shop.open_till(Till {
         gateway: addresses.listeners[1],
         api_key: api_key.clone(),
@@ -136,34 +138,34 @@ pub async fn run(args: &DemoArgs) -> anyhow::Result<u8> {
     });
     let mut scenario = scenario(args, &addresses, certificate, &api_key);
     let report = peak(args, &mut scenario).await?;
-    let events = told(&shop, &services).await;
+    let events = told(&shop, &engine).await;
     let code = conclude(args, json, &report, events)?;
 
     if args.keep && !report.interrupted {
-        create_kept(&services).await?;
+        create_kept(&engine).await?;
         say(&keep_text(&addresses, shop_address, &api_key))?;
         signals::shutdown().await;
     }
     stop.cancel();
     let app = serving.await.context("the gateway ended badly")??;
-    services.stop().await;
+    services.stop().await?;
     // Joins the cores' threads: not on a runtime's own thread.
     tokio::task::spawn_blocking(move || drop(app)).await?;
     Ok(code)
 }
 
 /// The sale of the peak.
-async fn create_sale(services: &Services, stock: u64) -> anyhow::Result<()> {
-    create(services, SALE, stock, PAY_WITHIN, 1).await
+async fn create_sale(engine: &SaleEngine, stock: u64) -> anyhow::Result<()> {
+    create(engine, SALE, stock, PAY_WITHIN, 1).await
 }
 
 /// The sale of the product page, with time to look at it.
-async fn create_kept(services: &Services) -> anyhow::Result<()> {
-    create(services, KEPT_SALE, 100, KEPT_PAY_WITHIN, 5).await
+async fn create_kept(engine: &SaleEngine) -> anyhow::Result<()> {
+    create(engine, KEPT_SALE, 100, KEPT_PAY_WITHIN, 5).await
 }
 
 async fn create(
-    services: &Services,
+    engine: &SaleEngine,
     id: &str,
     stock: u64,
     pay_within: Duration,
@@ -180,7 +182,7 @@ async fn create(
     let sale = sale
         .check()
         .map_err(|problems| anyhow::anyhow!("the demo's sale has problems: {problems:?}"))?;
-    services.engine.create_sale(sale).await?;
+    engine.create_sale(sale).await?;
     Ok(())
 }
 
@@ -263,11 +265,11 @@ async fn peak(args: &DemoArgs, scenario: &mut Scenario) -> anyhow::Result<Report
 
 /// Waits until all events are delivered, and returns how many the shop got with a good signature, how many with a forged one, and how
 /// many were not delivered.
-async fn told(shop: &Shop, services: &Services) -> (u64, u64, u64) {
+async fn told(shop: &Shop, engine: &SaleEngine) -> (u64, u64, u64) {
     let mut pending = u64::MAX;
     for _ in 0..100 {
         let sale = SALE.parse().expect("a valid id");
-        pending = match services.engine.ledger().report(&sale).await {
+        pending = match engine.ledger().report(&sale).await {
             Ok(Some(report)) => report.outbox_pending,
             _ => u64::MAX,
         };

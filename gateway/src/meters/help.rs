@@ -173,6 +173,10 @@ const HELP: &[(&str, &str)] = &[
         "Promises found broken",
     ),
     (
+        "penstock_part_ready",
+        "1 while this part of the node can do its work",
+    ),
+    (
         "penstock_journal_writable",
         "Embedded store: 0 while it refuses purchases because of its disk",
     ),

@@ -91,6 +91,10 @@ impl RedisStore {
 
 #[async_trait]
 impl StockStore for RedisStore {
+    async fn reach(&self) -> Result<(), StockError> {
+        self.caller.nodes.reach().await
+    }
+
     async fn open(&self, spec: &SegmentSpec) -> Result<Snapshot, StockError> {
         let args = codec::open_args(spec)?;
         let keys = [self.keys.of(&spec.id)];
