@@ -11,12 +11,10 @@ use std::{
 };
 
 use futures_util::{StreamExt, future::join_all, stream::FuturesUnordered};
-use seckill::{
+use stock::{
+    Durability, Purchase, SegmentSpec, StockStore, Verdict,
     ids::{BuyerId, OrderId, RequestId, SaleId, SegmentId, SkuId},
-    store::{
-        Durability, Purchase, SegmentSpec, StockStore, Verdict,
-        redis::{RedisOptions, RedisStore},
-    },
+    redis::{RedisOptions, RedisStore},
 };
 use tokio::{
     sync::{mpsc, oneshot},

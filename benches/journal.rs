@@ -7,7 +7,7 @@ use std::{path::Path, time::Duration};
 
 use benches::purchases::{Arrival, time_purchases};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use seckill::store::embedded::{Method, Sync};
+use stock::embedded::{Method, Sync};
 
 /// `Auto` is io_uring where the kernel allows it.
 const METHODS: [(&str, Method); 2] = [("auto", Method::Auto), ("plain", Method::Plain)];

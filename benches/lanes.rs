@@ -10,12 +10,12 @@ use benches::{process, purchases};
 use futures_util::future::join_all;
 use seckill::{
     purchase,
+    sku_stock::{SegmentRuntime, lane},
     sold_out::SkuSoldOut,
-    stock::{SegmentRuntime, lane},
-    store::{
-        Purchase, SegmentSpec, StockStore, Verdict,
-        embedded::{Method, Sync},
-    },
+};
+use stock::{
+    Purchase, SegmentSpec, StockStore, Verdict,
+    embedded::{Method, Sync},
 };
 use tokio::{
     runtime::{self, Handle},

@@ -11,7 +11,7 @@ use benches::{
 use clap::{Args, Parser, Subcommand};
 use futures_util::future::try_join_all;
 use hdrhistogram::Histogram;
-use seckill::store::embedded::{Method, Sync};
+use stock::embedded::{Method, Sync};
 use tokio::time::Instant;
 
 /// The longest latency that is told apart, in nanoseconds.

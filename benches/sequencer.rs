@@ -5,7 +5,7 @@ use std::{path::Path, time::Duration};
 
 use benches::purchases::{Arrival, time_purchases};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use seckill::store::embedded::{Method, Sync};
+use stock::embedded::{Method, Sync};
 
 const ARRIVALS: [Arrival; 5] = [
     Arrival {

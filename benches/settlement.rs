@@ -13,12 +13,12 @@ use seckill::{
     ledger::{self, OrderLedger},
     reconcile::Violations,
     settlement::{Parts, Settlement, SettlementConfig},
-    store::{
-        Purchase, SegmentSpec, StockStore,
-        embedded::{Method, Sync},
-    },
 };
 use sqlx::{ConnectOptions, Connection, PgConnection, postgres::PgConnectOptions};
+use stock::{
+    Purchase, SegmentSpec, StockStore,
+    embedded::{Method, Sync},
+};
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 

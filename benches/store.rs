@@ -18,12 +18,10 @@ use benches::purchases::block_on;
 use metrics::{
     Counter, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder, SharedString, Unit,
 };
-use seckill::{
+use stock::{
+    Position, Purchase, SegmentSpec, StockStore, Verdict,
+    embedded::{EmbeddedStore, Method, Options, Sync, Tuning},
     ids::{BuyerId, OrderId, RequestId, SaleId, SegmentId, SkuId},
-    store::{
-        Position, Purchase, SegmentSpec, StockStore, Verdict,
-        embedded::{EmbeddedStore, Method, Options, Sync, Tuning},
-    },
 };
 use tokio::time::Instant;
 

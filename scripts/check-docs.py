@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Holds the documents against the repository; prints every finding and exits 1 if there is one.
 
-Every relative link of a Markdown file leads to a file, and to a heading of it where it names one. Every path and every test that
-docs/invariants.md names exists, and every invariant that the code names is on that page. Every production file of Rust is named once on
+Every relative link of a Markdown file leads to a file, and to a heading of it where it names one. A line of Markdown holds one sentence,
+and a cell of a table at most 200 characters. Every path and every test that docs/invariants.md names exists, and every invariant that the code names is on that page. Every production file of Rust is named once on
 docs/architecture.md, in a row of its code map under the heading of its folder, and every file named there exists. So does every path
 that docs/request-life.md names, and its number of files on the longest way of a GET is that of its table.
 """
@@ -40,19 +40,56 @@ def links(page):
             yield f"{page.relative_to(ROOT)}: {path or 'the page'} has no heading #{anchor}"
 
 
+# Pages whose lines are entries, or that a program writes.
+NOT_PROSE = ("CHANGELOG.md", "benches/peers/report/")
+MOST_OF_A_CELL = 200
+# Behind the end of a sentence: the beginning of another.
+ANOTHER = re.compile(r"""(?<=[.!?])["')*_]*\s+(?=["'(\[*_]*[A-Z\x00])""")
+ABBREVIATION = re.compile(r"\b(?:e\.g|i\.e|vs|etc|cf|No)\.$")
+
+
+def shape(text):
+    """Findings where a line has two sentences, or a cell of a table is too long to read."""
+    is_code = False
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.lstrip().startswith("```"):
+            is_code = not is_code
+        if is_code or line.startswith("#"):
+            continue
+        if line.lstrip().startswith("|"):
+            longest = max(len(cell.strip()) for cell in line.strip().strip("|").split(" | "))
+            if longest > MOST_OF_A_CELL:
+                yield f"line {number}: a cell of {longest} characters, at most {MOST_OF_A_CELL}"
+            continue
+        # Code, links and the bold name of an item are words, whatever stands in them.
+        words = re.sub(r"`[^`]*`|\[[^\]]*\]\([^)]*\)|\*\*[^*]*\*\*", "\0", re.sub(r"^\s*(?:[-*]|\d+\.)\s+", "", line))
+        if any(not ABBREVIATION.search(words[: match.start()]) for match in ANOTHER.finditer(words)):
+            yield f"line {number}: more than one sentence"
+
+
+def shapes():
+    for page in tracked("*.md"):
+        name = page.relative_to(ROOT).as_posix()
+        if not name.startswith(NOT_PROSE):
+            yield from (f"{name}: {finding}" for finding in shape(page.read_text()))
+
+
 def invariants():
     page = (ROOT / "docs" / "invariants.md").read_text()
     code = {file: file.read_text() for file in tracked("*.rs", "*.lua", "*.sql")}
     functions = set(re.findall(r"\bfn (\w+)", "".join(code.values())))
-    rows = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in page.splitlines() if line.startswith("| INV-")]
-    for name, _, enforced, tests in rows:
-        for path in re.findall(r"`([\w./-]+/[\w./-]*)`", enforced):
+    sections = re.findall(r"^## ([^\n]*)\n(.*?)(?=^## |\Z)", page, re.M | re.S)
+    for name, section in sections:
+        kept, _, tests = section.partition("\nTests:\n")
+        if not tests.strip():
+            yield f"docs/invariants.md: {name}: names no test"
+        for path in re.findall(r"`([\w./-]+/[\w./-]*)`", kept):
             if not (ROOT / path).exists():
                 yield f"docs/invariants.md: {name}: there is no {path}"
         for test in re.findall(r"`(\w+)`", tests):
             if test not in functions:
                 yield f"docs/invariants.md: {name}: there is no test {test}"
-    listed = {row[0] for row in rows}
+    listed = {name for name, _ in sections}
     for file, text in code.items():
         for name in sorted(set(re.findall(r"\bINV-[A-Z]+-\d+", text)) - listed):
             yield f"{file.relative_to(ROOT)}: {name} is not in docs/invariants.md"
@@ -106,7 +143,7 @@ def walk():
 
 
 def main():
-    findings = [finding for page in tracked("*.md") for finding in links(page)] + [*invariants(), *architecture(), *walk()]
+    findings = [finding for page in tracked("*.md") for finding in links(page)] + [*shapes(), *invariants(), *architecture(), *walk()]
     for finding in findings:
         print(finding)
     print(f"documents checked, {len(findings)} findings")

@@ -68,6 +68,23 @@ class CodeMap(unittest.TestCase):
             self.assertEqual(check.is_production(pathlib.Path(name)), expected, name)
 
 
+class Shape(unittest.TestCase):
+    def test_one_sentence_a_line_is_no_finding(self):
+        page = "# Title. And more.\n\nOne `a. B` sentence, e.g. Penstock's: [a. B](x.md).\n- **Name. Of it.** What it is.\n\n```\nA. B.\n```\n"
+        self.assertEqual(list(check.shape(page)), [])
+
+    def test_two_sentences_on_a_line_are_found(self):
+        for line in ["One. Two.", "One! `two` is code.", "- One (in brackets.) Two.", "Is it? **Yes** it is."]:
+            self.assertEqual(list(check.shape(line)), ["line 1: more than one sentence"], line)
+
+    def test_a_cell_that_is_too_long_is_found(self):
+        rows = ["| a | " + "x" * 200 + " |", "| a | " + "x" * 201 + " |"]
+        self.assertEqual(list(check.shape("\n".join(rows))), ["line 2: a cell of 201 characters, at most 200"])
+
+    def test_every_page_has_this_shape(self):
+        self.assertEqual(list(check.shapes()), [])
+
+
 class Repository(unittest.TestCase):
     def test_every_production_file_has_one_row_on_the_page(self):
         self.assertEqual(list(check.architecture()), [])

@@ -55,6 +55,11 @@ class Imports(unittest.TestCase):
         self.addCleanup(setattr, checks, "ORDER", order)
         self.assertIn("gateway/Cargo.toml: depends on seckill", list(checks.check_order()))
 
+    def test_a_banned_dependency_is_found(self):
+        banned, checks.BANNED = checks.BANNED, {"stock": {"fred"}}
+        self.addCleanup(setattr, checks, "BANNED", banned)
+        self.assertEqual(list(checks.check_order()), ["stock/Cargo.toml: depends on fred"])
+
 
 if __name__ == "__main__":
     unittest.main()

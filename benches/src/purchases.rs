@@ -8,14 +8,12 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use seckill::{
+use seckill::sale::{NewSale, NewSku, Sale};
+use stock::{
+    Durability, Purchase, SegmentSpec, StockStore, Verdict,
+    embedded::{EmbeddedStore, Method, Options, Sync},
     ids::{BuyerId, OrderId, RequestId, SegmentId},
-    sale::{NewSale, NewSku, Sale},
-    store::{
-        Durability, Purchase, SegmentSpec, StockStore, Verdict,
-        embedded::{EmbeddedStore, Method, Options, Sync},
-        redis::{RedisOptions, RedisStore},
-    },
+    redis::{RedisOptions, RedisStore},
 };
 use tokio::{runtime, time::Instant};
 

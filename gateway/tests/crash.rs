@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::Path, time::Duration};
 
 use loadtest::{
     Outcome, RunOutput,
-    reconcile::AdminClient,
+    admin::AdminClient,
     scenario::{Admin, Buyers, Retry, Sale, Scenario, Shape},
 };
 use tokio::time::sleep;
@@ -87,9 +87,7 @@ pub async fn judge(penstock: &Penstock, scenario: &Scenario, output: RunOutput) 
         admin.report("crash").await.is_ok()
     })
     .await;
-    let found = loadtest::reconcile(scenario, &output.history)
-        .await
-        .unwrap();
+    let found = loadtest::reconcile(scenario, &output.log).await.unwrap();
     assert!(
         found.findings.is_empty(),
         "{:#?}\n{:#?}\n{}",

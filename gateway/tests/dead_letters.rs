@@ -37,9 +37,9 @@ async fn letters_are_listed_and_replayed_from_the_command_line() {
         held: None,
     };
     ledger
-        .await_order(order, std::time::Duration::from_secs(10))
+        .once_settled(order, std::time::Duration::from_secs(10))
         .await
-        .unwrap();
+        .expect("it is settled");
     let letters = [letter("1-0", Some(order)), letter("2-0", None)];
     ledger.set_aside(&letters, 7).await.unwrap();
 

@@ -1,5 +1,5 @@
 //! A whole process whose disk takes nothing more, and then does: by the kernel's own limit of a file's size, which needs no
-//! privileges. `seckill/tests/embedded_disk.rs` has the single faults.
+//! privileges. `seckill/stock/tests/embedded_disk.rs` has the single faults.
 
 use std::{process::Command, time::Duration};
 

@@ -2,7 +2,7 @@
 //!
 //! A black box on purpose: it talks HTTP only and shares no code with the program it tests. The path of a run is
 //! [`Scenario`] (what to send) → [`plan`] (when, to the nanosecond) → engine (send it, never early) → [`Report`] and
-//! [`History`] (what was answered) → [`reconcile()`] (is every answer true in the order ledger?) → exit code.
+//! [`ClientLog`] (what was answered) → [`reconcile()`] (is every answer true in the order ledger?) → exit code.
 //!
 //! A scenario can be built in code:
 //!
@@ -36,9 +36,11 @@
 //! # }
 //! ```
 
+pub mod admin;
 pub mod cli;
 mod engine;
 pub mod history;
+pub mod ledger;
 pub mod live;
 pub mod oracle;
 mod outcome;
@@ -48,10 +50,11 @@ mod record;
 pub mod report;
 pub mod scenario;
 
-pub use engine::{Progress, RunOutput, run};
-pub use history::{History, HistorySummary};
+pub use engine::{RunOutput, run};
+pub use history::{ClientLog, ClientSummary};
 pub use outcome::Outcome;
 pub use reconcile::{Reconciliation, reconcile};
+pub use record::Progress;
 pub use report::{Exit, Report, render};
 pub use scenario::{Problem, Problems, Scenario};
 
@@ -70,7 +73,7 @@ pub async fn run_and_check(
         && scenario.check().is_empty()
     {
         // A run of minutes is too long to learn that nothing was on sale.
-        let found = reconcile::AdminClient::new(admin)?.has_sale(&sale.id).await;
+        let found = admin::AdminClient::new(admin)?.has_sale(&sale.id).await;
         anyhow::ensure!(
             found,
             "no sale {:?} at {}: create it first (penstock sale create)",
@@ -80,17 +83,21 @@ pub async fn run_and_check(
     }
     let RunOutput {
         mut report,
-        history,
+        log,
         recording,
     } = run(scenario, progress, stop).await?;
+    let mut facts = None;
     if scenario.admin.is_some() && scenario.sale.is_some() && !report.interrupted {
-        match reconcile(scenario, &history).await {
-            Ok(found) => report.reconciliation = Some(found),
+        match reconcile::reconcile_with_facts(scenario, &log).await {
+            Ok((found, read)) => {
+                report.reconciliation = Some(found);
+                facts = Some(read);
+            }
             Err(error) => report.notes.push(format!("not reconciled: {error:#}")),
         }
     }
     if let Some(recording) = recording
-        && let Err(error) = recording.finish(scenario, &report).await
+        && let Err(error) = recording.finish(facts)
     {
         report
             .notes

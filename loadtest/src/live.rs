@@ -2,7 +2,7 @@
 
 use std::io::{IsTerminal, Write};
 
-use crate::{engine::Progress, report::render};
+use crate::{record::Progress, report::render};
 
 /// Progress on standard error: one line drawn in place on a terminal, appended lines elsewhere.
 pub struct Live {

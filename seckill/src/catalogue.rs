@@ -12,7 +12,7 @@ use crate::{
     ids::{SaleId, SegmentId, SkuId},
     purchase::Carts,
     sale::Sale,
-    stock::{SegmentRuntime, Stock},
+    sku_stock::{SegmentRuntime, Stock},
 };
 
 /// One sale with its stocks.

@@ -2,40 +2,39 @@
 //!
 //! # Layout, in reading order
 //! - [`ids`], [`units`], [`clock`], [`backoff`], [`sale`]: the words everything else uses.
-//! - [`store`]: where stock is taken atomically (embedded engine, Redis).
+//! - The crate [`::stock`]: where stock is taken atomically (embedded engine, Redis).
 //! - [`admission`], [`entitlement`], [`lottery`]: who may buy.
-//! - [`sold_out`], [`stock`], [`purchase`], [`catalogue`]: from one request to one place in a batch, and back.
+//! - [`sold_out`], [`sku_stock`], [`purchase`], [`catalogue`]: from one request to one place in a batch, and back.
 //! - [`transfer`]: units move to the buyer, between the segments of a sku.
 //! - [`ledger`]: the order ledger, which has the last word.
 //! - [`settlement`], [`store_sync`], [`reaper`]: the workers between store and ledger.
-//! - [`downstream`]: the shop is told. [`reconcile`]: store and ledger are compared. [`recovery`]: a store that lost data is rebuilt.
+//! - [`downstream`]: the shop is told. [`reconcile`]: store and ledger are compared. [`rebuild`]: a store that lost data is rebuilt.
 //! - [`backup`]: a node's store and ledger at one instant, and back.
 //! - [`engine`], [`api`]: all of it joined, and as buyers call it. [`node`] builds and runs everything.
 
-pub mod backoff;
+pub use stock::{backoff, clock, ids, units};
+
 pub mod bells;
-pub mod clock;
-pub mod ids;
 pub mod jwt;
 pub mod sale;
-pub mod store;
-pub mod units;
 
 pub mod admission;
 pub mod catalogue;
 pub mod entitlement;
 pub mod lottery;
 pub mod purchase;
+pub mod sku_stock;
 pub mod sold_out;
-pub mod stock;
 pub mod transfer;
 
 pub mod ledger;
 
+pub mod lease;
+
 pub mod downstream;
 pub mod reaper;
+pub mod rebuild;
 pub mod reconcile;
-pub mod recovery;
 pub mod settlement;
 pub mod store_sync;
 

@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-/// A mutex, whoever has panicked with it.
+/// A mutex, also after a panic of a thread that held it.
 pub(crate) trait Locked<T> {
     /// Waits for the lock.
     fn locked(&self) -> MutexGuard<'_, T>;
@@ -14,7 +14,7 @@ impl<T> Locked<T> for Mutex<T> {
     }
 }
 
-/// A lock of many readers, whoever has panicked with it.
+/// The same for a lock of many readers.
 pub(crate) trait Shared<T> {
     /// Waits for the lock, for reading.
     fn reading(&self) -> RwLockReadGuard<'_, T>;

@@ -1,11 +1,9 @@
 //! The sale's metrics: handles resolved once, every series there at 0 from the start, labels from closed sets.
 
 use metrics::{Counter, Histogram};
+use stock::{CartVerdict, Verdict};
 
-use crate::{
-    purchase::{CartOutcome, Outcome},
-    store::{CartVerdict, Verdict},
-};
+use crate::purchase::{CartOutcome, Outcome};
 
 macro_rules! results {
     ($($name:ident = $label:literal,)*) => {

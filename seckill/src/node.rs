@@ -6,6 +6,11 @@ use std::sync::Arc;
 
 use axum::Router;
 use futures_util::future::BoxFuture;
+use stock::{
+    Durability, StockError, StockStore,
+    embedded::{EmbeddedStore, Health, Options, RecoverError, Sync, Tuning},
+    redis::{RedisOptions, RedisStore},
+};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -15,22 +20,15 @@ use crate::{
     backup::{self, Backups},
     bells::Bells,
     clock::WallClock,
-    config::{Config, DownstreamConfig, StoreConfig},
+    config::{Config, StoreConfig},
     downstream::{self, Deliverer, DeliveryConfig, SinkError},
     engine::{EngineError, SaleEngine},
-    ledger::{self, ConnectOptions, LedgerError, OrderLedger, RECONCILE},
+    lease::{Lease, Redlock, RowLease},
+    ledger::{self, ConnectOptions, LedgerError, OrderLedger, REBUILD, RECONCILE},
     reaper,
+    rebuild::{self, ClaimError, Rebuilder},
     reconcile::{self, Reconciler, Violations},
-    recovery::{
-        self, ClaimError, Recovery,
-        lease::{AdvisoryLock, Lease, Redlock, RowLease},
-    },
     settlement::{self, Settlement, SettlementConfig},
-    store::{
-        Durability, StockError, StockStore,
-        embedded::{EmbeddedStore, Health, Options, RecoverError, Sync, Tuning},
-        redis::{RedisOptions, RedisStore},
-    },
     store_sync::StoreSync,
 };
 
@@ -147,9 +145,15 @@ impl Node {
         let clock = ledger_clock.wall();
         let (store, embedded) = open_store(config, clock.clone()).await?;
         if let StoreConfig::Embedded(folder) = &config.store {
-            recovery::claim(&ledger, folder, &parts.host, config.moving, clock())
-                .await
-                .map_err(StartError::Claim)?;
+            rebuild::claim(
+                &ledger,
+                folder,
+                &parts.host,
+                config.rebuild_elsewhere,
+                clock(),
+            )
+            .await
+            .map_err(StartError::Claim)?;
         }
         let accepted = Arc::<Bells>::default();
         let engine = SaleEngine::start(
@@ -236,7 +240,7 @@ impl Node {
 
     /// The lease of a work that one node does on a timer.
     pub fn lease(&self, work: &'static str) -> RowLease {
-        RowLease::for_work(
+        RowLease::new(
             work,
             self.engine.ledger().clone(),
             self.clock.clone(),
@@ -268,11 +272,9 @@ impl Node {
         let (store, ledger) = (self.engine.store().clone(), self.engine.ledger().clone());
         let (clock, shutdown) = (self.clock.clone(), self.shutdown.clone());
         // What can fail comes before the first worker.
-        let lease = self.recovery_lease(config)?;
+        let lease = self.rebuild_lease(config)?;
         let sink = match &config.downstream {
-            Some(DownstreamConfig { target, timeout }) => {
-                Some(downstream::open(target, *timeout, clock.clone())?)
-            }
+            Some(receiver) => Some(downstream::open(receiver, clock.clone())?),
             None => None,
         };
         let mut settling = SettlementConfig::new(consumer);
@@ -297,9 +299,9 @@ impl Node {
         });
         let effects = StoreSync::new(store.clone(), ledger.clone(), violations, on_released);
         self.run(effects.run(shutdown.clone()));
-        let recovery = Recovery::new(store, ledger.clone(), clock.clone(), lease)
-            .at(config.store.place(), config.moving);
-        self.run(recovery.run(self.engine.segments(), shutdown.clone()));
+        let rebuilder = Rebuilder::new(store, ledger.clone(), clock.clone(), lease)
+            .at(config.store.address(), config.rebuild_elsewhere);
+        self.run(rebuilder.run(self.engine.segments(), shutdown.clone()));
         self.run(reconcile::run(
             self.engine.clone(),
             reconciler,
@@ -313,29 +315,25 @@ impl Node {
         Ok(())
     }
 
-    /// Who rebuilds segments: elected by the configured Redis servers, or by the ledger's database.
-    fn recovery_lease(&self, config: &Config) -> Result<Box<dyn Lease>, StartError> {
-        let (ledger, owner) = (self.engine.ledger().clone(), self.owner.clone());
-        if !config.recovery_locks.is_empty() {
-            let (username, password) = match &config.store {
-                StoreConfig::Redis {
-                    username, password, ..
-                } => (username.clone(), password.clone()),
-                StoreConfig::Embedded(_) => (None, None),
-            };
-            let options = RedisOptions {
-                username,
-                password,
-                ..RedisOptions::default()
-            };
-            let lock = Redlock::try_new(ledger, &config.recovery_locks, options, owner);
-            return Ok(Box::new(lock.map_err(StartError::RecoveryLocks)?));
+    /// The lease of the node that rebuilds segments: a row of the ledger, or held on the configured Redis servers.
+    fn rebuild_lease(&self, config: &Config) -> Result<Box<dyn Lease>, StartError> {
+        if config.recovery_locks.is_empty() {
+            return Ok(Box::new(self.lease(REBUILD)));
         }
-        Ok(if ledger.leases_are_rows() {
-            Box::new(RowLease::new(ledger, self.clock.clone(), owner))
-        } else {
-            Box::new(AdvisoryLock::new(ledger, owner))
-        })
+        let (username, password) = match &config.store {
+            StoreConfig::Redis {
+                username, password, ..
+            } => (username.clone(), password.clone()),
+            StoreConfig::Embedded(_) => (None, None),
+        };
+        let options = RedisOptions {
+            username,
+            password,
+            ..RedisOptions::default()
+        };
+        let (ledger, owner) = (self.engine.ledger().clone(), self.owner.clone());
+        let lock = Redlock::try_new(ledger, &config.recovery_locks, options, owner);
+        Ok(Box::new(lock.map_err(StartError::RecoveryLocks)?))
     }
 }
 

@@ -1,6 +1,6 @@
 //! How often the timers of a node read a segment: seldom while nothing happens in it. Pure: readings and ticks go in.
 
-use crate::store::{Gate, Snapshot};
+use stock::{Gate, Snapshot};
 
 /// So many readings without a change, and a segment is at rest.
 const REST_AFTER: u32 = 4;
@@ -64,7 +64,8 @@ impl Pace {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{ids::SegmentId, store::SegmentSpec};
+    use crate::ids::SegmentId;
+    use stock::SegmentSpec;
 
     const ON: u64 = 15;
 

@@ -22,11 +22,11 @@ use std::{
 
 use ahash::{AHashSet, RandomState};
 use arc_swap::ArcSwap;
+use stock::{Position, Snapshot, StockError, StockStore};
 
 use crate::{
     ids::{BuyerId, RequestId, SegmentId},
     locks::{Locked, Shared},
-    store::{Position, Snapshot, StockError, StockStore},
 };
 
 /// Enough that the data plane's cores seldom meet on one lock.
@@ -101,7 +101,7 @@ impl SoldOut {
     /// The store said that nothing is left at this version of this epoch, after accepting so many orders in all.
     pub fn observe_empty(&self, epoch: u64, version: u64, accepted: u64) {
         self.in_epoch(epoch, |memory| {
-            // The count goes first: whoever sees the new version must not compare with an old count.
+            // The count is written first: a reader of the new version must not compare with an old count.
             memory.accepted.fetch_max(accepted, Ordering::AcqRel);
             memory.empty_at.fetch_max(version, Ordering::AcqRel);
         });

@@ -6,6 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
+use stock::{Confirm, Release, StockError, StockStore};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
@@ -14,7 +15,6 @@ use crate::{
     ids::{OrderId, SegmentId},
     ledger::{Action, LedgerError, OrderLedger},
     reconcile::{Invariant, Violations},
-    store::{Confirm, Release, StockError, StockStore},
     troubles::Troubles,
 };
 

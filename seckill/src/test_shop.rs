@@ -12,6 +12,10 @@ use axum::{Router, body::Body, response::Response};
 use http::{Request, StatusCode};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
+use stock::{
+    StockStore,
+    embedded::{EmbeddedStore, Method, Options, Sync, Tuning},
+};
 use tower::ServiceExt;
 
 use crate::{
@@ -19,10 +23,6 @@ use crate::{
     engine::SaleEngine,
     ledger::{self, OrderLedger},
     sale::NewSale,
-    store::{
-        StockStore,
-        embedded::{EmbeddedStore, Method, Options, Sync, Tuning},
-    },
 };
 
 /// When the sale begins.

@@ -6,24 +6,23 @@ use seckill::{
     backup::{BackupError, Progress, restore, restore_on, take},
     ids::OrderId,
     ledger::{LedgerError, OrderLedger, connect},
-    recovery::{Moving, claim},
+    rebuild::{RebuildElsewhere, claim},
     sale::{NewSale, Sale},
-    store::{
-        Position, Purchase, StockStore, StoredOrder, Verdict,
-        embedded::{EmbeddedStore, Method, Point, holds_a_store},
-    },
 };
 use serde_json::json;
+use stock::{
+    Position, Purchase, StockStore, StoredOrder, Verdict,
+    embedded::{EmbeddedStore, Method, faults::Point, holds_a_store},
+};
+use testkit::{
+    disk::{Disk, EIO},
+    embedded::{close, open, purchase},
+    redis::{now_ms, wall_clock},
+};
 use tokio::{
     sync::watch,
     task::JoinSet,
     time::{Instant, sleep, timeout},
-};
-
-use crate::support::{
-    disk::{Disk, EIO},
-    embedded::{close, open, purchase},
-    redis::{now_ms, wall_clock},
 };
 
 fn sale() -> Sale {
@@ -254,7 +253,7 @@ async fn a_restored_backup_is_an_installation_of_its_own() {
     let folder = tempfile::tempdir().unwrap();
     let node = Node::with_sale(folder.path()).await;
     let store = folder.path().join("store");
-    claim(&node.ledger, &store, "old", Moving::Asked, 1)
+    claim(&node.ledger, &store, "old", RebuildElsewhere::Refused, 1)
         .await
         .unwrap();
     let (copy, target) = (folder.path().join("copy"), folder.path().join("new"));
@@ -267,16 +266,16 @@ async fn a_restored_backup_is_an_installation_of_its_own() {
     let url = format!("sqlite:{}", file.display());
     let ledger = OrderLedger::new(connect(&url).await.unwrap());
     let _store = open(&target, Method::Plain);
-    claim(&ledger, &target, "new", Moving::Asked, 2)
+    claim(&ledger, &target, "new", RebuildElsewhere::Refused, 2)
         .await
         .unwrap();
     // The old store with the new ledger is a mistake.
     assert!(
-        claim(&ledger, &store, "old", Moving::Asked, 3)
+        claim(&ledger, &store, "old", RebuildElsewhere::Refused, 3)
             .await
             .is_err()
     );
-    claim(&node.ledger, &store, "old", Moving::Asked, 4)
+    claim(&node.ledger, &store, "old", RebuildElsewhere::Refused, 4)
         .await
         .unwrap();
 }

@@ -4,8 +4,8 @@ use futures_util::future::join_all;
 use seckill::{
     ids::{BuyerId, RequestId, SegmentId},
     purchase::CartOutcome,
-    store::{CartVerdict, StockStore, Verdict},
 };
+use stock::{CartVerdict, StockStore, Verdict};
 
 use crate::support::{
     floor::{Cut, Floor, On},

@@ -13,8 +13,8 @@ use seckill::{
     ids::{BuyerId, OrderId, SegmentId},
     ledger::Restock,
     purchase::Outcome,
-    store::{Release, StockStore, Verdict},
 };
+use stock::{Release, StockStore, Verdict};
 use tokio_util::sync::CancellationToken;
 
 use crate::support::{

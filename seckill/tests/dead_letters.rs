@@ -6,8 +6,8 @@ use seckill::{
     ids::{SegmentId, SkuId},
     ledger::{Action, DeadLetter, LetterId, OrderStatus, Restock},
     settlement::replay::{Outcome, Replay, Replayer},
-    store::{StockStore, StoredOrder},
 };
+use stock::{StockStore, StoredOrder};
 use tokio::sync::watch;
 
 use crate::support::{
@@ -140,7 +140,7 @@ async fn what_the_worker_set_aside_is_settled_when_the_cause_is_mended(engine: E
     let bench = &desk.bench;
     // The store has a sku that the ledger never heard of.
     let stray = SegmentId::first(sale_id(), SkuId::try_new("stray").unwrap());
-    let spec = seckill::store::SegmentSpec {
+    let spec = stock::SegmentSpec {
         id: stray.clone(),
         ..sale(1).segment_specs().remove(0)
     };

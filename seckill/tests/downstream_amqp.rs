@@ -13,13 +13,15 @@ use lapin::{
     types::{AMQPValue, FieldTable},
 };
 use seckill::downstream::{
-    AmqpOptions, AmqpSink, AmqpTarget, Credentials, DeliveryConfig, DeliveryError, QueueType, Sink,
+    AmqpOptions, AmqpTarget, Credentials, DeliveryConfig, DeliveryError, QueueType, Receiver, Sink,
 };
 
 use crate::support::{
     brokers::Broker,
     ledger::{Engine, T0, TestLedger},
-    outbox::{Received, Running, all_delivered, deliverer, impatient, judge, pay, soon},
+    outbox::{
+        Received, Running, all_delivered, configured, deliverer, impatient, judge, open, pay, soon,
+    },
 };
 
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -44,8 +46,7 @@ fn options(port: u16, target: AmqpTarget) -> AmqpOptions {
         host: "127.0.0.1".to_owned(),
         port,
         vhost: "/".to_owned(),
-        tls: false,
-        ca_file: None,
+        tls: None,
         credentials: None,
         target,
     }
@@ -56,8 +57,8 @@ fn queue(name: &str, kind: QueueType) -> AmqpTarget {
     AmqpTarget::Queue { name, kind }
 }
 
-fn sink(port: u16, target: AmqpTarget) -> Arc<AmqpSink> {
-    Arc::new(AmqpSink::try_new(options(port, target), TIMEOUT).unwrap())
+fn sink(port: u16, target: AmqpTarget) -> Arc<dyn Sink> {
+    open(Receiver::Amqp(options(port, target)), TIMEOUT)
 }
 
 async fn channel(port: u16) -> (Connection, Channel) {
@@ -357,7 +358,7 @@ async fn a_queue_of_another_kind_an_exchange_that_is_not_there_and_a_wrong_passw
     test.settle_new(0, 1).await;
     let event = test.ledger.lease_events(T0, TIMEOUT, 1).await.unwrap();
     let why = async |options: AmqpOptions| {
-        let sink = AmqpSink::try_new(options, TIMEOUT).unwrap();
+        let sink = open(Receiver::Amqp(options), TIMEOUT);
         match sink.deliver(&event).await.remove(0) {
             Err(DeliveryError::Unreachable(why)) => why,
             other => panic!("{other:?}"),
@@ -398,39 +399,17 @@ async fn over_tls_the_broker_must_be_the_one_that_the_certificate_names() {
     let test = TestLedger::with_sale(Engine::Sqlite, 10).await;
     test.settle_new(0, 1).await;
     let event = test.ledger.lease_events(T0, TIMEOUT, 1).await.unwrap();
-    let deliver = async |host: &str, ca_file| {
-        let options = AmqpOptions {
-            host: host.to_owned(),
-            tls: true,
-            ca_file,
-            ..options(tls_port, queue("secure", QueueType::Classic))
-        };
-        let sink = AmqpSink::try_new(options, TIMEOUT).unwrap();
-        sink.deliver(&event).await.remove(0)
+    let ca_file = format!("ca_file = {certificate:?}");
+    let deliver = async |host: &str, ca_file: &str| {
+        let url = format!("url = \"amqps://{host}:{tls_port}\"");
+        let text = format!("{url}\nqueue = \"secure\"\nqueue_type = \"classic\"\n{ca_file}");
+        configured(&text).deliver(&event).await.remove(0)
     };
-    assert_eq!(
-        deliver("localhost", Some(certificate.clone())).await,
-        Ok(())
-    );
+    assert_eq!(deliver("localhost", &ca_file).await, Ok(()));
     judge(&received(port, "secure", 1).await, 1, 0);
     // The name is another, and then nobody vouches for it.
-    for (host, ca_file) in [("127.0.0.1", Some(certificate)), ("localhost", None)] {
+    for (host, ca_file) in [("127.0.0.1", ca_file.as_str()), ("localhost", "")] {
         let refused = deliver(host, ca_file).await.unwrap_err().to_string();
         assert!(refused.contains("certificate"), "{refused}");
     }
-}
-
-#[test]
-fn a_file_without_certificates_is_refused_at_start() {
-    let file = tempfile::NamedTempFile::new().unwrap();
-    let options = AmqpOptions {
-        tls: true,
-        ca_file: Some(file.path().to_owned()),
-        ..options(1, queue("x", QueueType::Quorum))
-    };
-    let error = AmqpSink::try_new(options, TIMEOUT)
-        .err()
-        .unwrap()
-        .to_string();
-    assert!(error.contains("no certificate in PEM"), "{error}");
 }

@@ -10,11 +10,11 @@ use rdkafka::{
     producer::DefaultProducerContext,
     types::{RDKafkaApiKey, RDKafkaRespErr},
 };
-use seckill::downstream::{DeliveryConfig, DeliveryError, KafkaOptions, KafkaSink, Sink};
+use seckill::downstream::{DeliveryConfig, DeliveryError, KafkaOptions, Receiver, Sink};
 
 use crate::support::{
     ledger::{Engine, T0, TestLedger},
-    outbox::{Received, Running, all_delivered, deliverer, impatient, judge, pay, soon},
+    outbox::{Received, Running, all_delivered, deliverer, impatient, judge, open, pay, soon},
 };
 
 const TIMEOUT: Duration = Duration::from_secs(3);
@@ -25,13 +25,13 @@ fn cluster() -> MockCluster<'static, DefaultProducerContext> {
     cluster
 }
 
-fn sink(brokers: String, topic: &str) -> Arc<KafkaSink> {
+fn sink(brokers: String, topic: &str) -> Arc<dyn Sink> {
     let options = KafkaOptions {
         brokers,
         credentials: None,
         topic: topic.to_owned(),
     };
-    Arc::new(KafkaSink::new(options, TIMEOUT))
+    open(Receiver::Kafka(options), TIMEOUT)
 }
 
 /// Reads `count` messages, each with its partition.
@@ -159,7 +159,7 @@ async fn without_any_kafka_broker_no_try_is_counted() {
     let test = TestLedger::with_sale(Engine::Sqlite, 10).await;
     test.settle_new(0, 2).await;
     let events = test.ledger.lease_events(T0, TIMEOUT, 2).await.unwrap();
-    let port = crate::support::redis::free_port();
+    let port = testkit::redis::free_port();
     let outcomes = sink(format!("127.0.0.1:{port}"), "orders")
         .deliver(&events)
         .await;

@@ -6,13 +6,13 @@ use std::{sync::Arc, time::Duration};
 use async_nats::jetstream::{self, stream};
 use futures_util::StreamExt;
 use seckill::downstream::{
-    Credentials, DeliveryConfig, DeliveryError, NatsLogin, NatsOptions, NatsSink, Sink,
+    Credentials, DeliveryConfig, DeliveryError, NatsLogin, NatsOptions, Receiver, Sink,
 };
 
 use crate::support::{
     brokers::Broker,
     ledger::{Engine, T0, TestLedger},
-    outbox::{Received, Running, all_delivered, deliverer, impatient, judge, pay, soon},
+    outbox::{Received, Running, all_delivered, deliverer, impatient, judge, open, pay, soon},
 };
 
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -26,15 +26,15 @@ fn started() -> Broker {
 fn options(broker: &Broker) -> NatsOptions {
     NatsOptions {
         servers: vec![format!("nats://127.0.0.1:{}", broker.port)],
-        ca_file: None,
+        tls: None,
         login: NatsLogin::Anonymous,
         stream: "ORDERS".to_owned(),
         subject: "shop.orders".to_owned(),
     }
 }
 
-fn sink(broker: &Broker, timeout: Duration) -> Arc<NatsSink> {
-    Arc::new(NatsSink::new(options(broker), timeout))
+fn sink(broker: &Broker, timeout: Duration) -> Arc<dyn Sink> {
+    open(Receiver::Nats(options(broker)), timeout)
 }
 
 async fn jetstream(broker: &Broker) -> jetstream::Context {
@@ -255,7 +255,7 @@ async fn a_user_logs_in_and_a_wrong_password_is_told_without_it() {
             login,
             ..options(&broker)
         };
-        NatsSink::new(options, TIMEOUT)
+        open(Receiver::Nats(options), TIMEOUT)
             .deliver(&event)
             .await
             .remove(0)

@@ -8,12 +8,13 @@ use seckill::{
         self, Created, GateMoved, LedgerError, LedgerReport, OrderLedger, OrderStatus, Payment,
         Restock, Restocked, Settled,
     },
-    store::Gate,
     units::MAX_UNITS,
 };
+use stock::Gate;
+use tokio_util::sync::CancellationToken;
 
 use crate::support::ledger::{
-    Engine, T0, TestLedger, on_both_engines, order, order_id, sale, sale_id, segment,
+    Engine, T0, TestLedger, eventually, on_both_engines, order, order_id, sale, sale_id, segment,
 };
 
 on_both_engines! {
@@ -135,23 +136,18 @@ async fn pages_show_every_order_once(engine: Engine) {
 
 async fn waiting_for_an_order_ends_when_it_is_settled(engine: Engine) {
     let test = TestLedger::with_sale(engine, 10).await;
-    assert_eq!(
-        test.ledger
-            .await_order(order_id(1), Duration::from_millis(20))
-            .await
-            .unwrap(),
-        None
-    );
-    let waiting = {
-        let ledger = test.ledger.clone();
-        tokio::spawn(async move {
-            ledger
-                .await_order(order_id(1), Duration::from_secs(30))
-                .await
-        })
-    };
+    let watching = tokio::spawn(test.ledger.clone().poll_changes(CancellationToken::new()));
+    let soon = Duration::from_millis(20);
+    assert_eq!(test.ledger.once_settled(order_id(1), soon).await, None);
+    let (ledger, long) = (test.ledger.clone(), Duration::from_secs(30));
+    let waiting = tokio::spawn(async move { ledger.once_settled(order_id(1), long).await });
+    eventually("somebody waits", async || test.ledger.subscriptions() == 1).await;
     test.settle_new(1, 1).await;
-    assert_eq!(waiting.await.unwrap().unwrap().unwrap().order, order_id(1));
+    assert_eq!(waiting.await.unwrap().unwrap().order, order_id(1));
+    // What was settled before anybody waited is known at once.
+    let known = test.ledger.once_settled(order_id(1), long).await;
+    assert_eq!(known.unwrap().order, order_id(1));
+    watching.abort();
 }
 
 async fn the_report_counts_by_status(engine: Engine) {
@@ -309,13 +305,12 @@ async fn an_order_settled_by_another_node_is_found_by_asking_again(engine: Engin
     let test = TestLedger::with_sale(engine, 10).await;
     // The same database, but nothing is shared with the ledger that settles.
     let other_node = OrderLedger::new(test.ledger.pool().clone());
-    let waiting = tokio::spawn(async move {
-        other_node
-            .await_order(order_id(1), Duration::from_secs(30))
-            .await
-    });
+    let watching = tokio::spawn(other_node.clone().poll_changes(CancellationToken::new()));
+    let long = Duration::from_secs(30);
+    let waiting = tokio::spawn(async move { other_node.once_settled(order_id(1), long).await });
     test.settle_new(1, 1).await;
-    assert_eq!(waiting.await.unwrap().unwrap().unwrap().order, order_id(1));
+    assert_eq!(waiting.await.unwrap().unwrap().order, order_id(1));
+    watching.abort();
 }
 
 // Reads used to queue behind the writer for SQLite's only connection; a report stopped settlement, and settlement a buyer.

@@ -4,8 +4,8 @@ use seckill::{
     ids::SegmentId,
     ledger::{ATTEMPTS_MAX, CODES_MAX, CheckIn, OrderStatus},
     sale::{NewSale, Sale},
-    store::StoredOrder,
 };
+use stock::StoredOrder;
 
 use crate::support::ledger::{Engine, T0, TestLedger, on_both_engines, order, sale_id};
 

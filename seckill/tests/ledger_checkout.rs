@@ -5,8 +5,8 @@ use seckill::{
         Action, Cancel, Dropped, Hold, NotPayable, OrderEvent, OrderStatus, Payment, Settled,
     },
     reaper,
-    store::StoredOrder,
 };
+use stock::StoredOrder;
 
 use crate::support::ledger::{
     Engine, PAY_WITHIN_MS, T0, TestLedger, on_both_engines, order, order_id, segment,

@@ -6,11 +6,9 @@ use std::sync::{
 };
 
 use seckill::clock::WallClock;
+use testkit::redis::wall_clock;
 
-use crate::support::{
-    ledger::{Engine, TestLedger, on_both_engines},
-    redis::wall_clock,
-};
+use crate::support::ledger::{Engine, TestLedger, on_both_engines};
 
 const HOUR: u64 = 3_600_000;
 

@@ -8,9 +8,9 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 use seckill::{
     ledger::{Restock, Restocked},
     reconcile::{Reconciler, Violations},
-    store::{Position, StockStore},
     store_sync::StoreSync,
 };
+use stock::{Position, StockStore};
 
 use crate::support::{
     ledger::{

@@ -4,8 +4,8 @@ use seckill::{
     ids::SkuId,
     ledger::{Created, Edited, GateMoved, Published},
     sale::{Sale, SaleState, SkuOnSale, Stage},
-    store::Gate,
 };
+use stock::Gate;
 
 use crate::support::ledger::{Engine, T0, TestLedger, on_both_engines, sale, sale_id};
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 use seckill::{
     ids::{BuyerId, RequestId},
     ledger::{Action, LedgerError, OrderStatus, Settled},
-    store::{OrderState, StoredOrder},
 };
+use stock::{OrderState, StoredOrder};
 
 use crate::support::ledger::{
     Engine, T0, TestLedger, on_both_engines, order, order_id, sale_id, segment,

@@ -4,16 +4,7 @@
 
 mod support;
 
-mod redis_cluster;
-mod redis_connect;
-mod redis_durability;
-mod redis_errors;
-mod redis_faults;
-mod redis_losses;
-mod redis_mutations;
-mod redis_recovery;
 mod redis_retention;
-mod stores;
 
 mod backup;
 mod carts;
@@ -23,15 +14,13 @@ mod dead_letters;
 mod downstream;
 #[cfg(feature = "amqp")]
 mod downstream_amqp;
-mod downstream_http;
+
 #[cfg(feature = "kafka")]
 mod downstream_kafka;
 #[cfg(feature = "nats")]
 mod downstream_nats;
-mod embedded;
-mod embedded_clock;
-mod embedded_disk;
-mod embedded_snapshots;
+mod downstream_tls;
+mod downstream_webhook;
 mod ledger;
 mod ledger_checkins;
 mod ledger_checkout;
@@ -47,10 +36,10 @@ mod order_versions;
 mod order_watch;
 mod over;
 mod over_many;
+mod rebuild;
+mod rebuild_elsewhere;
+mod rebuild_letters;
 mod reconcile_repair;
-mod recovery;
-mod recovery_letters;
-mod recovery_places;
 mod rest;
 mod segments;
 mod segments_books;

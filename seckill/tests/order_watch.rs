@@ -3,7 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
-use seckill::{api::WaitingConfig, store::StoredOrder};
+use seckill::api::WaitingConfig;
+use stock::StoredOrder;
 use tokio::time::Instant;
 
 use crate::support::{

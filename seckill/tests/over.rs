@@ -5,14 +5,8 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use seckill::{
-    clock::WallClock,
-    engine::SaleEngine,
-    ids::SegmentId,
-    ledger::OrderStatus,
-    reaper,
-    store::{KEPT, OrderState, StockError},
-};
+use seckill::{clock::WallClock, engine::SaleEngine, ids::SegmentId, ledger::OrderStatus, reaper};
+use stock::{KEPT, OrderState, StockError};
 
 use crate::support::{
     ledger::{order, segment},
@@ -59,8 +53,8 @@ async fn returns_and_payments_of_an_ended_sale_reach_a_store_that_was_lost(kind:
         "the store has heard of neither"
     );
     world.apply_effects().await.unwrap_err();
-    let mut recovery = world.recovery(usize::MAX).await;
-    assert_eq!(recovery.look(&watched(&engine)).await.unwrap(), 1);
+    let mut rebuilder = world.rebuilder(usize::MAX).await;
+    assert_eq!(rebuilder.look(&watched(&engine)).await.unwrap(), 1);
     assert_eq!(world.apply_effects().await.unwrap(), 2);
     world.agree().await;
     let counts = world.counts().await;
@@ -88,8 +82,8 @@ async fn a_sale_that_is_over_is_taken_up_when_its_store_is_lost_and_left_again(k
     };
     engine.review().await;
     assert_eq!(watched(&engine), [segment()]);
-    let mut recovery = world.recovery(usize::MAX).await;
-    assert_eq!(recovery.look(&watched(&engine)).await.unwrap(), 1);
+    let mut rebuilder = world.rebuilder(usize::MAX).await;
+    assert_eq!(rebuilder.look(&watched(&engine)).await.unwrap(), 1);
     world.agree().await;
     engine.refresh().await.unwrap();
     assert_eq!(watched(&engine), []);
@@ -118,8 +112,8 @@ async fn nobody_rebuilds_what_nobody_may_ask_for_unless_the_ledger_wants_it(kind
     settled.await.unwrap();
     engine.review().await;
     assert_eq!(watched(&engine), [segment()]);
-    let mut recovery = world.recovery(usize::MAX).await;
-    assert_eq!(recovery.look(&watched(&engine)).await.unwrap(), 1);
+    let mut rebuilder = world.rebuilder(usize::MAX).await;
+    assert_eq!(rebuilder.look(&watched(&engine)).await.unwrap(), 1);
     reaper::sweep(world.ledger(), late.pay_by_ms + 1)
         .await
         .unwrap();

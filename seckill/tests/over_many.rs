@@ -10,14 +10,13 @@ use seckill::{
     ids::SaleId,
     ledger::{self, OrderLedger},
     sale::Sale,
-    store::embedded::Method,
 };
 use sqlx::Row;
+use stock::embedded::Method;
 use tempfile::TempDir;
+use testkit::{embedded, faulty_store::FaultyStore};
 
 use crate::support::{
-    embedded,
-    faulty_store::FaultyStore,
     ledger::{T0, sale},
     postgres,
 };

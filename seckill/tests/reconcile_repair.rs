@@ -3,8 +3,8 @@
 use seckill::{
     ledger::OrderStatus,
     reconcile::{Reconciler, Repairs, Violations, Watch},
-    store::{Gate, OrderState, StoredOrder},
 };
+use stock::{Gate, OrderState, StoredOrder};
 
 use crate::support::{
     ledger::segment,

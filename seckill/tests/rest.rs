@@ -3,11 +3,13 @@
 use std::{sync::atomic::Ordering, time::Duration};
 
 use seckill::{
+    lease::RowLease,
+    ledger::REBUILD,
+    rebuild::Rebuilder,
     reconcile::Violations,
-    recovery::{Recovery, lease::RowLease},
     settlement::{self, Settlement, SettlementConfig},
-    store::StockStore,
 };
+use stock::StockStore;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -27,14 +29,19 @@ fn run(floor: &Floor, shutdown: &CancellationToken) -> Settlement {
     };
     let segments = floor.engine.segments();
     let settlement = Settlement::start(parts, segments.clone(), shutdown.clone());
-    let lease = RowLease::new(floor.ledger.clone(), floor.clock(), "node-1".to_owned());
-    let recovery = Recovery::new(
+    let lease = RowLease::new(
+        REBUILD,
+        floor.ledger.clone(),
+        floor.clock(),
+        "node-1".to_owned(),
+    );
+    let rebuilder = Rebuilder::new(
         floor.store.clone(),
         floor.ledger.clone(),
         floor.clock(),
         Box::new(lease),
     );
-    tokio::spawn(recovery.run(segments, shutdown.clone()));
+    tokio::spawn(rebuilder.run(segments, shutdown.clone()));
     tokio::spawn(floor.engine.clone().run(shutdown.clone()));
     settlement
 }

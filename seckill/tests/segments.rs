@@ -3,14 +3,11 @@
 use std::{sync::atomic::Ordering, time::Duration};
 
 use futures_util::future::join_all;
-use seckill::{
-    ids::RequestId,
-    purchase::Outcome,
-    store::{Gate, Lookup, StockMoves, StockStore, Verdict},
-};
+use seckill::{ids::RequestId, purchase::Outcome};
+use stock::{Gate, Lookup, StockMoves, StockStore, Verdict};
+use testkit::faulty_store::{Fault, Verb};
 
 use crate::support::{
-    faulty_store::{Fault, Verb},
     floor::{Cut, FOUR, buyer_at, floor, is_accepted, is_sold_out},
     ledger::eventually,
 };

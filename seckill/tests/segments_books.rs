@@ -4,8 +4,8 @@ use futures_util::future::join_all;
 use seckill::{
     ledger::Restock,
     reconcile::{Invariant, Reconciler, Violations},
-    store::StockStore,
 };
+use stock::StockStore;
 
 use crate::support::{
     floor::{Cut, Floor, On, buyer_at},

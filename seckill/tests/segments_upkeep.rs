@@ -11,11 +11,11 @@ use seckill::{
     ids::RequestId,
     ledger::{Restock, Restocked},
     purchase::Outcome,
-    store::{Gate, StockMoves, StockStore, Verdict},
 };
+use stock::{Gate, StockMoves, StockStore, Verdict};
+use testkit::faulty_store::{Fault, FaultyStore, Verb};
 
 use crate::support::{
-    faulty_store::{Fault, FaultyStore, Verb},
     floor::{Cut, FOUR, buyer_at, floor, is_accepted, is_sold_out},
     ledger::eventually,
 };

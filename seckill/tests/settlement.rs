@@ -4,9 +4,9 @@ use std::{sync::atomic::Ordering, time::Duration};
 
 use seckill::{
     ids::{SegmentId, SkuId},
-    ledger::{OrderStatus, RECOVERY},
-    store::{Gate, StockStore},
+    ledger::{OrderStatus, REBUILD},
 };
+use stock::{Gate, StockStore};
 use tokio::sync::watch;
 
 use crate::support::{
@@ -143,7 +143,7 @@ async fn an_order_the_ledger_refuses_is_set_aside_in_the_end(engine: Engine) {
     let bench = Bench::new(engine, 100).await;
     // The store has a sku that the ledger never heard of.
     let stray = SegmentId::first(segment().sale, SkuId::try_new("stray").unwrap());
-    let spec = seckill::store::SegmentSpec {
+    let spec = stock::SegmentSpec {
         id: stray.clone(),
         ..sale(1).segment_specs().remove(0)
     };
@@ -206,7 +206,7 @@ async fn an_order_the_database_fails_for_no_known_reason_is_set_aside(engine: En
 async fn a_batch_with_nothing_done_is_not_acknowledged(engine: Engine) {
     let bench = Bench::new(engine, 100).await;
     let stray = SegmentId::first(segment().sale, SkuId::try_new("stray").unwrap());
-    let spec = seckill::store::SegmentSpec {
+    let spec = stock::SegmentSpec {
         id: stray.clone(),
         ..sale(1).segment_specs().remove(0)
     };
@@ -271,7 +271,7 @@ async fn a_store_at_an_epoch_that_the_ledger_has_left_sells_nothing_more(engine:
     let bench = Bench::new(engine, 9).await;
     let ledger = &bench.test.ledger;
     ledger.mark_opened(&segment(), T0).await.unwrap();
-    let token = ledger.next_token(RECOVERY, "another node").await.unwrap();
+    let token = ledger.next_token(REBUILD, "another node").await.unwrap();
     ledger.raise_epoch(&segment(), 0, token).await.unwrap();
     bench.store.accept(&segment(), order(1, 1));
     let running = bench.start();

@@ -12,9 +12,9 @@ use seckill::{
     ids::{SegmentId, SkuId},
     reaper,
     reconcile::{Finding, Invariant},
-    store::{OrderState, StockStore},
     store_sync::{StoreSync, StoreSyncError},
 };
+use stock::{OrderState, StockStore};
 use tokio_util::sync::CancellationToken;
 
 use crate::support::{
@@ -289,7 +289,7 @@ async fn planted_faults_are_found_each_under_its_name(engine: Engine) {
     assert_eq!(named(bench.findings(10).await), [Invariant::Order2]);
     let found = bench
         .store
-        .find(&segment(), &seckill::store::Lookup::Order(order_id(1)))
+        .find(&segment(), &stock::Lookup::Order(order_id(1)))
         .await
         .unwrap();
     assert_eq!(found.unwrap().state, OrderState::Released);

@@ -3,13 +3,14 @@
 
 use futures_util::future::join_all;
 use seckill::{
-    ledger::{OrderLedger, TransferState},
-    recovery::{Recovery, lease::RowLease},
-    store::{Gate, StockStore},
+    lease::RowLease,
+    ledger::{OrderLedger, REBUILD, TransferState},
+    rebuild::Rebuilder,
 };
+use stock::{Gate, StockStore};
+use testkit::faulty_store::{Fault, Verb};
 
 use crate::support::{
-    faulty_store::{Fault, Verb},
     floor::{Cut, Floor, On, buyer_at},
     ledger::{Engine, on_both_engines},
 };
@@ -93,10 +94,15 @@ async fn what_left_while_the_ledger_was_away_arrives_though_it_lost_the_row(engi
     floor.holds(30).await;
 }
 
-fn recovery(floor: &Floor) -> Recovery {
-    let lease = RowLease::new(floor.ledger.clone(), floor.clock(), "tests".to_owned());
+fn rebuilder(floor: &Floor) -> Rebuilder {
+    let lease = RowLease::new(
+        REBUILD,
+        floor.ledger.clone(),
+        floor.clock(),
+        "tests".to_owned(),
+    );
     let (store, ledger) = (floor.store.clone(), floor.ledger.clone());
-    Recovery::new(store, ledger, floor.clock(), Box::new(lease))
+    Rebuilder::new(store, ledger, floor.clock(), Box::new(lease))
 }
 
 // Broke: a ledger that went back had lost a move that had ended. The segment that had got the units had more orders than the rebuild
@@ -113,13 +119,13 @@ async fn a_rebuild_keeps_the_moves_that_the_ledger_lost(engine: Engine) {
     let lose = sqlx::query("DELETE FROM sale_transfers");
     lose.execute(floor.ledger.pool()).await.unwrap();
     let all = [0, 1, 2].map(|at| floor.segment(at));
-    let mut recovery = recovery(&floor);
+    let mut rebuilder = rebuilder(&floor);
     // The second time it is the ledger that knows.
     for _ in 0..2 {
         for segment in [&all[0], &all[2]] {
             floor.store.set_gate(segment, Gate::Frozen).await.unwrap();
         }
-        assert_eq!(recovery.look(&all).await.unwrap(), 2);
+        assert_eq!(rebuilder.look(&all).await.unwrap(), 2);
         assert_eq!(floor.available().await, [6, 10, 2]);
     }
     floor.holds(30).await;
@@ -132,7 +138,7 @@ async fn a_rebuild_takes_no_called_off_move_for_one_that_was_lost(engine: Engine
     let source = floor.segment(0);
     floor.store.withdraw(&source, &id, 4).await.unwrap();
     floor.store.set_gate(&source, Gate::Frozen).await.unwrap();
-    assert_eq!(recovery(&floor).look(&[source]).await.unwrap(), 1);
+    assert_eq!(rebuilder(&floor).look(&[source]).await.unwrap(), 1);
     assert_eq!(floor.available().await, [10, 10, 10]);
     floor.holds(30).await;
 }

@@ -22,5 +22,5 @@ pub use self::{
     inputs::Inputs,
     nearest::one_of,
     problems::{Problem, Problems},
-    section::{Section, parse, read_at},
+    section::{Section, keys_of, parse, read_at},
 };

@@ -55,6 +55,14 @@ pub fn read_at<T>(
     }
 }
 
+/// The keys that a reader asks for when there are none.
+pub fn keys_of(read: impl FnOnce(&Section<'_>)) -> Vec<String> {
+    let problems = Problems::default();
+    let empty = Section::root(Table::new(), &problems);
+    read(&empty);
+    empty.asked.into_inner()
+}
+
 impl<'p> Section<'p> {
     /// The whole file.
     pub fn root(table: Table, problems: &'p Problems) -> Self {

@@ -9,7 +9,7 @@ use std::{
 use axum::{Json, Router, extract::State, response::IntoResponse, routing};
 use http::StatusCode;
 use payment::{Finding, Reader};
-use seckill::{clock::WallClock, recovery::lease::Lease};
+use seckill::{clock::WallClock, lease::Lease};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 

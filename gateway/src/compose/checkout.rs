@@ -11,7 +11,7 @@ use payment::{
     participant::{Confirm, Hold, Participant, Readiness},
 };
 use seckill::{
-    engine::SaleEngine,
+    engine::{FoundOrder, SaleEngine},
     ids::OrderId,
     ledger::{self, LedgerError, LedgerOrder, NotPayable, Payment},
 };
@@ -38,19 +38,22 @@ impl Participant for Checkout {
         let Ok(order) = reference.parse::<OrderId>() else {
             return Readiness::NotFound;
         };
-        if let Ok(None) = self.engine.order(order).await {
-            return Readiness::NotFound;
-        }
-        match self.engine.ledger().await_order(order, SETTLE_WAIT).await {
-            Ok(Some(order)) => Readiness::Ready {
-                amount: amount_of(&order),
-            },
-            Ok(None) => Readiness::NotYet,
+        let amount = match self.engine.order(order).await {
+            Ok(None) => return Readiness::NotFound,
+            Ok(Some(FoundOrder::Settled(order))) => amount_of(&order),
+            Ok(Some(FoundOrder::Accepted(..))) => {
+                let ledger = self.engine.ledger();
+                match ledger.once_settled(order, SETTLE_WAIT).await {
+                    Some(order) => amount_of(&order),
+                    None => return Readiness::NotYet,
+                }
+            }
             Err(error) => {
                 tracing::warn!(%order, %error, "an order could not be read for its payment");
-                Readiness::NotYet
+                return Readiness::NotYet;
             }
-        }
+        };
+        Readiness::Ready { amount }
     }
 
     async fn hold(

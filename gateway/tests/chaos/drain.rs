@@ -1,6 +1,9 @@
 //! The end of a run: what is left is sold, so that the oracle may take every unit that is free afterwards for one that was hidden.
 
-use loadtest::reconcile::{AdminClient, SaleReport, SkuReport};
+use loadtest::{
+    admin::AdminClient,
+    ledger::{SaleReport, SkuReport},
+};
 use tokio::time::{Duration, Instant, sleep};
 
 use crate::{

@@ -4,9 +4,11 @@
 use std::{path::PathBuf, sync::Arc};
 
 use loadtest::{
-    history::{Action, write_end_facts},
+    admin::AdminClient,
+    history::Action,
+    ledger::{LedgerRow, OrderStatus, SaleReport},
     oracle::{self, Allow, Rule},
-    reconcile::{AdminClient, LedgerRow, OrderStatus, SaleReport},
+    reconcile::EndFacts,
     scenario::Admin,
 };
 use serde_json::json;
@@ -129,8 +131,9 @@ pub async fn run_with(plan: &Plan, server: &Arc<Postgres>, cheat: Option<Cheat>)
     if let Some(cheat) = cheat {
         cheat.at_the_end(&bench).await;
     }
-    if let Err(error) = write_end_facts(market.scribe.tape(), &admins[0], SALE).await {
-        problems.push(format!("no facts at the end: {error:#}"));
+    match EndFacts::read(&admins[0], SALE).await {
+        Ok(facts) => facts.record(market.scribe.sender()),
+        Err(error) => problems.push(format!("no facts at the end: {error:#}")),
     }
     problems.extend(reconciled(&market, patience).await);
     let Ok(market) = Arc::try_unwrap(market).map_err(drop) else {

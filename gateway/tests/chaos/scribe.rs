@@ -7,7 +7,7 @@ use std::{
 };
 
 use loadtest::history::{
-    Event, HistoryWriter, Level, Tape,
+    Event, HistorySender, HistoryWriter, Level,
     event::{Done, End, Fault, Header, Invoke, Phase},
 };
 use tokio::time::Instant;
@@ -15,7 +15,7 @@ use tokio::time::Instant;
 /// Writes the history of a run.
 pub struct Scribe {
     writer: HistoryWriter,
-    tape: Tape,
+    sender: HistorySender,
     start: Instant,
     numbers: AtomicU64,
 }
@@ -25,15 +25,15 @@ impl Scribe {
         let header = Header::new(seed, "chaos", wall_ms(), level);
         let writer = HistoryWriter::create(path, &header).unwrap();
         Scribe {
-            tape: writer.tape(),
+            sender: writer.sender(),
             writer,
             start: Instant::now(),
             numbers: AtomicU64::new(1),
         }
     }
 
-    pub fn tape(&self) -> &Tape {
-        &self.tape
+    pub fn sender(&self) -> &HistorySender {
+        &self.sender
     }
 
     pub fn t_us(&self) -> u64 {
@@ -47,7 +47,7 @@ impl Scribe {
     /// A request goes out; answers its number.
     pub fn invoke(&self, invoke: Invoke) -> u64 {
         let op = self.number();
-        self.tape.record(Event::Invoke(Invoke {
+        self.sender.record(Event::Invoke(Invoke {
             t_us: self.t_us(),
             wall_ms: wall_ms(),
             op,
@@ -58,7 +58,7 @@ impl Scribe {
 
     /// It ended.
     pub fn done(&self, op: u64, wrap: fn(Done) -> Event, done: Done) {
-        self.tape.record(wrap(Done {
+        self.sender.record(wrap(Done {
             t_us: self.t_us(),
             wall_ms: wall_ms(),
             op,
@@ -79,7 +79,7 @@ impl Scribe {
     }
 
     fn fault(&self, fault: u64, phase: Phase, kind: &str, what: &str) {
-        self.tape.record(Event::Fault(Fault {
+        self.sender.record(Event::Fault(Fault {
             t_us: self.t_us(),
             fault,
             phase,
@@ -89,7 +89,7 @@ impl Scribe {
     }
 
     pub fn quiet(&self) {
-        self.tape.record(Event::Quiet { t_us: self.t_us() });
+        self.sender.record(Event::Quiet { t_us: self.t_us() });
     }
 
     /// Closes the file.
@@ -100,7 +100,7 @@ impl Scribe {
             dropped: 0,
             drained,
         };
-        drop(self.tape);
+        drop(self.sender);
         self.writer.finish(end).unwrap();
     }
 }

@@ -1,12 +1,12 @@
-//! Status and body of an answer → outcome. The one place that knows what the wire means.
+//! Reads the status and body of an answer. The only file that knows the responses of the APIs.
 
 use http::StatusCode;
 use serde::Deserialize;
 
 use crate::history::event::CartOrder;
+use crate::ledger::OrderStatus;
 use crate::outcome::Outcome;
 use crate::plan::Kind;
-use crate::reconcile::OrderStatus;
 
 /// What an answer says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,10 +48,19 @@ impl Answer {
         }
     }
 
-    /// The ids of the orders it names.
-    pub(super) fn named(&self) -> impl Iterator<Item = &str> {
-        let of_cart = self.orders.iter().map(|one| one.order.as_str());
-        self.order.as_deref().into_iter().chain(of_cart)
+    /// The orders it names, each with its line of the cart; an order for what was not asked for has a line of its own.
+    pub(super) fn named<'a>(&'a self, cart: &'a [&str]) -> impl Iterator<Item = (u8, &'a str)> {
+        let line = |sku: &str| cart.iter().position(|of| *of == sku);
+        let of_cart = self.orders.iter().map(move |one| {
+            let line = line(&one.sku).and_then(|at| u8::try_from(at).ok());
+            (line.unwrap_or(u8::MAX), one.order.as_str())
+        });
+        let single = self.order.as_deref().map(|order| (0, order));
+        single.into_iter().chain(of_cart)
+    }
+
+    pub(super) fn names_an_order(&self) -> bool {
+        self.order.is_some() || !self.orders.is_empty()
     }
 }
 
@@ -64,11 +73,11 @@ struct Order {
 
 #[derive(Deserialize)]
 struct Cart {
-    orders: Vec<Line>,
+    orders: Vec<CartLine>,
 }
 
 #[derive(Deserialize)]
-struct Line {
+struct CartLine {
     id: String,
     sku: String,
     status: Option<OrderStatus>,
@@ -118,7 +127,7 @@ fn bought_cart(skus: &[&str], status: StatusCode, body: &[u8]) -> Answer {
         (false, StatusCode::CREATED) => Outcome::Accepted,
         (false, _) => Outcome::Replayed,
     };
-    let order = |line: Line| CartOrder {
+    let order = |line: CartLine| CartOrder {
         sku: line.sku,
         order: line.id,
         state: line.status,
@@ -244,13 +253,14 @@ mod tests {
     #[test]
     fn the_orders_of_a_cart_are_told_in_the_order_of_its_lines() {
         let body = r#"{"object":"cart","orders":[{"id":"ord_a","sku":"a","status":"reserved"},{"id":"ord_b","sku":"b"}]}"#;
-        let read = |status, body: &str| {
-            let skus: &[&str] = &["b", "a"];
-            read(Kind::Buy, Some(skus), status, body.as_bytes())
-        };
+        let skus: &[&str] = &["b", "a"];
+        let read = |status, body: &str| read(Kind::Buy, Some(skus), status, body.as_bytes());
         let bought = read(StatusCode::CREATED, body);
         assert_eq!(bought.outcome, Outcome::Accepted);
-        assert_eq!(bought.named().collect::<Vec<_>>(), ["ord_b", "ord_a"]);
+        let named: Vec<(u8, &str)> = bought.named(skus).collect();
+        assert_eq!(named, [(0, "ord_b"), (1, "ord_a")]);
+        let named: Vec<(u8, &str)> = bought.named(&["c", "a"]).collect();
+        assert_eq!(named, [(u8::MAX, "ord_b"), (1, "ord_a")]);
         assert_eq!(read(StatusCode::OK, body).outcome, Outcome::Replayed);
         for nothing in ["", "{}", r#"{"orders":[]}"#, r#"{"id":"ord_a"}"#] {
             let answer = read(StatusCode::CREATED, nothing);

@@ -2,15 +2,13 @@
 //! measured and tells the progress.
 
 mod answer;
-mod cpu;
-mod line;
+mod connection;
 mod recording;
 mod request;
 mod stream;
 mod target;
 mod thread;
 mod timer;
-mod worker;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -18,51 +16,18 @@ use anyhow::{Context, bail};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 
-pub use cpu::ThreadCpu;
 pub use recording::Recording;
 
 use self::target::Target;
 use self::thread::{Assignment, Measured, Message, Start};
-use crate::history::History;
-use crate::outcome::Outcome;
+use crate::history::ClientLog;
 use crate::plan::Plan;
-use crate::record::{INTERVAL_MS, Interval, Recorder, Timeline};
+use crate::record::{INTERVAL_MS, Interval, Progress, Recorder, ThreadCpu, Timeline};
 use crate::report::{Material, Report};
 use crate::scenario::{Problems, Scenario};
 
 /// Between the last connection and the start, so that every thread is waiting when it comes.
 const START_AHEAD: Duration = Duration::from_millis(20);
-
-/// The run so far, told about twice a second.
-#[derive(Clone, Debug)]
-pub struct Progress {
-    /// Since the start of the run (zero before it).
-    pub elapsed: Duration,
-    /// Length of the plan.
-    pub length: Duration,
-    /// Jobs of the plan that became due.
-    pub planned: u64,
-    /// Requests put on the wire.
-    pub sent: u64,
-    /// Requests that ended, by outcome (see [`Outcome::index`]).
-    pub done: [u64; Outcome::COUNT],
-    /// Requests that ended per second, over the last interval.
-    pub rps: f64,
-    /// 99th percentile of the last interval, from the planned instant.
-    pub p99: Duration,
-}
-
-impl Progress {
-    /// Requests that ended with this outcome.
-    pub fn count(&self, outcome: Outcome) -> u64 {
-        self.done[outcome.index()]
-    }
-
-    /// Requests that ended.
-    pub fn done_total(&self) -> u64 {
-        self.done.iter().sum()
-    }
-}
 
 /// A finished run.
 #[derive(Debug)]
@@ -70,7 +35,7 @@ pub struct RunOutput {
     /// What was measured.
     pub report: Report,
     /// What was answered, for [`crate::reconcile()`].
-    pub history: History,
+    pub log: ClientLog,
     /// The history file, if the scenario asks for one; it wants its end.
     pub recording: Option<Recording>,
 }
@@ -121,7 +86,7 @@ pub async fn run(
     let recording = Recording::begin(scenario, started_unix_ms, start_at)?;
     let _ = start_all.send(Some(Start {
         at: start_at,
-        tape: recording.as_ref().map(Recording::tape),
+        sender: recording.as_ref().map(Recording::sender),
     }));
 
     let tick = Duration::from_millis(INTERVAL_MS);
@@ -143,10 +108,10 @@ pub async fn run(
         }
     }
     progress(&gathered.progress());
-    let (report, history) = gathered.finish(started_unix_ms, interrupted)?;
+    let (report, log) = gathered.finish(started_unix_ms, interrupted)?;
     Ok(RunOutput {
         report,
-        history,
+        log,
         recording,
     })
 }
@@ -178,7 +143,7 @@ struct Gathered<'a> {
     plan: &'a Plan,
     start: Option<Instant>,
     recorder: Recorder,
-    history: History,
+    log: ClientLog,
     cpu: Option<ThreadCpu>,
     timeline: Timeline,
     total: Interval,
@@ -196,7 +161,7 @@ impl<'a> Gathered<'a> {
             plan,
             start: None,
             recorder: Recorder::new(),
-            history: History::new(plan.purchases()),
+            log: ClientLog::new(plan.purchases()),
             cpu: None,
             timeline: Timeline::default(),
             total: Interval::default(),
@@ -265,18 +230,11 @@ impl<'a> Gathered<'a> {
                 self.recent.add(&interval);
             }
             Message::Done(measured) => {
-                let Measured {
-                    recorder,
-                    history,
-                    cpu,
-                } = *measured;
+                let Measured { recorder, log, cpu } = *measured;
                 self.recorder.merge(recorder);
-                self.history.merge(history);
+                self.log.merge(log);
                 if let Some(cpu) = cpu {
-                    let sum = self.cpu.get_or_insert(ThreadCpu {
-                        used_ns: 0,
-                        waited_ns: 0,
-                    });
+                    let sum = self.cpu.get_or_insert_default();
                     sum.used_ns += cpu.used_ns;
                     sum.waited_ns += cpu.waited_ns;
                 }
@@ -305,7 +263,11 @@ impl<'a> Gathered<'a> {
         }
     }
 
-    fn finish(self, started_unix_ms: i64, interrupted: bool) -> anyhow::Result<(Report, History)> {
+    fn finish(
+        self,
+        started_unix_ms: i64,
+        interrupted: bool,
+    ) -> anyhow::Result<(Report, ClientLog)> {
         if self.finished_threads < self.scenario.generator.threads {
             bail!("a generator thread ended without a result");
         }
@@ -321,13 +283,13 @@ impl<'a> Gathered<'a> {
                 started_unix_ms,
                 wall,
                 recorder: &self.recorder,
-                history: self.history.summary(),
+                history: self.log.summary(),
                 cpu: self.cpu,
                 timeline: self.timeline.points(wall.as_secs_f64()),
                 interrupted,
                 notes: self.notes,
             },
         );
-        Ok((report, self.history))
+        Ok((report, self.log))
     }
 }

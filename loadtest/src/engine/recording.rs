@@ -4,9 +4,8 @@ use anyhow::{Context, bail};
 use tokio::time::Instant;
 
 use crate::history::event::{End, Header};
-use crate::history::{Event, HistoryWriter, Level, Tape, write_end_facts};
-use crate::reconcile::AdminClient;
-use crate::report::Report;
+use crate::history::{Event, HistorySender, HistoryWriter, Level};
+use crate::reconcile::EndFacts;
 use crate::scenario::Scenario;
 
 /// A history file that is being written.
@@ -38,23 +37,19 @@ impl Recording {
         Ok(Some(Recording { writer, start }))
     }
 
-    pub(super) fn tape(&self) -> Tape {
-        self.writer.tape()
+    pub(super) fn sender(&self) -> HistorySender {
+        self.writer.sender()
     }
 
-    /// Asks for the facts at the end, if the run was reconciled, and closes the file.
-    pub async fn finish(self, scenario: &Scenario, report: &Report) -> anyhow::Result<()> {
-        let tape = self.writer.tape();
-        let t_us = self.start.elapsed().as_micros() as u64;
-        let mut asked = Ok(());
-        if let (Some(admin), Some(sale), Some(_)) =
-            (&scenario.admin, &scenario.sale, &report.reconciliation)
-        {
-            tape.record(Event::Quiet { t_us });
-            asked = write_end_facts(&tape, &AdminClient::new(admin)?, &sale.id).await;
+    /// Writes the facts at the end, if the run was reconciled, and closes the file.
+    pub(crate) fn finish(self, facts: Option<EndFacts>) -> anyhow::Result<()> {
+        if let Some(facts) = facts {
+            let sender = self.writer.sender();
+            sender.record(Event::Quiet { t_us: self.t_us() });
+            facts.record(&sender);
         }
         let end = End {
-            t_us: self.start.elapsed().as_micros() as u64,
+            t_us: self.t_us(),
             wall_ms: std::time::UNIX_EPOCH
                 .elapsed()
                 .map_or(0, |since| since.as_millis() as u64),
@@ -67,6 +62,10 @@ impl Recording {
                 written.dropped
             );
         }
-        asked
+        Ok(())
+    }
+
+    fn t_us(&self) -> u64 {
+        self.start.elapsed().as_micros() as u64
     }
 }

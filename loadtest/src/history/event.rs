@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::reconcile::{LedgerRow, OrderStatus, SaleReport};
+use crate::ledger::{LedgerRow, OrderStatus, SaleReport};
 
 /// The format written here, and the only one read.
 pub const VERSION: u32 = 1;

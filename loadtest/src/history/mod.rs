@@ -1,19 +1,17 @@
-//! What the clients saw. Two records of it, made side by side while a run goes on:
+//! What the clients saw, in two forms:
 //!
-//! - the [`History`] ([`witness`]): two bytes a purchase, kept in memory, set against the ledger by [`crate::reconcile()`];
-//! - the *history file* ([`event`]): every invocation and every answer with its times, and the faults in between, one JSON
-//!   document a line, written by [`HistoryWriter`] and read by [`read`](read()) for [`crate::oracle`], which judges every instant of it.
+//! - the [`ClientLog`]: two bytes a purchase, kept in memory by every run;
+//! - the *history file* ([`event`]): every invocation and every answer with its times, and the faults in between. It has one JSON
+//!   document a line. [`HistoryWriter`] writes it and [`read`](read()) reads it.
 //!
-//! Neither concludes anything: a client writes down what it sent and what came back.
+//! Both are judged by [`crate::oracle`]. Neither concludes anything: it says what was sent and what came back.
 
+mod client_log;
 pub mod event;
-mod finish;
 mod reader;
-pub mod witness;
 mod writer;
 
+pub use client_log::{ClientLog, ClientSummary, NamedOrder};
 pub use event::{Action, Event, Header, Level};
-pub use finish::write_end_facts;
 pub use reader::{BadHistory, Read, read, read_file};
-pub use witness::{History, HistorySummary};
-pub use writer::{HistoryWriter, Tape, Written};
+pub use writer::{HistorySender, HistoryWriter, Written};

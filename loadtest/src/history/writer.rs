@@ -21,13 +21,13 @@ const BUFFER: usize = 1 << 18;
 /// Writes one history file.
 #[derive(Debug)]
 pub struct HistoryWriter {
-    tape: Tape,
+    sender: HistorySender,
     thread: JoinHandle<io::Result<u64>>,
 }
 
-/// Where a client writes down what it sees. Cheap to clone; every thread has its own.
+/// Hands events to the writer. Cheap to clone; every thread has its own.
 #[derive(Clone, Debug)]
-pub struct Tape {
+pub struct HistorySender {
     events: SyncSender<Message>,
     dropped: Arc<AtomicU64>,
 }
@@ -35,7 +35,7 @@ pub struct Tape {
 #[derive(Debug)]
 enum Message {
     Event(Box<Event>),
-    /// The last word; other tapes may still exist.
+    /// The last line; other senders may still exist.
     Stop(End),
 }
 
@@ -61,33 +61,33 @@ impl HistoryWriter {
             .name("loadtest-history".into())
             .spawn(move || write(file, &received, &counted))?;
         Ok(HistoryWriter {
-            tape: Tape { events, dropped },
+            sender: HistorySender { events, dropped },
             thread,
         })
     }
 
-    /// A tape for one more thread.
-    pub fn tape(&self) -> Tape {
-        self.tape.clone()
+    /// A sender for one more thread.
+    pub fn sender(&self) -> HistorySender {
+        self.sender.clone()
     }
 
     /// Writes the last line and waits until everything is in the file. Blocks for as long as the disk needs.
     pub fn finish(self, end: End) -> io::Result<Written> {
-        let HistoryWriter { tape, thread } = self;
+        let HistoryWriter { sender, thread } = self;
         // It fails only if the thread has already given up, and then the thread says why.
-        let _ = tape.events.send(Message::Stop(end));
+        let _ = sender.events.send(Message::Stop(end));
         let lines = thread
             .join()
             .unwrap_or_else(|_| Err(io::Error::other("the history writer panicked")))?;
         Ok(Written {
             lines,
-            dropped: tape.dropped.load(Ordering::Relaxed),
+            dropped: sender.dropped.load(Ordering::Relaxed),
         })
     }
 }
 
-impl Tape {
-    /// Writes an event down. Never waits: if the writer cannot follow, the event is dropped and the file says so at its end.
+impl HistorySender {
+    /// Records an event. Never waits: if the writer cannot follow, the event is dropped and the file says so at its end.
     pub fn record(&self, event: Event) {
         if self
             .events
@@ -98,8 +98,8 @@ impl Tape {
         }
     }
 
-    /// Writes an event down and waits for room. For the facts at the end, which come in thousands and hurry nobody.
-    pub fn record_patiently(&self, event: Event) {
+    /// Records an event and waits for room. For the facts at the end, which come in thousands.
+    pub fn record_blocking(&self, event: Event) {
         if self.events.send(Message::Event(Box::new(event))).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }

@@ -7,7 +7,7 @@ use super::rule::{Findings, Rule};
 use super::stock::{gone_orders, seconds};
 use super::{Allow, carts};
 use crate::history::event::Action;
-use crate::reconcile::{OrderStatus, SaleReport};
+use crate::ledger::{OrderStatus, SaleReport};
 
 /// Judges; answers how many acknowledged orders are lost within what the level allows.
 pub(super) fn judge(case: &Case, allow: &Allow, found: &mut Findings) -> u64 {

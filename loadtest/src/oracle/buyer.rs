@@ -1,6 +1,6 @@
 //! INV-BUYER-1: what one buyer holds of one sku, at every instant and in the ledger.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::Allow;
 use super::case::{Answer, Case, Name, SkuAt};
@@ -18,8 +18,8 @@ pub(super) fn judge(case: &Case, allow: &Allow, holdings: &Holdings, found: &mut
             held.entry((order.buyer, *sku)).or_default().push(at as u32);
         }
     }
-    over_limit(case, holdings, &held, found);
-    over_limit_in_ledger(case, found);
+    let known = over_limit(case, holdings, &held, found);
+    over_limit_in_ledger(case, &known, found);
     false_limit(case, allow, holdings, &held, found);
 }
 
@@ -28,7 +28,14 @@ fn limit_of(case: &Case, sku: SkuAt) -> Option<u64> {
     (sale.buyer_limit > 0).then_some(sale.buyer_limit)
 }
 
-fn over_limit(case: &Case, holdings: &Holdings, held: &Held, found: &mut Findings) {
+/// Answers who was found to hold too much.
+fn over_limit(
+    case: &Case,
+    holdings: &Holdings,
+    held: &Held,
+    found: &mut Findings,
+) -> HashSet<(Name, SkuAt)> {
+    let mut known = HashSet::new();
     for ((buyer, sku), orders) in held {
         let Some(limit) = limit_of(case, *sku) else {
             continue;
@@ -51,6 +58,7 @@ fn over_limit(case: &Case, holdings: &Holdings, held: &Held, found: &mut Finding
             }
         }
         if worst.0 > limit as i64 {
+            known.insert((*buyer, *sku));
             let lines = changes.iter().filter(|(at, ..)| *at <= worst.1);
             found.add(Rule::BuyerLimit, lines.map(|(.., line)| *line), || {
                 format!(
@@ -63,9 +71,11 @@ fn over_limit(case: &Case, holdings: &Holdings, held: &Held, found: &mut Finding
             });
         }
     }
+    known
 }
 
-fn over_limit_in_ledger(case: &Case, found: &mut Findings) {
+/// Whoever is known already is one finding, not two.
+fn over_limit_in_ledger(case: &Case, known: &HashSet<(Name, SkuAt)>, found: &mut Findings) {
     let mut live: HashMap<(Name, SkuAt), (u64, Vec<u32>)> = HashMap::new();
     for row in case.rows.iter().filter(|row| row.status.is_live()) {
         let (units, lines) = live.entry((row.buyer, row.sku)).or_default();
@@ -75,6 +85,7 @@ fn over_limit_in_ledger(case: &Case, found: &mut Findings) {
     for ((buyer, sku), (units, lines)) in live {
         if let Some(limit) = limit_of(case, sku)
             && units > limit
+            && !known.contains(&(buyer, sku))
         {
             found.add(Rule::BuyerLimit, lines, || {
                 format!(

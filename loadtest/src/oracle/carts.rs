@@ -7,7 +7,7 @@ use super::Allow;
 use super::case::{Case, Name, Op, Order, Row, SkuAt};
 use super::rule::{Findings, Rule};
 use crate::history::event::Action;
-use crate::reconcile::OrderStatus;
+use crate::ledger::OrderStatus;
 
 /// Sale, buyer and request id.
 type Request = (Name, Name, Name);

@@ -7,7 +7,7 @@ use super::case::{Answer, Case, Key, Name, Op};
 use super::rule::{Findings, Rule};
 use super::stock::{gone_orders, seconds};
 use crate::history::event::Action;
-use crate::reconcile::OrderStatus;
+use crate::ledger::OrderStatus;
 
 /// Refusals that end a purchase for good. Others (paused, limited, unavailable) ask for another try and promise nothing.
 const DEFINITE: [&str; 8] = [

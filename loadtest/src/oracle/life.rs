@@ -7,7 +7,7 @@ use super::case::{Answer, Case, Op, Order};
 use super::rule::{Findings, Rule};
 use super::stock::{gone_orders, seconds};
 use crate::history::event::Action;
-use crate::reconcile::OrderStatus;
+use crate::ledger::OrderStatus;
 
 /// Somebody saw where an order stands.
 struct Sight {

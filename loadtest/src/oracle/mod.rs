@@ -39,6 +39,9 @@ pub use text::render;
 use self::rule::Findings;
 use crate::history::{BadHistory, Level, Read, read_file};
 
+/// When an operation ended of which nobody wrote down when: after everything that has a time.
+pub(crate) const UNKNOWN_INSTANT: u64 = u64::MAX - 1;
+
 /// What is allowed to be late, and how far clocks may differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Allow {
@@ -127,6 +130,8 @@ pub struct Tally {
     pub rows: u64,
     /// Acknowledged orders that are not in the ledger, or refused there, within what the level allows.
     pub lost_within_bound: u64,
+    /// Units beyond the stock, acknowledged or in the ledger.
+    pub oversold_units: u64,
 }
 
 impl Verdict {
@@ -146,7 +151,7 @@ pub fn judge_except(case: &Case, allow: &Allow, skipped: &[Rule]) -> Verdict {
     let mut found = Findings::skipping(skipped);
     let mut tally = case.tally();
     let holdings = stock::Holdings::new(case, allow);
-    stock::judge(case, allow, &holdings, &mut found);
+    tally.oversold_units = stock::judge(case, allow, &holdings, &mut found);
     buyer::judge(case, allow, &holdings, &mut found);
     identity::judge(case, allow, &mut found);
     life::judge(case, allow, &mut found);

@@ -2,7 +2,7 @@
 
 use super::case::Case;
 use super::rule::{Findings, Rule};
-use crate::reconcile::OrderStatus;
+use crate::ledger::OrderStatus;
 
 pub(super) fn judge(case: &Case, found: &mut Findings) {
     for order in &case.orders {

@@ -2,10 +2,10 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::Allow;
 use super::case::{Answer, Case, Name, Order, SkuAt};
 use super::rule::{Findings, Rule};
 use super::steps::Steps;
+use super::{Allow, UNKNOWN_INSTANT};
 use crate::history::event::Action;
 
 /// What was added to a sku by one restock.
@@ -66,7 +66,7 @@ pub(super) fn gone_orders(case: &Case) -> impl Iterator<Item = u32> {
             let status = order.ledger_status(case);
             order.is_acknowledged()
                 && case.has_books(order.sale)
-                && status.is_none_or(|s| s == crate::reconcile::OrderStatus::Refused)
+                && status.is_none_or(|s| s == crate::ledger::OrderStatus::Refused)
         })
         .map(|(at, _)| at as u32)
 }
@@ -98,15 +98,19 @@ pub(super) fn most_units(case: &Case, holdings: &Holdings, sku: SkuAt) -> Option
     Some(stock + added.map(|one| one.units).sum::<u64>())
 }
 
-pub(super) fn judge(case: &Case, allow: &Allow, holdings: &Holdings, found: &mut Findings) {
-    oversold(case, holdings, found);
-    oversold_ledger(case, holdings, found);
+/// Judges; answers how many units were sold beyond the stock.
+pub(super) fn judge(case: &Case, allow: &Allow, holdings: &Holdings, found: &mut Findings) -> u64 {
+    let promised = oversold(case, holdings, found);
+    let in_ledger = oversold_ledger(case, holdings, found);
     false_sold_out(case, allow, holdings, found);
     undersold(case, found);
+    let of_each = promised.iter().zip(&in_ledger);
+    of_each.map(|(promised, live)| promised.max(live)).sum()
 }
 
-/// INV-STOCK-1 in acknowledgements: the units that are surely held, against those that may have been there.
-fn oversold(case: &Case, holdings: &Holdings, found: &mut Findings) {
+/// INV-STOCK-1 in acknowledgements: the units that are surely held, against those that may have been there. Answers by how many units
+/// each sku is oversold.
+fn oversold(case: &Case, holdings: &Holdings, found: &mut Findings) -> Vec<u64> {
     let mut changes: Vec<Vec<(u64, i64)>> = vec![Vec::new(); case.skus.len()];
     for (at, order) in case.orders.iter().enumerate() {
         if let Some((from, until)) = holdings.sure(at, order) {
@@ -119,6 +123,7 @@ fn oversold(case: &Case, holdings: &Holdings, found: &mut Findings) {
     for one in &holdings.restocks {
         changes[one.sku as usize].push((one.from, -(one.units as i64)));
     }
+    let mut excess = vec![0; case.skus.len()];
     for (sku, mut changes) in changes.into_iter().enumerate() {
         let Some(stock) = case.skus[sku].stock else {
             continue;
@@ -134,9 +139,11 @@ fn oversold(case: &Case, holdings: &Holdings, found: &mut Findings) {
             }
         }
         if worst.0 > 0 {
+            excess[sku] = worst.0 as u64;
             report_oversell(case, holdings, sku as SkuAt, worst, found);
         }
     }
+    excess
 }
 
 fn report_oversell(
@@ -174,19 +181,21 @@ fn report_oversell(
     );
 }
 
-/// INV-STOCK-1 in the ledger.
-fn oversold_ledger(case: &Case, holdings: &Holdings, found: &mut Findings) {
+/// INV-STOCK-1 in the ledger. Answers by how many units each sku is oversold there.
+fn oversold_ledger(case: &Case, holdings: &Holdings, found: &mut Findings) -> Vec<u64> {
     let mut live = vec![(0, Vec::new()); case.skus.len()];
     for row in case.rows.iter().filter(|row| row.status.is_live()) {
         let (units, lines) = &mut live[row.sku as usize];
         *units += row.quantity;
         lines.push(row.line);
     }
+    let mut excess = vec![0; case.skus.len()];
     for (sku, (units, lines)) in live.into_iter().enumerate() {
         let Some(most) = most_units(case, holdings, sku as SkuAt) else {
             continue;
         };
         if units > most {
+            excess[sku] = units - most;
             found.add(Rule::OversoldLedger, lines.into_iter().rev(), || {
                 format!(
                     "{}: live orders of the ledger hold {units} units of {most}",
@@ -195,6 +204,7 @@ fn oversold_ledger(case: &Case, holdings: &Holdings, found: &mut Findings) {
             });
         }
     }
+    excess
 }
 
 /// INV-STOCK-3: for each "sold out", the most that may have been held while it was decided.
@@ -296,5 +306,8 @@ fn undersold(case: &Case, found: &mut Findings) {
 
 /// An instant as the reader of a log wants it.
 pub(super) fn seconds(us: u64) -> String {
+    if us == UNKNOWN_INSTANT {
+        return "an unknown time".to_owned();
+    }
     format!("{}.{:06} s", us / 1_000_000, us % 1_000_000)
 }

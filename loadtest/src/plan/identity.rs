@@ -81,6 +81,11 @@ impl Identities {
         mix(self.run.wrapping_add(u64::from(buyer)))
     }
 
+    /// The buyer's id in headers and in the ledger.
+    pub(crate) fn buyer_id(&self, purchase: u32) -> String {
+        format!("buyer-{:016x}", self.buyer_name(self.buyer_of(purchase)))
+    }
+
     /// The client address a buyer claims, when the scenario has an address header: one of 16 million in 10/8.
     pub fn address(&self, buyer: u32) -> [u8; 4] {
         let [_, a, b, c] = buyer.to_be_bytes();

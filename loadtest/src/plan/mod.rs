@@ -4,15 +4,13 @@
 //! `warm_up` after it. The arrivals of the profile are split between page views and purchases by whole-number
 //! interleaving, so both totals are exact.
 
-mod curve;
 mod identity;
 mod schedule;
 
-pub use curve::Curve;
 pub use identity::Identities;
 pub use schedule::{Job, Kind, Schedule};
 
-use crate::scenario::{Scenario, Shape};
+use crate::scenario::{Arrivals, Curve, Scenario, Shape};
 
 /// The arithmetic of a run: how many of what, from when to when.
 #[derive(Clone, Debug)]
@@ -44,25 +42,13 @@ pub struct Plan {
 impl Plan {
     /// The plan of a scenario.
     pub fn new(s: &Scenario) -> Plan {
-        let share = if s.sale.is_some() {
-            s.page_views.share
-        } else {
-            1.0
-        };
-        let curve = Curve::new(&s.profile.shape);
-        let (arrivals, pages, length) = match &s.profile.shape {
-            Shape::Spike { duration, .. } => {
-                let buyers = u64::from(s.buyers.count);
-                let pages = (buyers as f64 * share / (1.0 - share).max(1e-9)).round() as u64;
-                (buyers + pages, pages, *duration)
-            }
-            Shape::Constant { duration, .. } | Shape::Ramp { duration, .. } => {
-                // The tiny addend keeps 0.1 × 10 s from becoming 0 arrivals by rounding.
-                let arrivals = (curve.total() + 1e-9).floor() as u64;
-                let pages = (arrivals as f64 * share).round() as u64;
-                (arrivals, pages, *duration)
-            }
-        };
+        let Arrivals {
+            curve,
+            all,
+            pages,
+            bot_purchases,
+        } = s.arrivals();
+        let length = s.profile.shape.duration();
         let (t0_ns, warm_up_rate) = match &s.profile.shape {
             Shape::Spike {
                 warm_up,
@@ -72,10 +58,10 @@ impl Plan {
             _ => (0, 0.0),
         };
         Plan {
-            arrivals,
+            arrivals: all,
             pages,
             warm_up: (t0_ns as f64 / 1e9 * warm_up_rate).floor() as u64,
-            bot_purchases: s.bots.count.saturating_mul(s.bots.burst),
+            bot_purchases,
             t0_ns,
             length_ns: length.as_nanos() as u64,
             curve,
@@ -92,13 +78,9 @@ impl Plan {
     }
 
     /// Purchases of buyers and bots; each has its own request id.
-    pub fn purchases_wanted(&self) -> u64 {
-        self.arrivals - self.pages + u64::from(self.bot_purchases)
-    }
-
-    /// [`Plan::purchases_wanted`] of a scenario that passed its check.
     pub fn purchases(&self) -> u32 {
-        u32::try_from(self.purchases_wanted()).expect("the scenario's check bounds it")
+        let purchases = self.arrivals - self.pages + u64::from(self.bot_purchases);
+        u32::try_from(purchases).expect("the scenario's check bounds it")
     }
 
     /// The share of thread `thread` of `threads`, in order of time.

@@ -228,7 +228,7 @@ impl Arrivals {
     fn share(&mut self, plan: &Plan, n: u64) -> f64 {
         if !plan.poisson {
             let total = match plan.curve {
-                super::Curve::Decay { .. } => plan.arrivals as f64,
+                crate::scenario::Curve::Decay { .. } => plan.arrivals as f64,
                 _ => plan.curve.total(),
             };
             return n as f64 / total;

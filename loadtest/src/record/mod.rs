@@ -1,6 +1,8 @@
 //! What one generator thread measures: latency per outcome from the planned and from the actual send, its own lateness,
 //! and the points of the timeline. Fixed memory, however long the run.
 
+mod cpu;
+mod progress;
 mod timeline;
 
 use std::collections::BTreeMap;
@@ -8,6 +10,8 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
+pub use cpu::ThreadCpu;
+pub use progress::Progress;
 pub use timeline::{INTERVAL_MS, Interval, Point, Timeline};
 
 use crate::outcome::Outcome;

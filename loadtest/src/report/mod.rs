@@ -12,12 +12,11 @@ use serde::{Deserialize, Serialize};
 
 pub use verdict::{Exit, Threshold, Verdict};
 
-use crate::engine::ThreadCpu;
-use crate::history::HistorySummary;
+use crate::history::ClientSummary;
 use crate::outcome::Outcome;
 use crate::plan::Plan;
 use crate::reconcile::Reconciliation;
-use crate::record::{Latencies, Point, Recorder, latencies, quantile};
+use crate::record::{Latencies, Point, Recorder, ThreadCpu, latencies, quantile};
 use crate::scenario::{Scenario, Shape};
 
 /// A generator busier than this has no time left to be on time.
@@ -69,7 +68,7 @@ pub struct Report {
     /// What the generator itself cost.
     pub generator: GeneratorReport,
     /// The client's own memory, in totals.
-    pub history: HistorySummary,
+    pub history: ClientSummary,
     /// Questions after a 202, and how many purchases they settled.
     pub polls: PollsReport,
     /// The run over time.
@@ -228,7 +227,7 @@ pub(crate) struct Material<'a> {
     pub started_unix_ms: i64,
     pub wall: Duration,
     pub recorder: &'a Recorder,
-    pub history: HistorySummary,
+    pub history: ClientSummary,
     pub cpu: Option<ThreadCpu>,
     pub timeline: Vec<Point>,
     pub interrupted: bool,

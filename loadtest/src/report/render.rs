@@ -4,8 +4,8 @@ use std::fmt::Write;
 
 pub use super::html::html;
 use super::{Latency, Report, Verdict};
-use crate::engine::Progress;
 use crate::outcome::Outcome;
+use crate::record::Progress;
 
 /// Escape sequences, or nothing.
 struct Paint {

@@ -8,7 +8,6 @@ use http::header::{HeaderName, HeaderValue};
 use settings::{Problem, units::Time};
 
 use super::{Sale, Scenario, Shape};
-use crate::plan::Plan;
 
 /// Longest run: a day. Latencies and the plan fit their integers with room to spare.
 const MAX_DURATION: Duration = Duration::from_secs(24 * 3600);
@@ -25,11 +24,11 @@ pub(super) fn problems(s: &Scenario) -> Vec<Problem> {
     people(s, &mut list);
     money(s, &mut list);
     if list.0.is_empty() {
-        let arrivals = Plan::new(s).purchases_wanted();
-        if arrivals > u64::from(u32::MAX / 2) {
+        let purchases = s.arrivals().purchases();
+        if purchases > u64::from(u32::MAX / 2) {
             list.note(
                 "profile",
-                format!("{arrivals} purchases: must be at most 2147483647 purchases in one run"),
+                format!("{purchases} purchases: must be at most 2147483647 purchases in one run"),
             );
         }
     }

@@ -3,7 +3,9 @@
 //! [`Scenario::from_toml`] and code share one judge, [`Scenario::check`], so a scenario built in code is refused for the
 //! same reasons and in the same words as a file.
 
+mod arrivals;
 mod check;
+mod curve;
 mod defaults;
 mod parse;
 
@@ -17,6 +19,8 @@ use settings::Inputs;
 
 pub use settings::Problem;
 
+pub(crate) use self::arrivals::Arrivals;
+pub(crate) use self::curve::Curve;
 use crate::outcome::Outcome;
 
 /// One load test, complete.

@@ -2,8 +2,8 @@
 
 use loadtest::history::event::{Done, Invoke};
 use loadtest::history::{Action, Event, Level};
+use loadtest::ledger::OrderStatus::{Refused, Released, Reserved};
 use loadtest::oracle::{Allow, Rule, judge};
-use loadtest::reconcile::OrderStatus::{Refused, Released, Reserved};
 
 use super::tale::{SALE, T0_MS, Tale, case};
 

@@ -51,7 +51,7 @@ fn what_is_written_is_read_back() {
         panic!("the last line is the end");
     };
     for event in rest {
-        writer.tape().record_patiently(event.clone());
+        writer.sender().record_blocking(event.clone());
     }
     let written = writer.finish(end.clone()).unwrap();
     assert_eq!(
@@ -76,7 +76,7 @@ fn a_history_cut_at_any_byte_is_read_up_to_its_last_whole_line() {
     let mut tale = Tale::new();
     tale.order(0, 10, "ann", "r1", 1, "o1");
     tale.cancelled(20, 30, "ann", "o1");
-    tale.rows[0].status = loadtest::reconcile::OrderStatus::Released;
+    tale.rows[0].status = loadtest::ledger::OrderStatus::Released;
     write(&path, &tale.lines());
     let whole = std::fs::read(&path).unwrap();
     let first = whole.iter().position(|byte| *byte == b'\n').unwrap() + 1;
@@ -195,8 +195,8 @@ fn a_writer_that_is_never_finished_keeps_what_came() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("h.jsonl");
     let writer = HistoryWriter::create(&path, &header()).unwrap();
-    let tape = writer.tape();
-    tape.record(Event::Quiet { t_us: 1 });
+    let sender = writer.sender();
+    sender.record(Event::Quiet { t_us: 1 });
     // A kill leaves no time for a last word: the line must be in the file while the writer still waits.
     let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(10);
     while std::fs::read_to_string(&path).unwrap().lines().count() < 2 {
@@ -223,9 +223,9 @@ fn a_writer_that_cannot_follow_drops_events_and_the_file_says_so() {
     });
     let writer = HistoryWriter::create(&path, &header()).unwrap();
     let mut source = opening.join().unwrap();
-    let tape = writer.tape();
+    let sender = writer.sender();
     for t_us in 0..200_000 {
-        tape.record(Event::Quiet { t_us });
+        sender.record(Event::Quiet { t_us });
     }
     let reading = std::thread::spawn(move || {
         let mut text = String::new();

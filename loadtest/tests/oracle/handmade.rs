@@ -3,8 +3,8 @@
 
 use loadtest::history::event::{Done, Invoke};
 use loadtest::history::{Action, Event};
+use loadtest::ledger::OrderStatus::{Paid, Released, Reserved};
 use loadtest::oracle::Rule;
-use loadtest::reconcile::OrderStatus::{Paid, Released, Reserved};
 
 use super::tale::{SALE, T0_MS, Tale};
 

@@ -3,9 +3,9 @@
 use loadtest::history::event::Fault;
 use loadtest::history::event::{CartOrder, Done, End, Header, Invoke, Phase, SaleFacts, SkuFacts};
 use loadtest::history::{Action, Event, Level};
+use loadtest::ledger::{LedgerRow, OrderStatus, SaleReport, SkuReport};
 use loadtest::oracle::case::Builder;
 use loadtest::oracle::{Allow, Case, Rule, Verdict, judge_except};
-use loadtest::reconcile::{LedgerRow, OrderStatus, SaleReport, SkuReport};
 
 /// Unix milliseconds at the start of every tale.
 pub const T0_MS: u64 = 1_000_000_000;

@@ -465,7 +465,7 @@ impl Shop {
             .map(|order| {
                 json!({
                     "id": order.id, "object": "order", "sale": "drop", "sku": order.sku, "buyer": order.buyer,
-                    "quantity": 1, "status": order.status, "created_at_ms": 0, "pay_by_ms": 0,
+                    "quantity": 1, "status": order.status, "created_at_ms": 0,
                     "request_id": order.request_id,
                 })
             })

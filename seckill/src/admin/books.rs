@@ -9,6 +9,7 @@ use axum::{
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
+use stock::{QueueDepth, Snapshot};
 
 use super::{Engine, PAGE_DEFAULT, PAGE_MAX, page_limit, sale_of};
 use crate::{
@@ -20,8 +21,7 @@ use crate::{
     ids::SaleId,
     reconcile::{ReconcileError, Reconciler},
     sale::Sale,
-    stock::StockCounts,
-    store::{QueueDepth, Snapshot},
+    sku_stock::StockCounts,
 };
 
 #[derive(Deserialize)]

@@ -127,9 +127,9 @@ mod tests {
         ids::{BuyerId, RequestId},
         ledger::DeadLetter,
         purchase::Outcome,
-        store::Verdict,
         test_shop::START,
     };
+    use stock::Verdict;
 
     const LEASE: Duration = Duration::from_secs(30);
 

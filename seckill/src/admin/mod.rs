@@ -21,6 +21,7 @@ use axum::{
     routing,
 };
 use serde::de::DeserializeOwned;
+use stock::Gate;
 
 use crate::{
     api::{
@@ -32,7 +33,6 @@ use crate::{
     reconcile::Reconciler,
     sale::{FieldProblem, Sale},
     settlement::replay::Replayer,
-    store::Gate,
 };
 
 pub use self::payable::{Payable, PayableCurrency};

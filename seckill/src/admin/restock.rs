@@ -10,6 +10,7 @@ use axum::{
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
+use stock::Gate;
 
 use super::{Engine, document, invalid, sale_of};
 use crate::{
@@ -20,7 +21,6 @@ use crate::{
     ids::SkuId,
     ledger::{Restock, Restocked},
     sale::FieldProblem,
-    store::Gate,
     units::MAX_UNITS,
 };
 

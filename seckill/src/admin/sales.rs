@@ -13,6 +13,7 @@ use axum::{
 };
 use http::StatusCode;
 use serde_json::{Value, json};
+use stock::Gate;
 
 use super::{Engine, Payable, document, invalid, schedule};
 use crate::{
@@ -23,7 +24,6 @@ use crate::{
     engine::{EngineError, SaleEngine},
     ledger::{Created, GateMoved},
     sale::{Admission, FieldProblem, NewSale, Sale},
-    store::Gate,
 };
 
 pub(super) async fn list(State(engine): Engine) -> Result<Json<Value>, Problem> {

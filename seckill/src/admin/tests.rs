@@ -465,12 +465,10 @@ async fn bad_input_of_every_endpoint_is_a_problem_and_changes_nothing() {
 
 #[tokio::test]
 async fn a_store_that_lost_a_sale_is_not_filled_again() {
-    use crate::{
-        engine::SaleEngine,
-        store::{
-            StockStore,
-            embedded::{EmbeddedStore, Method, Options, Sync},
-        },
+    use crate::engine::SaleEngine;
+    use stock::{
+        StockStore,
+        embedded::{EmbeddedStore, Method, Options, Sync},
     };
 
     let desk = desk().await;

@@ -1,7 +1,7 @@
 //! Who may buy: decided on this node, from memory, before the stock store is asked.
 //!
 //! The ledger keeps the lists of every sale; a node reads what changed in them at each refresh ([`crate::engine`]). A buyer who
-//! may not buy (any more) still gets the answer to what he has bought: see `api/admit.rs`.
+//! may not buy (any more) still gets the answer to what they have bought: see `api/admit.rs`.
 
 mod compact;
 

@@ -1,8 +1,8 @@
-//! Whether a buyer is let through to the stock store, and what he gets if he is not.
+//! Whether a buyer is let through to the stock store, and what they get if they are not.
 //!
 //! Refusals come from memory. A refused request whose id this node knows as accepted (the same memory as that of
-//! [`crate::sold_out`]) is answered with its order, read and not bought: whoever was let through once gets the answer to it
-//! again, also after he was blocked. What another node accepted is known here after the next refresh, half a second later;
+//! [`crate::sold_out`]) is answered with its order, read and not bought: a buyer who was let through once gets the answer to it
+//! again, also after they were blocked. What another node accepted is known here after the next refresh, half a second later;
 //! until then such a retry may be refused once.
 
 use axum::{

@@ -10,6 +10,7 @@ use axum::{
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::Deserialize;
+use stock::{StoredOrder, Verdict};
 use tokio::time::{Instant, timeout};
 
 use super::{
@@ -27,8 +28,7 @@ use crate::{
     metrics::PurchaseResult,
     purchase::Outcome,
     sale::{Admission, Sale},
-    stock::Stock,
-    store::{StoredOrder, Verdict},
+    sku_stock::Stock,
 };
 
 /// Above any sensible buyer limit; a larger number is a mistake, not a body.

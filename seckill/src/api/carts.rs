@@ -17,6 +17,7 @@ use axum::{
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use stock::{CartVerdict, MAX_CART_LINES, StoredOrder, Verdict};
 use tokio::time::Instant;
 
 use super::{
@@ -38,8 +39,7 @@ use crate::{
     metrics::PurchaseResult,
     purchase::CartOutcome,
     sale::Admission,
-    stock::Stock,
-    store::{CartVerdict, MAX_CART_LINES, StoredOrder, Verdict},
+    sku_stock::Stock,
 };
 
 #[derive(Deserialize)]
@@ -326,16 +326,14 @@ pub(super) async fn cancel(
         return Err(no_such_cart());
     }
     let ledger = api.engine.ledger();
-    let waits = found.iter().map(async |order| match order {
-        FoundOrder::Settled(order) => Ok(Some(order.order)),
+    let waits = found.iter().map(async |found| match found {
+        FoundOrder::Settled(order) => Some(order.order),
         FoundOrder::Accepted(_, order) => {
-            let settled = ledger.await_order(order.order, SETTLE_WAIT).await?;
-            Ok(settled.map(|settled| settled.order))
+            let settled = ledger.once_settled(order.order, SETTLE_WAIT).await;
+            settled.map(|settled| settled.order)
         }
     });
-    let settled = futures_util::future::try_join_all(waits)
-        .await
-        .map_err(EngineError::Ledger)?;
+    let settled = futures_util::future::join_all(waits).await;
     let Some(orders) = settled.into_iter().collect::<Option<Vec<_>>>() else {
         let detail = "the cart is on its way into the ledger; cancel it again";
         return Err(Problem::new(Code::InFlight, detail).retry_after_ms(RETRY_MS));

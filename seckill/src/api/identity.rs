@@ -91,7 +91,7 @@ impl Jwt {
     }
 
     fn buyer(&self, token: &str, now_s: u64) -> Result<BuyerId, Problem> {
-        // Which check failed is for the log, not for whoever tries tokens.
+        // Which check failed is for the log, not for a client that tries tokens.
         let refused = |why: &dyn std::fmt::Display| {
             tracing::debug!(%why, "token refused");
             Problem::new(

@@ -31,7 +31,7 @@ use crate::{
     catalogue::OpenSale,
     engine::SaleEngine,
     ids::{BuyerId, SaleId, SkuId},
-    stock::Stock,
+    sku_stock::Stock,
 };
 
 /// A valid body has about 60 bytes; nothing near this limit can be one.
@@ -101,7 +101,7 @@ pub fn is_purchase(method: &Method, path: &str) -> bool {
         && rest.is_none()
 }
 
-/// The routes below `/v1/sales` and `/v1/orders`. When `draining` is cancelled, whoever waits is answered and streams end. Handlers that run
+/// The routes below `/v1/sales` and `/v1/orders`. When `draining` is cancelled, waiting requests are answered and streams end. Handlers that run
 /// elsewhere than on `control` ask the ledger there.
 pub fn router_with(
     engine: Arc<SaleEngine>,

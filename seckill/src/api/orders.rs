@@ -13,6 +13,7 @@ use axum::{
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use stock::{Gate, StoredOrder};
 use tokio::time::Instant;
 
 use super::{
@@ -32,8 +33,7 @@ use crate::{
     ids::{BuyerId, OrderId, RequestId, SegmentId},
     ledger::{Cancel, RequestKey, Standing, WatchKey},
     sale::SaleState,
-    stock::SegmentRuntime,
-    store::{Gate, StoredOrder},
+    sku_stock::SegmentRuntime,
 };
 
 /// How long a cancellation waits for an order that is still on its way into the ledger.
@@ -48,7 +48,7 @@ impl From<EngineError> for Problem {
         if let EngineError::TagTaken { .. } = error {
             return Problem::new(Code::SaleExists, error.to_string());
         }
-        // One line a request would be a flood; whoever reads sales and queues says that store or ledger is away.
+        // One line a request would be a flood; the workers that read sales and queues log that store or ledger is away.
         tracing::debug!(%error, "a request could not be answered");
         let detail = "stock or orders cannot be reached right now; ask again to see what holds";
         Problem::new(Code::Unavailable, detail).retry_after_ms(RETRY_MS)
@@ -332,15 +332,11 @@ pub(super) async fn cancel(
         return Err(problem);
     }
     let ledger = api.engine.ledger();
-    if matches!(found, FoundOrder::Accepted(..)) {
-        let settled = ledger
-            .await_order(id, SETTLE_WAIT)
-            .await
-            .map_err(EngineError::from)?;
-        if settled.is_none() {
-            let detail = "the order is on its way into the ledger; cancel it again";
-            return Err(Problem::new(Code::InFlight, detail).retry_after_ms(RETRY_MS));
-        }
+    if matches!(found, FoundOrder::Accepted(..))
+        && ledger.once_settled(id, SETTLE_WAIT).await.is_none()
+    {
+        let detail = "the order is on its way into the ledger; cancel it again";
+        return Err(Problem::new(Code::InFlight, detail).retry_after_ms(RETRY_MS));
     }
     let cancelled = ledger.cancel(id, found.buyer(), api.engine.now_ms()).await;
     match cancelled.map_err(EngineError::from)? {

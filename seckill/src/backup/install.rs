@@ -19,6 +19,13 @@ use std::{
 
 use serde::Serialize;
 use sqlx::Row;
+use stock::{
+    StockStore,
+    embedded::{
+        self, EmbeddedStore, Method, Options, Sync,
+        faults::{self, Faults, Point},
+    },
+};
 
 use super::{
     BackupError, Manifest, at, manifest,
@@ -29,10 +36,6 @@ use crate::{
     ids::{SaleId, SegmentId, SkuId},
     ledger::{self, OrderLedger},
     reconcile::{Finding, Reconciler, Violations},
-    store::{
-        StockStore,
-        embedded::{self, EmbeddedStore, Faults, Method, Options, Point, Sync, faults},
-    },
 };
 
 /// A SQLite database and what it keeps beside itself.

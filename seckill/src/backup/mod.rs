@@ -58,10 +58,10 @@ pub enum BackupError {
     Ledger(String),
     /// The store gave no answer.
     #[error("store: {0}")]
-    Store(#[from] crate::store::StockError),
+    Store(#[from] stock::StockError),
     /// The store's copy cannot be used.
     #[error(transparent)]
-    Image(#[from] crate::store::embedded::RecoverError),
+    Image(#[from] stock::embedded::RecoverError),
 }
 
 /// Maps an error of the operating system onto its file.

@@ -14,9 +14,10 @@ use axum::{
 use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use stock::embedded::EmbeddedStore;
 
 use super::{Manifest, Progress, take};
-use crate::{clock::WallClock, store::embedded::EmbeddedStore};
+use crate::clock::WallClock;
 
 use crate::locks::Locked;
 

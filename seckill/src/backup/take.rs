@@ -12,12 +12,12 @@ use std::{
 };
 
 use sqlx::{AnyConnection, Connection, Executor};
+use stock::embedded::{EmbeddedStore, Image};
 
 use super::{
     BackupError, FileSum, Manifest, at, ledger_file,
     manifest::{LEDGER, MANIFEST, STORE},
 };
-use crate::store::embedded::{EmbeddedStore, Image};
 
 /// How often the ledger's copy is looked at for its first bytes; the calls that wait meanwhile wait so much longer at most.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
@@ -178,12 +178,10 @@ fn sync_names(folder: &Path) -> Result<(), BackupError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        ids::{OrderId, SaleId, SegmentId, SkuId},
-        store::{
-            Purchase, SegmentSpec, StockStore,
-            embedded::{Method, Options, Sync},
-        },
+    use crate::ids::{OrderId, SaleId, SegmentId, SkuId};
+    use stock::{
+        Purchase, SegmentSpec, StockStore,
+        embedded::{Method, Options, Sync},
     };
 
     /// INV-STOCK-1: whatever reaches the ledger before its copy begins is in the store's copy.

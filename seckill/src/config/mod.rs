@@ -1,21 +1,21 @@
 //! The `[seckill]` table of the configuration: one file for each part of it, with its type, its defaults and its reader.
 
 mod buyer;
-mod downstream;
 mod keys;
 mod store;
 
 use std::{sync::Arc, time::Duration};
 
 use settings::{Inputs, Section};
+use stock::{Durability, embedded};
 
-pub use self::{downstream::DownstreamConfig, store::StoreConfig};
+pub use self::store::StoreConfig;
 use crate::{
     api::{WaitingConfig, identity::Identity},
+    downstream::DownstreamConfig,
     entitlement::TokenKeys,
     ledger::LedgerDurability,
-    recovery::Moving,
-    store::{Durability, embedded},
+    rebuild::RebuildElsewhere,
 };
 
 const LEDGER: &str = "sqlite:data/penstock.db";
@@ -51,8 +51,8 @@ pub struct Config {
     pub purchase_deadline: Duration,
     /// When unacknowledged entries are taken over.
     pub reclaim_after: Duration,
-    /// What to do if the store was elsewhere and has nothing here.
-    pub moving: Moving,
+    /// What to do if the store was at another address and has nothing here.
+    pub rebuild_elsewhere: RebuildElsewhere,
     /// Redis servers for the recovery lease; empty: the ledger's database keeps it.
     pub recovery_locks: Vec<String>,
     /// Where events go, if anywhere.
@@ -85,9 +85,9 @@ impl Config {
             ("auto", embedded::Method::Auto),
             ("plain", embedded::Method::Plain),
         ];
-        let moving = match section.flag("rebuild_elsewhere") {
-            Some(true) => Moving::Allowed,
-            Some(false) | None => Moving::Asked,
+        let rebuild_elsewhere = match section.flag("rebuild_elsewhere") {
+            Some(true) => RebuildElsewhere::Allowed,
+            Some(false) | None => RebuildElsewhere::Refused,
         };
         let buyer = buyer::buyer(&section, inputs);
         let ledger_durability = ledger_durability(&section, &ledger);
@@ -98,7 +98,7 @@ impl Config {
         let purchase_deadline = section.duration("purchase_deadline", ms(10)..=ms(60_000));
         let reclaim_after = section.duration("reclaim_after", ms(1_000)..=ms(3_600_000));
         let recovery_locks = store::recovery_locks(&section);
-        let downstream = downstream::downstream(&section, inputs);
+        let downstream = DownstreamConfig::read(&section, inputs);
         let waiting = section.section("waiting").map(waiting);
         let token_keys = Arc::new(keys::token_keys(&section, inputs));
         let checkin_key = section.secret("checkin_key", SECRET_MIN, inputs);
@@ -114,7 +114,7 @@ impl Config {
             retain_ended: retain_ended.unwrap_or(tuning.retain_ended),
             purchase_deadline: purchase_deadline.unwrap_or(PURCHASE_DEADLINE),
             reclaim_after: reclaim_after.unwrap_or(RECLAIM_AFTER),
-            moving,
+            rebuild_elsewhere,
             recovery_locks,
             downstream,
             waiting: waiting.unwrap_or_default(),

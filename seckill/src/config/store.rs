@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use settings::{Inputs, Section};
 
-use crate::recovery::Place;
+use crate::rebuild::StoreAddress;
 
 const FOLDER: &str = "data";
 const FORM: &str = "embedded:FOLDER, redis://HOST:PORT or redis-cluster://HOST:PORT,…";
@@ -27,10 +27,10 @@ pub enum StoreConfig {
 
 impl StoreConfig {
     /// Where it is.
-    pub fn place(&self) -> Place {
+    pub fn address(&self) -> StoreAddress {
         match self {
-            Self::Embedded(folder) => Place::of_folder(folder),
-            Self::Redis { url, .. } => Place::of_redis(url),
+            Self::Embedded(folder) => StoreAddress::of_folder(folder),
+            Self::Redis { url, .. } => StoreAddress::of_redis(url),
         }
     }
 

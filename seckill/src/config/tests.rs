@@ -77,10 +77,13 @@ fn a_replicated_ledger_needs_postgresql() {
 
 #[test]
 fn a_store_elsewhere_is_not_filled_unless_told() {
-    assert_eq!(build("").unwrap().moving, Moving::Asked);
+    assert_eq!(
+        build("").unwrap().rebuild_elsewhere,
+        RebuildElsewhere::Refused
+    );
     let told = build("store = \"redis://h:1\"\nrebuild_elsewhere = true").unwrap();
-    assert_eq!(told.moving, Moving::Allowed);
-    assert_eq!(told.store.place().to_string(), "h:1");
+    assert_eq!(told.rebuild_elsewhere, RebuildElsewhere::Allowed);
+    assert_eq!(told.store.address().to_string(), "h:1");
 }
 
 #[test]

@@ -2,9 +2,8 @@
 //! itself, and keyed by the order, so that the events of one order stay in one partition and in their order.
 
 use std::{
-    num::NonZeroUsize,
     sync::{
-        Arc, Mutex, MutexGuard,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -17,33 +16,22 @@ use rdkafka::{
     message::{Header, OwnedHeaders},
     producer::{DeliveryFuture, FutureProducer, FutureRecord, Producer},
 };
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use tracing::warn;
 
 use super::{
-    BROKER_BATCH, Delivery, DeliveryError, Event, KafkaOptions, RECONNECT, Sink, SinkTraits,
-    pause::Pause,
+    Delivery, DeliveryError, Event, KafkaOptions,
+    broker::{BATCH, Broker},
 };
 use crate::ledger::OutboxEvent;
 
-/// The client answers by its own `message.timeout.ms`; this much later it is taken for stuck.
-const CLIENT_GRACE: Duration = Duration::from_secs(2);
-
 /// A topic of Kafka.
-pub struct KafkaSink {
+pub(super) struct Kafka {
     options: KafkaOptions,
     timeout: Duration,
-    state: Mutex<State>,
 }
 
-/// A `std` lock: the client is cloned out of it.
-struct State {
-    client: Option<Client>,
-    pause: Pause,
-}
-
-#[derive(Clone)]
-struct Client {
+pub(super) struct Link {
     producer: FutureProducer<Watch>,
     watch: Watch,
 }
@@ -63,39 +51,14 @@ impl ClientContext for Watch {
     }
 }
 
-impl KafkaSink {
-    /// Connects with the first event.
-    pub fn new(options: KafkaOptions, timeout: Duration) -> Self {
-        Self {
-            options,
-            timeout,
-            state: Mutex::new(State {
-                client: None,
-                pause: Pause::new(RECONNECT),
-            }),
-        }
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(|e| e.into_inner())
-    }
-
-    fn client(&self) -> Result<Client, DeliveryError> {
-        let mut state = self.state();
-        if let Some(client) = &state.client {
-            return Ok(client.clone());
-        }
-        let watch = Watch::default();
-        let producer = self.config().create_with_context(watch.clone());
-        let producer = producer.map_err(|error| {
-            warn!(%error, "kafka cannot be used, trying again later");
-            DeliveryError::Unreachable(error.to_string())
-        })?;
-        Ok(state.client.insert(Client { producer, watch }).clone())
+impl Kafka {
+    pub(super) fn new(options: KafkaOptions, timeout: Duration) -> Self {
+        Self { options, timeout }
     }
 
     fn config(&self) -> ClientConfig {
-        let timeout_ms = self.timeout.as_millis().to_string();
+        // The client gives up a little before the batch does, and says why.
+        let timeout_ms = (self.timeout * 4 / 5).as_millis().to_string();
         let mut config = ClientConfig::new();
         config
             .set("bootstrap.servers", &self.options.brokers)
@@ -105,10 +68,7 @@ impl KafkaSink {
             .set("message.timeout.ms", &timeout_ms)
             // A batch is handed over at once; a few milliseconds let it leave as one request for each partition.
             .set("linger.ms", "5")
-            .set(
-                "queue.buffering.max.messages",
-                (4 * BROKER_BATCH).to_string(),
-            )
+            .set("queue.buffering.max.messages", (4 * BATCH).to_string())
             .set("reconnect.backoff.max.ms", "2000")
             .set("allow.auto.create.topics", "false");
         if let Some(user) = &self.options.credentials {
@@ -165,34 +125,46 @@ impl KafkaSink {
 }
 
 #[async_trait]
-impl Sink for KafkaSink {
-    fn traits(&self) -> SinkTraits {
-        SinkTraits::of_broker(self.timeout + CLIENT_GRACE)
+impl Broker for Kafka {
+    type Link = Link;
+    const NAME: &'static str = "kafka";
+    /// Its client reconnects by itself and knows each message's own report.
+    const OUTLIVES_FAILURES: bool = true;
+
+    /// Connects in the background, with the first message.
+    async fn connect(&self) -> Result<Link, String> {
+        let watch = Watch::default();
+        let producer = self.config().create_with_context(watch.clone());
+        let producer = producer.map_err(|error: KafkaError| error.to_string())?;
+        Ok(Link { producer, watch })
     }
 
-    fn admit(&self, now: Instant) -> Result<(), Instant> {
-        self.state().pause.ends(now).map_or(Ok(()), Err)
+    /// An idempotent producer that can no longer vouch for "once" says so and is of no use any more.
+    fn is_up(&self, link: &Link) -> bool {
+        let fatal = link.producer.client().fatal_error();
+        if let Some((code, reason)) = &fatal {
+            warn!(%code, reason, "kafka producer is given up, the next one starts afresh");
+        }
+        fatal.is_none()
     }
 
-    async fn deliver(&self, events: &[OutboxEvent]) -> Vec<Delivery> {
-        let Client { producer, watch } = match self.client() {
-            Ok(client) => client,
-            Err(error) => {
-                self.state().pause.failed(Instant::now(), rand::random());
-                return vec![Err(error); events.len()];
-            }
-        };
+    async fn publish(
+        &self,
+        link: &Link,
+        events: &[OutboxEvent],
+        deadline: Instant,
+    ) -> Vec<Delivery> {
+        let Link { producer, watch } = link;
         watch.all_brokers_down.store(false, Ordering::Relaxed);
         let sent: Vec<_> = events
             .iter()
-            .map(|event| Self::send(&producer, &self.options.topic, event))
+            .map(|event| Self::send(producer, &self.options.topic, event))
             .collect();
-        let deadline = Instant::now() + self.timeout + CLIENT_GRACE;
         let mut outcomes = Vec::with_capacity(events.len());
         for sent in sent {
             let outcome = match sent {
                 Err(error) => Err(error),
-                Ok(report) => match tokio::time::timeout_at(deadline, report).await {
+                Ok(report) => match timeout_at(deadline, report).await {
                     Ok(Ok(delivered)) => delivered.map(drop).map_err(|(error, _)| error),
                     Ok(Err(_)) => Err(KafkaError::Canceled),
                     Err(_) => {
@@ -204,19 +176,6 @@ impl Sink for KafkaSink {
             let is_down = watch.all_brokers_down.load(Ordering::Relaxed);
             outcomes.push(outcome.map_err(|error| Self::failure(&error, is_down)));
         }
-
-        let mut state = self.state();
-        // An idempotent producer that can no longer vouch for "once" says so and is of no use any more.
-        if let Some((code, reason)) = producer.client().fatal_error() {
-            warn!(%code, reason, "kafka producer is given up, the next one starts afresh");
-            state.client = None;
-        }
-        if outcomes.iter().any(Result::is_ok) {
-            state.pause.worked();
-        } else {
-            state.pause.failed(Instant::now(), rand::random());
-        }
-        drop(state);
         outcomes
     }
 }

@@ -1,11 +1,7 @@
 //! Publishes events to a stream of NATS JetStream. `Nats-Msg-Id` lets the server drop repetitions, `Nats-Expected-Stream` keeps
 //! another stream from taking them by mistake, and an event is delivered only when the stream has acknowledged it.
 
-use std::{
-    io,
-    sync::{Mutex, MutexGuard},
-    time::Duration,
-};
+use std::{io, sync::Arc, time::Duration};
 
 use async_nats::{
     Client, ConnectOptions, ServerAddr,
@@ -18,12 +14,13 @@ use async_nats::{
     },
 };
 use async_trait::async_trait;
+use rustls::ClientConfig;
 use tokio::time::{Instant, timeout_at};
-use tracing::{info, warn};
+use tracing::warn;
 
 use super::{
-    BROKER_BATCH, Delivery, DeliveryError, Event, NatsLogin, NatsOptions, RECONNECT, Sink,
-    SinkTraits, pause::Pause,
+    Delivery, DeliveryError, Event, NatsLogin, NatsOptions, SinkError,
+    broker::{BATCH, Broker},
 };
 use crate::ledger::{EventKind, OutboxEvent};
 
@@ -31,84 +28,23 @@ use crate::ledger::{EventKind, OutboxEvent};
 const USEFUL_DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
 
 /// A stream of NATS JetStream.
-pub struct NatsSink {
+pub(super) struct Nats {
     options: NatsOptions,
+    tls: Option<Arc<ClientConfig>>,
     timeout: Duration,
-    state: Mutex<State>,
 }
 
-/// A `std` lock: the context is taken out for a call and put back.
-struct State {
-    context: Option<Context>,
-    pause: Pause,
-}
-
-impl NatsSink {
-    /// Connects with the first event.
-    pub fn new(options: NatsOptions, timeout: Duration) -> Self {
-        Self {
+impl Nats {
+    pub(super) fn try_new(options: NatsOptions, timeout: Duration) -> Result<Self, SinkError> {
+        let tls = options.tls.as_ref().map(|tls| tls.client()).transpose()?;
+        Ok(Self {
             options,
+            tls,
             timeout,
-            state: Mutex::new(State {
-                context: None,
-                pause: Pause::new(RECONNECT),
-            }),
-        }
+        })
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(|e| e.into_inner())
-    }
-
-    /// The context of the call before, or a new one.
-    async fn context(&self, deadline: Instant) -> Result<Context, DeliveryError> {
-        let kept = self.state().context.take();
-        if let Some(context) = kept {
-            return Ok(context);
-        }
-        let why = match timeout_at(deadline, self.open()).await {
-            Ok(Ok(context)) => {
-                info!(stream = self.options.stream, "connected to nats");
-                return Ok(context);
-            }
-            Ok(Err(why)) => why,
-            Err(_) => "no answer in time".to_owned(),
-        };
-        warn!(stream = self.options.stream, error = %why, "nats cannot be used, trying again later");
-        Err(DeliveryError::Unreachable(why))
-    }
-
-    /// Connects, logs in, and makes sure of the stream.
-    async fn open(&self) -> Result<Context, String> {
-        let client = self.connect().await.map_err(|error| error.to_string())?;
-        let context = ContextBuilder::new()
-            .timeout(self.timeout)
-            .ack_timeout(self.timeout)
-            .max_ack_inflight(2 * BROKER_BATCH)
-            .build(client);
-        let name = &self.options.stream;
-        let stream = context
-            .get_stream(name)
-            .await
-            .map_err(|error| match error.kind() {
-                GetStreamErrorKind::JetStream(error) => format!(
-                    "the stream {name:?} cannot be used ({error}); create it with the subjects {}.>",
-                    self.options.subject
-                ),
-                _ => format!("the stream {name:?} cannot be read: {error} (is JetStream enabled?)"),
-            })?;
-        let window = stream.cached_info().config.duplicate_window;
-        if window < USEFUL_DUPLICATE_WINDOW {
-            warn!(
-                stream = name,
-                ?window,
-                "the stream forgets message ids soon; its consumers must recognise repetitions themselves"
-            );
-        }
-        Ok(context)
-    }
-
-    async fn connect(&self) -> io::Result<Client> {
+    async fn log_in(&self) -> io::Result<Client> {
         let mut options = ConnectOptions::new()
             .name("penstock downstream")
             .connection_timeout(self.timeout)
@@ -126,8 +62,8 @@ impl NatsSink {
             #[cfg(not(feature = "nats-creds"))]
             NatsLogin::Creds(_) => return Err(io::ErrorKind::Unsupported.into()),
         };
-        if let Some(path) = &self.options.ca_file {
-            options = options.add_root_certificates(path.clone());
+        if let Some(tls) = &self.tls {
+            options = options.tls_client_config(ClientConfig::clone(tls));
         }
         let servers = self
             .options
@@ -153,10 +89,50 @@ impl NatsSink {
         let subject = subject(&self.options.subject, event.kind);
         context.send_publish(subject, message).await
     }
+}
+
+#[async_trait]
+impl Broker for Nats {
+    type Link = Context;
+    const NAME: &'static str = "nats";
+
+    async fn connect(&self) -> Result<Context, String> {
+        let client = self.log_in().await.map_err(|error| error.to_string())?;
+        let context = ContextBuilder::new()
+            .timeout(self.timeout)
+            .ack_timeout(self.timeout)
+            .max_ack_inflight(2 * BATCH)
+            .build(client);
+        let name = &self.options.stream;
+        let stream = context
+            .get_stream(name)
+            .await
+            .map_err(|error| match error.kind() {
+                GetStreamErrorKind::JetStream(error) => format!(
+                    "the stream {name:?} cannot be used ({error}); create it with the subjects {}.>",
+                    self.options.subject
+                ),
+                _ => format!("the stream {name:?} cannot be read: {error} (is JetStream enabled?)"),
+            })?;
+        let window = stream.cached_info().config.duplicate_window;
+        if window < USEFUL_DUPLICATE_WINDOW {
+            warn!(
+                stream = name,
+                ?window,
+                "the stream forgets message ids soon; its consumers must recognise repetitions themselves"
+            );
+        }
+        Ok(context)
+    }
+
+    /// Its client says nothing better than the next publication does.
+    fn is_up(&self, _: &Context) -> bool {
+        true
+    }
 
     async fn publish(
         &self,
-        context: &Context,
+        link: &Context,
         events: &[OutboxEvent],
         deadline: Instant,
     ) -> Vec<Delivery> {
@@ -168,7 +144,7 @@ impl NatsSink {
                 acks.push(Err(DeliveryError::Unreachable(String::clone(why))));
                 continue;
             }
-            let sent = match timeout_at(deadline, self.send(context, event)).await {
+            let sent = match timeout_at(deadline, self.send(link, event)).await {
                 Ok(Err(error)) if error.kind() == PublishErrorKind::Other => {
                     // The client has ended, after its one attempt to reconnect. Nothing was sent.
                     Err(DeliveryError::Unreachable(error.to_string()))
@@ -193,44 +169,6 @@ impl NatsSink {
                     Ok(acknowledged) => acknowledged.map(drop).map_err(|error| failure(&error)),
                 },
             });
-        }
-        outcomes
-    }
-}
-
-#[async_trait]
-impl Sink for NatsSink {
-    fn traits(&self) -> SinkTraits {
-        // Connecting and publishing.
-        SinkTraits::of_broker(2 * self.timeout)
-    }
-
-    fn admit(&self, now: Instant) -> Result<(), Instant> {
-        self.state().pause.ends(now).map_or(Ok(()), Err)
-    }
-
-    async fn deliver(&self, events: &[OutboxEvent]) -> Vec<Delivery> {
-        let context = match self.context(Instant::now() + self.timeout).await {
-            Ok(context) => context,
-            Err(error) => {
-                self.state().pause.failed(Instant::now(), rand::random());
-                return vec![Err(error); events.len()];
-            }
-        };
-        let deadline = Instant::now() + self.timeout;
-        let outcomes = self.publish(&context, events, deadline).await;
-        let mut state = self.state();
-        // After a timeout or a break the connection is given up with all that it may still hold in its buffers.
-        let is_sound = outcomes
-            .iter()
-            .all(|outcome| matches!(outcome, Ok(()) | Err(DeliveryError::Refused(_))));
-        if is_sound {
-            state.context = Some(context);
-        }
-        if is_sound || outcomes.iter().any(Result::is_ok) {
-            state.pause.worked();
-        } else {
-            state.pause.failed(Instant::now(), rand::random());
         }
         outcomes
     }

@@ -7,6 +7,17 @@ use tokio::time::Instant;
 
 use crate::ledger::OutboxEvent;
 
+/// Why a sink cannot be made. The configuration is at fault.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SinkError {
+    /// The program was built without this sink.
+    #[error("this program was built without the cargo feature {0:?} that its downstream url needs")]
+    NotBuilt(&'static str),
+    /// TLS cannot be had.
+    #[error("downstream: {0}")]
+    Tls(String),
+}
+
 /// Why an event was not taken. It comes again, until it has been tried often enough.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DeliveryError {
@@ -59,19 +70,6 @@ pub struct SinkTraits {
     pub batch: NonZeroUsize,
     /// Longest time that one call takes.
     pub patience: Duration,
-}
-
-#[cfg(any(feature = "amqp", feature = "nats", feature = "kafka"))]
-impl SinkTraits {
-    /// That of a broker: one call at a time, so that its confirms are of one batch and the order of publishing is the order of the
-    /// queue.
-    pub(super) fn of_broker(patience: Duration) -> Self {
-        Self {
-            calls: NonZeroUsize::MIN,
-            batch: NonZeroUsize::new(super::BROKER_BATCH).expect("a batch holds something"),
-            patience,
-        }
-    }
 }
 
 /// A place that takes events. The same event may come again and is recognised by its id.

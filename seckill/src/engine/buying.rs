@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use futures_util::future::try_join_all;
+use stock::{CartVerdict, Lookup, Purchase, Verdict};
 use tokio::time::Instant;
 
 use super::{EngineError, FoundOrder, SaleEngine};
@@ -10,8 +11,7 @@ use crate::{
     catalogue::OpenSale,
     ids::{BuyerId, OrderId, RequestId, SaleId, SegmentId, SkuId},
     purchase::{self, CartOutcome, CartRequest, Line, Outcome},
-    stock::{Found, Stock},
-    store::{CartVerdict, Lookup, Purchase, Verdict},
+    sku_stock::{Found, Stock},
 };
 
 /// How often one purchase is decided again because units were on their way to its home. Its deadline is the first bound; this one

@@ -27,6 +27,7 @@ use ahash::{AHashMap, AHashSet};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use futures_util::future::join_all;
 use ring::hmac;
+use stock::{Durability, Gate, Lookup, Snapshot, StockError, StockStore, StoredOrder};
 use tokio::{sync::watch, time::Instant};
 
 use crate::{
@@ -42,8 +43,7 @@ use crate::{
     locks::Locked,
     metrics::PurchaseMetrics,
     sale::Sale,
-    stock::Stock,
-    store::{Durability, Gate, Lookup, Snapshot, StockError, StockStore, StoredOrder},
+    sku_stock::Stock,
     transfer::{Transfers, plan},
 };
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use futures_util::future::join_all;
+use stock::{Gate, SegmentSpec, Snapshot, StockError, StockStore};
 use tokio::runtime::Handle;
 
 use super::{EngineError, SaleEngine, refresh::bounded};
@@ -12,9 +13,8 @@ use crate::{
     ids::{SaleId, SegmentId},
     purchase,
     sale::{Sale, SkuOnSale},
+    sku_stock::{SegmentRuntime, Stock, lane, rebalancer},
     sold_out::SkuSoldOut,
-    stock::{SegmentRuntime, Stock, lane, rebalancer},
-    store::{Gate, SegmentSpec, Snapshot, StockError, StockStore},
     transfer::{self, Transfers},
 };
 
@@ -76,7 +76,7 @@ impl StockMaker {
 impl SaleEngine {
     /// Opens a segment in the store, once in its life. If the ledger remembers it as opened and the store does not know it, the
     /// store has lost its data: opening it again would put the whole stock on sale a second time, so it stays closed (its
-    /// buyers get 503) until [`crate::recovery`] has rebuilt it.
+    /// buyers get 503) until [`crate::rebuild`] has rebuilt it.
     pub(super) async fn open_segment(
         &self,
         sale: &Sale,
@@ -107,7 +107,7 @@ impl SaleEngine {
         mut snapshot: Snapshot,
         mut wanted: Gate,
     ) -> Result<Snapshot, EngineError> {
-        // A frozen segment is thawed by whoever froze it, not by a node that starts.
+        // Only the rebuild that froze a segment opens it again, never a node that starts.
         while snapshot.gate != wanted && snapshot.gate != Gate::Frozen {
             let id = snapshot.spec.id.clone();
             snapshot = bounded(self.store.set_gate(&id, wanted)).await?;

@@ -1,9 +1,9 @@
 //! Sales that are over: when one stops being watched, and when it is taken up again.
 //!
 //! A sale that nobody can buy or pay any more is kept for late reads only, so that a node's work does not grow with every sale
-//! there ever was. But its segments are still somebody's memory: late retries find their orders there, and returns and payments
+//! there ever was. But its segments are still asked: late retries find their orders there, and returns and payments
 //! that the ledger decides must reach it. So a sale is over only while the ledger wants nothing of it and each of its segments
-//! is whole; otherwise settlement and recovery go on with it as before its end.
+//! is whole; otherwise settlement and rebuilds go on with it as before its end.
 
 use std::{
     collections::HashMap,
@@ -12,6 +12,7 @@ use std::{
 };
 
 use futures_util::{StreamExt, future::join_all, stream};
+use stock::{SegmentSpec, StockError};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -23,9 +24,8 @@ use crate::{
     ids::{SaleId, SegmentId},
     ledger::{Ended, LedgerError},
     locks::Locked,
-    recovery,
+    rebuild,
     sale::{Sale, Stage},
-    store::{SegmentSpec, StockError},
 };
 
 /// How often sales that are over are looked at: bounds how long an unpaid order of one may wait for a rebuild to begin.
@@ -175,7 +175,7 @@ impl SaleEngine {
             // Opened a moment ago, and its node died before it said so.
             return Ok(false);
         };
-        if recovery::doubts(epoch, &counts) {
+        if rebuild::doubts(epoch, &counts) {
             return Ok(false);
         }
         Ok(bounded(self.store.depth(&spec.id)).await?.entries == 0)

@@ -15,6 +15,7 @@ use futures_util::{
     future::join_all,
     stream::{self, FuturesUnordered},
 };
+use stock::{SegmentSpec, Snapshot, StockError};
 use tokio::time::{Instant, Interval, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -25,8 +26,7 @@ use crate::{
     locks::Locked,
     pace::Pace,
     sale::{Admission, Sale, Stage},
-    stock::{SegmentRuntime, Stock},
-    store::{SegmentSpec, Snapshot, StockError},
+    sku_stock::{SegmentRuntime, Stock},
     troubles::Troubles,
 };
 
@@ -143,7 +143,7 @@ impl SaleEngine {
     }
 
     /// Reads the sales of the ledger: all of them, or those that go on. The lists come after the sales and before any sale is shown:
-    /// whoever sees a sale finds its lists read.
+    /// a sale that is visible has its lists read.
     async fn read_ledger(&self, wants_all: bool) -> Result<(Vec<Sale>, Restocked), EngineError> {
         let sales = match wants_all {
             true => self.ledger.sales().await?,

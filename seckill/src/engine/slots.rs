@@ -8,7 +8,7 @@ use crate::{
     ids::{OrderId, SaleId, SkuId},
     ledger::CheckIn,
     locks::Locked,
-    stock::Stock,
+    sku_stock::Stock,
 };
 
 /// Crockford's base 32: no letter that is read as another or as a digit.

@@ -101,7 +101,7 @@ impl OrderLedger {
     }
 
     /// The money is there. Writes the event and the store's confirmation in the same transaction. An order still reserved is
-    /// paid too, even past its time: its units are still there, and whoever expires it has lost the race.
+    /// paid too, even past its time: its units are still there, and an expiry that comes later finds it paid.
     pub async fn mark_paid(
         &self,
         connection: &mut AnyConnection,

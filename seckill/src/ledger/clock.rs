@@ -54,7 +54,7 @@ impl OrderLedger {
 }
 
 impl LedgerClock {
-    /// For whoever takes any clock.
+    /// The same as the function that other parts take.
     pub fn wall(&self) -> WallClock {
         let clock = self.clone();
         Arc::new(move || clock.now_ms())

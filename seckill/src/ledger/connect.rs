@@ -119,7 +119,8 @@ pub async fn connect_with(url: &str, options: &ConnectOptions) -> Result<AnyPool
             .idle_timeout(None)
             .before_acquire(|connection, _| {
                 no_sql::check();
-                Box::pin(is_outside_transaction(connection))
+                let is_outside = is_outside_transaction(connection);
+                Box::pin(async move { Ok(is_outside) })
             })
             .after_connect(|connection, _| Box::pin(prepare_sqlite(connection)))
             .connect(&format!("sqlite:{path}{separator}mode=rwc"))
@@ -199,19 +200,17 @@ async fn prepare_sqlite(connection: &mut AnyConnection) -> Result<(), sqlx::Erro
     Ok(())
 }
 
-/// Whether a connection may be used again. A commit that failed for want of room can leave its transaction open behind the driver's
-/// back; whatever is "committed" after that would only be a savepoint in it, seen by nobody and gone with the process. Such a
-/// connection is closed, which undoes what its callers were told had failed.
-async fn is_outside_transaction(connection: &mut AnyConnection) -> Result<bool, sqlx::Error> {
-    // A transaction can begin only where none is open.
-    let begun = match connection.execute("BEGIN").await {
-        Ok(_) => connection.execute("ROLLBACK").await,
-        refused => refused,
-    };
-    if let Err(error) = &begun {
-        tracing::error!(%error, "the ledger's connection is in a transaction or cannot be used; it is closed and opened anew");
+/// Whether a connection may be used again. A commit and a rollback that both fail (for want of room) leave a transaction open, which
+/// the driver still counts; whatever is "committed" after that would only be a savepoint in it, seen by nobody and gone with the
+/// process. Such a connection is closed, which undoes what its callers were told had failed.
+fn is_outside_transaction(connection: &AnyConnection) -> bool {
+    let is_outside = !connection.is_in_transaction();
+    if !is_outside {
+        tracing::error!(
+            "the ledger's connection is still in a transaction; it is closed and opened anew"
+        );
     }
-    Ok(begun.is_ok())
+    is_outside
 }
 
 /// Bounds what a lost caller can hold, and lets no setting of the role or the database answer before a commit is on disk: an
@@ -250,30 +249,78 @@ async fn has_standby(connection: &mut AnyConnection) -> Result<bool, sqlx::Error
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
     use sqlx::Row;
 
     use super::*;
 
-    // Broke: whatever was "committed" over such a connection was a savepoint in a transaction that nobody ever ended.
-    #[tokio::test]
-    async fn what_follows_a_transaction_that_was_left_open_is_committed() {
+    /// A database with a table, and the address to look at it from outside the pool.
+    async fn ledger() -> (AnyPool, String, tempfile::TempDir) {
         let folder = tempfile::tempdir().unwrap();
         let url = format!("sqlite:{}", folder.path().join("ledger.db").display());
         let pool = connect(&url).await.unwrap();
-        let mut left = pool.acquire().await.unwrap();
-        // Behind the driver's back, as a commit that failed for want of room leaves it.
-        left.execute("BEGIN").await.unwrap();
-        left.execute("CREATE TABLE undone (n BIGINT)")
-            .await
-            .unwrap();
-        drop(left);
+        let table = "CREATE TABLE written (n BIGINT REFERENCES sale_schema (step) DEFERRABLE INITIALLY DEFERRED)";
+        pool.execute(table).await.unwrap();
+        (pool, url, folder)
+    }
+
+    /// Commits one row through the pool; answers all rows that others can read then.
+    async fn committed(pool: &AnyPool, url: &str) -> Vec<i64> {
         let mut tx = pool.begin().await.unwrap();
-        tx.execute("CREATE TABLE done (n BIGINT)").await.unwrap();
+        tx.execute("INSERT INTO written VALUES (1)").await.unwrap();
         tx.commit().await.unwrap();
-        let mut other = AnyConnection::connect(&url).await.unwrap();
-        let names = "SELECT name FROM sqlite_master WHERE name IN ('done', 'undone')";
-        let names = other.fetch_all(names).await.unwrap();
-        let names: Vec<&str> = names.iter().map(|row| row.get(0)).collect();
-        assert_eq!(names, ["done"]);
+        let mut other = AnyConnection::connect(url).await.unwrap();
+        let rows = other.fetch_all("SELECT n FROM written ORDER BY n").await;
+        rows.unwrap().iter().map(|row| row.get(0)).collect()
+    }
+
+    // Broke: whatever was "committed" over such a connection was a savepoint in a transaction that nobody ever ended.
+    #[tokio::test]
+    async fn what_follows_a_transaction_that_was_left_open_is_committed() {
+        let (pool, url, _folder) = ledger().await;
+        let mut left = pool.acquire().await.unwrap();
+        let mut tx = left.begin().await.unwrap();
+        tx.execute("INSERT INTO written VALUES (2)").await.unwrap();
+        // Neither committed nor rolled back, as where both fail.
+        std::mem::forget(tx);
+        drop(left);
+        assert_eq!(committed(&pool, &url).await, [1]);
+    }
+
+    #[tokio::test]
+    async fn what_follows_a_commit_that_failed_is_committed() {
+        let (pool, url, _folder) = ledger().await;
+        let mut tx = pool.begin().await.unwrap();
+        tx.execute("INSERT INTO written VALUES (-1)").await.unwrap();
+        assert!(tx.commit().await.is_err(), "no step has that number");
+        assert_eq!(committed(&pool, &url).await, [1]);
+    }
+
+    #[tokio::test]
+    async fn what_follows_a_transaction_whose_future_was_cancelled_is_committed() {
+        let (pool, url, _folder) = ledger().await;
+        // Given up after each number of polls: before, while and after it begins, writes and commits.
+        for polls in 0..12 {
+            let mut writing = Box::pin(async {
+                let mut tx = pool.begin().await.unwrap();
+                tx.execute("INSERT INTO written VALUES (2)").await.unwrap();
+                tx.execute("DELETE FROM written").await.unwrap();
+                tx.commit().await.unwrap();
+            });
+            for _ in 0..polls {
+                let is_done = (&mut writing).now_or_never().is_some();
+                // The connection's thread answers meanwhile, so that the next poll is a step further.
+                tokio::task::yield_now().await;
+                if is_done {
+                    break;
+                }
+            }
+            drop(writing);
+            let rows = committed(&pool, &url).await;
+            assert!(
+                rows.iter().all(|n| *n == 1) && !rows.is_empty(),
+                "{polls}: {rows:?}"
+            );
+        }
     }
 }

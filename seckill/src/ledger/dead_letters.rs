@@ -3,6 +3,7 @@
 
 use serde::Serialize;
 use sqlx::{AnyConnection, Row, any::AnyRow};
+use stock::{OrderState, StoredOrder};
 
 use super::{
     LedgerError, LetterId, OrderLedger, Settled,
@@ -11,10 +12,7 @@ use super::{
     settle::units_left,
     sql,
 };
-use crate::{
-    ids::{OrderId, SaleId, SegmentId, SkuId},
-    store::{OrderState, StoredOrder},
-};
+use crate::ids::{OrderId, SaleId, SegmentId, SkuId};
 
 /// Most letters in one page.
 const MAX_PAGE: usize = 1_000;

@@ -4,6 +4,7 @@
 //! under an older one ([`OrderLedger::settle`]), so what a rebuild reads is all there will ever be of the past (INV-EPOCH-1).
 
 use sqlx::AnyConnection;
+use stock::{OrderState, StockMoves, StoredOrder};
 
 use super::{
     LedgerError, LedgerOrder, OrderLedger, OrderStatus,
@@ -13,7 +14,6 @@ use super::{
 use crate::{
     ids::{OrderId, SegmentId},
     sale::{Sale, shares},
-    store::{OrderState, StockMoves, StoredOrder},
 };
 
 /// The answer to [`OrderLedger::raise_epoch`].

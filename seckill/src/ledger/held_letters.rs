@@ -1,13 +1,11 @@
 //! Orders of dead letters while an operator has not decided: their buyers were told that they have them, so their units stay held,
-//! over rebuilds too. [`crate::recovery`] loads them into the rebuilt store beside the ledger's orders.
+//! over rebuilds too. [`crate::rebuild`] loads them into the rebuilt store beside the ledger's orders.
 
 use sqlx::{AnyConnection, Row};
+use stock::StoredOrder;
 
 use super::{DeadLetter, LedgerError, OrderLedger, OrderStatus, Settled};
-use crate::{
-    ids::{OrderId, SegmentId},
-    store::StoredOrder,
-};
+use crate::ids::{OrderId, SegmentId};
 
 const HELD: &str = "SELECT held FROM order_dead_letters \
     WHERE sale = $1 AND sku = $2 AND segment = $3 AND outcome = '' AND held <> '' AND order_id > $4 \

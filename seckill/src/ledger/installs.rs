@@ -9,7 +9,7 @@ pub struct Registered {
     /// Its name.
     pub install: String,
     /// Host and folder.
-    pub place: String,
+    pub address: String,
     /// Since when, in unix milliseconds.
     pub at_ms: u64,
 }
@@ -17,8 +17,8 @@ pub struct Registered {
 /// When another installation may be replaced by the one that asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Replace {
-    /// If it was at the same place: its disk was lost.
-    SamePlace,
+    /// If it was at the same address: its disk was lost.
+    SameAddress,
     /// Always: the operator has said so.
     Any,
 }
@@ -34,17 +34,17 @@ impl OrderLedger {
     pub async fn register_install(
         &self,
         install: &str,
-        place: &str,
+        address: &str,
         replace: Replace,
         now_ms: u64,
     ) -> Result<Registered, LedgerError> {
         let replace = match replace {
-            Replace::SamePlace => 1,
+            Replace::SameAddress => 1,
             Replace::Any => 2,
         };
         sqlx::query(REGISTER)
             .bind(install)
-            .bind(place)
+            .bind(address)
             .bind(sql(now_ms))
             .bind(replace)
             .execute(&self.pool)
@@ -52,7 +52,7 @@ impl OrderLedger {
         let row = sqlx::query(REGISTERED).fetch_one(&self.pool).await?;
         Ok(Registered {
             install: sqlx::Row::try_get(&row, 0)?,
-            place: sqlx::Row::try_get(&row, 1)?,
+            address: sqlx::Row::try_get(&row, 1)?,
             at_ms: count(&row, 2)?,
         })
     }

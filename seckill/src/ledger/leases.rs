@@ -1,12 +1,12 @@
-//! The row behind a lease: its fencing token, and where the database has nothing better the lease itself.
+//! The row of a lease: who has it until when, and the fencing token. A lease that is held elsewhere draws its tokens here too.
 
 use super::{LedgerError, OrderLedger, rows::count, sql};
 
-/// The lease of whoever rebuilds segments; [`OrderLedger::raise_epoch`] asks for its token.
-pub const RECOVERY: &str = "recovery";
-/// The lease of whoever compares sales with the store on a timer.
+/// The lease of the node that rebuilds segments; [`OrderLedger::raise_epoch`] asks for its token.
+pub const REBUILD: &str = "recovery";
+/// The lease of the node that compares sales with the store on a timer.
 pub const RECONCILE: &str = "reconcile";
-/// The lease of whoever checks the payment books on a timer.
+/// The lease of the node that checks the payment books on a timer.
 pub const BOOKS: &str = "books";
 
 const NEXT_TOKEN: &str = "INSERT INTO sale_leases (name, token, owner, until_ms) VALUES ($1, 1, $2, 0) \
@@ -21,12 +21,7 @@ const GIVE_UP: &str =
 const TOKEN: &str = "SELECT token FROM sale_leases WHERE name = $1";
 
 impl OrderLedger {
-    /// Whether leases are rows here: SQLite belongs to one machine, so its processes share one clock.
-    pub fn leases_are_rows(&self) -> bool {
-        self.is_sqlite
-    }
-
-    /// A higher token than any before, for somebody who holds the lease elsewhere (an advisory lock, a quorum of Redis nodes).
+    /// A higher token than any before, for a node that holds the lease elsewhere (a quorum of Redis servers).
     pub async fn next_token(&self, name: &str, owner: &str) -> Result<u64, LedgerError> {
         let row = sqlx::query(NEXT_TOKEN)
             .bind(name)
@@ -45,7 +40,7 @@ impl OrderLedger {
         row.map_or(Ok(0), |row| count(&row, 0))
     }
 
-    /// Takes or prolongs a lease kept as a row. `None` while somebody else has it.
+    /// Takes or prolongs a lease that is a row. `None` while another node has it.
     pub async fn take_lease(
         &self,
         name: &str,

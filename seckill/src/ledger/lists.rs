@@ -62,7 +62,7 @@ impl FromStr for ListName {
 pub struct ListChange {
     /// Who.
     pub buyer: BuyerId,
-    /// Whether he is on the list now.
+    /// Whether the buyer is on the list now.
     pub is_listed: bool,
 }
 

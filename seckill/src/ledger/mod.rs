@@ -40,7 +40,6 @@ mod standing;
 mod status;
 mod store_tasks;
 mod transfers;
-mod waiters;
 
 use std::{sync::Arc, time::Duration};
 
@@ -48,7 +47,7 @@ use metrics::Counter;
 use sqlx::AnyPool;
 use tokio::sync::Notify;
 
-use self::{order_watch::OrderWatch, waiters::Waiters};
+use self::order_watch::OrderWatch;
 use crate::ids::SkuId;
 
 pub(crate) use self::connect::restore_mark;
@@ -64,7 +63,7 @@ pub use self::{
     ended::Ended,
     epochs::Raised,
     installs::{Registered, Replace},
-    leases::{BOOKS, RECONCILE, RECOVERY},
+    leases::{BOOKS, REBUILD, RECONCILE},
     letter_id::LetterId,
     lists::{ListChange, ListChanged, ListCursor, ListName, ListPage, ListSize, MAX_LISTED},
     lottery::{Draw, Entered, Entry, Recorded},
@@ -167,7 +166,7 @@ impl LedgerError {
     }
 
     /// Whether the database failed for a reason that is not known to concern all of it: a trigger that raises, a limit of its own.
-    /// It may be the order's, so whoever has tried a batch often enough tries its orders alone.
+    /// It may be the order's, so a batch that has failed often enough is tried order by order.
     pub(crate) fn may_be_about_one_order(&self) -> bool {
         match self {
             Self::Unavailable(sqlx::Error::Database(cause)) => !cause
@@ -233,8 +232,6 @@ pub struct OrderLedger {
 }
 
 struct Shared {
-    /// For [`OrderLedger::await_order`].
-    waiters: Waiters,
     /// For [`OrderLedger::subscribe`].
     order_watch: OrderWatch,
     effects: Notify,
@@ -255,7 +252,6 @@ impl OrderLedger {
             is_sqlite,
             has_outbox: true,
             shared: Arc::new(Shared {
-                waiters: Waiters::default(),
                 order_watch: OrderWatch::default(),
                 effects: Notify::new(),
                 outbox: Notify::new(),

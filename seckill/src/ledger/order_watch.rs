@@ -6,15 +6,16 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
 };
 
+use stock::StoredOrder;
 use tokio::sync::{Notify, watch};
 
 use super::{LedgerOrder, OrderLedger, Standing};
 use crate::{
     ids::{BuyerId, OrderId, RequestId, SaleId, SegmentId, SkuId},
     locks::Locked,
-    store::StoredOrder,
 };
 
 /// What somebody waits for.
@@ -51,7 +52,7 @@ pub(super) struct OrderWatch {
 #[derive(Default)]
 struct Table {
     entries: HashMap<WatchKey, Entry>,
-    /// WatchKey and changed by this node, or new here: read before the next round.
+    /// Watched and changed by this node, or new here: read before the next round.
     dirty: HashSet<WatchKey>,
     /// How many entries are requests; settlement skips them while there are none.
     requests: usize,
@@ -100,6 +101,17 @@ impl OrderLedger {
             key,
             changes,
         }
+    }
+
+    /// An order once it is in the ledger, for a caller that the store told of it; `None` after `at_most`.
+    pub async fn once_settled(
+        &self,
+        order: OrderId,
+        at_most: Duration,
+    ) -> Option<Arc<LedgerOrder>> {
+        let mut subscription = self.subscribe(WatchKey::Order(order), None);
+        let settled = tokio::time::timeout(at_most, subscription.after(None));
+        settled.await.ok()
     }
 
     /// How many orders and requests are watched on this node.
@@ -157,7 +169,7 @@ impl OrderWatch {
         }
     }
 
-    /// Notes what a settlement has brought: the orders, and whoever waits for them by their requests.
+    /// Notes what a settlement has brought: the orders, and the requests that led to them.
     pub(super) fn settled(&self, segment: &SegmentId, orders: &[StoredOrder]) {
         self.touch(orders.iter().map(|order| order.order));
         let mut table = self.table();
@@ -236,8 +248,8 @@ mod tests {
     use crate::{
         ledger::{self, OrderStatus},
         sale::NewSale,
-        store::OrderState,
     };
+    use stock::OrderState;
 
     const NOW: u64 = 1_000;
 
@@ -271,7 +283,7 @@ mod tests {
     }
 
     impl OrderLedger {
-        /// What the changed was rung for.
+        /// What the poller was woken for.
         fn rung_for(&self) -> Vec<(WatchKey, u64)> {
             let watch = &self.shared.order_watch;
             match watch.notified().now_or_never() {

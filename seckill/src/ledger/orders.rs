@@ -1,9 +1,8 @@
 //! Orders one by one and in pages, and the two ways an unpaid order ends: its buyer cancels it, or its time is over.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use sqlx::AnyConnection;
-use tokio::time::Instant;
 
 use super::{
     LedgerError, LedgerOrder, OrderLedger, OrderStatus, checkout,
@@ -12,7 +11,6 @@ use super::{
     sql, store_tasks,
 };
 use crate::{
-    backoff::Backoff,
     ids::{BuyerId, OrderId, RequestId, SaleId, SegmentId, SkuId},
     sale::Sale,
 };
@@ -59,11 +57,6 @@ pub struct OrderPage {
     pub next: Option<OrderId>,
 }
 
-/// A settlement by another node is only seen by asking again, ever more seldom.
-const AWAIT_POLL: Backoff = Backoff {
-    first: Duration::from_millis(50),
-    max: Duration::from_millis(400),
-};
 /// An order's id carries the clock of the node that made it; a page looks this far around the sale's window.
 pub(super) const CLOCK_SLACK_MS: u64 = 24 * 3_600_000;
 /// Largest page.
@@ -163,27 +156,6 @@ impl OrderLedger {
             None
         };
         Ok(OrderPage { orders, next })
-    }
-
-    /// Waits until the order is in the ledger, at most `timeout`: for a caller that was told of it by the store.
-    pub async fn await_order(
-        &self,
-        order: OrderId,
-        timeout: Duration,
-    ) -> Result<Option<LedgerOrder>, LedgerError> {
-        let deadline = Instant::now() + timeout;
-        // Listen before reading: a settlement between the read and the wait then ends the wait at once.
-        let waiter = self.shared.waiters.listen(order);
-        let mut reads = 0;
-        loop {
-            let found = self.order(order).await?;
-            if found.is_some() || Instant::now() >= deadline {
-                return Ok(found);
-            }
-            reads += 1;
-            let wake = deadline.min(Instant::now() + AWAIT_POLL.wait(reads, rand::random()));
-            let _ = tokio::time::timeout_at(wake, waiter.woken()).await;
-        }
     }
 
     /// The buyer gives an unpaid order back. The order of another buyer is not found.

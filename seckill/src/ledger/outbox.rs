@@ -265,7 +265,7 @@ impl OrderLedger {
         Ok(pruned.rows_affected())
     }
 
-    /// Runs a statement for events that share a lease: whoever leased one of them since has raised its attempts.
+    /// Runs a statement for events that share a lease: a later lease of one of them has raised its attempts.
     async fn for_each_lease(
         &self,
         statement: &'static str,

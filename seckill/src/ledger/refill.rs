@@ -5,10 +5,9 @@
 //! its units back. An order that the store has as sold was paid once: only a committed payment tells the store so.
 
 use super::{LedgerError, OrderLedger, OrderStatus, Payment, Settled, checkout};
-use crate::{
-    ids::SegmentId,
-    store::{OrderState, StoredOrder},
-};
+use stock::{OrderState, StoredOrder};
+
+use crate::ids::SegmentId;
 
 /// What [`OrderLedger::refill`] did with one order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

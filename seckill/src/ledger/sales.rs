@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use serde::{Serialize, de::DeserializeOwned};
 use sqlx::{AnyConnection, Row, any::AnyRow};
+use stock::{Durability, Gate};
 
 use super::{
     LedgerError, OrderLedger,
@@ -13,7 +14,6 @@ use super::{
 use crate::{
     ids::{SaleId, SegmentId, SkuId},
     sale::{Rules, Sale, SkuOnSale, Stage, shares},
-    store::{Durability, Gate},
     units::MAX_UNITS,
 };
 

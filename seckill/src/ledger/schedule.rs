@@ -6,10 +6,11 @@ use super::{
     sales::{as_json, insert_skus, read_sales},
     sql,
 };
+use stock::Durability;
+
 use crate::{
     ids::SaleId,
     sale::{Sale, SaleState},
-    store::Durability,
 };
 
 /// The answer to an edit.

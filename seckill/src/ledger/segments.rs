@@ -42,7 +42,7 @@ impl OrderLedger {
     }
 
     /// Where each segment of a sale that was ever open was last seen whole; '' where nobody has looked.
-    pub async fn places_of(
+    pub async fn store_addresses_of(
         &self,
         sale: &SaleId,
     ) -> Result<HashMap<SegmentId, String>, LedgerError> {
@@ -57,14 +57,18 @@ impl OrderLedger {
     }
 
     /// Remembers where a segment is whole.
-    pub async fn set_place(&self, segment: &SegmentId, place: &str) -> Result<(), LedgerError> {
+    pub async fn set_store_address(
+        &self,
+        segment: &SegmentId,
+        address: &str,
+    ) -> Result<(), LedgerError> {
         sqlx::query(
             "UPDATE sale_segments SET place = $4 WHERE sale = $1 AND sku = $2 AND segment = $3",
         )
         .bind(segment.sale.as_str())
         .bind(segment.sku.as_str())
         .bind(i64::from(segment.index))
-        .bind(place)
+        .bind(address)
         .execute(&self.pool)
         .await?;
         Ok(())

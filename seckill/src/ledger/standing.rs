@@ -4,7 +4,7 @@
 //! ledger counts the changes of each order, and of two readings the one with the higher count is the later one.
 
 use super::OrderStatus;
-use crate::store::OrderState;
+use stock::OrderState;
 
 /// The status of an order, and how many statuses it has had. A payment that fails leads from `paying` back to `reserved`: that
 /// is a later standing with an earlier word, and told as such.

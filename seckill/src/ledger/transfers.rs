@@ -239,7 +239,7 @@ impl OrderLedger {
         Ok(cancelled.rows_affected() == 1)
     }
 
-    /// Sets an open transfer aside, so that others of its sku can begin. It stays open, and whoever can finishes it.
+    /// Sets an open transfer aside, so that others of its sku can begin. It stays open, and any node may finish it.
     pub async fn transfer_stuck(&self, id: &str) -> Result<(), LedgerError> {
         sqlx::query(STUCK).bind(id).execute(&self.pool).await?;
         Ok(())

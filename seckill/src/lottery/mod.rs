@@ -9,8 +9,8 @@
 //! - rank of an entry = HMAC-SHA256(key, entry); the draw is the entries by ascending rank, equal ranks by entry.
 //!
 //! The root is under the key, so no entry can be added or taken away afterwards. Whoever knows the seed before entries close
-//! could still try out entries of his own; a beacon (a public number that nobody knows before a later instant, its source
-//! published with the sale) takes that from him.
+//! could still try out entries of their own; a beacon (a public number that nobody knows before a later instant, its source
+//! published with the sale) takes that from them.
 
 mod select;
 mod verify;

@@ -6,6 +6,7 @@
 use std::sync::{Arc, Mutex, atomic::Ordering};
 
 use ahash::AHashSet;
+use stock::{CartLine, CartVerdict, Purchase, StockError, StockStore, Verdict};
 use tokio::{
     sync::{Semaphore, oneshot},
     time::{Instant, timeout_at},
@@ -15,8 +16,7 @@ use super::{UNDECIDED, learn};
 use crate::{
     ids::{BuyerId, OrderId, RequestId},
     locks::Locked,
-    stock::{LANE_DEPTH, SegmentRuntime, Stock},
-    store::{CartLine, CartVerdict, Purchase, StockError, StockStore, Verdict},
+    sku_stock::{LANE_DEPTH, SegmentRuntime, Stock},
 };
 
 /// Carts of one sale that the store decides at the same time.
@@ -103,7 +103,7 @@ impl Carts {
 /// Decides a cart on `runtime` and waits for the verdict. `on_accepted` is called if it was accepted.
 ///
 /// If the caller goes away, or its deadline passes, before the store was asked, the store never is. After that the cart takes
-/// place, whoever still waits, and is found under its request id. Either way no unit is lost or leaked.
+/// place, also if nobody waits for it any more, and is found under its request id. Either way no unit is lost or leaked.
 pub async fn buy_cart(
     carts: &Arc<Carts>,
     store: Arc<dyn StockStore>,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::{sync::mpsc, time::sleep};
 
-use crate::stock::{BATCH_MAX, Waiting};
+use crate::sku_stock::{BATCH_MAX, Waiting};
 
 /// A batch of at least so many says that there is a peak: below it Redis has time to spare, and waiting would only delay buyers.
 const COMPANY: usize = 32;
@@ -48,10 +48,8 @@ mod tests {
     use tokio::{sync::oneshot, time::Instant};
 
     use super::*;
-    use crate::{
-        ids::{BuyerId, OrderId, RequestId},
-        store::Purchase,
-    };
+    use crate::ids::{BuyerId, OrderId, RequestId};
+    use stock::Purchase;
 
     struct Line {
         sender: mpsc::Sender<Waiting>,

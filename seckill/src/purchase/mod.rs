@@ -10,13 +10,13 @@ mod combiner;
 
 use std::sync::{Arc, atomic::Ordering};
 
+use stock::{Purchase, StockError, StockStore, Verdict};
 use tokio::time::{Instant, timeout_at};
 
 pub use self::carts::{CartOutcome, CartRequest, Carts, Line, buy_cart};
 use self::combiner::Combiner;
 use crate::{
-    stock::{BATCH_MAX, LaneWork, SegmentRuntime},
-    store::{Purchase, StockError, StockStore, Verdict},
+    sku_stock::{BATCH_MAX, LaneWork, SegmentRuntime},
     troubles::Troubles,
 };
 

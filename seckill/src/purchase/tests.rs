@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 use super::*;
+use stock::{
+    Lookup, SegmentSpec,
+    embedded::{EmbeddedStore, Method, Options, Sync, Tuning},
+};
+
 use crate::{
     ids::{BuyerId, OrderId, RequestId, SaleId, SegmentId, SkuId},
+    sku_stock::{LANE_DEPTH, lane},
     sold_out::SkuSoldOut,
-    stock::{LANE_DEPTH, lane},
-    store::{
-        Lookup, SegmentSpec,
-        embedded::{EmbeddedStore, Method, Options, Sync, Tuning},
-    },
 };
 
 struct Shop {

@@ -14,13 +14,13 @@ use std::{
 
 use metrics::Counter;
 use serde::{Serialize, Serializer};
+use stock::{QueueDepth, SegmentSpec, Snapshot, StockError, StockStore};
 
 use crate::{
     ids::{SaleId, SkuId},
     ledger::{BuyerOverLimit, LedgerAudit, LedgerError, LedgerReport, OrderLedger, SkuReport},
     locks::Locked,
     sale::Sale,
-    store::{QueueDepth, SegmentSpec, Snapshot, StockError, StockStore},
 };
 
 pub use self::{

@@ -4,20 +4,20 @@
 //! ledger. So an order at such a position that the ledger does not have was lost by the ledger: a standby that lagged took over,
 //! or a copy was restored. Its buyer holds a 201, so it is settled again ([`OrderLedger::refill`]); its units go back only if
 //! the ledger refuses it. Where the store may have *more* to sell than there is, nothing is counted up or down here: the segment
-//! is frozen, and [`crate::recovery`] rebuilds it from the ledger. A second run over the same state changes nothing.
+//! is frozen, and [`crate::rebuild`] rebuilds it from the ledger. A second run over the same state changes nothing.
 //!
 //! [`OrderLedger::refill`]: crate::ledger::OrderLedger::refill
 
 use std::collections::{HashMap, HashSet};
 
 use serde::Serialize;
+use stock::{Gate, Lookup, OrderState, Position, StoredOrder};
 
 use super::{ReconcileError, Reconciler};
 use crate::{
     ids::{OrderId, SegmentId},
     ledger::{Action, DeadLetter, LedgerError, OrderStatus, Refilled, Settled},
     sale::Sale,
-    store::{Gate, Lookup, OrderState, Position, StoredOrder},
 };
 
 /// Orders compared at once.

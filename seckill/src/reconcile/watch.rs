@@ -3,6 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use stock::StockError;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
@@ -10,10 +11,9 @@ use super::{ReconcileError, Reconciler, check, outside_window, over_limit};
 use crate::{
     engine::SaleEngine,
     ids::{OrderId, SaleId},
+    lease::Lease,
     ledger::LedgerError,
-    recovery::lease::Lease,
     sale::Sale,
-    store::StockError,
 };
 
 /// How soon what does not fit is found.

@@ -7,10 +7,11 @@ use super::{
     SlotRules, Stage,
     document::{MAX_BUYER_LIMIT, MAX_TIME_MS},
 };
+use stock::Durability;
+
 use crate::{
     ids::SkuId,
     lottery::{BEACON_MAX, LotteryRules, MAX_WINNERS, is_hash},
-    store::Durability,
     units::MAX_UNITS,
 };
 
@@ -102,7 +103,7 @@ impl Problems {
         }
         let latest = new.starts_at_ms.unwrap_or(MAX_TIME_MS);
         let closes = self.number("lottery.closes_at_ms", lottery.closes_at_ms, 0, latest);
-        // Every winner finds his units.
+        // Every winner finds their units.
         let stock = new.skus.first().and_then(|sku| sku.stock).unwrap_or(0);
         let most = stock / new.buyer_limit.unwrap_or(1).max(1);
         let most = most.clamp(1, i128::from(MAX_WINNERS));

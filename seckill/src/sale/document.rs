@@ -2,9 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 use settings::units::duration_ms;
+use stock::Gate;
 
 use super::{NewSlots, Sale, SkuOnSale, Stage, checks::Problems};
-use crate::{ids::SaleId, store::Gate};
+use crate::ids::SaleId;
 
 /// See [`MAX_PRICE_MINOR`].
 pub(super) const MAX_BUYER_LIMIT: i128 = 1_000_000;

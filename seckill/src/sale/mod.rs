@@ -10,11 +10,9 @@ mod rules;
 mod slots;
 
 use serde::{Deserialize, Serialize};
+use stock::{Durability, Gate, KEPT, SegmentSpec};
 
-use crate::{
-    ids::{SaleId, SegmentId, SkuId},
-    store::{Durability, Gate, KEPT, SegmentSpec},
-};
+use crate::ids::{SaleId, SegmentId, SkuId};
 
 pub use self::{
     document::{FieldProblem, NewLottery, NewSale, NewSku},

@@ -18,6 +18,7 @@ use std::{
 };
 
 use futures_util::{StreamExt, stream};
+use stock::{QueueDepth, StockStore};
 use tokio::{
     sync::watch,
     task::{Id, JoinHandle, JoinSet},
@@ -26,14 +27,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::error;
 
 use crate::{
-    backoff::Backoff,
-    bells::Bells,
-    clock::WallClock,
-    ids::SegmentId,
-    ledger::OrderLedger,
-    reconcile::Violations,
-    store::{QueueDepth, StockStore},
-    troubles::Troubles,
+    backoff::Backoff, bells::Bells, clock::WallClock, ids::SegmentId, ledger::OrderLedger,
+    reconcile::Violations, troubles::Troubles,
 };
 
 pub use self::metrics::SettlementMetrics;

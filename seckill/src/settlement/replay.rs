@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use metrics::Counter;
 use serde::Serialize;
+use stock::{Gate, Lookup, StockError, StockStore, StoredOrder};
 use tracing::info;
 
 use crate::{
@@ -14,7 +15,6 @@ use crate::{
     engine::EngineError,
     ids::{OrderId, SaleId, SegmentId},
     ledger::{LetterId, OrderLedger, Replayed, Settled},
-    store::{Gate, Lookup, StockError, StockStore, StoredOrder},
 };
 
 /// How one replay ended.

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use stock::{Gate, Position, QueueEntry, StockError, StoredOrder};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
@@ -18,7 +19,6 @@ use crate::{
     ids::SegmentId,
     ledger::{DeadLetter, LedgerError, Settled},
     reconcile::Invariant,
-    store::{Gate, Position, QueueEntry, StockError, StoredOrder},
     troubles::Troubles,
 };
 
@@ -69,7 +69,7 @@ pub struct Worker {
     parts: Arc<Parts>,
     metrics: SettlementMetrics,
     shutdown: CancellationToken,
-    /// Told to whoever measures the queue.
+    /// For the measurement of the queue.
     has_pulled: Arc<AtomicBool>,
     /// Failures in a row.
     failures: u32,
@@ -127,7 +127,7 @@ impl Worker {
                     self.process(entries).await;
                 }
                 Err(error) => {
-                    // Whoever loads the sales opens the segment, whoever recovers it says so; until then there is nothing to say.
+                    // The engine opens the segment and the rebuilder reports a lost one; until then there is nothing to report.
                     if !matches!(error, StockError::NotOpen(_) | StockError::AwaitsRebuild(_)) {
                         UNREADABLE.failed(&self.segment, &error);
                     }
@@ -311,7 +311,7 @@ impl Worker {
     }
 
     /// A store that is still at an epoch that the ledger has left sells what can never be settled: it was rebuilt somewhere else. It is
-    /// frozen, so that its buyers are refused, until the recovery says what it is.
+    /// frozen, so that its buyers are refused, until the rebuilder says what it is.
     async fn close_if_stale(&self, epoch: u64) {
         let store = &self.parts.store;
         match store.snapshot(&self.segment).await {

@@ -19,6 +19,7 @@ use std::{
 };
 
 use futures_util::future::join_all;
+use stock::{Snapshot, StockError, StockStore};
 use tokio::time::timeout;
 
 use self::pass::{Counters, Pass};
@@ -27,8 +28,7 @@ use crate::{
     ids::SegmentId,
     ledger::{LedgerError, OrderLedger, Transfer, TransferState},
     locks::Locked,
-    stock::{REBALANCER_DEPTH, RebalancerWork, Stock},
-    store::{Snapshot, StockError, StockStore},
+    sku_stock::{REBALANCER_DEPTH, RebalancerWork, Stock},
 };
 
 /// An open row older than this has lost its node. Finishing one that has not is harmless, so clocks may differ.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use metrics::Counter;
+use stock::{Gate, Snapshot};
 use tokio::{
     sync::oneshot,
     time::{sleep, timeout},
@@ -13,8 +14,7 @@ use tokio::{
 use super::{Arrived, TransferError, Transfers, plan};
 use crate::{
     ledger::{Transfer, TransferMark},
-    stock::{Found, Job, Stock, StockCounts, is_selling},
-    store::{Gate, Snapshot},
+    sku_stock::{Found, Job, Stock, StockCounts, is_selling},
 };
 
 /// How long a segment may take to tell its counts. One that takes longer gives nothing in this pass, and nothing is said of it.

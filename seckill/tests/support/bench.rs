@@ -12,9 +12,9 @@ use seckill::{
     ledger::OrderLedger,
     reconcile::{Finding, Reconciler, Violations},
     settlement::{Parts, Settlement, SettlementConfig},
-    store::StockStore,
     store_sync::StoreSync,
 };
+use stock::StockStore;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 

@@ -12,8 +12,7 @@ use std::{
 };
 
 use tempfile::TempDir;
-
-use super::redis::{eventually_is, free_port};
+use testkit::redis::{eventually_is, free_port};
 
 /// Tells the pid of the broker, which is the id of its group, and waits for the pipe to close.
 const WATCHDOG: &str = r#"

@@ -17,18 +17,20 @@ use seckill::{
     ledger::{self, OrderLedger},
     purchase::Outcome,
     sale::{Rules, Sale, SkuOnSale},
-    stock::{Stock, StockCounts},
-    store::{Gate, Snapshot, StockStore, StoredOrder, Verdict, embedded::Method},
+    sku_stock::{Stock, StockCounts},
     transfer::Transfers,
 };
+use stock::{Gate, Snapshot, StockStore, StoredOrder, Verdict, embedded::Method};
 use tempfile::TempDir;
-
-use super::{
+use testkit::{
     embedded,
     faulty_store::FaultyStore,
+    redis::{connect, shared, shared_cluster, wall_clock},
+};
+
+use super::{
     ledger::{Engine, eventually},
     postgres,
-    redis::{connect, shared, shared_cluster, wall_clock},
 };
 
 /// Which store a test runs on.

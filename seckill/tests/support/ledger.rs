@@ -10,8 +10,8 @@ use seckill::{
     ids::{BuyerId, OrderId, RequestId, SaleId, SegmentId, SkuId},
     ledger::{self, DeadDelivery, OrderLedger, SkuReport},
     sale::{Rules, Sale, SkuOnSale},
-    store::{Gate, OrderState, StoredOrder},
 };
+use stock::{Gate, OrderState, StoredOrder};
 use tempfile::TempDir;
 
 use super::postgres;

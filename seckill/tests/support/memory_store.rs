@@ -14,11 +14,11 @@ use futures_util::future::BoxFuture;
 use seckill::{
     clock::WallClock,
     ids::{OrderId, SegmentId},
-    store::{
-        CartLine, CartVerdict, Confirm, Gate, Lookup, OrderState, Position, Purchase, QueueDepth,
-        QueueEntry, Release, SegmentSpec, Snapshot, StockError, StockMoves, StockStore,
-        StoredOrder, Verdict,
-    },
+};
+use stock::{
+    CartLine, CartVerdict, Confirm, Gate, Lookup, OrderState, Position, Purchase, QueueDepth,
+    QueueEntry, Release, SegmentSpec, Snapshot, StockError, StockMoves, StockStore, StoredOrder,
+    Verdict,
 };
 
 struct Waiting {

@@ -3,15 +3,10 @@
 pub mod bench;
 #[cfg(any(feature = "amqp", feature = "nats"))]
 pub mod brokers;
-pub mod disk;
-pub mod embedded;
-pub mod faulty_store;
 pub mod floor;
 pub mod ledger;
 pub mod memory_store;
 pub mod node;
 pub mod outbox;
 pub mod postgres;
-pub mod recovery;
-pub mod redis;
 pub mod world;

@@ -15,9 +15,9 @@ use seckill::{
     engine::SaleEngine,
     ids::OrderId,
     ledger::{self, OrderLedger},
-    store::StoredOrder,
 };
 use serde_json::Value;
+use stock::StoredOrder;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tower::ServiceExt;
 

@@ -8,16 +8,14 @@ use std::{
 
 use seckill::{
     backoff::Backoff,
-    downstream::{Deliverer, DeliveryConfig, Sink},
+    downstream::{self, Deliverer, DeliveryConfig, DownstreamConfig, Receiver, Sink},
 };
 use serde_json::Value;
+use testkit::redis::wall_clock;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    ledger::{TestLedger, order_id},
-    redis::wall_clock,
-};
+use super::ledger::{TestLedger, order_id};
 
 /// One message as a consumer saw it.
 #[derive(Debug, Clone)]
@@ -62,6 +60,24 @@ pub async fn pay(test: &TestLedger, orders: impl Iterator<Item = u64>) {
 /// A deliverer on the clock of the wall, with short waits.
 pub fn deliverer(test: &TestLedger, sink: Arc<dyn Sink>, config: DeliveryConfig) -> Deliverer {
     Deliverer::new(test.ledger.clone(), sink, wall_clock(), config)
+}
+
+/// The sink of a receiver.
+pub fn open(receiver: Receiver, timeout: Duration) -> Arc<dyn Sink> {
+    let config = DownstreamConfig { receiver, timeout };
+    downstream::open(&config, wall_clock()).unwrap()
+}
+
+/// The sink of a table `[seckill.downstream]`.
+pub fn configured(table: &str) -> Arc<dyn Sink> {
+    let inputs = settings::Inputs {
+        env: &|_| Some("a shared secret of the tests".to_owned()),
+        ..settings::Inputs::of_this_machine()
+    };
+    let config = settings::read_at("seckill", &format!("[downstream]\n{table}"), |seckill| {
+        DownstreamConfig::read(&seckill, &inputs)
+    });
+    downstream::open(&config.unwrap(), wall_clock()).unwrap()
 }
 
 /// Waits between tries that a test can wait for.

@@ -8,23 +8,18 @@ use seckill::{
     clock::WallClock,
     engine::SaleEngine,
     ids::OrderId,
-    ledger::{LedgerReport, OrderLedger, RECOVERY},
+    lease::Lease,
+    ledger::{LedgerError, LedgerReport, OrderLedger, REBUILD},
+    rebuild::Rebuilder,
     reconcile::Violations,
-    recovery::{
-        Recovery,
-        lease::{Lease, LeaseError},
-    },
     sale::Sale,
-    store::{Gate, Purchase, Snapshot, StockStore, StoredOrder, Verdict, embedded::Method},
     store_sync::{StoreSync, StoreSyncError},
 };
+use stock::{Gate, Purchase, Snapshot, StockStore, StoredOrder, Verdict, embedded::Method};
 use tempfile::TempDir;
+use testkit::{embedded, redis};
 
-use super::{
-    embedded,
-    ledger::{Engine, TestLedger, sale, segment},
-    redis,
-};
+use super::ledger::{Engine, TestLedger, sale, segment};
 
 /// Where the stock is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,7 +81,7 @@ impl World {
         world
     }
 
-    fn spec(&self) -> seckill::store::SegmentSpec {
+    fn spec(&self) -> stock::SegmentSpec {
         self.sale.segment_specs().swap_remove(0)
     }
 
@@ -185,11 +180,11 @@ impl World {
     }
 
     /// A watch of its own, that may rebuild as long as its lease says so.
-    pub async fn recovery(&self, holds: usize) -> Recovery {
-        let token = self.ledger().next_token(RECOVERY, "tests").await.unwrap();
+    pub async fn rebuilder(&self, holds: usize) -> Rebuilder {
+        let token = self.ledger().next_token(REBUILD, "tests").await.unwrap();
         let clock: WallClock = self.test.clock();
         let lease = Granted { token, holds };
-        Recovery::new(
+        Rebuilder::new(
             self.store.clone(),
             self.ledger().clone(),
             clock,
@@ -199,8 +194,8 @@ impl World {
 
     /// One look by a watch that may do everything; answers how many segments it rebuilt.
     pub async fn recover(&self) -> usize {
-        let mut recovery = self.recovery(usize::MAX).await;
-        recovery.look(&[segment()]).await.unwrap()
+        let mut rebuilder = self.rebuilder(usize::MAX).await;
+        rebuilder.look(&[segment()]).await.unwrap()
     }
 
     /// Store and ledger say the same of every order, and nothing is sold twice.
@@ -236,9 +231,9 @@ impl World {
     }
 }
 
-fn is_not_open(error: seckill::store::StockError) -> Result<(), seckill::store::StockError> {
+fn is_not_open(error: stock::StockError) -> Result<(), stock::StockError> {
     match error {
-        seckill::store::StockError::NotOpen(_) => Ok(()),
+        stock::StockError::NotOpen(_) => Ok(()),
         other => Err(other),
     }
 }
@@ -251,13 +246,13 @@ struct Granted {
 
 #[async_trait]
 impl Lease for Granted {
-    async fn hold(&mut self) -> Result<Option<u64>, LeaseError> {
+    async fn hold(&mut self) -> Result<Option<u64>, LedgerError> {
         let held = self.holds > 0;
         self.holds = self.holds.saturating_sub(1);
         Ok(held.then_some(self.token))
     }
 
-    async fn give_up(&mut self) -> Result<(), LeaseError> {
+    async fn give_up(&mut self) -> Result<(), LedgerError> {
         Ok(())
     }
 }

@@ -131,7 +131,8 @@ fn read_document(path: &Path) -> anyhow::Result<Value> {
 #[cfg(test)]
 mod tests {
     use clap::Parser;
-    use seckill::{sale::NewSale, store::Durability};
+    use seckill::sale::NewSale;
+    use stock::Durability;
 
     use super::{super::SaleCommand, *};
 

@@ -13,7 +13,7 @@ use loadtest::{
         Event,
         event::{CartOrder, Done},
     },
-    reconcile::OrderStatus,
+    ledger::OrderStatus,
 };
 use serde_json::Value;
 use tokio::sync::Mutex;

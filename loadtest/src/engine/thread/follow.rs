@@ -1,6 +1,6 @@
-//! The end of a job: measured, remembered, and followed by what it calls for: a payment, a question, another try.
+//! The end of a job: it is measured and logged, and what follows from it is planned: a payment, a poll, a retry.
 
-use super::Local;
+use super::local::Local;
 use crate::engine::answer::Answer;
 use crate::outcome::Outcome;
 use crate::plan::{Job, Kind};
@@ -14,7 +14,7 @@ const PAY_PAUSE_NS: u64 = 200_000_000;
 const MAX_PAY_TRIES: u8 = 5;
 
 impl Local {
-    /// A job ended: measures it, remembers it, and plans what follows from it.
+    /// A job ended: measures and logs it, and plans what follows from it.
     /// `op` names it in the history file, if there is one and it was sent.
     pub(in crate::engine) fn finish(
         &self,
@@ -24,8 +24,8 @@ impl Local {
         done_ns: u64,
         answer: Answer,
     ) {
-        if let (Some(scribe), Some(op)) = (self.scribe.get(), op) {
-            scribe.done(op, job.kind, done_ns, &answer);
+        if let (Some(history), Some(op)) = (self.history.get(), op) {
+            history.done(op, job.kind, done_ns, &answer);
         }
         if job.kind != Kind::Poll {
             let mut recorder = self.recorder.borrow_mut();
@@ -45,10 +45,11 @@ impl Local {
     }
 
     fn finish_purchase(&self, job: Job, done_ns: u64, answer: &Answer) {
-        let first = self.history.borrow().orders_of(job.number).is_empty();
-        let mut history = self.history.borrow_mut();
-        history.note_purchase(job.number, answer.outcome, answer.named());
-        drop(history);
+        let cart = self.cart_of(&job).unwrap_or_default();
+        let mut log = self.log.borrow_mut();
+        let first = log.first_order(job.number).is_none();
+        log.note_purchase(job.number, answer.outcome, answer.named(&cart));
+        drop(log);
         if answer.outcome == Outcome::Unknown {
             self.follow(job, Kind::Poll, 0, done_ns + POLL_PAUSE_NS);
         }
@@ -59,7 +60,7 @@ impl Local {
     }
 
     fn finish_poll(&self, job: Job, done_ns: u64, answer: &Answer) {
-        if answer.named().next().is_some() {
+        if answer.names_an_order() {
             self.recorder.borrow_mut().counts.polls_settled += 1;
             self.finish_purchase(job, done_ns, answer);
             return;
@@ -69,7 +70,7 @@ impl Local {
             Outcome::SoldOut | Outcome::BuyerLimit | Outcome::Ended | Outcome::ClientError
         );
         if is_final {
-            // The purchase stays ambiguous in the history: "no such order" now is not a refusal of the request then.
+            // The purchase stays ambiguous in the log: "no such order" now is not a refusal of the request then.
             self.recorder.borrow_mut().counts.polls_settled += 1;
         } else if job.attempt < MAX_POLLS {
             let pause = POLL_PAUSE_NS << job.attempt.min(4);
@@ -78,9 +79,7 @@ impl Local {
     }
 
     fn finish_payment(&self, job: Job, done_ns: u64, answer: &Answer) {
-        self.history
-            .borrow_mut()
-            .note_pay(job.number, answer.outcome);
+        self.log.borrow_mut().note_pay(job.number, answer.outcome);
         let again = answer.try_later || answer.outcome == Outcome::Timeout;
         if again && job.attempt + 1 < MAX_PAY_TRIES {
             self.recorder.borrow_mut().counts.pay_retries += 1;

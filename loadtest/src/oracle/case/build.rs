@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use super::order::{self, Row};
 use super::{Answer, Case, Lines, Name, Op, Sku, SkuAt};
 use crate::history::event::{Action, Done, End, Event, Fault, Header, Invoke, Phase, SaleFacts};
+use crate::ledger::{LedgerRow, SaleReport};
 use crate::oracle::steps::Faults;
-use crate::reconcile::{LedgerRow, SaleReport};
 
 /// Texts as numbers.
 #[derive(Debug)]
@@ -101,11 +101,19 @@ impl Builder {
             .values()
             .map(|(start, end)| (*start, end.unwrap_or(u64::MAX)))
             .collect();
+        // What is no sku of the sale has no units.
+        let mut skus = self.skus;
+        for sku in skus
+            .iter_mut()
+            .filter(|sku| self.sales.contains_key(&sku.sale))
+        {
+            sku.stock.get_or_insert(0);
+        }
         let mut case = Case {
             header,
             names: self.names.texts,
             ops: self.ops,
-            skus: self.skus,
+            skus,
             keys: Vec::new(),
             orders: Vec::new(),
             rows: self.rows,

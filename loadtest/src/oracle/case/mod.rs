@@ -12,7 +12,7 @@ pub use order::{Key, Order, Row};
 use super::Tally;
 use super::steps::Faults;
 use crate::history::event::{Action, End, Header, SaleFacts};
-use crate::reconcile::{OrderStatus, SaleReport};
+use crate::ledger::{OrderStatus, SaleReport};
 
 /// An interned text. 0 is the empty one.
 pub type Name = u32;
@@ -199,6 +199,7 @@ impl Case {
             faults: self.fault_count,
             rows: self.rows.len() as u64,
             lost_within_bound: 0,
+            oversold_units: 0,
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::{Case, Lines, Name, Op, SkuAt};
 use crate::history::event::Action;
-use crate::reconcile::OrderStatus;
+use crate::ledger::OrderStatus;
 
 /// A request: what one idempotency key of one buyer was used for, of one sku. A cart is a request for each of its skus.
 #[derive(Debug, Default)]

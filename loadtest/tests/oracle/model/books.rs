@@ -2,8 +2,8 @@
 
 use loadtest::history::Event;
 use loadtest::history::event::{End, SaleFacts, SkuFacts};
-use loadtest::reconcile::OrderStatus::{self, Paid, Released, Reserved};
-use loadtest::reconcile::{LedgerRow, SaleReport, SkuReport};
+use loadtest::ledger::OrderStatus::{self, Paid, Released, Reserved};
+use loadtest::ledger::{LedgerRow, SaleReport, SkuReport};
 
 use super::{LIMIT, Model, Order, PAY_WITHIN_MS, SKUS, STARTS_MS};
 use crate::oracle::tale::{SALE, T0_MS};

@@ -13,7 +13,7 @@ use std::collections::{BinaryHeap, HashMap};
 
 use loadtest::history::event::{Done, Invoke};
 use loadtest::history::{Action, Event};
-use loadtest::reconcile::OrderStatus;
+use loadtest::ledger::OrderStatus;
 
 use super::tale::{SALE, T0_MS};
 

@@ -2,7 +2,7 @@
 
 use loadtest::history::event::{CartOrder, Done, Fault, Invoke, Phase};
 use loadtest::history::{Action, Event};
-use loadtest::reconcile::OrderStatus::{Paid, Released, Reserved};
+use loadtest::ledger::OrderStatus::{Paid, Released, Reserved};
 
 use super::{Answer, Flaw, LIMIT, Model, Order, PAY_WITHIN_MS, SKUS, STARTS_MS};
 use crate::oracle::tale::T0_MS;

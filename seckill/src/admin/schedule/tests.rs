@@ -4,12 +4,12 @@ use std::sync::atomic::Ordering;
 
 use axum::body::Body;
 use http::Request;
+use stock::{Purchase, SegmentSpec, Verdict};
 
 use super::*;
 use crate::{
     admin::tests::{Desk, desk, sale},
     ids::SkuId,
-    store::{Purchase, SegmentSpec, Verdict},
     test_shop::{START, send},
 };
 

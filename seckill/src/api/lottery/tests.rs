@@ -70,7 +70,11 @@ async fn winners_buy_losers_do_not_and_everybody_can_check() {
         (status, refused["code"].as_str()),
         (410, Some("entries_closed"))
     );
-    assert_eq!(shop.enter("b0").await.0, 200, "he is in, and is told so");
+    assert_eq!(
+        shop.enter("b0").await.0,
+        200,
+        "they are in, and are told so"
+    );
     assert_eq!(
         shop.see("/v1/sales/vip/draw", "x").await.1["state"],
         "closed"

@@ -8,12 +8,10 @@ use std::{sync::atomic::Ordering, time::Duration};
 use axum::body::Body;
 use http::{Method, Request, StatusCode};
 use serde_json::{Value, json};
+use stock::Gate;
 
 use super::*;
-use crate::{
-    store::Gate,
-    test_shop::{Answer, START, TestShop},
-};
+use crate::test_shop::{Answer, START, TestShop};
 
 pub(super) struct Shop {
     pub(super) parts: TestShop,

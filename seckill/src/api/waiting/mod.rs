@@ -11,6 +11,7 @@ pub(super) mod wait_params;
 
 use std::{sync::Arc, time::Duration};
 
+use stock::StoredOrder;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -25,7 +26,6 @@ use crate::{
     engine::FoundOrder,
     ids::BuyerId,
     ledger::{OrderLedger, Standing, WatchKey},
-    store::StoredOrder,
 };
 
 /// Below the idle timeouts of the proxies and mobile networks between here and the buyer.
@@ -82,7 +82,7 @@ pub(super) struct Waiting {
     config: WaitingConfig,
     permits: Arc<WaitPermits>,
     last_served: LastServed,
-    /// Cancelled when the process is about to stop: whoever waits is answered, streams end.
+    /// Cancelled when the process is about to stop: waiting requests are answered, streams end.
     draining: CancellationToken,
 }
 

@@ -3,11 +3,11 @@
 use std::{collections::HashSet, sync::LazyLock};
 
 use sqlx::{Any, AnyConnection, Transaction};
+use stock::StoredOrder;
 
 use crate::{
     ids::{OrderId, SegmentId},
     ledger::{LedgerError, OrderLedger, OrderStatus, sql},
-    store::StoredOrder,
 };
 
 const POSTGRES: &str = include_str!("../sql/settle.postgres.sql");

@@ -10,12 +10,10 @@ mod insert;
 use std::collections::HashSet;
 
 use sqlx::{Any, AnyConnection, Transaction};
+use stock::{OrderState, StoredOrder};
 
 use super::{DeadLetter, LedgerError, OrderLedger, OrderStatus, sql};
-use crate::{
-    ids::{OrderId, SegmentId},
-    store::{OrderState, StoredOrder},
-};
+use crate::ids::{OrderId, SegmentId};
 
 /// What became of one order of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,9 +59,6 @@ impl OrderLedger {
 
     /// Tells this process that a transaction has committed which settled these.
     pub(super) fn announce(&self, segment: &SegmentId, orders: &[StoredOrder]) {
-        self.shared
-            .waiters
-            .wake(orders.iter().map(|order| order.order));
         self.shared.order_watch.settled(segment, orders);
         self.wake();
     }

@@ -7,9 +7,9 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use stock::Gate;
 
 use super::{Sale, Stage};
-use crate::store::Gate;
 
 /// How long before it takes effect a moved instant must be known: the store has taken the new window over by then, so no order
 /// falls between the old window and the new one. To end a sale at once, close it.
