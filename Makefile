@@ -22,7 +22,7 @@ test-rust: deps ## unit, property, integration and doc tests of every crate
 
 # Against the mock cluster of the client library, which is built from C: 45 s on two cores, once.
 test-kafka: deps ## the Kafka sink, a cargo feature
-	$(CARGO) test -p seckill --features kafka --lib --test main kafka
+	$(CARGO) test -p delivery --features kafka --lib --test main kafka
 
 test-rules: deps ## the alert rules against promtool, and the proof that weakened rules are noticed
 	promtool check config grafana/prometheus.yml

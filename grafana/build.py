@@ -20,6 +20,7 @@ SEL = 'job=~"$job",instance=~"$instance"'
 ERRORS = 'outcome=~"server_error|upstream_error|timeout|unavailable"'
 ACCEPTED, SETTLED, SUCCEEDED, NOT_DECLINED = 'outcome="accepted"', 'outcome="settled"', 'outcome="succeeded"', 'outcome!="declined"'
 DELIVERED = 'outcome="delivered"'
+ACTIVE = 'state="active"'
 OPEN, HALF_OPEN = 'state="open"', 'state="half_open"'
 # One colour per meaning, everywhere.
 GREEN, YELLOW, ORANGE, RED, BLUE, PURPLE, GREY = "green", "yellow", "orange", "red", "blue", "purple", "#808080"
@@ -77,6 +78,12 @@ def quantiles(metric, by="", matchers=""):
 def stock(kind):
     """Units of the chosen sales. Nodes that share a store report the same gauge, so it is counted once per sku."""
     return f"sum (max by (sale, sku) (penstock_stock_{kind}_units{{{SEL},sale=~\"$sale\"}}))"
+
+
+def stock_left():
+    """Units that somebody can still buy: those of sales whose window is over do not count."""
+    left, ended = f"max by (sale, sku) (penstock_stock_available_units{{{SEL},sale=~\"$sale\"}})", f"max by (sale) (penstock_sale_state{{{SEL},state=\"ended\"}}) == 1"
+    return f"sum ({left} unless on (sale) ({ended})) or vector(0)"
 
 
 class Board:
@@ -157,7 +164,7 @@ def verdict(b):
     b.stat("Requests", "Requests answered per second, every route and outcome.", "reqps", rate("penstock_requests_total"), steps=[(None, BLUE)])
     b.stat("p99 of a purchase", "99th percentile of an accepted purchase, measured inside the gateway from first byte in to answer out.", "s",
            quantile(0.99, "penstock_sale_purchase_duration_seconds", matchers=ACCEPTED), steps=[(None, GREEN), (0.1, ORANGE), (0.5, RED)])
-    b.stat("Stock left", "Units of the chosen sales that can still be bought.", "short", stock("available"), steps=[(None, GREY), (1, GREEN)],
+    b.stat("Stock left", "Units of the chosen sales that can still be bought; those of ended sales cannot.", "short", stock_left(), steps=[(None, GREY), (1, GREEN)],
            mappings=[{"type": "value", "options": {"0": {"text": "sold out", "index": 0}}}])
     b.stat("Oversold", "Units sold or reserved beyond the stock, the worst sku of the range. Anything but 0 is INV-STOCK-1 broken: pause the sale.", "short",
            f'clamp_min(max (penstock_stock_sold_units{{{SEL},sale=~"$sale"}} + penstock_stock_reserved_units{{{SEL},sale=~"$sale"}}'
@@ -336,6 +343,38 @@ def payments(b):
             [(rate("penstock_payment_idempotent_replays_total"), "replayed"), (rate("penstock_payment_late_refunds_total"), "late refund")], w=12, colours=False)
 
 
+def saturation(b):
+    b.row("Saturation: how full is what is bounded")
+    b.lines("Bounds in use", "Share of each bound that is in use. At 1 the next one waits or is refused: client connections, requests of the control plane, buyers who wait.",
+            "percentunit", [
+                (f"{gauge('penstock_connections_open')} / {gauge('penstock_connections_max')}", "client connections"),
+                (f"{gauge('penstock_control_requests')} / {gauge('penstock_control_requests_max')}", "control plane"),
+                (f"{gauge('penstock_order_waiters')} / {gauge('penstock_order_waiters_max')}", "waiting buyers")], w=8, colours=False)
+    b.lines("Upstream pools", "Share of the connections to each upstream that are in use. At 1 the client that is late loses its place, or the request is refused.", "percentunit",
+            [(f"{gauge('penstock_upstream_connections', ACTIVE, 'upstream')} / {gauge('penstock_upstream_connections_max', by='upstream')}", "{{upstream}}")],
+            w=8, colours=False)
+    b.lines("Limiter tables", "Share of each limiter's table that is taken. At 1 the client that was away longest is forgotten.", "percentunit",
+            [(f"{gauge('penstock_ratelimit_keys', by='limiter')} / {gauge('penstock_ratelimit_keys_max', by='limiter')}", "{{limiter}}")], w=8, colours=False)
+    b.lines("Purchases that wait", "Purchases in front of the store. 4,096 fit a segment; beyond that buyers get 503.", "short",
+            [(f"sum by (sale) (penstock_sale_purchases_waiting{{{SEL},sale=~\"$sale\"}})", "{{sale}}")], w=8, colours=False)
+    b.timeline("Endpoint health", "What each endpoint's health check says; the worst instance wins.",
+               gauge("penstock_upstream_endpoint_healthy", by="upstream, endpoint", agg="min"), "{{upstream}} {{endpoint}}", [("unhealthy", RED), ("healthy", GREEN)], w=8)
+
+
+def databases(b):
+    b.row("Store and database")
+    b.lines("Store calls", "Calls of the stock store per second, by what they are.", "ops", [(rate("penstock_store_call_seconds_count", by="operation"), "{{operation}}")], w=6, colours=False)
+    b.lines("Store latency", "Time of one call of the stock store.", "s", [(quantile(0.99, "penstock_store_call_seconds", "operation"), "{{operation}} p99")], w=6, colours=False, log=True)
+    b.lines("Failed calls", "Calls of the store and of the database that failed, per second.", "ops",
+            [(rate("penstock_store_errors_total", by="error"), "store {{error}}"), (rate("penstock_database_errors_total", by="operation"), "database {{operation}}")], w=6, colours=False)
+    b.lines("Database calls", "Calls of the order ledger per second, by what they are.", "ops", [(rate("penstock_database_call_seconds_count", by="operation"), "{{operation}}")], w=6, colours=False)
+    b.lines("Database latency", "Time that one call had a connection.", "s", [(quantile(0.99, "penstock_database_call_seconds", "operation"), "{{operation}} p99")], w=8, colours=False, log=True)
+    b.lines("Wait for a connection", "Time that calls waited for a connection. It grows before anything fails.", "s",
+            [(quantile(0.99, "penstock_database_wait_seconds", "pool"), "{{pool}} p99")], w=8, colours=False, log=True)
+    b.lines("Connections", "Connections to the database, and the most there may be.", "short",
+            [(gauge("penstock_database_connections", by="pool, state"), "{{pool}} {{state}}"), (gauge("penstock_database_connections_max", by="pool"), "{{pool}} most")], w=8, colours=False)
+
+
 def transport(b):
     b.row("Transport")
     b.lines("Connections open", "Client connections, by protocol.", "short", [(gauge("penstock_connections_open", by="protocol"), "{{protocol}}")], w=6, colours=False)
@@ -396,7 +435,7 @@ def variable(name, query, label):
 
 def dashboard():
     b = Board()
-    for part in (verdict, sale, settlement, downstream, recovery, embedded, edge, protection, upstream, payments, transport, invariants, process, self_monitoring):
+    for part in (verdict, sale, settlement, downstream, recovery, embedded, edge, protection, upstream, saturation, databases, payments, transport, invariants, process, self_monitoring):
         part(b)
     return {
         "title": "Penstock", "uid": "penstock", "description": "A shop behind Penstock, through a sale.", "tags": ["penstock"], "editable": False,

@@ -19,7 +19,7 @@ import sys
 import tempfile
 
 HERE = pathlib.Path(__file__).resolve().parent
-CRATES = ("gateway", "seckill", "payment", "limiter")
+CRATES = ("gateway", "seckill", "seckill/stock", "seckill/delivery", "payment", "limiter")
 RUNBOOK = HERE.parent / "docs" / "operating" / "runbooks.md"
 METRICS_LIST = HERE.parent / "docs" / "operating" / "metrics.md"
 RUNBOOK_URL = "https://github.com/penstock/penstock/blob/main/docs/operating/runbooks.md#"

@@ -14,14 +14,16 @@ FLOORS = {
     "gateway": """snapshot http meters tls config access_log connection upstream limit route exchange proxy handlers layers cores
         admin logging signals compose demo cli""".split(),
 }
-CRATES = ("gateway", "settings", "limiter", "stock", "seckill", "payment", "loadtest")
+CRATES = ("gateway", "settings", "limiter", "stock", "delivery", "seckill", "payment", "loadtest")
 # The crates in the order of Cargo.toml: each may use those before it.
-ORDER = ("settings", "limiter", "stock", "seckill", "payment", "loadtest", "gateway", "benches")
+ORDER = ("settings", "limiter", "stock", "delivery", "seckill", "payment", "loadtest", "gateway", "benches")
 # Where a crate is, if not in the folder of its name.
-FOLDERS = {"stock": "seckill/stock"}
-APART = {("payment", "seckill"), ("seckill", "payment"), ("payment", "stock"), ("gateway", "stock"), ("loadtest", "stock")}
+FOLDERS = {"stock": "seckill/stock", "delivery": "seckill/delivery"}
+APART = {("payment", "seckill"), ("seckill", "payment"), ("delivery", "stock")} | {
+    (crate, part) for crate in ("payment", "gateway", "loadtest") for part in ("stock", "delivery")
+}
 # What a crate must not depend on, beside the crates of ours after it.
-BANNED = {"stock": {"axum", "http", "http-body-util", "hyper", "hyper-util", "tower", "sqlx", "jsonwebtoken"}}
+BANNED = {"stock": {"axum", "http", "http-body-util", "hyper", "hyper-util", "tower", "sqlx", "jsonwebtoken"}, "delivery": {"axum", "fred", "sqlx"}}
 
 
 def code(path):

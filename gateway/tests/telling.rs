@@ -116,6 +116,38 @@ impl Shop {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_purchase_costs_store_and_database_is_counted_by_kind() {
+    let shop = Shop::open().await;
+    shop.buy("counted").await;
+    let gateway = &shop.gateway;
+    for series in [
+        "penstock_sale_purchases_total{sale=\"spring\",outcome=\"accepted\"}",
+        "penstock_store_call_seconds_count{operation=\"buy\"}",
+        "penstock_store_call_seconds_count{operation=\"pull\"}",
+        "penstock_database_call_seconds_count{operation=\"read\"}",
+        "penstock_database_call_seconds_count{operation=\"write\"}",
+        "penstock_database_call_seconds_count{operation=\"transaction\"}",
+        "penstock_database_wait_seconds_count{pool=\"write\"}",
+        "penstock_database_connections_max{pool=\"write\"}",
+        "penstock_connections_max",
+        "penstock_control_requests_max",
+        "penstock_order_waiters_max",
+    ] {
+        gateway.eventually_metric_from(series, 1.0).await;
+    }
+    let page = gateway.admin("/metrics").await;
+    for series in [
+        "penstock_sale_purchases_total{sale=\"\",outcome=\"not_found\"} 0",
+        "penstock_sale_purchases_waiting{sale=\"spring\",sku=\"shoe\"} 0",
+        "penstock_store_errors_total{error=\"unknown\"} 0",
+        "penstock_database_errors_total{operation=\"transaction\"} 0",
+    ] {
+        assert!(page.contains(series), "{series} is missing");
+    }
+    shop.close().await;
+}
+
 fn get(path: &str, buyer: &str) -> Request<Empty<Bytes>> {
     let request = Request::get(format!("https://shop.test{path}")).header("x-buyer-id", buyer);
     request.body(Empty::new()).unwrap()

@@ -10,6 +10,7 @@ use arc_swap::ArcSwap;
 
 use crate::{
     ids::{SaleId, SegmentId, SkuId},
+    metrics::SaleMetrics,
     purchase::Carts,
     sale::Sale,
     sku_stock::{SegmentRuntime, Stock},
@@ -25,6 +26,8 @@ pub struct OpenSale {
     pub is_over: bool,
     /// Where its carts are decided.
     pub carts: Arc<Carts>,
+    /// What is counted of it; `None` if it is over.
+    pub metrics: Option<SaleMetrics>,
     /// Made when first asked for, if the sale is over: nobody may ever ask.
     stocks: OnceLock<Stocks>,
     make: Make,
@@ -37,10 +40,11 @@ impl OpenSale {
     /// Joins a sale with its stocks.
     pub fn new(sale: Sale, stocks: Vec<Arc<Stock>>, carts: Arc<Carts>, is_whole: bool) -> Self {
         Self {
-            sale,
             is_whole,
             is_over: false,
+            metrics: Some(SaleMetrics::new(sale.id.as_str())),
             carts,
+            sale,
             stocks: OnceLock::from(by_sku(stocks)),
             make: Box::new(|_| Vec::new()),
         }
@@ -57,6 +61,7 @@ impl OpenSale {
             sale,
             is_whole: true,
             is_over: true,
+            metrics: None,
             carts,
             stocks: stocks.map(by_sku).map(OnceLock::from).unwrap_or_default(),
             make: Box::new(make),

@@ -1,18 +1,18 @@
 //! Sales, stock, orders and settlement: the flash-sale engine.
 //!
 //! # Layout, in reading order
-//! - [`ids`], [`units`], [`clock`], [`backoff`], [`sale`]: the words everything else uses.
+//! - [`ids`], [`units`], [`clock`], [`sale`]: the words everything else uses.
 //! - The crate [`::stock`]: where stock is taken atomically (embedded engine, Redis).
 //! - [`admission`], [`entitlement`], [`lottery`]: who may buy.
 //! - [`sold_out`], [`sku_stock`], [`purchase`], [`catalogue`]: from one request to one place in a batch, and back.
 //! - [`transfer`]: units move to the buyer, between the segments of a sku.
 //! - [`ledger`]: the order ledger, which has the last word.
 //! - [`settlement`], [`store_sync`], [`reaper`]: the workers between store and ledger.
-//! - [`downstream`]: the shop is told. [`reconcile`]: store and ledger are compared. [`rebuild`]: a store that lost data is rebuilt.
+//! - The crate `delivery` tells the shop. [`reconcile`]: store and ledger are compared. [`rebuild`]: a store that lost data is rebuilt.
 //! - [`backup`]: a node's store and ledger at one instant, and back.
 //! - [`engine`], [`api`]: all of it joined, and as buyers call it. [`node`] builds and runs everything.
 
-pub use stock::{backoff, clock, ids, units};
+pub use stock::{clock, ids, units};
 
 pub mod bells;
 pub mod jwt;
@@ -31,7 +31,6 @@ pub mod ledger;
 
 pub mod lease;
 
-pub mod downstream;
 pub mod reaper;
 pub mod rebuild;
 pub mod reconcile;
@@ -48,7 +47,8 @@ mod locks;
 pub mod metrics;
 pub mod node;
 mod pace;
-mod troubles;
+pub mod series;
+mod store_calls;
 
 #[cfg(test)]
 mod test_shop;

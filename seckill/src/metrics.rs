@@ -1,9 +1,12 @@
-//! The sale's metrics: handles resolved once, every series there at 0 from the start, labels from closed sets.
+//! The sale's metrics: handles resolved once, every series there at 0 from the start, labels from closed sets. Those of a sale leave with it.
 
 use metrics::{Counter, Histogram};
 use stock::{CartVerdict, Verdict};
 
-use crate::purchase::{CartOutcome, Outcome};
+use crate::{
+    purchase::{CartOutcome, Outcome},
+    series,
+};
 
 macro_rules! results {
     ($($name:ident = $label:literal,)*) => {
@@ -78,18 +81,34 @@ impl From<&Verdict> for PurchaseResult {
 
 /// Counts purchases by result.
 pub struct PurchaseMetrics {
-    total: Vec<Counter>,
+    /// Of sales that there are not, or that are over: an empty label is none.
+    of_others: SaleMetrics,
     seconds: Vec<Histogram>,
+}
+
+/// The purchases of one sale, on `/metrics` until this is dropped.
+pub struct SaleMetrics {
+    total: Vec<Counter>,
+}
+
+impl SaleMetrics {
+    /// Registers the series of a sale.
+    pub fn new(sale: &str) -> Self {
+        let counter = |&outcome: &&'static str| {
+            let labels = [("sale", sale), ("outcome", outcome)];
+            series::counter("penstock_sale_purchases_total", &labels)
+        };
+        Self {
+            total: LABELS.iter().map(counter).collect(),
+        }
+    }
 }
 
 impl PurchaseMetrics {
     /// Registers all series.
     pub fn new() -> Self {
         Self {
-            total: LABELS
-                .iter()
-                .map(|&label| metrics::counter!("penstock_sale_purchases_total", "outcome" => label))
-                .collect(),
+            of_others: SaleMetrics::new(""),
             seconds: LABELS
                 .iter()
                 .map(|&label| metrics::histogram!("penstock_sale_purchase_duration_seconds", "outcome" => label))
@@ -97,9 +116,10 @@ impl PurchaseMetrics {
         }
     }
 
-    /// Counts one purchase.
-    pub fn record(&self, result: PurchaseResult, seconds: f64) {
-        self.total[result as usize].increment(1);
+    /// Counts one purchase of a sale; `None` is one that is not going on.
+    pub fn record(&self, sale: Option<&SaleMetrics>, result: PurchaseResult, seconds: f64) {
+        let sale = sale.unwrap_or(&self.of_others);
+        sale.total[result as usize].increment(1);
         self.seconds[result as usize].record(seconds);
     }
 }

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use axum::Router;
+use delivery::{Deliverer, DeliveryConfig, SinkError};
 use futures_util::future::BoxFuture;
 use stock::{
     Durability, StockError, StockStore,
@@ -21,7 +22,6 @@ use crate::{
     bells::Bells,
     clock::WallClock,
     config::{Config, StoreConfig},
-    downstream::{self, Deliverer, DeliveryConfig, SinkError},
     engine::{EngineError, SaleEngine},
     lease::{Lease, Redlock, RowLease},
     ledger::{self, ConnectOptions, LedgerError, OrderLedger, REBUILD, RECONCILE},
@@ -29,6 +29,7 @@ use crate::{
     rebuild::{self, ClaimError, Rebuilder},
     reconcile::{self, Reconciler, Violations},
     settlement::{self, Settlement, SettlementConfig},
+    store_calls::CountedStore,
     store_sync::StoreSync,
 };
 
@@ -144,6 +145,7 @@ impl Node {
         let ledger_clock = ledger_clock.map_err(StartError::Clock)?;
         let clock = ledger_clock.wall();
         let (store, embedded) = open_store(config, clock.clone()).await?;
+        let store: Arc<dyn StockStore> = Arc::new(CountedStore::new(store));
         if let StoreConfig::Embedded(folder) = &config.store {
             rebuild::claim(
                 &ledger,
@@ -274,7 +276,7 @@ impl Node {
         // What can fail comes before the first worker.
         let lease = self.rebuild_lease(config)?;
         let sink = match &config.downstream {
-            Some(receiver) => Some(downstream::open(receiver, clock.clone())?),
+            Some(receiver) => Some(delivery::open(receiver, clock.clone())?),
             None => None,
         };
         let mut settling = SettlementConfig::new(consumer);

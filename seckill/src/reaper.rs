@@ -12,8 +12,8 @@ use tracing::{error, info};
 use crate::{
     clock::WallClock,
     ledger::{LedgerError, OrderLedger},
-    troubles::Troubles,
 };
+use limiter::troubles::Troubles;
 
 /// Orders released in one transaction.
 const BATCH: usize = 256;

@@ -11,12 +11,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use crate::{
-    backoff::Backoff,
     ids::{OrderId, SegmentId},
     ledger::{Action, LedgerError, OrderLedger},
     reconcile::{Invariant, Violations},
-    troubles::Troubles,
 };
+use limiter::backoff::Backoff;
+use limiter::troubles::Troubles;
 
 /// Orders told in one call of the store.
 const BATCH: usize = 256;

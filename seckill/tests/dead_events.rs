@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use seckill::ledger::{EventId, OutboxEvent, Revived};
+use delivery::{Event, Outbox};
+use seckill::ledger::{EventId, Revived};
 
 use crate::support::ledger::{Engine, T0, TestLedger, on_both_engines, order_id, sale_id};
 
@@ -15,7 +16,7 @@ on_both_engines! {
 const LEASE: Duration = Duration::from_secs(30);
 
 /// Gives up the first events of these orders.
-async fn give_up(test: &TestLedger, orders: u64) -> Vec<OutboxEvent> {
+async fn give_up(test: &TestLedger, orders: u64) -> Vec<Event> {
     test.settle_new(1, orders).await;
     let events = test
         .ledger
@@ -27,7 +28,7 @@ async fn give_up(test: &TestLedger, orders: u64) -> Vec<OutboxEvent> {
     events
 }
 
-async fn kill(test: &TestLedger, events: &[OutboxEvent]) {
+async fn kill(test: &TestLedger, events: &[Event]) {
     let given_up: Vec<_> = events
         .iter()
         .map(|event| (event.clone(), "by the test".to_owned()))
@@ -45,7 +46,7 @@ async fn a_dead_event_is_due_again_exactly_once(engine: Engine) {
         order: order_id(1),
         step: 1,
     };
-    assert_eq!(events[0].id(), id.to_string());
+    assert_eq!(events[0].id, id.to_string());
     assert_eq!(test.ledger.events_given_up().await.unwrap(), 1);
     test.advance(5);
     let due = async || {
@@ -154,7 +155,7 @@ async fn pages_show_every_dead_event_once(engine: Engine) {
             break;
         }
     }
-    let mut all: Vec<String> = events.iter().map(OutboxEvent::id).collect();
+    let mut all: Vec<String> = events.iter().map(|event| event.id.clone()).collect();
     all.sort();
     assert_eq!(seen, all);
 }

@@ -14,10 +14,11 @@ use axum::{
     response::IntoResponse,
     routing::post,
 };
-use seckill::{
-    backoff::Backoff,
-    downstream::{Deliverer, DeliveryConfig, WebhookOptions, WebhookSink, sign},
+use delivery::{
+    Deliverer, DeliveryConfig, DownstreamConfig, Outbox, Receiver, WebhookOptions, sign,
 };
+use limiter::backoff::Backoff;
+use seckill::ledger::OrderLedger;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
@@ -105,9 +106,12 @@ fn options(url: &str) -> WebhookOptions {
     }
 }
 
-fn deliverer(test: &TestLedger, url: &str, max_attempts: u32) -> Deliverer {
-    let sink =
-        WebhookSink::try_new(&options(url), test.clock(), Duration::from_millis(300)).unwrap();
+fn deliverer(test: &TestLedger, url: &str, max_attempts: u32) -> Deliverer<OrderLedger> {
+    let receiver = DownstreamConfig {
+        receiver: Receiver::Webhook(options(url)),
+        timeout: Duration::from_millis(300),
+    };
+    let sink = delivery::open(&receiver, test.clock()).unwrap();
     let config = DeliveryConfig {
         max_attempts,
         backoff: Backoff {
@@ -116,7 +120,7 @@ fn deliverer(test: &TestLedger, url: &str, max_attempts: u32) -> Deliverer {
         },
         ..DeliveryConfig::default()
     };
-    Deliverer::new(test.ledger.clone(), Arc::new(sink), test.clock(), config)
+    Deliverer::new(test.ledger.clone(), sink, test.clock(), config)
 }
 
 async fn pay(test: &TestLedger, n: u64) {
@@ -325,7 +329,10 @@ async fn a_lease_without_answer_ends(engine: Engine) {
         .lease_events(T0 + 60_000, lease, 10)
         .await
         .unwrap();
-    assert_eq!((again[0].id(), again[0].attempts), (first[0].id(), 2));
+    assert_eq!(
+        (again[0].id.as_str(), again[0].attempts),
+        (first[0].id.as_str(), 2)
+    );
 }
 
 async fn without_an_outbox_nothing_is_written(engine: Engine) {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use delivery::Outbox;
 use seckill::{
     ids::{SegmentId, SkuId},
     ledger::{

@@ -1,5 +1,6 @@
 //! The life of an order after it was settled: held, paid, cancelled, expired. The same facts on SQLite and on PostgreSQL.
 
+use delivery::Outbox;
 use seckill::{
     ledger::{
         Action, Cancel, Dropped, Hold, NotPayable, OrderEvent, OrderStatus, Payment, Settled,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use delivery::Outbox;
 use seckill::{
     ids::{BuyerId, RequestId},
     ledger::{Action, LedgerError, OrderStatus, Settled},
@@ -91,14 +92,14 @@ async fn the_guard_refuses_only_what_is_beyond_the_stock(engine: Engine) {
         .unwrap();
     let kinds: Vec<_> = events
         .iter()
-        .map(|event| (event.order.order, event.kind.as_str()))
+        .map(|event| (event.order.clone(), event.kind.as_str()))
         .collect();
     assert_eq!(
         kinds,
         [
-            (order_id(1), "settled"),
-            (order_id(2), "refused"),
-            (order_id(3), "settled")
+            (order_id(1).to_string(), "settled"),
+            (order_id(2).to_string(), "refused"),
+            (order_id(3).to_string(), "settled")
         ]
     );
 

@@ -12,15 +12,7 @@ mod conservation;
 mod dead_events;
 mod dead_letters;
 mod downstream;
-#[cfg(feature = "amqp")]
-mod downstream_amqp;
 
-#[cfg(feature = "kafka")]
-mod downstream_kafka;
-#[cfg(feature = "nats")]
-mod downstream_nats;
-mod downstream_tls;
-mod downstream_webhook;
 mod ledger;
 mod ledger_checkins;
 mod ledger_checkout;

@@ -1,15 +1,28 @@
 //! A sale that is over: its segments are looked after for as long as anything is still to be done for it, and then left alone.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
-use seckill::{clock::WallClock, engine::SaleEngine, ids::SegmentId, ledger::OrderStatus, reaper};
-use stock::{KEPT, OrderState, StockError};
+use seckill::{
+    clock::WallClock,
+    engine::SaleEngine,
+    ids::SegmentId,
+    ledger::{self, OrderLedger, OrderStatus},
+    reaper,
+    sale::Sale,
+    series,
+};
+use stock::{KEPT, OrderState, StockError, embedded::Method};
+use testkit::embedded;
 
 use crate::support::{
-    ledger::{order, segment},
+    ledger::{T0, order, sale as ledger_sale, segment},
     world::{Kind, World, on_both_stores},
 };
 
@@ -89,6 +102,54 @@ async fn a_sale_that_is_over_is_taken_up_when_its_store_is_lost_and_left_again(k
     assert_eq!(watched(&engine), []);
     let replayed = world.counts().await;
     assert_eq!((replayed.sold, replayed.epoch), (1, 2));
+}
+
+// Broke: the gauges of every sale there ever was stayed until the process ended, and "stock left" counted them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_series_of_a_sale_leave_with_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite:{}", folder.path().join("ledger.db").display());
+    let ledger = OrderLedger::new(ledger::connect(&url).await.unwrap());
+    let sale = Sale {
+        id: "leaves".parse().unwrap(),
+        ..ledger_sale(5)
+    };
+    ledger.create_sale(&sale, T0).await.unwrap();
+    let store = Arc::new(embedded::open(folder.path(), Method::Plain));
+    let now = Arc::new(AtomicU64::new(sale.starts_at_ms + 1));
+    let patience = Duration::from_secs(5);
+    let bells = Arc::default();
+    let engine = SaleEngine::start(store, ledger, clock_at(&now), patience, bells);
+    let engine = engine.await.unwrap();
+    let shown = || {
+        let mut page = String::new();
+        series::render(&mut page, |_| None);
+        let lines = page
+            .lines()
+            .filter(|line| line.contains("sale=\"leaves\""))
+            .map(|line| line.split('{').next().unwrap_or_default().to_owned());
+        lines.collect::<BTreeSet<_>>()
+    };
+    let all = [
+        "penstock_sale_purchases_total",
+        "penstock_sale_purchases_waiting",
+        "penstock_sale_state",
+        "penstock_stock_available_units",
+        "penstock_stock_initial_units",
+        "penstock_stock_reserved_units",
+        "penstock_stock_sold_units",
+    ];
+    assert_eq!(shown(), BTreeSet::from(all.map(str::to_owned)));
+    // Ended, but still to be paid.
+    now.store(sale.ends_at_ms + 1, Ordering::SeqCst);
+    engine.refresh().await.unwrap();
+    assert_eq!(shown().len(), all.len());
+    now.store(
+        sale.ends_at_ms + sale.pay_within_ms + 60_001,
+        Ordering::SeqCst,
+    );
+    engine.refresh().await.unwrap();
+    assert_eq!(shown(), BTreeSet::new());
 }
 
 async fn nobody_rebuilds_what_nobody_may_ask_for_unless_the_ledger_wants_it(kind: Kind) {

@@ -33,7 +33,7 @@ use crate::{
     admin::{self, Part, Readiness},
     config::{Config, Role},
     cores::{self, CoreThread, Phase, Plan, Socket},
-    meters::{self, LimitMeters},
+    meters::{self, BoundMeters, LimitMeters},
     signals::Stop,
     tls::{CertificateError, Store},
     upstream::BreakerChange,
@@ -232,11 +232,12 @@ impl App {
     /// Starts the cores, the admin listener and what runs beside them.
     fn start(&mut self) -> Result<oneshot::Sender<()>, AppError> {
         let (changes, changed) = mpsc::unbounded_channel();
+        let permits = Arc::new(Semaphore::new(CONTROL_MAX));
         let handlers = cores::Handlers {
             sales: self.handlers.sales.clone(),
             payments: self.handlers.payments.clone(),
             control: Handle::current(),
-            control_permits: Arc::new(Semaphore::new(CONTROL_MAX)),
+            control_permits: Arc::clone(&permits),
         };
         let plan = Arc::new(Plan::first(self.config.clone(), handlers, &changes));
         let plans = watch::Sender::new(Arc::clone(&plan));
@@ -245,6 +246,7 @@ impl App {
         control.spawn(upkeep(
             self.prometheus.clone(),
             plans.subscribe(),
+            permits,
             self.readiness.clone(),
         ));
         control.spawn(log_breakers(changed));
@@ -368,12 +370,14 @@ async fn log_breakers(mut changes: mpsc::UnboundedReceiver<BreakerChange>) {
     }
 }
 
-/// Folds histograms, reads what limiters count, and shows how the parts are, once a second.
+/// Folds histograms, reads bounds and what limiters count, and shows how the parts are, once a second.
 async fn upkeep(
     prometheus: PrometheusHandle,
     plans: watch::Receiver<Arc<Plan>>,
+    permits: Arc<Semaphore>,
     readiness: Readiness,
 ) {
+    let bounds = BoundMeters::new();
     let mut limits: BTreeMap<String, LimitMeters> = BTreeMap::new();
     let mut ticks = time::interval(meters::UPKEEP_EVERY);
     ticks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
@@ -382,6 +386,16 @@ async fn upkeep(
         prometheus.run_upkeep();
         readiness.show();
         let plan = Arc::clone(&plans.borrow());
+        let server = &plan.config.server;
+        let taken = CONTROL_MAX.saturating_sub(permits.available_permits());
+        bounds.read(server.max_connections, (taken, CONTROL_MAX));
+        for upstream in &plan.upstreams {
+            let pools = upstream.endpoints.len() * server.workers;
+            bounds.read_upstream(
+                &upstream.config.name,
+                upstream.config.pool.max_active * pools,
+            );
+        }
         for bucket in &plan.buckets {
             let name = &bucket.config.name;
             let meters = limits

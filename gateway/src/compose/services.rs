@@ -383,7 +383,7 @@ async fn start_payments(
     Ok(payment::start(Setup {
         config: config.clone(),
         pool: ledger.pool().clone(),
-        readers: ledger.reads().clone(),
+        readers: ledger.readers().clone(),
         participant: Some(Arc::new(Checkout::new(node.engine.clone()))),
         clock: Arc::new(move || i64::try_from(clock()).unwrap_or(i64::MAX)),
         seed: rand::random(),

@@ -11,6 +11,10 @@ const HELP: &[(&str, &str)] = &[
     ),
     ("penstock_requests_in_flight", "Requests being worked on"),
     ("penstock_connections_open", "Client connections"),
+    (
+        "penstock_connections_max",
+        "Client connections that may be open at a time",
+    ),
     ("penstock_connections_total", "Client connections accepted"),
     (
         "penstock_tls_handshakes_total",
@@ -38,6 +42,10 @@ const HELP: &[(&str, &str)] = &[
     ),
     ("penstock_ratelimit_keys", "Clients a limiter remembers"),
     (
+        "penstock_ratelimit_keys_max",
+        "Clients a limiter can remember before it forgets the oldest",
+    ),
+    (
         "penstock_circuit_breaker_state",
         "1 for the state a breaker is in",
     ),
@@ -55,6 +63,14 @@ const HELP: &[(&str, &str)] = &[
         "Pooled connections to upstreams, active and idle",
     ),
     (
+        "penstock_upstream_connections_max",
+        "Connections to an upstream that may be in use at a time, all cores together",
+    ),
+    (
+        "penstock_upstream_endpoint_healthy",
+        "0 while an endpoint fails its health check; 1 without one",
+    ),
+    (
         "penstock_upstream_connects_total",
         "Connections to upstreams opened",
     ),
@@ -70,10 +86,22 @@ const HELP: &[(&str, &str)] = &[
         "penstock_upstream_retries_total",
         "Second and later attempts",
     ),
+    (
+        "penstock_control_requests",
+        "Requests being worked on by the control plane: payments, and what waits for SQL",
+    ),
+    (
+        "penstock_control_requests_max",
+        "Requests that the control plane takes at a time",
+    ),
     ("penstock_sale_state", "1 for the state a sale is in"),
     (
         "penstock_sale_purchases_total",
         "What buyers were told; a cart counts once",
+    ),
+    (
+        "penstock_sale_purchases_waiting",
+        "Purchases that wait for a call of the store; 4,096 fit a segment, more are refused (503)",
     ),
     (
         "penstock_sale_purchase_duration_seconds",
@@ -87,7 +115,10 @@ const HELP: &[(&str, &str)] = &[
         "penstock_stock_initial_units",
         "Stock and restocks; the same on every node that shares a store, so take the max",
     ),
-    ("penstock_stock_available_units", "Units for sale"),
+    (
+        "penstock_stock_available_units",
+        "Units that nobody has ordered; after the window's end nobody can any more",
+    ),
     ("penstock_stock_reserved_units", "Units ordered, not paid"),
     ("penstock_stock_sold_units", "Units paid"),
     (
@@ -101,6 +132,10 @@ const HELP: &[(&str, &str)] = &[
     (
         "penstock_order_waiters",
         "Buyers who are waiting for a change: order, request, events",
+    ),
+    (
+        "penstock_order_waiters_max",
+        "Buyers who may wait at a time",
     ),
     (
         "penstock_order_waits_total",
@@ -177,6 +212,34 @@ const HELP: &[(&str, &str)] = &[
         "1 while this part of the node can do its work",
     ),
     (
+        "penstock_store_call_seconds",
+        "Time of one call of the stock store, Redis or embedded",
+    ),
+    (
+        "penstock_store_errors_total",
+        "Calls of the stock store that failed",
+    ),
+    (
+        "penstock_database_call_seconds",
+        "Time that a call of the order ledger had a connection: read and write are single statements, transaction is from begin to commit",
+    ),
+    (
+        "penstock_database_errors_total",
+        "Calls of the order ledger that failed, no connection in time included",
+    ),
+    (
+        "penstock_database_wait_seconds",
+        "Time that a call of the order ledger waited for a connection",
+    ),
+    (
+        "penstock_database_connections",
+        "Connections to the database: in_use, idle",
+    ),
+    (
+        "penstock_database_connections_max",
+        "Most connections to the database",
+    ),
+    (
         "penstock_journal_writable",
         "Embedded store: 0 while it refuses purchases because of its disk",
     ),
@@ -239,6 +302,12 @@ const HELP: &[(&str, &str)] = &[
         "Money sent back because the order had been returned",
     ),
 ];
+
+/// The text of a family.
+pub(super) fn of(family: &str) -> Option<&'static str> {
+    let found = HELP.iter().find(|(name, _)| *name == family);
+    found.map(|(_, text)| *text)
+}
 
 /// Tells the recorder. A description belongs to the name whatever the kind of the series, so one macro does for all.
 pub(super) fn describe() {

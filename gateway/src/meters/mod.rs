@@ -27,7 +27,7 @@ pub use self::{
     open_metrics::open_metrics,
     recorder::{UPKEEP_EVERY, install, page},
     request::{Outcome, RouteMeters},
-    shared::{BreakerMeters, LimitMeters},
+    shared::{BoundMeters, BreakerMeters, HealthMeter, LimitMeters},
     upstream::{Attempt, UpstreamMeters},
 };
 

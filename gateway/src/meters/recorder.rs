@@ -49,9 +49,10 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
     Ok(handle)
 }
 
-/// The page that Prometheus reads: the recorder's series, behind them the request path's histograms and what the kernel says.
+/// The page that Prometheus reads: the recorder's series, behind them those of sales, the request path's histograms and what the kernel says.
 pub fn page(recorder: &PrometheusHandle) -> String {
     let mut page = recorder.render();
+    seckill::series::render(&mut page, help::of);
     histogram::render(&mut page);
     process::render(&mut page);
     page

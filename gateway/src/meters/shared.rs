@@ -51,12 +51,70 @@ fn place(state: State) -> usize {
     }
 }
 
+/// Whether one endpoint is healthy, as its check says.
+#[derive(Clone, Debug)]
+pub struct HealthMeter(Gauge);
+
+impl HealthMeter {
+    /// Resolves the handle; an endpoint is healthy until its check says otherwise.
+    pub fn new(upstream: &str, endpoint: &str) -> Self {
+        let gauge = gauge!("penstock_upstream_endpoint_healthy",
+            "upstream" => upstream.to_owned(), "endpoint" => endpoint.to_owned());
+        gauge.set(1.0);
+        Self(gauge)
+    }
+
+    /// Shows what the check says.
+    pub fn show(&self, is_healthy: bool) {
+        self.0.set(f64::from(u8::from(is_healthy)));
+    }
+}
+
+/// What the process as a whole may hold at most, and requests on the control runtime, of which nobody else keeps count.
+#[derive(Debug)]
+pub struct BoundMeters {
+    connections: Gauge,
+    control_requests: Gauge,
+    control_requests_max: Gauge,
+}
+
+impl BoundMeters {
+    /// Resolves the handles.
+    pub fn new() -> Self {
+        Self {
+            connections: gauge!("penstock_connections_max"),
+            control_requests: gauge!("penstock_control_requests"),
+            control_requests_max: gauge!("penstock_control_requests_max"),
+        }
+    }
+
+    /// Shows the bounds of a configuration, and how many permits of the control runtime are taken.
+    pub fn read(&self, connections: usize, (taken, permits): (usize, usize)) {
+        self.connections.set(connections as f64);
+        self.control_requests.set(taken as f64);
+        self.control_requests_max.set(permits as f64);
+    }
+
+    /// Shows how many connections to an upstream may be in use at a time.
+    pub fn read_upstream(&self, upstream: &str, connections: usize) {
+        gauge!("penstock_upstream_connections_max", "upstream" => upstream.to_owned())
+            .set(connections as f64);
+    }
+}
+
+impl Default for BoundMeters {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 /// The series of one rate limiter, read off it by the control runtime.
 #[derive(Debug)]
 pub struct LimitMeters {
     allowed: Counter,
     limited: Counter,
     keys: Gauge,
+    keys_max: Gauge,
 }
 
 impl LimitMeters {
@@ -70,6 +128,7 @@ impl LimitMeters {
             allowed: decisions("allowed"),
             limited: decisions("limited"),
             keys: gauge!("penstock_ratelimit_keys", "limiter" => limit.to_owned()),
+            keys_max: gauge!("penstock_ratelimit_keys_max", "limiter" => limit.to_owned()),
         }
     }
 
@@ -80,5 +139,6 @@ impl LimitMeters {
         self.allowed.absolute(counts.allowed);
         self.limited.absolute(counts.limited);
         self.keys.set(limiter.keys() as f64);
+        self.keys_max.set(limiter.capacity() as f64);
     }
 }

@@ -14,7 +14,10 @@ use tokio::{
     time::Instant,
 };
 
-use crate::{config, meters::BreakerMeters};
+use crate::{
+    config,
+    meters::{BreakerMeters, HealthMeter},
+};
 
 /// One server of an upstream.
 #[derive(Debug)]
@@ -24,6 +27,7 @@ pub struct Endpoint {
     breaker: Option<Breaker>,
     /// What the active health check says; true without one.
     is_healthy: AtomicBool,
+    health: HealthMeter,
 }
 
 /// A breaker went from one state to another: a line of the log.
@@ -76,6 +80,7 @@ impl Endpoint {
             address: address.into(),
             breaker,
             is_healthy: AtomicBool::new(true),
+            health: HealthMeter::new(&upstream.name, address),
         }
     }
 
@@ -110,6 +115,7 @@ impl Endpoint {
     /// What the health check found.
     pub fn set_healthy(&self, is_healthy: bool) {
         self.is_healthy.store(is_healthy, Ordering::Relaxed);
+        self.health.show(is_healthy);
     }
 
     /// What the health check said last.

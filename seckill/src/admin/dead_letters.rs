@@ -122,6 +122,8 @@ pub(super) async fn replay_one(
 mod tests {
     use std::time::Duration;
 
+    use delivery::Outbox;
+
     use super::super::tests::desk;
     use crate::{
         ids::{BuyerId, RequestId},
@@ -196,9 +198,9 @@ mod tests {
             .await
             .unwrap();
         let listed = desk.call("GET", EVENTS, "").await.1;
-        assert_eq!(listed["dead_events"][0]["id"], events[0].id());
+        assert_eq!(listed["dead_events"][0]["id"], events[0].id);
         assert_eq!(listed["dead_events"][0]["kind"], "settled");
-        let one = format!("{EVENTS}/{}/replay", events[0].id());
+        let one = format!("{EVENTS}/{}/replay", events[0].id);
         assert_eq!(desk.call("POST", &one, "").await.1["due"], 1);
         assert_eq!(desk.call("POST", &one, "").await.1["due"], 0);
         let all = format!("{EVENTS}/replay");

@@ -70,23 +70,36 @@ pub(super) async fn buy(
     let started = Instant::now();
     // Taken apart by hand: axum's own extractors would copy the header map.
     let (head, body) = request.into_parts();
-    let checked = match extract::path(path) {
-        Ok(sale) => check(&api, &sale, &head.headers, body).await,
-        Err(problem) => Err(problem),
+    let named = extract::path(path);
+    let checked = match &named {
+        Ok(sale) => check(&api, sale, &head.headers, body).await,
+        Err(problem) => Err(problem.clone()),
     };
-    let (result, response) = match checked {
-        Err(problem) => (refused(&problem), problem.into_response()),
-        Ok(checked) => decide(&api, checked).await,
+    let (sale, result, response) = match checked {
+        Err(problem) => {
+            let sale = named.ok().and_then(|sale| api.sale(&sale).ok());
+            (sale, refused(&problem), problem.into_response())
+        }
+        Ok(checked) => {
+            let (sale, result, response) = decide(&api, checked).await;
+            (Some(sale), result, response)
+        }
     };
-    api.engine
-        .metrics
-        .record(result, started.elapsed().as_secs_f64());
+    count(&api, sale.as_deref(), result, started);
     response
 }
 
-async fn decide(api: &Api, checked: Checked) -> (PurchaseResult, Response) {
+/// Counts a purchase or a cart among those of its sale.
+pub(super) fn count(api: &Api, sale: Option<&OpenSale>, result: PurchaseResult, started: Instant) {
+    let sale = sale.and_then(|sale| sale.metrics.as_ref());
+    let took = started.elapsed().as_secs_f64();
+    api.engine.metrics.record(sale, result, took);
+}
+
+async fn decide(api: &Api, checked: Checked) -> (Arc<OpenSale>, PurchaseResult, Response) {
     if let Some(problem) = checked.refusal.clone() {
-        return admit::replay_or(api, &checked, problem).await;
+        let (result, response) = admit::replay_or(api, &checked, problem).await;
+        return (checked.sale, result, response);
     }
     let Checked {
         sale,
@@ -110,7 +123,8 @@ async fn decide(api: &Api, checked: Checked) -> (PurchaseResult, Response) {
         request: &request,
         quantity,
     };
-    (result, asked.answer(outcome).await)
+    let response = asked.answer(outcome).await;
+    (sale, result, response)
 }
 
 async fn check(api: &Api, sale: &str, headers: &HeaderMap, body: Body) -> Result<Checked, Problem> {

@@ -76,27 +76,28 @@ pub(super) async fn buy(
 ) -> Response {
     let started = Instant::now();
     let (head, body) = request.into_parts();
-    let checked = match extract::path(path) {
-        Ok(sale) => check(&api, &sale, &head.headers, body).await,
-        Err(problem) => Err(problem),
+    let named = extract::path(path);
+    let checked = match &named {
+        Ok(sale) => check(&api, sale, &head.headers, body).await,
+        Err(problem) => Err(problem.clone()),
     };
-    let (result, response) = match checked {
-        Err(problem) => (refused(&problem), problem.into_response()),
+    let (sale, result, response) = match checked {
+        Err(problem) => {
+            let sale = named.ok().and_then(|sale| api.sale(&sale).ok());
+            (sale, refused(&problem), problem.into_response())
+        }
         Ok(cart) => {
             let (lines, request) = (cart.lines.clone(), cart.request.clone());
             let outcome = api
                 .engine
                 .buy_cart(&cart.sale, lines, cart.buyer.clone(), request)
                 .await;
-            (
-                PurchaseResult::from(&outcome),
-                answer(&api, &cart, outcome).await,
-            )
+            let result = PurchaseResult::from(&outcome);
+            let response = answer(&api, &cart, outcome).await;
+            (Some(cart.sale), result, response)
         }
     };
-    api.engine
-        .metrics
-        .record(result, started.elapsed().as_secs_f64());
+    buy::count(&api, sale.as_deref(), result, started);
     response
 }
 

@@ -6,13 +6,13 @@ mod store;
 
 use std::{sync::Arc, time::Duration};
 
+use delivery::DownstreamConfig;
 use settings::{Inputs, Section};
 use stock::{Durability, embedded};
 
 pub use self::store::StoreConfig;
 use crate::{
     api::{WaitingConfig, identity::Identity},
-    downstream::DownstreamConfig,
     entitlement::TokenKeys,
     ledger::LedgerDurability,
     rebuild::RebuildElsewhere,

@@ -26,6 +26,7 @@ pub use self::{
 use ahash::{AHashMap, AHashSet};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use futures_util::future::join_all;
+use metrics::Gauge;
 use ring::hmac;
 use stock::{Durability, Gate, Lookup, Snapshot, StockError, StockStore, StoredOrder};
 use tokio::{sync::watch, time::Instant};
@@ -42,7 +43,7 @@ use crate::{
     },
     locks::Locked,
     metrics::PurchaseMetrics,
-    sale::Sale,
+    sale::{Sale, SaleState},
     sku_stock::Stock,
     transfer::{Transfers, plan},
 };
@@ -161,6 +162,8 @@ pub struct SaleEngine {
     health: Mutex<Health>,
     /// Sales whose every segment was open at the last refresh. A `std` lock, held for one look.
     warm: Mutex<AHashSet<SaleId>>,
+    /// The states of sales that go on, as they are shown. A `std` lock, held to set one sale's.
+    shown: Mutex<AHashMap<SaleId, [Gauge; SaleState::ALL.len()]>>,
     /// Sales that are over and whose store was asked to throw their orders away. A `std` lock, held for one look.
     retired: Mutex<AHashSet<SaleId>>,
     /// All segments, for the settlement workers.
@@ -196,6 +199,7 @@ impl SaleEngine {
             changing: tokio::sync::Mutex::new(None),
             health: Mutex::new(Health::unread()),
             warm: Mutex::default(),
+            shown: Mutex::default(),
             retired: Mutex::default(),
             segments: watch::Sender::new(Vec::new()),
             metrics: PurchaseMetrics::new(),

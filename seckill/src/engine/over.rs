@@ -217,6 +217,7 @@ impl SaleEngine {
             for segment in known.segments() {
                 segment.sold_out.forget();
             }
+            known.stocks().for_each(|stock| stock.hide());
         }
         let carts = known.as_deref().map(|open| open.carts.clone());
         let stocks = known.as_deref().filter(|open| open.has_stocks());

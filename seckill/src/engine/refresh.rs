@@ -27,8 +27,8 @@ use crate::{
     pace::Pace,
     sale::{Admission, Sale, Stage},
     sku_stock::{SegmentRuntime, Stock},
-    troubles::Troubles,
 };
+use limiter::troubles::Troubles;
 
 /// How often a node re-reads sales and counts: bounds how long it may say "sold out" after another node returned a unit. Segments that
 /// nothing happens in, and whose buyers are not answered from memory, are read less often (`pace.rs`).
@@ -88,6 +88,7 @@ impl SaleEngine {
 
     /// The same at a tick of the timer: segments at rest are read at some of them only.
     async fn refresh_at(&self, tick: Option<u64>) -> Result<(), EngineError> {
+        self.ledger.show_connections();
         let mut all_read = self.changing.lock().await;
         let wants_all = all_read.is_none_or(|at| at.elapsed() >= READ_ALL_EVERY);
         let (sales, restocked) = match self.read_ledger(wants_all).await {
@@ -207,6 +208,7 @@ impl SaleEngine {
             match is_over {
                 Ok(true) => {
                     self.show_sale(&sale, true);
+                    self.hide_sale(&sale.id);
                     return Ok(Some(self.over(sale, known)));
                 }
                 Ok(false) => {}

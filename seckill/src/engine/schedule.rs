@@ -7,6 +7,7 @@ use crate::{
     ledger::{Edited, ListChanged, ListName, Published},
     locks::Locked,
     sale::{Sale, SaleState},
+    series,
 };
 
 impl SaleEngine {
@@ -76,10 +77,21 @@ impl SaleEngine {
             false => warm.remove(&sale.id),
         };
         drop(warm);
-        // As with the stock gauges: sales are bounded by what operators create.
-        for state in SaleState::ALL {
-            let labels = [("sale", sale.id.to_string()), ("state", state.to_string())];
-            metrics::gauge!("penstock_sale_state", &labels).set(f64::from(state == now));
+        let mut shown = self.shown.locked();
+        let gauges = shown.entry(sale.id.clone()).or_insert_with(|| {
+            SaleState::ALL.map(|state| {
+                let state = state.to_string();
+                let labels = [("sale", sale.id.as_str()), ("state", state.as_str())];
+                series::gauge("penstock_sale_state", &labels)
+            })
+        });
+        for (state, gauge) in SaleState::ALL.into_iter().zip(gauges) {
+            gauge.set(f64::from(state == now));
         }
+    }
+
+    /// Takes the state of a sale that is over off `/metrics`.
+    pub(super) fn hide_sale(&self, sale: &SaleId) {
+        self.shown.locked().remove(sale);
     }
 }

@@ -13,7 +13,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::{LedgerError, OrderLedger};
-use crate::{clock::WallClock, troubles::Troubles};
+use crate::clock::WallClock;
+use limiter::troubles::Troubles;
 
 use crate::locks::Locked;
 

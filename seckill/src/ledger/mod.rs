@@ -28,6 +28,7 @@ mod order_watch;
 mod orders;
 mod outbox;
 mod poll_changes;
+mod pool;
 mod refill;
 mod repairs;
 mod report;
@@ -47,7 +48,10 @@ use metrics::Counter;
 use sqlx::AnyPool;
 use tokio::sync::Notify;
 
-use self::order_watch::OrderWatch;
+use self::{
+    order_watch::OrderWatch,
+    pool::{Operation, Pool},
+};
 use crate::ids::SkuId;
 
 pub(crate) use self::connect::restore_mark;
@@ -70,7 +74,6 @@ pub use self::{
     migrate::migrate,
     order_watch::{OrderSubscription, RequestKey, WatchKey},
     orders::{Cancel, CancelAll, Expiry, OrderPage},
-    outbox::{EventKind, OutboxEvent},
     refill::Refilled,
     report::{LedgerReport, SkuReport},
     rows::LedgerOrder,
@@ -223,9 +226,9 @@ fn concerns_the_database(code: &str) -> bool {
 /// The ledger. Cheap to clone; all clones share one pool and wake one another.
 #[derive(Clone)]
 pub struct OrderLedger {
-    pool: AnyPool,
-    /// SQLite only: connections that read beside the one that writes.
-    readers: Option<AnyPool>,
+    pool: Pool,
+    /// Where committed data is read: on SQLite connections beside the one that writes, if the database is a file.
+    readers: Pool,
     is_sqlite: bool,
     has_outbox: bool,
     shared: Arc<Shared>,
@@ -245,10 +248,11 @@ impl OrderLedger {
     pub fn new(pool: AnyPool) -> Self {
         // Any option of the pool tells the scheme; a connection would only be known once it is made.
         let is_sqlite = pool.connect_options().database_url.scheme() == "sqlite";
+        let readers = is_sqlite.then(|| connect::readers(&pool)).flatten();
         let released = |reason: &'static str| metrics::counter!("penstock_orders_released_total", "reason" => reason);
         Self {
-            readers: is_sqlite.then(|| connect::readers(&pool)).flatten(),
-            pool,
+            readers: Pool::new(readers.unwrap_or_else(|| pool.clone()), Operation::Read),
+            pool: Pool::new(pool, Operation::Write),
             is_sqlite,
             has_outbox: true,
             shared: Arc::new(Shared {
@@ -269,15 +273,26 @@ impl OrderLedger {
 
     /// The pool, for the other parts that keep tables in the same database.
     pub fn pool(&self) -> &AnyPool {
-        &self.pool
+        self.pool.uncounted()
     }
 
-    /// Where committed data is read: on SQLite never behind the writer. When [`OrderLedger::pool`] is closed, reads end too.
-    pub fn reads(&self) -> &AnyPool {
-        match &self.readers {
-            Some(readers) if !self.pool.is_closed() => readers,
-            _ => &self.pool,
+    /// Where those parts read committed data: on SQLite never behind the writer.
+    pub fn readers(&self) -> &AnyPool {
+        self.reads().uncounted()
+    }
+
+    /// Where committed data is read. When [`OrderLedger::pool`] is closed, reads end too.
+    fn reads(&self) -> &Pool {
+        match self.pool().is_closed() {
+            true => &self.pool,
+            false => &self.readers,
         }
+    }
+
+    /// Shows how many connections to the database there are and how many of them work.
+    pub(crate) fn show_connections(&self) {
+        self.pool.show();
+        self.readers.show();
     }
 
     /// Tells the workers of this process that a transaction which called [`OrderLedger::mark_paid`] has committed. Without it
@@ -291,11 +306,6 @@ impl OrderLedger {
     /// Waits until effects may be pending, or until `at_most` has passed.
     pub(crate) async fn effects_due(&self, at_most: Duration) {
         let _ = tokio::time::timeout(at_most, self.shared.effects.notified()).await;
-    }
-
-    /// Waits until events may be pending, or until `at_most` has passed.
-    pub(crate) async fn outbox_due(&self, at_most: Duration) {
-        let _ = tokio::time::timeout(at_most, self.shared.outbox.notified()).await;
     }
 
     /// A list as one text parameter, in the form that this engine's statements take apart. Ids are visible ASCII, so neither

@@ -1,73 +1,26 @@
-//! What the shop must still be told. A row is written in the transaction that decided it; [`crate::downstream`] delivers it at
-//! least once, the events of one order in their order, and several nodes share the work by leases.
+//! What the shop must still be told. A row is written in the transaction that decided it; [`delivery`] delivers it at least once, the
+//! events of one order in their order, and several nodes share the work by leases.
 
 use std::{collections::BTreeMap, time::Duration};
 
-use sqlx::{AnyConnection, Row};
+use async_trait::async_trait;
+pub use delivery::EventKind;
+use delivery::{Event, Outbox};
+use sqlx::{AnyConnection, Row, any::AnyRow};
 
 use super::{
-    EventId, LedgerError, LedgerOrder, OrderLedger,
+    EventId, LedgerError, LedgerOrder, OrderLedger, OrderStatus,
     orders::CLOCK_SLACK_MS,
     rows::{count, order_columns, read_order},
     sql,
 };
 use crate::ids::OrderId;
 
-/// What happened to an order, as the shop is told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum EventKind {
-    /// It is in the ledger and awaits its payment.
-    Settled,
-    /// The store had admitted it, the ledger has no unit for it.
-    Refused,
-    /// It is paid.
-    Paid,
-    /// Its units went back.
-    Released,
-}
-
-impl EventKind {
-    const ALL: [Self; 4] = [Self::Settled, Self::Refused, Self::Paid, Self::Released];
-
-    /// The word in the database; with `order.` before it, the type on the wire.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Settled => "settled",
-            Self::Refused => "refused",
-            Self::Paid => "paid",
-            Self::Released => "released",
-        }
-    }
-
-    /// Its place among the events of an order: an order begins once and ends once.
-    fn step(self) -> i64 {
-        match self {
-            Self::Settled | Self::Refused => 1,
-            Self::Paid | Self::Released => 2,
-        }
-    }
-}
-
-/// One event, leased to the caller.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OutboxEvent {
-    /// The order as it stands now; the parts that an event tells do not change, except the status, which `kind` gives.
-    pub order: LedgerOrder,
-    /// What happened.
-    pub kind: EventKind,
-    /// Its place among the events of the order.
-    pub step: u32,
-    /// When it happened.
-    pub created_at_ms: u64,
-    /// How often it was handed out, this time included.
-    pub attempts: u32,
-}
-
-impl OutboxEvent {
-    /// The same for every delivery of the event, so that the shop can recognise a repetition.
-    pub fn id(&self) -> String {
-        let (order, step) = (self.order.order, self.step);
-        EventId { order, step }.to_string()
+/// The place of an event among those of its order: an order begins once and ends once.
+fn step(kind: EventKind) -> i64 {
+    match kind {
+        EventKind::Settled | EventKind::Refused => 1,
+        EventKind::Paid | EventKind::Released => 2,
     }
 }
 
@@ -91,15 +44,16 @@ const ORDERS_SQLITE: &str = concat!(
     " FROM order_orders WHERE order_id IN (SELECT value FROM json_each($1))"
 );
 
-impl OrderLedger {
-    /// Leases events that are due, oldest first. Until the lease ends no other caller gets them; if it ends without an answer
-    /// they are due again.
-    pub async fn lease_events(
+#[async_trait]
+impl Outbox for OrderLedger {
+    type Error = LedgerError;
+
+    async fn lease_events(
         &self,
         now_ms: u64,
         lease: Duration,
         limit: usize,
-    ) -> Result<Vec<OutboxEvent>, LedgerError> {
+    ) -> Result<Vec<Event>, LedgerError> {
         let until = now_ms + lease.as_millis() as u64;
         let lease = if self.is_sqlite {
             LEASE_SQLITE
@@ -137,28 +91,13 @@ impl OrderLedger {
             let order = orders
                 .get(id)
                 .ok_or_else(|| LedgerError::Corrupt(format!("event of missing order {id}")))?;
-            let word: &str = row.try_get(2)?;
-            let kind = EventKind::ALL
-                .into_iter()
-                .find(|kind| kind.as_str() == word);
-            events.push(OutboxEvent {
-                order: order.clone(),
-                kind: kind.ok_or_else(|| LedgerError::Corrupt(format!("event {word:?}")))?,
-                step: count(row, 1)? as u32,
-                created_at_ms: count(row, 3)?,
-                attempts: count(row, 4)? as u32,
-            });
+            events.push(event(row, order)?);
         }
-        events.sort_by_key(|event| (event.created_at_ms, event.order.order));
+        events.sort_by(|a, b| (a.created_at_ms, &a.order).cmp(&(b.created_at_ms, &b.order)));
         Ok(events)
     }
 
-    /// These were delivered.
-    pub async fn events_delivered(
-        &self,
-        events: &[OutboxEvent],
-        now_ms: u64,
-    ) -> Result<(), LedgerError> {
+    async fn events_delivered(&self, events: &[Event], now_ms: u64) -> Result<(), LedgerError> {
         const POSTGRES: &str = "UPDATE order_outbox SET delivered_at_ms = $1 WHERE step = $2 AND order_id = ANY(string_to_array($3, E'\\n'))";
         const SQLITE: &str = "UPDATE order_outbox SET delivered_at_ms = $1 WHERE step = $2 AND order_id IN (SELECT value FROM json_each($3))";
         let statement = if self.is_sqlite { SQLITE } else { POSTGRES };
@@ -168,10 +107,9 @@ impl OrderLedger {
         Ok(())
     }
 
-    /// These are given up, each for its reason; they stay for an operator ([`OrderLedger::dead_deliveries`]).
-    pub async fn events_dead(
+    async fn events_dead(
         &self,
-        events: &[(OutboxEvent, String)],
+        events: &[(Event, String)],
         now_ms: u64,
     ) -> Result<(), LedgerError> {
         const DEAD: &str = "UPDATE order_outbox SET dead_at_ms = $1 \
@@ -180,10 +118,10 @@ impl OrderLedger {
             ON CONFLICT (order_id, step) DO UPDATE SET reason = excluded.reason";
         let mut tx = self.pool.begin().await?;
         for (event, reason) in events {
-            let order = event.order.order.to_string();
+            let order = &event.order;
             let dead = sqlx::query(DEAD)
                 .bind(sql(now_ms))
-                .bind(&order)
+                .bind(order)
                 .bind(i64::from(event.step))
                 .bind(i64::from(event.attempts))
                 .execute(&mut *tx)
@@ -204,12 +142,7 @@ impl OrderLedger {
         Ok(())
     }
 
-    /// These failed and are tried again later. Where the lease has ended and another node has the event, its word counts.
-    pub async fn events_retry_at(
-        &self,
-        events: &[OutboxEvent],
-        due_ms: u64,
-    ) -> Result<(), LedgerError> {
+    async fn events_retry_at(&self, events: &[Event], due_ms: u64) -> Result<(), LedgerError> {
         const POSTGRES: &str = "UPDATE order_outbox SET next_at_ms = $1 WHERE step = $2 AND attempts = $3 AND delivered_at_ms = 0 \
             AND order_id = ANY(string_to_array($4, E'\\n'))";
         const SQLITE: &str = "UPDATE order_outbox SET next_at_ms = $1 WHERE step = $2 AND attempts = $3 AND delivered_at_ms = 0 \
@@ -218,12 +151,7 @@ impl OrderLedger {
         self.for_each_lease(statement, events, due_ms).await
     }
 
-    /// These were never sent: they are due at `due_ms`, and this lease does not count as a try.
-    pub async fn events_held(
-        &self,
-        events: &[OutboxEvent],
-        due_ms: u64,
-    ) -> Result<(), LedgerError> {
+    async fn events_held(&self, events: &[Event], due_ms: u64) -> Result<(), LedgerError> {
         const POSTGRES: &str = "UPDATE order_outbox SET next_at_ms = $1, attempts = attempts - 1 \
             WHERE step = $2 AND attempts = $3 AND delivered_at_ms = 0 AND order_id = ANY(string_to_array($4, E'\\n'))";
         const SQLITE: &str = "UPDATE order_outbox SET next_at_ms = $1, attempts = attempts - 1 \
@@ -232,24 +160,20 @@ impl OrderLedger {
         self.for_each_lease(statement, events, due_ms).await
     }
 
-    /// How many events wait, leased or not.
-    pub async fn events_pending(&self) -> Result<u64, LedgerError> {
+    async fn events_pending(&self) -> Result<u64, LedgerError> {
         let pending =
             "SELECT COUNT(*) FROM order_outbox WHERE delivered_at_ms = 0 AND dead_at_ms = 0";
         let row = sqlx::query(pending).fetch_one(self.reads()).await?;
         count(&row, 0)
     }
 
-    /// How many events were given up and wait for an operator.
-    pub async fn events_given_up(&self) -> Result<u64, LedgerError> {
+    async fn events_given_up(&self) -> Result<u64, LedgerError> {
         let given_up = "SELECT COUNT(*) FROM order_outbox WHERE dead_at_ms > 0";
         let row = sqlx::query(given_up).fetch_one(self.reads()).await?;
         count(&row, 0)
     }
 
-    /// Forgets at most `limit` events delivered before an instant, oldest orders first; answers how many. Repeat it while it is `limit`:
-    /// all at once may take longer than a statement may, and would then never be done.
-    pub async fn prune_events(
+    async fn prune_events(
         &self,
         delivered_before_ms: u64,
         limit: usize,
@@ -265,17 +189,23 @@ impl OrderLedger {
         Ok(pruned.rows_affected())
     }
 
+    async fn events_due(&self, at_most: Duration) {
+        let _ = tokio::time::timeout(at_most, self.shared.outbox.notified()).await;
+    }
+}
+
+impl OrderLedger {
     /// Runs a statement for events that share a lease: a later lease of one of them has raised its attempts.
     async fn for_each_lease(
         &self,
         statement: &'static str,
-        events: &[OutboxEvent],
+        events: &[Event],
         due_ms: u64,
     ) -> Result<(), LedgerError> {
-        let mut leases: BTreeMap<(u32, u32), Vec<OrderId>> = BTreeMap::new();
+        let mut leases: BTreeMap<(u32, u32), Vec<&str>> = BTreeMap::new();
         for event in events {
             let lease = leases.entry((event.step, event.attempts)).or_default();
-            lease.push(event.order.order);
+            lease.push(&event.order);
         }
         for ((step, attempts), orders) in leases {
             sqlx::query(statement)
@@ -292,14 +222,14 @@ impl OrderLedger {
     async fn for_each_step(
         &self,
         statement: &'static str,
-        events: &[OutboxEvent],
+        events: &[Event],
         now_ms: u64,
     ) -> Result<(), LedgerError> {
         for step in 1..=2 {
-            let orders: Vec<OrderId> = events
+            let orders: Vec<&str> = events
                 .iter()
                 .filter(|event| event.step == step)
-                .map(|event| event.order.order)
+                .map(|event| event.order.as_str())
                 .collect();
             if !orders.is_empty() {
                 let update = sqlx::query(statement)
@@ -313,6 +243,40 @@ impl OrderLedger {
     }
 }
 
+/// The event of a row, with its order as it was then: it may have moved on since.
+fn event(row: &AnyRow, order: &LedgerOrder) -> Result<Event, LedgerError> {
+    let word: &str = row.try_get(2)?;
+    let kind = EventKind::ALL
+        .into_iter()
+        .find(|kind| kind.as_str() == word)
+        .ok_or_else(|| LedgerError::Corrupt(format!("event {word:?}")))?;
+    let status = match kind {
+        EventKind::Settled => OrderStatus::Reserved,
+        EventKind::Refused => OrderStatus::Refused,
+        EventKind::Paid => OrderStatus::Paid,
+        EventKind::Released => OrderStatus::Released,
+    };
+    let order = LedgerOrder {
+        status,
+        ..order.clone()
+    };
+    let (step, created_at_ms) = (count(row, 1)? as u32, count(row, 3)?);
+    let id = EventId {
+        order: order.order,
+        step,
+    };
+    let id = id.to_string();
+    Ok(Event {
+        body: Event::document(&id, kind, created_at_ms, &order),
+        id,
+        order: order.order.to_string(),
+        step,
+        kind,
+        created_at_ms,
+        attempts: count(row, 4)? as u32,
+    })
+}
+
 /// Writes one event inside a transaction.
 pub(super) async fn insert(
     connection: &mut AnyConnection,
@@ -324,7 +288,7 @@ pub(super) async fn insert(
         VALUES ($1, $2, $3, $4, $4) ON CONFLICT DO NOTHING";
     sqlx::query(INSERT)
         .bind(order.to_string())
-        .bind(kind.step())
+        .bind(step(kind))
         .bind(kind.as_str())
         .bind(sql(now_ms))
         .execute(connection)
@@ -346,7 +310,7 @@ pub(super) async fn insert_many(
         SELECT value, $1, $2, $3, $3 FROM json_each($4) WHERE true ON CONFLICT DO NOTHING";
     let statement = if ledger.is_sqlite { SQLITE } else { POSTGRES };
     sqlx::query(statement)
-        .bind(kind.step())
+        .bind(step(kind))
         .bind(kind.as_str())
         .bind(sql(now_ms))
         .bind(orders)

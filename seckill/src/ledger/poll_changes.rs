@@ -15,7 +15,8 @@ use super::{
     rows::{order_columns, read_order},
     sql,
 };
-use crate::{backoff::Backoff, ids::OrderId};
+use crate::ids::OrderId;
+use limiter::backoff::Backoff;
 
 /// How long a change of another node may stay unseen, the round itself not counted.
 const ROUND_EVERY: Duration = Duration::from_millis(250);

@@ -1,10 +1,11 @@
 //! What the ledger says about a sale, read in one transaction: the counts for the admin API's report, and for [`crate::reconcile`].
 //! What is only found by reading orders is in `audit.rs`.
 
-use sqlx::{Any, AnyConnection, Transaction};
+use sqlx::AnyConnection;
 
 use super::{
     LedgerError, OrderLedger, OrderStatus,
+    pool::Tx,
     rows::{count, parsed},
 };
 use crate::ids::{SaleId, SkuId};
@@ -82,7 +83,7 @@ impl OrderLedger {
     }
 
     /// All reads of one instant: otherwise a settlement between two of them would look like a fault.
-    pub(super) async fn begin_read(&self) -> Result<Transaction<'static, Any>, LedgerError> {
+    pub(super) async fn begin_read(&self) -> Result<Tx, LedgerError> {
         Ok(if self.is_sqlite {
             self.reads().begin().await?
         } else {

@@ -15,10 +15,8 @@ use tokio::time::{Instant, timeout_at};
 
 pub use self::carts::{CartOutcome, CartRequest, Carts, Line, buy_cart};
 use self::combiner::Combiner;
-use crate::{
-    sku_stock::{BATCH_MAX, LaneWork, SegmentRuntime},
-    troubles::Troubles,
-};
+use crate::sku_stock::{BATCH_MAX, LaneWork, SegmentRuntime};
+use limiter::troubles::Troubles;
 
 /// What became of a purchase, as seen by the caller that waited for it.
 #[derive(Debug, Clone)]

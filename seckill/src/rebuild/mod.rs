@@ -35,8 +35,8 @@ use crate::{
     locks::Locked,
     pace::Pace,
     sale::Sale,
-    troubles::Troubles,
 };
+use limiter::troubles::Troubles;
 
 pub(crate) use self::diagnosis::doubts;
 pub use self::{

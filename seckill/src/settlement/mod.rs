@@ -27,9 +27,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::error;
 
 use crate::{
-    backoff::Backoff, bells::Bells, clock::WallClock, ids::SegmentId, ledger::OrderLedger,
-    reconcile::Violations, troubles::Troubles,
+    bells::Bells, clock::WallClock, ids::SegmentId, ledger::OrderLedger, reconcile::Violations,
 };
+use limiter::backoff::Backoff;
+use limiter::troubles::Troubles;
 
 pub use self::metrics::SettlementMetrics;
 use self::worker::Worker;

@@ -19,8 +19,8 @@ use crate::{
     ids::SegmentId,
     ledger::{DeadLetter, LedgerError, Settled},
     reconcile::Invariant,
-    troubles::Troubles,
 };
+use limiter::troubles::Troubles;
 
 /// Pause after an empty look, for more purchases to come together.
 const PAUSE: Duration = Duration::from_millis(2);

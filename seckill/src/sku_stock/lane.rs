@@ -48,6 +48,11 @@ impl Lane {
         sent.ok().map(|()| answered)
     }
 
+    /// How many wait.
+    pub fn depth(&self) -> usize {
+        self.waiting.max_capacity() - self.waiting.capacity()
+    }
+
     pub(crate) fn set_deciding(&self, purchases: Arc<[Purchase]>) {
         *self.deciding.locked() = purchases;
     }

@@ -4,7 +4,7 @@ mod lane;
 mod rebalancer;
 mod segment_runtime;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwapOption;
 use metrics::Gauge;
@@ -13,6 +13,8 @@ use stock::{Gate, Snapshot};
 
 use crate::{
     ids::{BuyerId, RequestId, SaleId, SkuId},
+    locks::Locked,
+    series,
     sold_out::SkuSoldOut,
 };
 
@@ -42,7 +44,8 @@ pub struct Stock {
     pub rebalancer: Rebalancer,
     /// What was last read of each segment.
     readings: Vec<ArcSwapOption<Snapshot>>,
-    gauges: Gauges,
+    /// There while the sale goes on. A `std` lock, held to set five numbers.
+    gauges: Mutex<Option<Gauges>>,
 }
 
 /// Counts of a sku, summed over its segments. INV-STOCK-2: `available + reserved + sold = stock + restocked - in transfer`.
@@ -88,7 +91,7 @@ impl Stock {
         rebalancer: Rebalancer,
     ) -> Self {
         Self {
-            gauges: Gauges::new(&sale, &sku),
+            gauges: Mutex::default(),
             readings: segments.iter().map(|_| ArcSwapOption::empty()).collect(),
             sale,
             sku,
@@ -160,15 +163,24 @@ impl Stock {
         Some(StockCounts::sum(readings.iter().map(Arc::as_ref)))
     }
 
-    /// Shows the last readings.
+    /// Shows the last readings, and how many purchases wait.
     pub fn show(&self) {
+        let mut gauges = self.gauges.locked();
+        let gauges = gauges.get_or_insert_with(|| Gauges::new(&self.sale, &self.sku));
+        let waiting = self.segments.iter().map(|segment| segment.lane.depth());
+        gauges.waiting.set(waiting.sum::<usize>() as f64);
         if let Some(counts) = self.counts() {
             // In this order: a reading in between must never show more taken than there is.
-            self.gauges.initial.set(counts.capacity as f64);
-            self.gauges.available.set(counts.available as f64);
-            self.gauges.reserved.set(counts.reserved as f64);
-            self.gauges.sold.set(counts.sold as f64);
+            gauges.initial.set(counts.capacity as f64);
+            gauges.available.set(counts.available as f64);
+            gauges.reserved.set(counts.reserved as f64);
+            gauges.sold.set(counts.sold as f64);
         }
+    }
+
+    /// Takes its series off `/metrics`: the sale is over.
+    pub fn hide(&self) {
+        *self.gauges.locked() = None;
     }
 }
 
@@ -178,8 +190,9 @@ pub fn is_selling(snapshot: &Snapshot, now_ms: u64) -> bool {
     snapshot.gate == Gate::Open && window.contains(&now_ms)
 }
 
-/// Sales and skus are bounded by what operators create, so they may be labels of gauges (and of nothing else).
+/// Sales that go on are bounded by what operators create, so they and their skus may be labels.
 struct Gauges {
+    waiting: Gauge,
     initial: Gauge,
     available: Gauge,
     reserved: Gauge,
@@ -188,12 +201,13 @@ struct Gauges {
 
 impl Gauges {
     fn new(sale: &SaleId, sku: &SkuId) -> Self {
-        let labels = [("sale", sale.to_string()), ("sku", sku.to_string())];
+        let labels = [("sale", sale.as_str()), ("sku", sku.as_str())];
         Self {
-            initial: metrics::gauge!("penstock_stock_initial_units", &labels),
-            available: metrics::gauge!("penstock_stock_available_units", &labels),
-            reserved: metrics::gauge!("penstock_stock_reserved_units", &labels),
-            sold: metrics::gauge!("penstock_stock_sold_units", &labels),
+            waiting: series::gauge("penstock_sale_purchases_waiting", &labels),
+            initial: series::gauge("penstock_stock_initial_units", &labels),
+            available: series::gauge("penstock_stock_available_units", &labels),
+            reserved: series::gauge("penstock_stock_reserved_units", &labels),
+            sold: series::gauge("penstock_stock_sold_units", &labels),
         }
     }
 }

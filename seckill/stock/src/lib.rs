@@ -6,7 +6,6 @@
 //!
 //! This crate knows no HTTP and no SQL: what sells must not wait for either.
 
-pub mod backoff;
 pub mod clock;
 pub mod embedded;
 pub mod ids;
@@ -61,9 +60,7 @@ pub trait StockStore: Send + Sync + 'static {
     }
 
     /// Whether all of it can be reached. What cannot is tried again, so call this now and then.
-    async fn reach(&self) -> Result<(), StockError> {
-        Ok(())
-    }
+    async fn reach(&self) -> Result<(), StockError>;
 
     /// Opens a segment, or takes over changed rules (window, limit, pay_within) of an open one; its `stock` is only read the
     /// first time (use [`StockStore::restock`] after that). Idempotent.

@@ -5,8 +5,8 @@ use std::{
     time::Duration,
 };
 
+use limiter::backoff::Backoff;
 use seckill::{
-    backoff::Backoff,
     bells::Bells,
     ids::SegmentId,
     ledger::OrderLedger,

@@ -90,6 +90,7 @@ impl WaitPermits {
             }),
         }
         };
+        metrics::gauge!("penstock_order_waiters_max").set(per_node as f64);
         Self {
             per_node,
             per_buyer,

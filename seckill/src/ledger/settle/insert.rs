@@ -2,12 +2,12 @@
 
 use std::{collections::HashSet, sync::LazyLock};
 
-use sqlx::{Any, AnyConnection, Transaction};
+use sqlx::AnyConnection;
 use stock::StoredOrder;
 
 use crate::{
     ids::{OrderId, SegmentId},
-    ledger::{LedgerError, OrderLedger, OrderStatus, sql},
+    ledger::{LedgerError, OrderLedger, OrderStatus, pool::Tx, sql},
 };
 
 const POSTGRES: &str = include_str!("../sql/settle.postgres.sql");
@@ -31,7 +31,7 @@ impl OrderLedger {
         epoch: u64,
         batch: &[(&StoredOrder, OrderStatus)],
         now_ms: u64,
-    ) -> Result<(Transaction<'static, Any>, HashSet<OrderId>), LedgerError> {
+    ) -> Result<(Tx, HashSet<OrderId>), LedgerError> {
         if !self.is_sqlite {
             let mut tx = self.begin_under(segment, epoch, now_ms).await?;
             match self

@@ -9,10 +9,10 @@ mod insert;
 
 use std::collections::HashSet;
 
-use sqlx::{Any, AnyConnection, Transaction};
+use sqlx::AnyConnection;
 use stock::{OrderState, StoredOrder};
 
-use super::{DeadLetter, LedgerError, OrderLedger, OrderStatus, sql};
+use super::{DeadLetter, LedgerError, OrderLedger, OrderStatus, pool::Tx, sql};
 use crate::ids::{OrderId, SegmentId};
 
 /// What became of one order of a batch.
@@ -69,7 +69,7 @@ impl OrderLedger {
         segment: &SegmentId,
         epoch: u64,
         now_ms: u64,
-    ) -> Result<Transaction<'static, Any>, LedgerError> {
+    ) -> Result<Tx, LedgerError> {
         let mut tx = self.pool.begin().await?;
         if !Self::is_epoch(&mut tx, segment, epoch, now_ms).await? {
             return Err(LedgerError::StaleEpoch {

@@ -18,6 +18,7 @@ use fred::{
     },
 };
 use futures_util::future::join_all;
+use limiter::backoff::Backoff;
 use tokio::time::Instant;
 
 use super::{
@@ -27,7 +28,7 @@ use super::{
     failure::Unusable,
     node::{Fit, Node},
 };
-use crate::{Durability, StockError, backoff::Backoff};
+use crate::{Durability, StockError};
 
 const SLOTS: u16 = 16_384;
 
