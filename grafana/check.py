@@ -7,7 +7,7 @@
                                         code and the list name is in it, with the labels and the HELP
                                         of the list
 
-The lint rules are those of grafana/dashboard-linter, under its names, without exclusions. Expressions are parsed by promtool.
+The lint rules are those of grafana/dashboard-linter, under its names; template-unused and dashboard-links are ours. Expressions are parsed by promtool.
 """
 
 import argparse
@@ -24,8 +24,9 @@ RUNBOOK = HERE.parent / "docs" / "operating" / "runbooks.md"
 METRICS_LIST = HERE.parent / "docs" / "operating" / "metrics.md"
 RUNBOOK_URL = "https://github.com/penstock/penstock/blob/main/docs/operating/runbooks.md#"
 
-# Panels that must carry a title, a description, a unit and queries. Rows and text panels carry no data.
+# Panels that must carry a title, a description, a unit and queries. The others carry no data of their own.
 DATA_PANELS = {"stat", "gauge", "bargauge", "timeseries", "table", "heatmap", "state-timeline", "barchart", "piechart"}
+WITHOUT_QUERY = {"row", "text", "alertlist"}
 UNITS = set("none short percent percentunit bytes decbytes Bps binBps s ms µs ns dtdurations dateTimeFromNow reqps rps ops cps wps iops bool bool_yes_no".split())
 RANGE_FUNCTIONS = {"rate", "irate", "increase"}
 # What Prometheus itself adds to every scrape.
@@ -102,7 +103,7 @@ def panels_of(dashboard):
 
 
 def lint(dashboard):
-    """The 17 lint rules, as findings."""
+    """The 17 lint rules of the linter and two of ours, as findings."""
     findings, title = [], dashboard.get("title", "?")
     variables = dashboard.get("templating", {}).get("list", [])
     by_name = {v.get("name"): v for v in variables}
@@ -125,11 +126,16 @@ def lint(dashboard):
         if v.get("refresh") != 2:
             findings.append(f"template-on-time-change-reload: variable '{v.get('name')}' must refresh on time range change (2)")
 
+        if v.get("name") not in ("job", "instance") and f"${v.get('name')}" not in json.dumps(dashboard.get("panels", [])):
+            findings.append(f"template-unused: no panel uses the variable '{v.get('name')}'")
+    if not any(link.get("type") == "dashboards" and set(link.get("tags", [])) <= set(dashboard.get("tags", [])) for link in dashboard.get("links", [])):
+        findings.append(f"dashboard-links: {title} needs links to the others of its tag")
+
     ids = [p.get("id") for p in panels_of(dashboard)]
     if len(ids) != len(set(ids)):
         findings.append("panel-id: two panels share an id")
     for panel in panels_of(dashboard):
-        if panel.get("type") in ("row", "text"):
+        if panel.get("type") in WITHOUT_QUERY:
             continue
         findings += lint_panel(panel)
     return findings
@@ -162,7 +168,9 @@ def lint_target(target):
         yield "target-promql", f"no metric in '{expr}'"
     for metric, matchers, window, function in selectors(expr):
         for label in ("job", "instance"):
-            if (label, "=~", f"${label}") not in matchers:
+            # A recorded rate is one for all nodes: its rule sums over them.
+            is_recorded = label == "instance" and ":" in (metric or "")
+            if not is_recorded and (label, "=~", f"${label}") not in matchers:
                 yield f"target-{label}", f'{metric} needs {label}=~"${label}"'
         if window and window != "[$__rate_interval]":
             yield "target-rate-interval", f"{metric}{window} must use $__rate_interval"

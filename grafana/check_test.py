@@ -4,19 +4,23 @@
 """
 
 import copy
+import itertools
 import json
 import pathlib
 import unittest
 
+import build
 import check
+import panels
 
 HERE = pathlib.Path(__file__).parent
-DASHBOARD = json.loads((HERE / "dashboards" / "penstock.json").read_text())
+DASHBOARDS = {path.name: json.loads(path.read_text()) for path in sorted((HERE / "dashboards").glob("*.json"))}
+DASHBOARD = DASHBOARDS["penstock.json"]
 SEL = 'job=~"$job",instance=~"$instance"'
 
 
 def rules_found(change):
-    """The names of the rules that complain after `change` was done to the shipped dashboard."""
+    """The names of the rules that complain after `change` was done to the shipped overview."""
     dashboard = copy.deepcopy(DASHBOARD)
     change(dashboard)
     return {finding.split(":")[0] for finding in check.lint(dashboard)}
@@ -37,8 +41,26 @@ def variable(dashboard, name):
 
 
 class Lint(unittest.TestCase):
-    def test_the_shipped_dashboard_has_no_finding(self):
-        self.assertEqual(check.lint(DASHBOARD), [])
+    def test_the_shipped_dashboards_have_no_finding(self):
+        for name, dashboard in DASHBOARDS.items():
+            with self.subTest(name):
+                self.assertEqual(check.lint(dashboard), [])
+
+    def test_the_shipped_dashboards_are_what_build_writes(self):
+        for path, text in build.written():
+            with self.subTest(path.name):
+                self.assertEqual(path.read_text(), text)
+        self.assertEqual(len({dashboard["uid"] for dashboard in DASHBOARDS.values()}), len(build.BOARDS))
+
+    def test_no_panel_stands_on_another(self):
+        for name, dashboard in DASHBOARDS.items():
+            taken = {}
+            for panel in check.panels_of(dashboard):
+                at = panel["gridPos"]
+                self.assertLessEqual(at["x"] + at["w"], 24, f"{name} {panel['title']}")
+                for cell in itertools.product(range(at["x"], at["x"] + at["w"]), range(at["y"], at["y"] + at["h"])):
+                    self.assertNotIn(cell, taken, f"{name}: {panel['title']} on {taken.get(cell)}")
+                    taken[cell] = panel["title"]
 
     def test_each_rule_finds_its_fault(self):
         faults = {
@@ -48,6 +70,8 @@ class Lint(unittest.TestCase):
             "template-instance": lambda d: d["templating"]["list"].remove(variable(d, "instance")),
             "template-label-promql": lambda d: variable(d, "sale").update(query="sales()"),
             "template-on-time-change-reload": lambda d: variable(d, "sale").update(refresh=1),
+            "template-unused": lambda d: d["templating"]["list"].append({**variable(d, "sale"), "name": "nobody"}),
+            "dashboard-links": lambda d: d.update(links=[]),
             "panel-datasource": lambda d: first_panel(d).update(datasource={"uid": "prometheus"}),
             "panel-title-description": lambda d: first_panel(d).update(description=""),
             "panel-units": lambda d: first_panel(d)["fieldConfig"]["defaults"].update(unit="furlong"),
@@ -72,6 +96,24 @@ class Lint(unittest.TestCase):
         found = check.parses([("good", "sum(a)"), ("bad", "sum(a")])
         self.assertEqual(len(found), 1)
         self.assertIn("bad", found[0])
+
+
+class Thresholds(unittest.TestCase):
+    RULES = "groups:\n  - name: g\n    rules:\n" + "".join(f"      - alert: {name}\n        expr: {expr}\n" for name, expr in {
+        "Above": "max (a) > 5", "Product": "a > 14.4 * 0.001 and b > 2", "Below": "a < 0.97", "Second": "(a > 0) and (b > 3)", "None": "a > 0"}.items())
+
+    def test_the_first_number_that_is_not_zero_is_drawn(self):
+        self.assertEqual(panels.threshold("Above", self.RULES), (5, True))
+        self.assertAlmostEqual(panels.threshold("Product", self.RULES)[0], 0.0144)
+        self.assertEqual(panels.threshold("Below", self.RULES), (0.97, False))
+        self.assertEqual(panels.threshold("Second", self.RULES), (3, True))
+        with self.assertRaises(ValueError):
+            panels.threshold("None", self.RULES)
+
+    def test_each_alert_with_a_bound_of_one_measured_value_is_drawn(self):
+        drawn = {word.strip(".") for dashboard in DASHBOARDS.values() for panel in check.panels_of(dashboard) for word in panel.get("description", "").split()}
+        for alert in ("FastBurn", "QueueLag", "DeliveryBacklog", "SoldOutSlow", "JournalSlow", "PaymentSuccessLow", "CertExpiring", "ScrapeSlow"):
+            self.assertIn(f"Penstock{alert}", drawn)
 
 
 class Selectors(unittest.TestCase):

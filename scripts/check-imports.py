@@ -29,7 +29,7 @@ BANNED = {"stock": {"axum", "http", "http-body-util", "hyper", "hyper-util", "to
 def code(path):
     """A file's text without its tests and comments."""
     text = path.read_text()
-    text = re.split(r"^#\[cfg\(test\)\]\n(?:pub )?mod \w+ \{", text, flags=re.M)[0]
+    text = re.split(r"^#\[cfg\(test\)\]\n(?:pub(?:\(crate\))? )?mod \w+ \{", text, flags=re.M)[0]
     return re.sub(r"^\s*//.*$", "", text, flags=re.M)
 
 

@@ -31,6 +31,9 @@ class Imports(unittest.TestCase):
     def test_comments_and_tests_may_use_anything(self):
         uses = self.crate(a="//! See crate::b.\n#[cfg(test)]\nmod tests {\n    use crate::c;\n}\n", b="", c="")
         self.assertEqual(uses["a"], set())
+        for how in ("pub ", "pub(crate) "):
+            uses = self.crate(a=f"#[cfg(test)]\n{how}mod testing {{\n    use crate::c;\n}}\n")
+            self.assertEqual(uses["a"], set(), how)
 
     def test_a_circle_is_found_however_long(self):
         uses = self.crate(a__mod="use crate::b;", b="use crate::c;", c__deep="use crate::a;", d="use crate::a;")

@@ -3,7 +3,13 @@
 //! The folders are the floors of a house, ground first: each uses only those above it in this list. `docs/architecture.md` has a line for
 //! every file, `docs/request-life.md` the way of a request through them.
 
-pub mod http;
+#![warn(unreachable_pub)]
+#![allow(
+    missing_docs,
+    reason = "only our own programs and tests use this library; docs stand where they teach"
+)]
+
+mod http;
 pub mod meters;
 pub mod tls;
 

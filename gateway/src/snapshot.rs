@@ -1,4 +1,4 @@
-//! A value that is replaced whole while it is in use: whoever has read it keeps what they read.
+//! A value that is replaced whole while it is in use: a reader keeps what it has read.
 
 use std::{cell::RefCell, rc::Rc};
 

@@ -7,6 +7,8 @@
 //! no tower `Service`, every route brings its own list of limits, and the breaker to ask is known only when an endpoint has been chosen. Its
 //! admin listener is wrapped in [`rate::admin_guard`]. [`backoff`] spaces tries that failed, [`troubles`] the log lines about them. The crate imports no other crate of Penstock, so that every one of them may use it.
 
+#![warn(unreachable_pub)]
+
 pub mod rate;
 
 pub mod breaker;

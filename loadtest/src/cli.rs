@@ -66,12 +66,10 @@ Exit codes:
 #[derive(Debug, Parser)]
 #[command(name = "loadtest", version, about, after_help = AFTER_HELP)]
 pub struct Cli {
-    /// What to do.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run a scenario, check it against the order ledger, and judge it

@@ -5,13 +5,9 @@ use serde::{Deserialize, Serialize};
 /// One row of the order ledger.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LedgerRow {
-    /// Order id.
     pub id: String,
-    /// What was bought.
     pub sku: String,
-    /// Who bought.
     pub buyer: String,
-    /// Units.
     pub quantity: u64,
     /// Where the order stands.
     pub status: OrderStatus,
@@ -33,9 +29,7 @@ pub enum OrderStatus {
     Reserved,
     /// Holds units, being paid.
     Paying,
-    /// Sold.
     Paid,
-    /// Units returned.
     Released,
     /// Never held units in the ledger.
     Refused,
@@ -67,20 +61,17 @@ impl OrderStatus {
 /// The sale's own account (`/admin/v1/sales/{sale}/report`).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SaleReport {
-    /// Per sku.
     pub skus: Vec<SkuReport>,
     /// Orders the store accepted.
     pub accepted: u64,
     /// Orders inserted into the ledger, ever.
     pub settled: u64,
-    /// Orders paid.
     pub paid: u64,
     /// Orders whose units were returned.
     pub returned: u64,
     /// Orders the settlement refused.
     #[serde(default)]
     pub refused: u64,
-    /// Orders set aside.
     #[serde(default)]
     pub dead_letters: u64,
     /// Orders waiting for settlement.
@@ -91,14 +82,12 @@ pub struct SaleReport {
 /// One sku of the account, in units.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SkuReport {
-    /// Which.
     pub sku: String,
     /// At the start.
     pub stock: u64,
     /// Added later.
     #[serde(default)]
     pub restocked: u64,
-    /// Free.
     pub available: u64,
     /// Held by unpaid orders.
     pub reserved: u64,

@@ -36,6 +36,12 @@
 //! # }
 //! ```
 
+#![warn(unreachable_pub)]
+#![allow(
+    missing_docs,
+    reason = "only our own programs and tests use this library; docs stand where they teach"
+)]
+
 pub mod admin;
 pub mod cli;
 mod engine;

@@ -22,7 +22,6 @@ impl Live {
         }
     }
 
-    /// Shows a snapshot.
     pub fn show(&mut self, progress: &Progress) {
         let line = render::progress_line(progress);
         let mut err = std::io::stderr().lock();

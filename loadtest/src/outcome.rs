@@ -38,7 +38,6 @@ pub enum Outcome {
     ConnectError,
     /// A page of the shop came back (1xx to 3xx).
     PageOk,
-    /// The payment succeeded.
     Paid,
     /// The payment was declined (402).
     Declined,

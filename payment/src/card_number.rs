@@ -47,7 +47,7 @@ fn in_ascii(text: &str) -> Cow<'_, str> {
     Cow::Owned(plain)
 }
 
-/// Whether the text holds a secret key of this API: whoever sends it as data has put it into the wrong place.
+/// Whether the text holds a secret key of this API, which is no data.
 pub fn is_key_in(text: &str) -> bool {
     ["sk_live_", "sk_test_", "rk_live_", "rk_test_", "whsec_"]
         .iter()

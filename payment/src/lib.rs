@@ -15,6 +15,8 @@
 //!
 //! A module uses only modules above it in the list below.
 
+#![warn(unreachable_pub)]
+
 pub mod card_number;
 pub mod money;
 mod secret;

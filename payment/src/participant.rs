@@ -34,7 +34,7 @@ pub trait Participant: Send + Sync {
         now_ms: i64,
     ) -> Result<Confirm, sqlx::Error>;
 
-    /// The transaction that called [`confirm`](Participant::confirm) has committed: whoever waits for it can be woken. May be missed
+    /// The transaction that called [`confirm`](Participant::confirm) has committed: waiting requests can be woken. May be missed
     /// after a crash, so nothing may depend on it.
     fn committed(&self) {}
 

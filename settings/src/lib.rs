@@ -4,6 +4,8 @@
 //! A [`Section`] hands out its values by type and range, notes what is wrong in [`Problems`], and goes on. What the values mean belongs
 //! to the crates that read them. Files and environment come in through [`Inputs`], so that a test needs neither.
 
+#![warn(unreachable_pub)]
+
 mod section;
 
 mod secrets;

@@ -39,22 +39,16 @@ const PATH_MAX: usize = 2048;
 
 /// What is known of a finished request.
 #[derive(Debug)]
-pub struct Line {
-    /// When it ended.
+pub(crate) struct Line {
     pub at: Instant,
-    /// The client.
     pub client: IpAddr,
-    /// What it asked.
     pub method: Method,
     /// What it asked for; its query is not written, since it may hold secrets.
     pub uri: Uri,
-    /// How.
     pub protocol: Protocol,
-    /// The route's name.
     pub route: Arc<str>,
     /// The answer; `None` if the client left before.
     pub status: Option<StatusCode>,
-    /// How it ended.
     pub outcome: Outcome,
     /// Bytes of the response's body.
     pub bytes: u64,
@@ -74,7 +68,7 @@ enum Order {
 
 /// The writer's end.
 #[derive(Debug)]
-pub struct AccessLog {
+pub(crate) struct AccessLog {
     sender: Arc<SyncSender<Order>>,
     dropped: Counter,
     writer: JoinHandle<()>,
@@ -82,7 +76,7 @@ pub struct AccessLog {
 
 /// One core's end.
 #[derive(Debug)]
-pub struct Lines {
+pub(crate) struct Lines {
     buffer: RefCell<Vec<(SystemTime, Line)>>,
     /// The same moment on both clocks, read at the last flush: a line costs no reading of the wall clock.
     wall: Cell<(Instant, SystemTime)>,
@@ -92,7 +86,7 @@ pub struct Lines {
 
 impl AccessLog {
     /// Starts the writer, unless the log is off.
-    pub fn try_start(log: &config::Log) -> io::Result<Option<Self>> {
+    pub(crate) fn try_start(log: &config::Log) -> io::Result<Option<Self>> {
         let dropped = counter!("penstock_access_log_dropped_total");
         let (output, file): (Box<dyn Write + Send>, _) = match &log.access {
             config::AccessLog::Off => return Ok(None),
@@ -111,7 +105,7 @@ impl AccessLog {
     }
 
     /// An end for one core.
-    pub fn lines(&self) -> Lines {
+    pub(crate) fn lines(&self) -> Lines {
         Lines {
             buffer: RefCell::default(),
             wall: Cell::new((Instant::now(), SystemTime::now())),
@@ -121,7 +115,7 @@ impl AccessLog {
     }
 
     /// Reopens the file when called; lines that were handed over before go to the old one.
-    pub fn reopener(&self) -> impl Fn() + Send + 'static {
+    pub(crate) fn reopener(&self) -> impl Fn() + Send + 'static {
         // It must not keep the writer waiting for more at the process's end.
         let sender = Arc::downgrade(&self.sender);
         move || {
@@ -136,7 +130,7 @@ impl AccessLog {
     }
 
     /// Waits until everything handed over is written. All [`Lines`] must be gone.
-    pub fn finish(self) {
+    pub(crate) fn finish(self) {
         drop(self.sender);
         // A writer that panicked has said so; there is nothing left to save.
         let _ = self.writer.join();
@@ -145,7 +139,7 @@ impl AccessLog {
 
 impl Lines {
     /// Keeps a line until the next flush.
-    pub fn push(&self, line: Line) {
+    pub(crate) fn push(&self, line: Line) {
         let (then, wall) = self.wall.get();
         let at = wall + line.at.saturating_duration_since(then);
         let mut buffer = self.buffer.borrow_mut();
@@ -156,7 +150,7 @@ impl Lines {
     }
 
     /// Hands over what there is.
-    pub fn flush(&self) {
+    pub(crate) fn flush(&self) {
         self.wall.set((Instant::now(), SystemTime::now()));
         let mut buffer = self.buffer.borrow_mut();
         if !buffer.is_empty() {

@@ -14,7 +14,7 @@ const SECRETS: [&str; 6] = [
 ];
 
 /// The path without the segments that hold a secret; all of it goes if a secret is spread over several.
-pub fn path(path: &str) -> Cow<'_, str> {
+pub(super) fn path(path: &str) -> Cow<'_, str> {
     // Nearly every path: no digit group that could be a card's, nothing like a key.
     let digits = path.bytes().filter(u8::is_ascii_digit).count();
     let may_hold_secret = path.contains('_') || path.contains('%');

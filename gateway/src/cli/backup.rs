@@ -44,7 +44,7 @@ pub struct RestoreArgs {
 }
 
 /// Asks a running node for a backup, waits until it is whole, and prints its manifest.
-pub async fn backup(admin: &Admin, args: &BackupArgs) -> anyhow::Result<()> {
+pub(super) async fn backup(admin: &Admin, args: &BackupArgs) -> anyhow::Result<()> {
     let to =
         std::path::absolute(&args.to).with_context(|| format!("--to {}", args.to.display()))?;
     call(admin, Method::POST, "/admin/v1/backup", json!({"to": to})).await?;
@@ -75,7 +75,7 @@ pub async fn backup(admin: &Admin, args: &BackupArgs) -> anyhow::Result<()> {
 }
 
 /// Restores a backup, compares store and ledger, and prints what was found; false if they do not agree.
-pub async fn restore(args: &RestoreArgs) -> anyhow::Result<bool> {
+pub(super) async fn restore(args: &RestoreArgs) -> anyhow::Result<bool> {
     let ledger = match &args.ledger {
         Some(file) => file.clone(),
         None => args.to.join("penstock.db"),

@@ -46,7 +46,7 @@ pub struct ReplayArgs {
 }
 
 /// Runs a command and prints the answer as JSON; false if an entry stays.
-pub async fn run(admin: &Admin, command: &DeadLettersCommand) -> anyhow::Result<bool> {
+pub(super) async fn run(admin: &Admin, command: &DeadLettersCommand) -> anyhow::Result<bool> {
     match command {
         DeadLettersCommand::List { sale } => {
             let path = format!("/admin/v1/sales/{sale}/dead-letters");

@@ -78,7 +78,7 @@ pub enum LotteryCommand {
 }
 
 /// Runs a lottery command; false if a draw does not hold.
-pub async fn run(command: &LotteryCommand) -> anyhow::Result<bool> {
+pub(super) async fn run(command: &LotteryCommand) -> anyhow::Result<bool> {
     match command {
         LotteryCommand::Seed { out, output } => {
             let seed = Seed::new(rand::random());

@@ -1,10 +1,10 @@
 //! What a user can type: one file a command.
 
-pub mod backup;
-pub mod dead_letters;
-pub mod lottery;
-pub mod sale;
-pub mod token;
+mod backup;
+mod dead_letters;
+mod lottery;
+mod sale;
+mod token;
 
 mod answer_text;
 mod client;
@@ -32,12 +32,10 @@ const DEFAULT_CONFIG: &str = "config/penstock.toml";
 #[derive(Debug, Parser)]
 #[command(name = "penstock", version, arg_required_else_help = true)]
 pub struct Cli {
-    /// What to do.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Serve until SIGTERM, SIGINT or SIGQUIT, then finish what is in flight.
@@ -66,7 +64,6 @@ pub enum Command {
         /// Where the admin API is.
         #[command(flatten)]
         admin: Admin,
-        /// What to do.
         #[command(subcommand)]
         command: SaleCommand,
     },
@@ -75,7 +72,6 @@ pub enum Command {
         /// Where the admin API is.
         #[command(flatten)]
         admin: Admin,
-        /// What to do.
         #[command(subcommand)]
         command: DeadLettersCommand,
     },
@@ -84,13 +80,11 @@ pub enum Command {
         /// Where the admin API is.
         #[command(flatten)]
         admin: Admin,
-        /// What to do.
         #[command(subcommand)]
         command: TokenCommand,
     },
     /// Commit to a seed, draw a lottery over the admin API, and verify a published draw.
     Lottery {
-        /// What to do.
         #[command(subcommand)]
         command: LotteryCommand,
     },

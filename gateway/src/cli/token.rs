@@ -30,7 +30,7 @@ pub enum TokenCommand {
 }
 
 /// Runs a token command and prints the answer as JSON.
-pub async fn run(admin: &Admin, command: &TokenCommand) -> anyhow::Result<()> {
+pub(super) async fn run(admin: &Admin, command: &TokenCommand) -> anyhow::Result<()> {
     let TokenCommand::Issue {
         sale,
         buyers,

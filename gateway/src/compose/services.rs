@@ -7,9 +7,9 @@
 use std::{fmt::Display, sync::Arc, time::Duration};
 
 use axum::Router;
+use limiter::backoff::Backoff;
 use payment::{Payments, Setup};
 use seckill::{
-    backoff::Backoff,
     clock::WallClock,
     engine::SaleEngine,
     ledger::{self, BOOKS, LedgerError},

@@ -9,7 +9,6 @@ const ADMIN_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST
 /// `[admin]`.
 #[derive(Clone, Debug)]
 pub struct Admin {
-    /// Where it listens.
     pub address: SocketAddr,
     /// If set, `/admin/*` needs this as a bearer token.
     pub token: Option<String>,

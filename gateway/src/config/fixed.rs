@@ -17,7 +17,7 @@ const FIXED: &[&str] = &[
 const OF_A_LISTENER: &[&str] = &["address", "protocols"];
 
 /// The keys that differ and cannot change, sorted.
-pub fn changed(before: &Table, after: &Table) -> Vec<String> {
+pub(crate) fn changed(before: &Table, after: &Table) -> Vec<String> {
     let mut found = Vec::new();
     for key in FIXED {
         differences(key, get(before, key), get(after, key), &mut found);

@@ -53,7 +53,6 @@ impl FromStr for LimitKey {
     }
 }
 
-/// All limits.
 pub(super) fn limits(root: &Section<'_>) -> Vec<Limit> {
     root.sections("limit").into_iter().map(limit).collect()
 }

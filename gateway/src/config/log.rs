@@ -19,7 +19,6 @@ pub struct Log {
 /// Where access lines go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AccessLog {
-    /// Nowhere.
     Off,
     /// The process's standard output.
     Stdout,

@@ -24,7 +24,7 @@ mod references;
 
 mod warnings;
 
-pub mod fixed;
+pub(crate) mod fixed;
 
 use std::{
     io,
@@ -79,7 +79,6 @@ pub struct Config {
 /// Which parts a process runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Role {
-    /// Everything.
     #[default]
     All,
     /// Listeners and handlers, no settlement workers.
@@ -93,12 +92,7 @@ pub enum Role {
 pub enum ConfigError {
     /// The file cannot be read.
     #[error("cannot read {path}: {error}", path = path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        error: io::Error,
-    },
+    Read { path: PathBuf, error: io::Error },
     /// The file can be read but not used. Every problem is listed.
     #[error("{} problem(s) in the configuration:\n{}", .0.len(), .0.join("\n"))]
     Problems(Vec<String>),

@@ -26,7 +26,6 @@ pub struct Route {
     pub path: String,
     /// Empty = all.
     pub methods: Vec<Method>,
-    /// Where it goes.
     pub target: Target,
     /// Indexes into [`Config::limits`](super::Config::limits).
     pub limits: Vec<usize>,
@@ -45,9 +44,7 @@ pub struct Route {
 pub enum Target {
     /// An index into [`Config::upstreams`](super::Config::upstreams).
     Upstream(usize),
-    /// The sale API.
     Sales,
-    /// The payment API.
     Payments,
     /// A redirect to the same path elsewhere.
     Redirect {
@@ -58,7 +55,6 @@ pub enum Target {
     },
 }
 
-/// All routes.
 pub(super) fn routes(
     root: &Section<'_>,
     upstreams: &[Upstream],

@@ -36,7 +36,7 @@ const MILLISECOND: Duration = Duration::from_millis(1);
 const POLICIES_LATER: [&str; 4] = ["weighted", "least-requests", "p2c-ewma", "maglev"];
 
 /// The form of [`HashOn`] for messages.
-pub const HASH_ON_FORMS: &str = "ip, header:NAME, cookie:NAME, path or query:NAME";
+pub(super) const HASH_ON_FORMS: &str = "ip, header:NAME, cookie:NAME, path or query:NAME";
 
 /// `[[upstream]]`.
 #[derive(Clone, Debug)]
@@ -115,7 +115,6 @@ pub struct Health {
 /// What decides the place on the hash ring.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HashOn {
-    /// The client's address.
     Ip,
     /// A header's first value.
     Header(HeaderName),

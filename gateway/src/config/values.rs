@@ -5,7 +5,7 @@ use std::net::Ipv6Addr;
 use settings::Section;
 
 /// `host:port`, where the host is a name, an IPv4 address or an IPv6 address in brackets, and the port is not 0.
-pub fn host_port(text: &str) -> Option<String> {
+pub(super) fn host_port(text: &str) -> Option<String> {
     let (host, port) = text.rsplit_once(':')?;
     let port: u16 = port.parse().ok()?;
     let host_is_fine = match host.strip_prefix('[') {
@@ -21,7 +21,7 @@ pub fn host_port(text: &str) -> Option<String> {
 }
 
 /// Names of cookies, query parameters, upstreams, routes and limits: no spaces, no separators.
-pub fn is_token(text: &str) -> bool {
+pub(super) fn is_token(text: &str) -> bool {
     !text.is_empty()
         && text
             .chars()

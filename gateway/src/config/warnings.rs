@@ -8,9 +8,16 @@ use super::{Config, HashOn, LimitKey, Policy, Target, Tls};
 const SOON_DAYS: i64 = 7;
 
 pub(super) fn of(config: &Config) -> Vec<String> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    let now_s = now.map_or(0, |now| now.as_secs());
     let mut warnings = Vec::new();
+    trusted(config, &mut warnings);
+    handlers(config, &mut warnings);
+    removed_headers(config, &mut warnings);
+    certificates(config, &mut warnings);
+    twins(config, &mut warnings);
+    warnings
+}
+
+fn trusted(config: &Config, warnings: &mut Vec<String>) {
     let server = &config.server;
     if !server.trusted_headers.is_empty() {
         let names: Vec<&str> = server.trusted_headers.iter().map(|n| n.as_str()).collect();
@@ -42,6 +49,9 @@ pub(super) fn of(config: &Config) -> Vec<String> {
             "server: a network of all addresses is trusted, so every visitor can say where they come from, or who they are".to_owned(),
         );
     }
+}
+
+fn handlers(config: &Config, warnings: &mut Vec<String>) {
     for (at, route) in config.routes.iter().enumerate() {
         // The handler has paths of its own, whatever the route's.
         let served = match route.target {
@@ -60,6 +70,11 @@ pub(super) fn of(config: &Config) -> Vec<String> {
             ));
         }
     }
+}
+
+/// Keys that are taken of a header which no request has any more.
+fn removed_headers(config: &Config, warnings: &mut Vec<String>) {
+    let server = &config.server;
     let is_removed = |name: &http::HeaderName| {
         server.trusted_proxies.is_empty()
             && (name.as_str().contains('_') || crate::http::headers::is_proxy_claim(name))
@@ -80,6 +95,11 @@ pub(super) fn of(config: &Config) -> Vec<String> {
             warnings.push(format!("upstream[{at}].hash_on: {name} is removed from every request, as no proxy is trusted"));
         }
     }
+}
+
+fn certificates(config: &Config, warnings: &mut Vec<String>) {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let now_s = now.map_or(0, |now| now.as_secs());
     let is_self_signed = |tls: &Option<Tls>| matches!(tls, Some(Tls::SelfSigned));
     for (at, listener) in config.listeners.iter().enumerate() {
         if is_self_signed(&listener.tls) && !listener.address.ip().is_loopback() {
@@ -105,6 +125,9 @@ pub(super) fn of(config: &Config) -> Vec<String> {
             }
         }
     }
+}
+
+fn twins(config: &Config, warnings: &mut Vec<String>) {
     for (at, route) in config.routes.iter().enumerate() {
         let twin = config.routes[..at].iter().position(|other| {
             other.host == route.host
@@ -115,5 +138,4 @@ pub(super) fn of(config: &Config) -> Vec<String> {
             warnings.push(format!("route[{at}].path: differs from route[{twin}]'s in case only, and paths are told apart by case"));
         }
     }
-    warnings
 }

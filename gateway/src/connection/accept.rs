@@ -22,7 +22,7 @@ use crate::config;
 const OUT_OF_FILES: Duration = Duration::from_millis(50);
 
 /// What the connections of a socket need.
-pub struct Listening<A> {
+pub(crate) struct Listening<A> {
     /// All connections of this core.
     pub connections: Rc<Connections>,
     /// Who answers their requests.
@@ -35,7 +35,7 @@ pub struct Listening<A> {
 
 impl<A> Listening<A> {
     /// For the connections of a socket with this configuration.
-    pub fn new(
+    pub(crate) fn new(
         connections: &Rc<Connections>,
         answer: &Rc<A>,
         config: config::Listener,
@@ -51,7 +51,10 @@ impl<A> Listening<A> {
 }
 
 /// Accepts until the core drains, then takes what is already waiting: those clients have been told that they are connected.
-pub async fn accept<A: Answer + 'static>(listening: Listening<A>, listener: std::net::TcpListener) {
+pub(crate) async fn accept<A: Answer + 'static>(
+    listening: Listening<A>,
+    listener: std::net::TcpListener,
+) {
     let listener = match TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => {

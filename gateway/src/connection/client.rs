@@ -19,7 +19,7 @@ use crate::{
 
 /// A client's connection.
 #[derive(Debug)]
-pub struct Client {
+pub(crate) struct Client {
     /// The other end.
     pub peer: SocketAddr,
     /// Its address as a header's value, made once.
@@ -52,20 +52,18 @@ pub struct Client {
 
 /// What a connection's task is asked to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Command {
-    /// Go on.
+pub(crate) enum Command {
     Serve,
     /// End after the requests in flight: `Connection: close`, or GOAWAY.
     Drain,
     /// End if no request is in flight, else go on: it was idle for too long, but one may just have arrived.
     CloseIdle,
-    /// End now.
     Abort,
 }
 
 impl Client {
     /// A connection that has just been accepted.
-    pub fn new(
+    pub(crate) fn new(
         peer: SocketAddr,
         protocol: Protocol,
         is_tls: bool,
@@ -93,7 +91,7 @@ impl Client {
     }
 
     /// Asks the connection's task for something, and wakes it.
-    pub fn ask(&self, command: Command) {
+    pub(crate) fn ask(&self, command: Command) {
         self.command.set(command);
         if let Some(waker) = self.waker.borrow().as_ref() {
             waker.wake_by_ref();
@@ -101,7 +99,7 @@ impl Client {
     }
 
     /// `https` or `http`.
-    pub fn scheme(&self) -> HeaderValue {
+    pub(crate) fn scheme(&self) -> HeaderValue {
         HeaderValue::from_static(if self.is_tls { "https" } else { "http" })
     }
 }

@@ -6,7 +6,7 @@ use tokio::sync::{Notify, futures::Notified};
 
 /// The drain of one core.
 #[derive(Debug, Default)]
-pub struct Drain {
+pub(crate) struct Drain {
     has_begun: Cell<bool>,
     begun: Notify,
     cut: Notify,
@@ -17,48 +17,48 @@ pub struct Drain {
 
 /// Something that a drain waits for. Dropped when its connection or tunnel ends.
 #[derive(Debug)]
-pub struct DrainGuard(Rc<Drain>);
+pub(crate) struct DrainGuard(Rc<Drain>);
 
 impl Drain {
     /// Begins: no new connections.
-    pub fn begin(&self) {
+    pub(crate) fn begin(&self) {
         self.has_begun.set(true);
         self.begun.notify_waiters();
     }
 
     /// Whether it has begun.
-    pub fn has_begun(&self) -> bool {
+    pub(crate) fn has_begun(&self) -> bool {
         self.has_begun.get()
     }
 
     /// Ready when it begins. Look at [`Drain::has_begun`] after this was made: it may have begun before.
-    pub fn begun(&self) -> Notified<'_> {
+    pub(crate) fn begun(&self) -> Notified<'_> {
         self.begun.notified()
     }
 
     /// Ends tunnels at the deadline.
-    pub fn cut_tunnels(&self) {
+    pub(crate) fn cut_tunnels(&self) {
         self.cut.notify_waiters();
     }
 
     /// Ready when tunnels have to end.
-    pub fn cut(&self) -> Notified<'_> {
+    pub(crate) fn cut(&self) -> Notified<'_> {
         self.cut.notified()
     }
 
     /// Has the drain wait for the guard.
-    pub fn hold(self: &Rc<Self>) -> DrainGuard {
+    pub(crate) fn hold(self: &Rc<Self>) -> DrainGuard {
         self.open.set(self.open.get() + 1);
         DrainGuard(Rc::clone(self))
     }
 
     /// How many it waits for.
-    pub fn open(&self) -> usize {
+    pub(crate) fn open(&self) -> usize {
         self.open.get()
     }
 
     /// Waits until every connection and tunnel has ended.
-    pub async fn ended(&self) {
+    pub(crate) async fn ended(&self) {
         while self.open.get() > 0 {
             self.all_ended.notified().await;
         }

@@ -21,7 +21,7 @@ const MOST: usize = 16 << 20;
 
 /// A connection that may end while its client still writes.
 #[derive(Debug)]
-pub struct Lingering<I> {
+pub(super) struct Lingering<I> {
     io: I,
     /// Whether the last request has a body, which the client may still be sending.
     uploads: Arc<AtomicBool>,
@@ -32,7 +32,7 @@ pub struct Lingering<I> {
 
 impl<I> Lingering<I> {
     /// `uploads` says whether the end needs this at all.
-    pub fn new(io: I, uploads: Arc<AtomicBool>) -> Self {
+    pub(super) fn new(io: I, uploads: Arc<AtomicBool>) -> Self {
         Self {
             io,
             uploads,

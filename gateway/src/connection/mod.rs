@@ -1,17 +1,17 @@
 //! A client's connection: accepted, shaken hands with, served until it ends, and kept within its bounds meanwhile.
 
-pub mod client;
-pub mod drain;
-pub mod registry;
-pub mod sending;
+pub(crate) mod client;
+pub(crate) mod drain;
+pub(crate) mod registry;
+pub(crate) mod sending;
 
-pub mod accept;
+pub(crate) mod accept;
 mod handshake;
 mod linger;
 mod preface;
 mod serve;
 
-pub use self::{
+pub(crate) use self::{
     accept::{Listening, accept},
     client::{Client, Command},
     drain::Drain,

@@ -15,7 +15,7 @@ const PREFACE: &[u8; 4] = b"PRI ";
 
 /// A connection whose first bytes have been looked at.
 #[derive(Debug)]
-pub struct Rewound {
+pub(super) struct Rewound {
     first: [u8; PREFACE.len()],
     /// What of `first` has still to be read.
     unread: std::ops::Range<usize>,
@@ -23,7 +23,7 @@ pub struct Rewound {
 }
 
 /// Whether an HTTP/2 client is at the other end, and the connection from its first byte on. An end within the first bytes is an error.
-pub async fn look(mut stream: TcpStream) -> io::Result<(bool, Rewound)> {
+pub(super) async fn look(mut stream: TcpStream) -> io::Result<(bool, Rewound)> {
     let mut first = [0; PREFACE.len()];
     let mut count = 0;
     while count < PREFACE.len() && PREFACE.starts_with(&first[..count]) {

@@ -31,7 +31,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// All client connections of a core.
 #[derive(Debug)]
-pub struct Connections {
+pub(crate) struct Connections {
     /// The `[server]` table as it is now.
     pub server: Rc<Snapshot<config::Server>>,
     /// What is counted of them.
@@ -51,14 +51,13 @@ pub struct Connections {
 
 /// A connection among those of its client's address.
 #[derive(Debug)]
-pub struct AddressGuard {
+pub(crate) struct AddressGuard {
     connections: Rc<Connections>,
     client: ClientBits,
 }
 
 impl Connections {
-    /// None yet.
-    pub fn new(
+    pub(crate) fn new(
         server: Rc<Snapshot<config::Server>>,
         meters: Rc<ConnectionMeters>,
         drain: Rc<Drain>,
@@ -79,7 +78,7 @@ impl Connections {
     }
 
     /// Lists a connection, so that sweeps and drains find it.
-    pub fn enlist(&self, client: &Rc<Client>) -> u64 {
+    pub(crate) fn enlist(&self, client: &Rc<Client>) -> u64 {
         let id = self.next_id.get();
         self.next_id.set(id + 1);
         self.clients.borrow_mut().insert(id, Rc::clone(client));
@@ -91,7 +90,7 @@ impl Connections {
     }
 
     /// Forgets a connection that has ended.
-    pub fn delist(&self, id: u64) {
+    pub(crate) fn delist(&self, id: u64) {
         if let Some(client) = self.clients.borrow_mut().remove(&id) {
             self.meters.closed(client.protocol);
         }
@@ -99,7 +98,7 @@ impl Connections {
 
     /// Whether an address may have another connection: from half of `max_connections` on, one that is no trusted proxy may have a
     /// sixteenth of them, and 16 at least (INV-EDGE-4).
-    pub fn may_connect(&self, ip: IpAddr) -> bool {
+    pub(crate) fn may_connect(&self, ip: IpAddr) -> bool {
         let ip = ip.to_canonical();
         let is_proxy = || {
             let server = self.server.read();
@@ -114,7 +113,7 @@ impl Connections {
     }
 
     /// Counts a connection of an address until the guard is dropped.
-    pub fn count(self: &Rc<Self>, ip: IpAddr) -> AddressGuard {
+    pub(crate) fn count(self: &Rc<Self>, ip: IpAddr) -> AddressGuard {
         let client = client_share(ip);
         *self.by_address.borrow_mut().entry(client).or_default() += 1;
         AddressGuard {
@@ -125,7 +124,7 @@ impl Connections {
 
     /// A permit for another connection. While there is none, idle connections are given up again and again: which are idle changes while
     /// others wait.
-    pub async fn permit(&self) -> Option<OwnedSemaphorePermit> {
+    pub(crate) async fn permit(&self) -> Option<OwnedSemaphorePermit> {
         let permit = Arc::clone(&self.permits).acquire_owned();
         let mut permit = std::pin::pin!(permit);
         loop {
@@ -143,7 +142,7 @@ impl Connections {
     }
 
     /// Ready when others wait for a permit, and this connection has had a second to say its first word.
-    pub async fn crowded(&self) {
+    pub(crate) async fn crowded(&self) {
         loop {
             tokio::time::sleep(GRACE).await;
             // Not whether others wait at this moment: the first that leaves would save all the rest.
@@ -175,14 +174,14 @@ impl Connections {
     }
 
     /// Asks every connection for something.
-    pub fn ask_all(&self, command: Command) {
+    pub(crate) fn ask_all(&self, command: Command) {
         for client in self.clients.borrow().values() {
             client.ask(command);
         }
     }
 
     /// Closes connections that have been idle, or slow to send a first header or to read a response, for too long.
-    pub fn sweep(&self, now: Instant) {
+    pub(crate) fn sweep(&self, now: Instant) {
         let server = self.server.read();
         for client in self.clients.borrow().values() {
             match client.in_flight.get() {

@@ -25,7 +25,7 @@ pub trait Sending: fmt::Debug {
 /// Frees the upstream from clients that read slowly, and cuts off the responses that the client has not read from for too long: what they
 /// hold of an upstream is free at once. The connection ends when nothing else is going on on it; an HTTP/2 client that reads its other
 /// streams keeps those.
-pub fn sweep(client: &Client, now: Instant, allowed: Duration, rate: MinRate) {
+pub(crate) fn sweep(client: &Client, now: Instant, allowed: Duration, rate: MinRate) {
     let sending = client.sending.borrow();
     let mut cut = 0;
     for response in sending.iter() {

@@ -38,8 +38,7 @@ const H2_PING_EVERY: Duration = Duration::from_secs(30);
 const H2_PING_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Who answers the requests of a connection.
-pub trait Answer: fmt::Debug {
-    /// An answer's body.
+pub(crate) trait Answer: fmt::Debug {
     type Body: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + 'static;
 
     /// Answers one request. Failures are answers too.

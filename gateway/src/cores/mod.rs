@@ -14,7 +14,7 @@ use tokio::{
     time::{self, Instant},
 };
 
-pub use self::{
+pub(crate) use self::{
     plan::{Handlers, Plan},
     thread::{CoreThread, Phase, Socket, spawn},
 };

@@ -24,7 +24,7 @@ use crate::{
 
 /// A router of this process, and where its requests run.
 #[derive(Clone)]
-pub struct Handlers {
+pub(crate) struct Handlers {
     /// The sale API.
     pub sales: Late,
     /// The payment API.
@@ -37,8 +37,7 @@ pub struct Handlers {
 
 /// What the cores serve.
 #[derive(Debug)]
-pub struct Plan {
-    /// The configuration.
+pub(crate) struct Plan {
     pub config: Config,
     /// Who this process is to others.
     pub via: Via,
@@ -53,7 +52,7 @@ pub struct Plan {
 
 impl Plan {
     /// The first plan of a process.
-    pub fn first(
+    pub(crate) fn first(
         config: Config,
         handlers: Handlers,
         changes: &UnboundedSender<BreakerChange>,
@@ -62,7 +61,7 @@ impl Plan {
     }
 
     /// The plan after this one.
-    pub fn next(&self, config: Config, changes: &UnboundedSender<BreakerChange>) -> Self {
+    pub(crate) fn next(&self, config: Config, changes: &UnboundedSender<BreakerChange>) -> Self {
         let (handlers, via) = (self.handlers.clone(), self.via.clone());
         Self::build(config, handlers, via, Some(self), changes)
     }

@@ -14,19 +14,16 @@ use crate::{access_log::Lines, config};
 
 /// A listening socket of one core.
 #[derive(Debug)]
-pub struct Socket {
+pub(crate) struct Socket {
     /// Bound and listening, not blocking.
     pub listener: TcpListener,
-    /// Its configuration.
     pub config: config::Listener,
-    /// Its certificates.
     pub tls: Option<Arc<ServerConfig>>,
 }
 
 /// What the process is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Phase {
-    /// Serving.
+pub(crate) enum Phase {
     Serving,
     /// Finishing what is in flight.
     Draining,
@@ -36,9 +33,8 @@ pub enum Phase {
     Released,
 }
 
-/// A running core.
 #[derive(Debug)]
-pub struct CoreThread {
+pub(crate) struct CoreThread {
     /// Sends the number of connections that were cut off at the deadline. Gone if the core has failed.
     pub drained: Option<oneshot::Receiver<usize>>,
     /// The generation of the plan that it serves by.
@@ -48,7 +44,7 @@ pub struct CoreThread {
 }
 
 /// Starts a core. It serves until the phase changes.
-pub fn spawn(
+pub(crate) fn spawn(
     index: usize,
     plans: watch::Receiver<Arc<Plan>>,
     sockets: Vec<Socket>,

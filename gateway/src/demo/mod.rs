@@ -1,29 +1,26 @@
 //! `penstock demo`: the whole flow on free ports of this machine. A gateway, a sample shop behind it, one sale, a peak with
 //! payments and abandoned orders, and a verdict from the client's own history against the order ledger.
 
+mod scenario;
 mod shop;
+mod verdict;
 
 use std::{
-    io::{IsTerminal, Write},
+    io::Write,
     path::PathBuf,
     time::{Duration, SystemTime},
 };
 
 use anyhow::Context;
 use clap::Args;
-use loadtest::{
-    Report,
-    live::Live,
-    render,
-    scenario::{
-        Admin, Bots, Buyers, PageViews, Pay, Protocol, Retry, Sale as Bought, Scenario, Shape,
-        Trust,
-    },
-};
+use loadtest::{Report, live::Live, scenario::Scenario};
 use seckill::engine::SaleEngine;
 use tokio_util::sync::CancellationToken;
 
-use self::shop::{EVENTS_PATH, PRODUCT_PATH, Shop, Till};
+use self::{
+    shop::{EVENTS_PATH, PRODUCT_PATH, Shop, Till},
+    verdict::Deliveries,
+};
 use crate::{
     compose::{
         self,
@@ -42,17 +39,8 @@ const PAY_WITHIN: Duration = Duration::from_secs(6);
 /// The sale of the product page (`--keep`), and how long its orders are kept.
 const KEPT_SALE: &str = "corner";
 const KEPT_PAY_WITHIN: Duration = Duration::from_secs(600);
-/// From T0 to the last arrival.
-const PEAK: Duration = Duration::from_secs(14);
 /// The sale outlives the peak, its payments and its returns.
 const WINDOW: Duration = Duration::from_secs(24 * 3600);
-/// How long the generator may be late: it shares the cores with what it tests, and says how late it was.
-const SCHEDULE_LAG: Duration = Duration::from_secs(2);
-
-/// Exit codes of the demo.
-const HELD: u8 = 0;
-const BROKEN: u8 = 1;
-const INTERRUPTED: u8 = 130;
 
 /// Options of the demo.
 #[derive(Debug, Clone, Args)]
@@ -136,14 +124,14 @@ pub async fn run(args: &DemoArgs) -> anyhow::Result<u8> {
             Ok(app)
         }
     });
-    let mut scenario = scenario(args, &addresses, certificate, &api_key);
+    let mut scenario = scenario::scenario(args, &addresses, certificate, &api_key);
     let report = peak(args, &mut scenario).await?;
-    let events = told(&shop, &engine).await;
-    let code = conclude(args, json, &report, events)?;
+    let deliveries = delivered(&shop, &engine).await;
+    let code = verdict::conclude(args, json, &report, &deliveries)?;
 
     if args.keep && !report.interrupted {
         create_kept(&engine).await?;
-        say(&keep_text(&addresses, shop_address, &api_key))?;
+        print(&keep_text(&addresses, shop_address, &api_key))?;
         signals::shutdown().await;
     }
     stop.cancel();
@@ -186,71 +174,6 @@ async fn create(
     Ok(())
 }
 
-fn scenario(
-    args: &DemoArgs,
-    addresses: &Addresses,
-    certificate: String,
-    api_key: &str,
-) -> Scenario {
-    let shape = Shape::Spike {
-        duration: PEAK,
-        first_share: 0.5,
-        first_within: Duration::from_secs(2),
-        warm_up: Duration::from_secs(1),
-        warm_up_rate: 200.0,
-    };
-    let mut scenario = Scenario::new(format!("https://{}", addresses.listeners[0]), shape);
-    scenario.seed = args.seed;
-    scenario.target.protocol = Protocol::H2;
-    scenario.target.trust = Trust::CaPem(certificate);
-    scenario.target.server_name = Some("localhost".to_owned());
-    scenario.generator.connections = 16;
-    scenario.generator.max_in_flight = 50_000;
-    scenario.generator.request_timeout = Duration::from_secs(10);
-    scenario.admin = Some(Admin {
-        url: format!("http://{}", addresses.admin),
-        token_file: None,
-    });
-    scenario.profile.poisson = true;
-    scenario.sale = Some(Bought {
-        id: SALE.to_owned(),
-        skus: vec![SKU.to_owned()],
-        ..Bought::default()
-    });
-    scenario.buyers = Buyers {
-        count: args.buyers,
-        header: "x-buyer-id".to_owned(),
-        address_header: None,
-    };
-    scenario.retry = Retry {
-        percent: 10.0,
-        concurrent_percent: 50.0,
-        within: Duration::from_secs(3),
-    };
-    scenario.bots = Bots {
-        count: 50,
-        burst: 20,
-        within: Duration::from_secs(2),
-    };
-    scenario.page_views = PageViews {
-        paths: vec!["/".to_owned(), PRODUCT_PATH.to_owned()],
-        share: 0.1,
-    };
-    scenario.pay = Some(Pay {
-        share_percent: 75.0,
-        decline_percent: 5.0,
-        api_key: api_key.to_owned(),
-        amount_minor: PRICE_MINOR,
-        currency: "usd".to_owned(),
-        delay: Duration::from_millis(500),
-        delay_spread: Duration::from_secs(3),
-    });
-    scenario.thresholds.max_schedule_lag = SCHEDULE_LAG;
-    scenario.reconcile.settle_timeout = Duration::from_secs(20);
-    scenario.reconcile.returns_timeout = Duration::from_secs(20);
-    scenario
-}
-
 async fn peak(args: &DemoArgs, scenario: &mut Scenario) -> anyhow::Result<Report> {
     let mut live = Live::new(args.plain);
     let report = loadtest::run_and_check(
@@ -263,9 +186,8 @@ async fn peak(args: &DemoArgs, scenario: &mut Scenario) -> anyhow::Result<Report
     Ok(report)
 }
 
-/// Waits until all events are delivered, and returns how many the shop got with a good signature, how many with a forged one, and how
-/// many were not delivered.
-async fn told(shop: &Shop, engine: &SaleEngine) -> (u64, u64, u64) {
+/// Waits until all events are delivered, for ten seconds at most.
+async fn delivered(shop: &Shop, engine: &SaleEngine) -> Deliveries {
     let mut pending = u64::MAX;
     for _ in 0..100 {
         let sale = SALE.parse().expect("a valid id");
@@ -278,108 +200,12 @@ async fn told(shop: &Shop, engine: &SaleEngine) -> (u64, u64, u64) {
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    let (events, forged) = shop.events();
-    (events, forged, pending)
-}
-
-/// Prints and writes the verdict, and gives the exit code.
-fn conclude(
-    args: &DemoArgs,
-    json: Option<std::fs::File>,
-    report: &Report,
-    (events, forged, pending): (u64, u64, u64),
-) -> anyhow::Result<u8> {
-    let colored =
-        !args.plain && std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let summary = report.summary();
-    let mut broken = Vec::new();
-    let mut expect = |holds: bool, what: String| {
-        if !holds {
-            broken.push(what);
-        }
-    };
-    expect(
-        report.exit_code == 0,
-        format!("the load test ended with code {}", report.exit_code),
-    );
-    expect(
-        summary.oversold == 0,
-        format!("INV-STOCK-1: {} units oversold", summary.oversold),
-    );
-    expect(
-        summary.duplicated == 0,
-        format!(
-            "INV-ORDER-1: {} requests with two orders",
-            summary.duplicated
-        ),
-    );
-    expect(
-        summary.lost == 0,
-        format!("INV-ORDER-3: {} acknowledged orders lost", summary.lost),
-    );
-    expect(
-        summary.settled == summary.accepted,
-        format!("{} accepted, {} settled", summary.accepted, summary.settled),
-    );
-    // Every buyer wants one: with demand above the stock, all of it must have been sold at least once.
-    let demand = u64::from(args.buyers) * 9 / 10;
-    let must_sell = args.stock.min(demand);
-    expect(
-        summary.accepted >= must_sell,
-        format!("undersold: {} of {must_sell}", summary.accepted),
-    );
-    expect(
-        summary.paid + summary.returned == summary.settled,
-        format!(
-            "{} settled, but {} paid and {} returned",
-            summary.settled, summary.paid, summary.returned
-        ),
-    );
-    expect(
-        pending == 0 && forged == 0,
-        format!("the shop was not told of {pending} events, {forged} had no good signature"),
-    );
-
-    let mut text = format!("\n{}", render::text(report, colored));
-    text.push_str(&format!(
-        "\nthe shop was told of {events} orders settled, paid or released, all signed\n\n"
-    ));
-    for (name, value) in [
-        ("units on sale", summary.stock),
-        ("accepted", summary.accepted),
-        ("settled", summary.settled),
-        ("paid", summary.paid),
-        ("returned", summary.returned),
-        ("oversold", summary.oversold),
-        ("duplicated", summary.duplicated),
-        ("lost", summary.lost),
-        ("limited", report.count(loadtest::Outcome::Limited)),
-        ("sold-out answers", report.count(loadtest::Outcome::SoldOut)),
-    ] {
-        text.push_str(&format!("  {name:<18}{value:>8}\n"));
+    let (signed, forged) = shop.events();
+    Deliveries {
+        signed,
+        forged,
+        pending,
     }
-    if summary.accepted > summary.stock {
-        text.push_str(&format!(
-            "\n{} orders for {} units: {} were not paid in time and went back on sale,\nwhere others bought them\n",
-            summary.accepted, summary.stock, summary.returned
-        ));
-    }
-    let code = match (report.interrupted, broken.is_empty()) {
-        (true, _) => INTERRUPTED,
-        (false, true) => HELD,
-        (false, false) => BROKEN,
-    };
-    text.push_str(&match code {
-        HELD => "\nVERDICT: every invariant held\n".to_owned(),
-        BROKEN => format!("\nVERDICT: broken\n  {}\n", broken.join("\n  ")),
-        _ => "\ninterrupted: no verdict\n".to_owned(),
-    });
-    say(&text)?;
-    if let Some(mut file) = json {
-        let document = serde_json::to_string_pretty(&summary)?;
-        writeln!(file, "{document}").context("--json")?;
-    }
-    Ok(code)
 }
 
 fn announce(args: &DemoArgs, addresses: &Addresses, shop: std::net::SocketAddr) {
@@ -411,7 +237,7 @@ fn keep_text(addresses: &Addresses, shop: std::net::SocketAddr, api_key: &str) -
     )
 }
 
-fn say(text: &str) -> anyhow::Result<()> {
+fn print(text: &str) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     out.write_all(text.as_bytes())
         .and_then(|()| out.flush())

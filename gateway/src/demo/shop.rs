@@ -112,16 +112,16 @@ impl Shop {
 
 /// What the page asks for.
 #[derive(Deserialize)]
-struct Wish {
+struct PayForm {
     order: String,
 }
 
 /// Pays an order with the test card: create and confirm in one call, the order's id as its idempotency key.
-async fn pay(State(shop): State<Arc<Shop>>, Form(wish): Form<Wish>) -> Response {
+async fn pay(State(shop): State<Arc<Shop>>, Form(form): Form<PayForm>) -> Response {
     let Some(till) = shop.till.get() else {
         return problem("the shop takes no payments yet");
     };
-    match till.charge(&wish.order).await {
+    match till.charge(&form.order).await {
         Ok((status, intent)) if status.is_success() => Json(intent).into_response(),
         Ok((_, refusal)) => problem(refusal["error"]["message"].as_str().unwrap_or("refused")),
         Err(error) => problem(&format!("{error:#}")),

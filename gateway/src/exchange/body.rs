@@ -16,9 +16,8 @@ use crate::{
     upstream::{Spooled, UpstreamBody},
 };
 
-/// A response's body.
 #[derive(Debug)]
-pub enum Body {
+pub(crate) enum Body {
     /// All of it, in hand. `None` once it is sent, or when there was none.
     Full(Option<Bytes>),
     /// Being received from an upstream.
@@ -31,12 +30,11 @@ pub enum Body {
 
 impl Body {
     /// A body that is all here.
-    pub fn full(bytes: Bytes) -> Self {
+    pub(crate) fn full(bytes: Bytes) -> Self {
         Self::Full((!bytes.is_empty()).then_some(bytes))
     }
 
-    /// No body.
-    pub const EMPTY: Self = Self::Full(None);
+    pub(crate) const EMPTY: Self = Self::Full(None);
 }
 
 impl HttpBody for Body {

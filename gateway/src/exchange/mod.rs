@@ -8,15 +8,14 @@ use std::{net::IpAddr, rc::Rc, time::Duration};
 use http::request::Parts;
 use tokio::time::Instant;
 
-pub use self::{body::Body, refusal::Form};
+pub(crate) use self::{body::Body, refusal::Form};
 use crate::{connection::Client, http::RequestBody, route::Route};
 
 /// One request, as the layers hand it on.
 #[derive(Debug)]
-pub struct Exchange {
+pub(crate) struct Exchange {
     /// Method, target and header.
     pub head: Parts,
-    /// The body, unread.
     pub body: RequestBody,
     /// Where it came in.
     pub client: Rc<Client>,
@@ -32,7 +31,7 @@ pub struct Exchange {
 
 /// How much of the time until an answer's last byte is no latency: a buyer who waits for news waits on purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HeldBack {
+pub(crate) enum HeldBack {
     /// The answer was held back for this long.
     For(Duration),
     /// The answer is a stream of events: only its header has a latency.
@@ -40,7 +39,7 @@ pub enum HeldBack {
 }
 
 #[cfg(test)]
-pub mod testing {
+pub(crate) mod testing {
     //! Exchanges without a connection, for tests of layers.
 
     use http::Request;
@@ -50,7 +49,7 @@ pub mod testing {
 
     impl Exchange {
         /// A request of a client at 192.0.2.7 that is trusted with nothing, to no route.
-        pub fn for_test(request: Request<&'static str>) -> Self {
+        pub(crate) fn for_test(request: Request<&'static str>) -> Self {
             let (head, body) = request.into_parts();
             let server = config::Server::for_test();
             let peer = ([192, 0, 2, 7], 4711).into();

@@ -1,4 +1,4 @@
-//! The edge's refusals as answers, in the form that whoever asked can read: a document, a page, or Stripe's error object.
+//! The edge's refusals as answers, in a form that the client can read: a document, a page, or Stripe's error object.
 
 use bytes::Bytes;
 use http::{
@@ -21,9 +21,9 @@ impl Problem {
     }
 }
 
-/// In which form a refusal is told: the one that whoever asked can read.
+/// The form of a refusal: one that the client can read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
+pub(crate) enum Form {
     /// A problem document: programs.
     Document,
     /// A page: a browser that asked for one.
@@ -34,7 +34,7 @@ pub enum Form {
 
 impl Form {
     /// For a request with these headers on this route.
-    pub fn of(route: Option<&Route>, headers: &HeaderMap) -> Self {
+    pub(crate) fn of(route: Option<&Route>, headers: &HeaderMap) -> Self {
         match route.map(|route| (&route.target, route.is_payment)) {
             Some((Target::Handler { .. }, true)) => Self::Stripe,
             Some((Target::Handler { .. }, false)) => Self::Document,
@@ -44,7 +44,7 @@ impl Form {
     }
 
     /// Puts a refusal into this form; status and headers stay.
-    pub fn shape(self, problem: Problem, response: &mut Response<Body>) {
+    pub(crate) fn shape(self, problem: Problem, response: &mut Response<Body>) {
         let (status, document) = problem.document();
         let (kind, text) = match self {
             Self::Document => return,

@@ -3,7 +3,7 @@
 mod redirect;
 mod router;
 
-pub use self::{
+pub(crate) use self::{
     redirect::redirect,
     router::{Handler, call},
 };

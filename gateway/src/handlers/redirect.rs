@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// Sends the client to the same path at `https` or at an origin.
-pub fn redirect(exchange: &Exchange, to: &str, status: StatusCode) -> Response<Body> {
+pub(crate) fn redirect(exchange: &Exchange, to: &str, status: StatusCode) -> Response<Body> {
     let path = exchange
         .head
         .uri

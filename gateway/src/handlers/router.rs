@@ -22,10 +22,8 @@ use crate::{
 
 /// Where a request goes, and within which bounds.
 #[derive(Debug)]
-pub struct Handler<'r> {
-    /// The router.
+pub(crate) struct Handler<'r> {
     pub router: &'r axum::Router,
-    /// The control runtime.
     pub control: &'r Runtime,
     /// How many requests may be there at a time.
     pub control_permits: &'r Semaphore,
@@ -37,8 +35,7 @@ pub struct Handler<'r> {
     pub body_timeout: Duration,
 }
 
-/// Calls a handler.
-pub async fn call(handler: Handler<'_>, exchange: Exchange) -> Response<Body> {
+pub(crate) async fn call(handler: Handler<'_>, exchange: Exchange) -> Response<Body> {
     let runtime = (handler.run_on == RunOn::Control).then_some(handler.control);
     // Held until the answer's header is there. What its core serves itself touches nothing that all cores share.
     let permit = runtime.map(|_| handler.control_permits.try_acquire());

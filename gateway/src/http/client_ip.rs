@@ -7,10 +7,10 @@ use http::HeaderMap;
 use super::{headers::X_FORWARDED_FOR, network::Cidr};
 
 /// The client's address as bytes for hashing.
-pub type ClientBits = [u8; 16];
+pub(crate) type ClientBits = [u8; 16];
 
 /// The client's address as bytes for shares: an IPv6 client owns a whole /64 and could walk through its addresses.
-pub fn client_share(ip: IpAddr) -> ClientBits {
+pub(crate) fn client_share(ip: IpAddr) -> ClientBits {
     let mut bits = client_bits(ip);
     if matches!(ip.to_canonical(), IpAddr::V6(_)) {
         bits[8..].fill(0);
@@ -19,7 +19,7 @@ pub fn client_share(ip: IpAddr) -> ClientBits {
 }
 
 /// The client's address as bytes for hashing.
-pub fn client_bits(ip: IpAddr) -> ClientBits {
+pub(crate) fn client_bits(ip: IpAddr) -> ClientBits {
     match ip {
         IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
         IpAddr::V6(v6) => v6.octets(),
@@ -27,8 +27,13 @@ pub fn client_bits(ip: IpAddr) -> ClientBits {
 }
 
 /// Whose address a request carries: the last hop of `X-Forwarded-For` that is not itself a trusted proxy, if the peer is one;
-/// else the peer's own. From the right, because what stands to the left was written by whoever is to the left.
-pub fn client_ip(headers: &HeaderMap, peer: IpAddr, is_trusted: bool, trusted: &[Cidr]) -> IpAddr {
+/// else the peer's own. From the right, because each hop writes what stands to its left.
+pub(crate) fn client_ip(
+    headers: &HeaderMap,
+    peer: IpAddr,
+    is_trusted: bool,
+    trusted: &[Cidr],
+) -> IpAddr {
     if !is_trusted {
         return peer;
     }

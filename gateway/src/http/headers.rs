@@ -10,15 +10,15 @@ use http::{
 };
 
 /// Who was before us.
-pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+pub(crate) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// The scheme the client used.
-pub const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+pub(crate) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 /// The host the client asked.
-pub const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+pub(crate) const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
 /// Removes the headers whose names fit, in one pass: nearly every message has none of them, so looking each of them up would
 /// cost a hash per name and find nothing.
-pub fn remove_where(headers: &mut HeaderMap, is_unwanted: impl Fn(&HeaderName) -> bool) {
+pub(crate) fn remove_where(headers: &mut HeaderMap, is_unwanted: impl Fn(&HeaderName) -> bool) {
     // Allocates with the first hit only. Bounded by `server.max_headers`.
     let unwanted: Vec<HeaderName> = headers
         .keys()
@@ -31,7 +31,7 @@ pub fn remove_where(headers: &mut HeaderMap, is_unwanted: impl Fn(&HeaderName) -
 }
 
 /// Removes the headers that belong to one connection, including those that `Connection` names.
-pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
+pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
     if headers.contains_key(CONNECTION) {
         let named: Vec<HeaderName> = tokens(headers, &CONNECTION)
             // The usual tokens, whose headers go anyway or are none.
@@ -71,7 +71,7 @@ fn is_hop_by_hop(name: &HeaderName) -> bool {
 }
 
 /// Whether a header says what only a proxy in front can know: whose request it is and how it came.
-pub fn is_proxy_claim(name: &HeaderName) -> bool {
+pub(crate) fn is_proxy_claim(name: &HeaderName) -> bool {
     let name = name.as_str();
     name.starts_with("x-forwarded-")
         || matches!(
@@ -104,13 +104,13 @@ pub fn is_proxy_claim(name: &HeaderName) -> bool {
 }
 
 /// Whether a header is a credential meant for a proxy: this one asks for none, and the shop must not see it.
-pub fn is_proxy_credential(name: &HeaderName) -> bool {
+pub(crate) fn is_proxy_credential(name: &HeaderName) -> bool {
     matches!(name.as_str(), "proxy-authorization" | "proxy-authenticate")
 }
 
 /// Whether the client asks to speak WebSocket on this connection (`Connection: upgrade` and `Upgrade: websocket`, and nothing
 /// beside it: what a list is upgraded to is the server's choice, and a tunnel must not become h2c).
-pub fn wants_websocket(headers: &HeaderMap) -> bool {
+pub(crate) fn wants_websocket(headers: &HeaderMap) -> bool {
     let mut protocols = tokens(headers, &UPGRADE);
     protocols
         .next()
@@ -120,7 +120,7 @@ pub fn wants_websocket(headers: &HeaderMap) -> bool {
 }
 
 /// Joins the lines that an HTTP/2 client may cut `Cookie` into: towards HTTP/1.1 they must be one (RFC 9113 8.2.3).
-pub fn join_cookies(headers: &mut HeaderMap) {
+pub(crate) fn join_cookies(headers: &mut HeaderMap) {
     let mut lines = headers.get_all(COOKIE).iter();
     let (Some(first), Some(second)) = (lines.next(), lines.next()) else {
         return;
@@ -137,7 +137,7 @@ pub fn join_cookies(headers: &mut HeaderMap) {
 
 /// Whether the body comes in a transfer coding other than chunked. Its layers end here, so passed on without its header the body
 /// would be taken for something else (RFC 9112 6.1).
-pub fn has_unknown_coding(headers: &HeaderMap) -> bool {
+pub(crate) fn has_unknown_coding(headers: &HeaderMap) -> bool {
     // Chunked is applied once (RFC 9112 6.1).
     headers.contains_key(TRANSFER_ENCODING)
         && !tokens(headers, &TRANSFER_ENCODING)
@@ -146,7 +146,7 @@ pub fn has_unknown_coding(headers: &HeaderMap) -> bool {
 }
 
 /// Puts several equal lengths into one. hyper has read them as one; the next reader may not.
-pub fn join_lengths(headers: &mut HeaderMap) {
+pub(crate) fn join_lengths(headers: &mut HeaderMap) {
     let mut lines = headers.get_all(CONTENT_LENGTH).iter();
     let Some(first) = lines.next() else { return };
     if lines.next().is_none() && !first.as_bytes().contains(&b',') {
@@ -160,14 +160,14 @@ pub fn join_lengths(headers: &mut HeaderMap) {
 
 /// Drops a `Content-Length` that `Transfer-Encoding` overrules (RFC 9112 6.3): passed on, it would tell the next reader that the
 /// message ends elsewhere.
-pub fn drop_overruled_length(headers: &mut HeaderMap) {
+pub(crate) fn drop_overruled_length(headers: &mut HeaderMap) {
     if headers.contains_key(TRANSFER_ENCODING) {
         headers.remove(CONTENT_LENGTH);
     }
 }
 
 /// Adds an address to the end of `X-Forwarded-For`.
-pub fn append_forwarded_for(headers: &mut HeaderMap, peer: &HeaderValue) {
+pub(crate) fn append_forwarded_for(headers: &mut HeaderMap, peer: &HeaderValue) {
     let value = match joined(headers) {
         None => peer.clone(),
         Some(mut list) => {
@@ -192,7 +192,7 @@ fn joined(headers: &HeaderMap) -> Option<Vec<u8>> {
 
 /// Who this process is in `Via` (RFC 9110 7.6.3), and whether a request has been here before.
 #[derive(Clone, Debug)]
-pub struct Via {
+pub(crate) struct Via {
     name: String,
     h10: HeaderValue,
     h11: HeaderValue,
@@ -201,7 +201,7 @@ pub struct Via {
 
 impl Via {
     /// A name that no other process has, so that a chain of several is no loop.
-    pub fn new(random: u32) -> Self {
+    pub(crate) fn new(random: u32) -> Self {
         let name = format!("penstock-{random:08x}");
         let value = |version: &str| {
             HeaderValue::try_from(format!("{version} {name}")).expect("the name is visible ASCII")
@@ -215,7 +215,7 @@ impl Via {
     }
 
     /// Adds this process to the list.
-    pub fn add(&self, headers: &mut HeaderMap, version: Version) {
+    pub(crate) fn add(&self, headers: &mut HeaderMap, version: Version) {
         let value = match version {
             Version::HTTP_2 => &self.h2,
             Version::HTTP_10 => &self.h10,
@@ -225,7 +225,7 @@ impl Via {
     }
 
     /// Whether this process is on the list.
-    pub fn is_in(&self, headers: &HeaderMap) -> bool {
+    pub(crate) fn is_in(&self, headers: &HeaderMap) -> bool {
         headers.contains_key(VIA)
             && tokens(headers, &VIA).any(|hop| {
                 hop.split(u8::is_ascii_whitespace)
@@ -235,7 +235,10 @@ impl Via {
 }
 
 /// The comma-separated tokens of all lines of a header.
-pub fn tokens<'h>(headers: &'h HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'h [u8]> {
+pub(crate) fn tokens<'h>(
+    headers: &'h HeaderMap,
+    name: &HeaderName,
+) -> impl Iterator<Item = &'h [u8]> {
     headers
         .get_all(name)
         .iter()

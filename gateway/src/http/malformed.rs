@@ -10,7 +10,7 @@ use http::{
 use super::target::{is_authority, is_same_authority, read_path};
 
 /// Whether the request is too malformed to be understood the same way by everybody who reads it.
-pub fn is_malformed(head: &Parts) -> bool {
+pub(crate) fn is_malformed(head: &Parts) -> bool {
     has_bad_host(head) || has_bad_target(head) || has_bad_length(head)
 }
 

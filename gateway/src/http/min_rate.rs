@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// A client may be this late before somebody else's request is worth more than its own.
-pub const GRACE: Duration = Duration::from_secs(1);
+pub(crate) const GRACE: Duration = Duration::from_secs(1);
 
 /// How slowly a client may send or read.
 #[derive(Clone, Copy, Debug)]

@@ -1,19 +1,19 @@
 //! Values of HTTP without any state: what the rest of the gateway reads requests and writes answers with.
 
-pub mod client_ip;
-pub mod headers;
-pub mod malformed;
-pub mod network;
-pub mod target;
+pub(crate) mod client_ip;
+pub(crate) mod headers;
+pub(crate) mod malformed;
+pub(crate) mod network;
+pub(crate) mod target;
 
-pub mod body_error;
-pub mod min_rate;
-pub mod problem;
-pub mod protocol;
-pub mod request_body;
-pub mod upload;
+pub(crate) mod body_error;
+pub(crate) mod min_rate;
+pub(crate) mod problem;
+pub(crate) mod protocol;
+pub(crate) mod request_body;
+pub(crate) mod upload;
 
-pub use self::{
+pub(crate) use self::{
     body_error::BodyError,
     min_rate::{GRACE, MinRate},
     network::Cidr,

@@ -10,7 +10,7 @@ pub struct Cidr {
 }
 
 /// This machine.
-pub const LOOPBACK: [Cidr; 2] = [
+pub(crate) const LOOPBACK: [Cidr; 2] = [
     Cidr {
         network: 0xffff_7f00_0000,
         mask: u128::MAX << 24,

@@ -15,7 +15,7 @@ use limiter::rate::retry_after_field;
 
 /// Why the edge answers by itself.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Problem {
+pub(crate) enum Problem {
     /// The request is malformed; the connection is closed, since its framing is in doubt. The client is at fault.
     BadRequest,
     /// A call of the admin API without its token.
@@ -91,7 +91,7 @@ const SOON: Duration = Duration::from_secs(1);
 
 impl Problem {
     /// The document as a response.
-    pub fn document_response(self) -> Response<Bytes> {
+    pub(crate) fn document_response(self) -> Response<Bytes> {
         let (status, document) = self.document();
         let mut response = Response::new(Bytes::from_static(document.as_bytes()));
         *response.status_mut() =
@@ -119,7 +119,7 @@ impl Problem {
     }
 
     /// How long the client should wait, where waiting helps.
-    pub fn retry_after(self) -> Option<Duration> {
+    pub(crate) fn retry_after(self) -> Option<Duration> {
         match self {
             Self::Limited(wait) | Self::AdminLimited(wait) | Self::BreakerOpen(wait) => Some(wait),
             Self::NoEndpoint
@@ -132,7 +132,7 @@ impl Problem {
     }
 
     /// Status and JSON text.
-    pub fn document(self) -> (u16, &'static str) {
+    pub(crate) fn document(self) -> (u16, &'static str) {
         match self {
             Self::BadRequest => document!(
                 400,

@@ -37,13 +37,13 @@ pub struct RequestBody {
     rate: MinRate,
     /// Made at the first pause, re-used for later ones.
     timer: Option<Pin<Box<Sleep>>>,
-    /// Shared with whoever waits for the response; `None` for an empty body, which cannot fail.
+    /// Shared with the side that waits for the response; `None` for an empty body, which cannot fail.
     progress: Option<Arc<Progress>>,
 }
 
 /// Of an answer that was made before all of the request's body was read.
 #[derive(Clone, Copy, Debug)]
-pub struct Unread;
+pub(crate) struct Unread;
 
 /// Why a request's body broke off; the client is at fault.
 #[derive(Debug, thiserror::Error)]
@@ -54,7 +54,6 @@ pub enum RequestBodyError {
     /// A pause longer than `server.body_timeout`.
     #[error("client paused for longer than body_timeout")]
     TimedOut,
-    /// The connection failed.
     #[error("client broke off: {0}")]
     Client(#[from] hyper::Error),
 }

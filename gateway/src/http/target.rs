@@ -11,7 +11,7 @@ use percent_encoding::percent_decode_str;
 
 /// The path by which routes are chosen. `None` if servers disagree about it: dot segments however written, control characters, an
 /// escape that is none.
-pub fn read_path(path: &str) -> Option<Cow<'_, str>> {
+pub(crate) fn read_path(path: &str) -> Option<Cow<'_, str>> {
     if !path.starts_with('/') {
         // `*` of OPTIONS.
         return Some(Cow::Borrowed(path));
@@ -64,7 +64,7 @@ fn has_whole_escapes(path: &[u8]) -> bool {
 }
 
 /// The host a request asks for, with its port: the target's authority (HTTP/2, absolute form), else the `Host` header.
-pub fn host_of(head: &Parts) -> Option<&str> {
+pub(crate) fn host_of(head: &Parts) -> Option<&str> {
     match head.uri.authority() {
         Some(authority) => Some(authority.as_str()),
         None => head.headers.get(HOST)?.to_str().ok(),
@@ -72,7 +72,7 @@ pub fn host_of(head: &Parts) -> Option<&str> {
 }
 
 /// Whether the text is `host` or `host:port` (RFC 3986 3.2): a name, an IPv4 address, or an IPv6 address in brackets.
-pub fn is_authority(text: &[u8]) -> bool {
+pub(crate) fn is_authority(text: &[u8]) -> bool {
     let (host, port) = match text.strip_prefix(b"[") {
         Some(rest) => {
             let Some(end) = rest.iter().position(|byte| *byte == b']') else {
@@ -104,7 +104,7 @@ fn is_port(port: &[u8]) -> bool {
 }
 
 /// Whether two authorities name the same host and port, where a port that is left out is the scheme's.
-pub fn is_same_authority(one: &str, other: &str, scheme: &str) -> bool {
+pub(crate) fn is_same_authority(one: &str, other: &str, scheme: &str) -> bool {
     let default = if scheme.eq_ignore_ascii_case("https") {
         ":443"
     } else {

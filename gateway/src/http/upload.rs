@@ -1,4 +1,4 @@
-//! How far a request's body has come, for the side that waits for the response: the upstream's connection, and whoever shares out its places.
+//! How far a request's body has come, for the side that waits for the response: the upstream's connection and its pool.
 
 use std::{
     sync::{

@@ -34,13 +34,13 @@ async fn discard(mut body: RequestBody) {
 
 /// Refuses bodies that are announced as too large.
 #[derive(Debug)]
-pub struct BodyLimit<S> {
+pub(super) struct BodyLimit<S> {
     inner: S,
 }
 
 impl<S> BodyLimit<S> {
     /// Around the other layers.
-    pub fn new(inner: S) -> Self {
+    pub(super) fn new(inner: S) -> Self {
         Self { inner }
     }
 }

@@ -34,13 +34,13 @@ const MAX_AGE: HeaderValue = HeaderValue::from_static("7200");
 
 /// Answers preflights and marks answers, on routes that allow other origins.
 #[derive(Debug)]
-pub struct Cors<S> {
+pub(super) struct Cors<S> {
     inner: S,
 }
 
 impl<S> Cors<S> {
     /// Around the other layers.
-    pub fn new(inner: S) -> Self {
+    pub(super) fn new(inner: S) -> Self {
         Self { inner }
     }
 }

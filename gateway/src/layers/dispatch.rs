@@ -22,14 +22,18 @@ use crate::{
 
 /// Hands requests to upstreams and handlers.
 #[derive(Debug)]
-pub struct Dispatch {
+pub(super) struct Dispatch {
     server: Rc<Snapshot<config::Server>>,
     proxy: Proxy,
 }
 
 impl Dispatch {
     /// With the rules of this table.
-    pub fn new(server: Rc<Snapshot<config::Server>>, via: Rc<Via>, drain: Rc<Drain>) -> Self {
+    pub(super) fn new(
+        server: Rc<Snapshot<config::Server>>,
+        via: Rc<Via>,
+        drain: Rc<Drain>,
+    ) -> Self {
         let proxy = Proxy {
             server: Rc::clone(&server),
             via,

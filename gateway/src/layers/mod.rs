@@ -32,14 +32,14 @@ use crate::{
 };
 
 /// Something that answers requests: a layer around another, or the innermost part.
-pub trait Handle {
+pub(crate) trait Handle {
     /// Answers. Failures are answers too.
     fn handle(&self, exchange: Exchange) -> impl Future<Output = Response<Body>>;
 }
 
 /// What the layers of a core use.
 #[derive(Clone, Debug)]
-pub struct Parts {
+pub(crate) struct Parts {
     /// The `[server]` table as it is now.
     pub server: Rc<Snapshot<config::Server>>,
     /// The routes as they are now.
@@ -57,7 +57,7 @@ pub struct Parts {
 }
 
 /// Builds the layers of one core.
-pub fn build(parts: &Parts) -> impl Answer + use<> {
+pub(crate) fn build(parts: &Parts) -> impl Answer + use<> {
     let Parts {
         server, via, drain, ..
     } = parts;
@@ -82,7 +82,7 @@ pub fn build(parts: &Parts) -> impl Answer + use<> {
 }
 
 #[cfg(test)]
-pub mod testing {
+pub(crate) mod testing {
     //! An innermost part and a route, for tests of layers.
 
     use super::*;
@@ -93,7 +93,7 @@ pub mod testing {
 
     /// Answers 200 and says in the header `seen` which headers it was sent.
     #[derive(Debug)]
-    pub struct Echo;
+    pub(crate) struct Echo;
 
     impl Handle for Echo {
         async fn handle(&self, exchange: Exchange) -> Response<Body> {
@@ -112,7 +112,7 @@ pub mod testing {
     }
 
     /// A route that leads nowhere, with a change.
-    pub fn route(change: impl FnOnce(&mut Route)) -> Rc<Route> {
+    pub(crate) fn route(change: impl FnOnce(&mut Route)) -> Rc<Route> {
         let mut route = Route {
             name: "test".into(),
             meters: Meters::new().route("test"),

@@ -18,7 +18,7 @@ use crate::{
 
 /// Draws from the buckets of the request's route, in the order the route names them.
 #[derive(Debug)]
-pub struct RateLimit<S> {
+pub(super) struct RateLimit<S> {
     inner: S,
 }
 
@@ -32,7 +32,7 @@ enum Drawn {
 
 impl<S> RateLimit<S> {
     /// Around the other layers.
-    pub fn new(inner: S) -> Self {
+    pub(super) fn new(inner: S) -> Self {
         Self { inner }
     }
 }

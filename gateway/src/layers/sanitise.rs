@@ -22,7 +22,7 @@ use crate::{
 
 /// Refuses malformed requests; removes headers that only trusted proxies may set.
 #[derive(Debug)]
-pub struct Sanitise<S> {
+pub(super) struct Sanitise<S> {
     inner: S,
     server: Rc<Snapshot<config::Server>>,
     via: Rc<Via>,
@@ -30,7 +30,7 @@ pub struct Sanitise<S> {
 
 impl<S> Sanitise<S> {
     /// By the rules of this table.
-    pub fn new(inner: S, server: Rc<Snapshot<config::Server>>, via: Rc<Via>) -> Self {
+    pub(super) fn new(inner: S, server: Rc<Snapshot<config::Server>>, via: Rc<Via>) -> Self {
         Self { inner, server, via }
     }
 
@@ -86,7 +86,7 @@ impl<S: Handle> Handle for Sanitise<S> {
 const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 
 /// A refusal that names what is allowed (RFC 9110 15.5.6).
-pub fn not_allowed(methods: &str) -> Response<Body> {
+pub(super) fn not_allowed(methods: &str) -> Response<Body> {
     let mut response = Problem::MethodNotAllowed.response();
     if let Ok(methods) = HeaderValue::from_str(methods) {
         response.headers_mut().insert(ALLOW, methods);
@@ -116,7 +116,7 @@ fn options() -> Response<Body> {
 }
 
 /// What a peer may not send on: where a request came from, unless it is a trusted proxy; who somebody is, unless it logs people in;
-/// what is meant for a proxy, whoever it is.
+/// what is meant for any proxy.
 ///
 /// CGI, WSGI and PHP turn `-` into `_`, so a shop reads `x_buyer_id` and `x-buyer-id` as one header, and leaving the other spelling
 /// through would leave the claim through. Names with an underscore come from trusted proxies only (nginx drops them too), and

@@ -21,10 +21,8 @@ const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy"
 
 /// A `[[limit]]`: a token bucket for every key.
 #[derive(Debug)]
-pub struct Bucket {
-    /// Its configuration.
+pub(crate) struct Bucket {
     pub config: config::Limit,
-    /// The buckets.
     pub limiter: RateLimiter,
     key: Key,
     policy: HeaderValue,
@@ -39,7 +37,7 @@ enum Key {
 
 impl Bucket {
     /// The buckets of a limit, all full. `identity` says who a buyer is, for limits that go by it.
-    pub fn new(config: config::Limit, identity: Option<&Identity>, now: Instant) -> Self {
+    pub(crate) fn new(config: config::Limit, identity: Option<&Identity>, now: Instant) -> Self {
         let capacity =
             std::num::NonZeroUsize::new(config.max_keys).unwrap_or(std::num::NonZeroUsize::MIN);
         Self {
@@ -55,7 +53,7 @@ impl Bucket {
     }
 
     /// Whose bucket a request draws from.
-    pub fn key(&self, headers: &HeaderMap, client: IpAddr) -> RateKey {
+    pub(crate) fn key(&self, headers: &HeaderMap, client: IpAddr) -> RateKey {
         let named = match &self.key {
             Key::Ip => None,
             Key::Header(name, key) => headers.get(name).map(|value| key.key_of(value.as_bytes())),
@@ -64,28 +62,27 @@ impl Bucket {
                 .proven(headers, now_ms())
                 .map(|buyer| key.key_of(buyer.as_str().as_bytes())),
         };
-        // Whoever names nobody is counted by their address: one bucket for all of them would let one client empty it.
+        // A client that names no buyer is counted by its address: one bucket for all of them would let one client empty it.
         named.unwrap_or_else(|| RateKey::from_ip(client))
     }
 
-    /// Draws a token.
-    pub fn draw(&self, key: RateKey, now: Instant) -> Decision {
+    pub(crate) fn draw(&self, key: RateKey, now: Instant) -> Decision {
         self.limiter.check(key, now)
     }
 
     /// Gives a token back, because another limit refused the request.
-    pub fn give_back(&self, key: RateKey) {
+    pub(crate) fn give_back(&self, key: RateKey) {
         self.limiter.give_back(key);
     }
 
     /// What a refusal says.
-    pub fn mark_refused(&self, headers: &mut HeaderMap, limited: &Limited) {
+    pub(crate) fn mark_refused(&self, headers: &mut HeaderMap, limited: &Limited) {
         headers.insert(RATE_LIMIT, limited.field(&self.config.name));
         headers.insert(RATE_LIMIT_POLICY, self.policy.clone());
     }
 
     /// What an answer says where `report = true`.
-    pub fn report(&self, headers: &mut HeaderMap, remaining: u32) {
+    pub(crate) fn report(&self, headers: &mut HeaderMap, remaining: u32) {
         headers.append(RATE_LIMIT, remaining_field(&self.config.name, remaining));
         headers.append(RATE_LIMIT_POLICY, self.policy.clone());
     }

@@ -1,4 +1,4 @@
-//! What each series is, for whoever reads `/metrics` without the documents: one line a family.
+//! What each series is, for a reader of `/metrics` without the documents: one line a family.
 
 use metrics::describe_gauge;
 

@@ -72,7 +72,6 @@ impl LocalHistogram {
         }
     }
 
-    /// Counts one.
     pub(super) fn add(&self, took: Duration) {
         let seconds = took.as_secs_f64();
         let bucket = &self.buckets[REQUEST_SECONDS.partition_point(|edge| *edge < seconds)];

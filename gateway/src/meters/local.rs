@@ -26,7 +26,6 @@ impl LocalCounter {
         }
     }
 
-    /// Counts one.
     pub fn add(&self) {
         self.pending.set(self.pending.get() + 1);
     }
@@ -47,12 +46,10 @@ impl LocalGauge {
         }
     }
 
-    /// One more.
     pub fn up(&self) {
         self.pending.set(self.pending.get() + 1);
     }
 
-    /// One less.
     pub fn down(&self) {
         self.pending.set(self.pending.get() - 1);
     }

@@ -54,7 +54,6 @@ impl Outcome {
         }
     }
 
-    /// Its label.
     pub fn label(self) -> &'static str {
         OUTCOMES[self as usize].1
     }

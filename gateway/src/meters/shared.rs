@@ -30,7 +30,6 @@ impl BreakerMeters {
         meters
     }
 
-    /// Notes a transition.
     pub fn enter(&self, state: State) {
         self.transitions[place(state)].increment(1);
         self.show(state);
@@ -118,7 +117,6 @@ pub struct LimitMeters {
 }
 
 impl LimitMeters {
-    /// Resolves the handles.
     pub fn new(limit: &str) -> Self {
         let decisions = |decision: &'static str| {
             counter!("penstock_ratelimit_decisions_total",

@@ -11,7 +11,6 @@ use super::{LocalCounter, LocalGauge, LocalHistogram};
 pub enum Attempt {
     /// A response came, whatever its status.
     Ok,
-    /// The connection failed.
     Error,
     /// Nothing came in time.
     Timeout,
@@ -79,7 +78,6 @@ impl UpstreamMeters {
         }
     }
 
-    /// Counts an attempt.
     pub fn attempt(&self, attempt: Attempt) {
         self.requests[attempt as usize].add();
     }

@@ -42,7 +42,11 @@ enum Sent {
 }
 
 /// Sends the request to an endpoint of the upstream and returns its answer, or a problem.
-pub async fn forward(proxy: &Proxy, upstream: &Upstream, exchange: Exchange) -> Response<Body> {
+pub(crate) async fn forward(
+    proxy: &Proxy,
+    upstream: &Upstream,
+    exchange: Exchange,
+) -> Response<Body> {
     let (limit, ahead) = exchange
         .route
         .as_ref()

@@ -1,8 +1,8 @@
 //! From a request to an answer of the shop: which endpoints are tried, how messages are rewritten, and tunnels.
 
-pub mod forward;
+pub(crate) mod forward;
 mod rewrite;
-pub mod tunnel;
+pub(crate) mod tunnel;
 mod walk;
 
 use std::rc::Rc;
@@ -11,7 +11,7 @@ use crate::{config, connection::Drain, http::headers::Via, snapshot::Snapshot};
 
 /// What forwarding needs of its core.
 #[derive(Debug)]
-pub struct Proxy {
+pub(crate) struct Proxy {
     /// The `[server]` table as it is now.
     pub server: Rc<Snapshot<config::Server>>,
     /// Who this process is to others.

@@ -53,7 +53,11 @@ const BUFFER: usize = 8 << 10;
 const GOODBYE: Duration = Duration::from_secs(1);
 
 /// Sends the handshake to an endpoint and, if it agrees, tunnels.
-pub async fn tunnel(proxy: &Proxy, upstream: &Upstream, exchange: Exchange) -> Response<Body> {
+pub(crate) async fn tunnel(
+    proxy: &Proxy,
+    upstream: &Upstream,
+    exchange: Exchange,
+) -> Response<Body> {
     let mut head = exchange.head;
     let Some(from_client) = head.extensions.remove::<OnUpgrade>() else {
         return Problem::BadRequest.response();

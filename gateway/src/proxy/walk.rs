@@ -130,7 +130,6 @@ impl<'u> Walk<'u> {
         attempt.failure(now);
     }
 
-    /// The endpoint answered.
     pub(super) fn answered(
         &self,
         attempt: Attempt<'_>,

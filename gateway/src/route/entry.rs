@@ -10,12 +10,11 @@ use crate::{limit::Bucket, meters::RouteMeters, upstream::Upstream};
 
 /// A route as a core serves it. A request keeps the one it was found, also when the configuration is replaced.
 #[derive(Debug)]
-pub struct Route {
+pub(crate) struct Route {
     /// Its name in logs and metrics.
     pub name: Arc<str>,
     /// What is counted of its requests.
     pub meters: Rc<RouteMeters>,
-    /// Where it leads.
     pub target: Target,
     /// Whether it is the payment API, whose errors have Stripe's form.
     pub is_payment: bool,
@@ -33,12 +32,11 @@ pub struct Route {
 
 /// Where a route leads.
 #[derive(Debug)]
-pub enum Target {
+pub(crate) enum Target {
     /// The shop's servers.
     Upstream(Rc<Upstream>),
     /// A router of this process.
     Handler {
-        /// The router.
         router: Late,
         /// Where a request of it runs.
         run_on: fn(&Method, &str) -> RunOn,
@@ -47,11 +45,9 @@ pub enum Target {
         /// How many requests may be there at a time.
         control_permits: Arc<Semaphore>,
     },
-    /// Another place.
     Redirect {
         /// `https` or an origin.
         to: String,
-        /// The status.
         status: StatusCode,
     },
 }
@@ -59,9 +55,8 @@ pub enum Target {
 /// Where a handler's request runs. What waits for SQL must not run on a core: one slow query would hold nobody up, but decoding a page of
 /// rows would.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RunOn {
+pub(crate) enum RunOn {
     /// The core that the request came to.
     Core,
-    /// The control runtime.
     Control,
 }

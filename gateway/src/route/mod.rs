@@ -3,11 +3,11 @@
 mod entry;
 mod late;
 mod routes;
-pub mod table;
+pub(crate) mod table;
 
-pub use self::{
+pub use self::late::Late;
+pub(crate) use self::{
     entry::{Route, RunOn, Target},
-    late::Late,
     routes::Routes,
     table::{Found, RouteTable},
 };

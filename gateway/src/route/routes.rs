@@ -9,7 +9,7 @@ use crate::meters::RouteMeters;
 
 /// All routes of a core.
 #[derive(Debug)]
-pub struct Routes {
+pub(crate) struct Routes {
     table: RouteTable,
     /// In the order of the table.
     routes: Vec<Rc<Route>>,
@@ -23,7 +23,7 @@ pub struct Routes {
 
 impl Routes {
     /// Routes, and the table that finds them by their positions in it.
-    pub fn new(
+    pub(crate) fn new(
         table: RouteTable,
         routes: Vec<Rc<Route>>,
         no_name: Arc<str>,
@@ -40,7 +40,7 @@ impl Routes {
     }
 
     /// The route of a request, or else the methods that routes of this host and path have, if there are such routes.
-    pub fn find<'h>(
+    pub(crate) fn find<'h>(
         &self,
         host: impl Fn() -> &'h str,
         path: &str,

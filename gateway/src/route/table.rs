@@ -10,20 +10,18 @@ use crate::config;
 
 /// All routes in order of preference.
 #[derive(Clone, Debug)]
-pub struct RouteTable {
+pub(crate) struct RouteTable {
     rules: Box<[Rule]>,
     /// Skips finding out the host when no route asks for one.
     any_host: bool,
 }
 
-/// What was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Found {
+pub(crate) enum Found {
     /// The route of this index in the configuration.
     Route(usize),
     /// Some route has the host and path, but none with this method.
     OtherMethod,
-    /// Nothing.
     Nothing,
 }
 
@@ -47,7 +45,7 @@ enum HostRule {
 
 impl RouteTable {
     /// The methods that some route has for this host and path, as `Allow` lists them.
-    pub fn allowed(&self, host: &str, path: &str) -> String {
+    pub(crate) fn allowed(&self, host: &str, path: &str) -> String {
         let host = without_port(host);
         let mut names: Vec<&str> = self
             .rules
@@ -61,7 +59,7 @@ impl RouteTable {
     }
 
     /// Sorts the routes of a configuration.
-    pub fn new(routes: &[config::Route]) -> Self {
+    pub(crate) fn new(routes: &[config::Route]) -> Self {
         let rule = |(index, route): (usize, &config::Route)| Rule {
             prefix: route.path.trim_end_matches('/').into(),
             host: HostRule::new(route.host.as_deref()),
@@ -84,7 +82,12 @@ impl RouteTable {
     }
 
     /// Finds the route of a request. `host` may carry a port; it is asked for only if a route needs it.
-    pub fn find<'h>(&self, host: impl FnOnce() -> &'h str, path: &str, method: &Method) -> Found {
+    pub(crate) fn find<'h>(
+        &self,
+        host: impl FnOnce() -> &'h str,
+        path: &str,
+        method: &Method,
+    ) -> Found {
         let host = if self.any_host {
             ""
         } else {

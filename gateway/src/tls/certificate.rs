@@ -118,7 +118,7 @@ impl Certificate {
         self.not_after_s
     }
 
-    /// The leaf in DER, for clients that shall trust it.
+    /// The leaf in DER, for clients that must trust it.
     pub fn leaf(&self) -> CertificateDer<'static> {
         self.key.cert[0].clone()
     }

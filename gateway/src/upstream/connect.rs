@@ -19,7 +19,7 @@ const STAGGER: Duration = Duration::from_millis(250);
 static TURN: AtomicUsize = AtomicUsize::new(0);
 
 /// Connects to `host:port`. Names are looked up each time, so a server that moved is found.
-pub async fn connect(address: &str) -> io::Result<TcpStream> {
+pub(crate) async fn connect(address: &str) -> io::Result<TcpStream> {
     if let Ok(address) = address.parse::<SocketAddr>() {
         return TcpStream::connect(address).await;
     }

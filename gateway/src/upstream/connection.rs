@@ -1,4 +1,4 @@
-//! One HTTP/1.1 connection to an endpoint, driven by whoever uses it.
+//! One HTTP/1.1 connection to an endpoint, driven by the task that uses it.
 //!
 //! hyper's client comes as a sender and a connection future, which is usually spawned as a task. Here both stay in one
 //! value and the request's own task polls the connection: a request then costs no task switch, no wake-up across tasks,

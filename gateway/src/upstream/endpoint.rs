@@ -33,9 +33,7 @@ pub struct Endpoint {
 /// A breaker went from one state to another: a line of the log.
 #[derive(Clone, Debug)]
 pub struct BreakerChange {
-    /// Its upstream.
     pub upstream: Arc<str>,
-    /// Its endpoint.
     pub endpoint: Arc<str>,
     /// From where to where.
     pub transition: Transition,
@@ -65,7 +63,7 @@ impl Endpoint {
             let (upstream, endpoint): (Arc<str>, Arc<str>) =
                 (upstream.name.as_str().into(), address.into());
             let (changed, told) = (Arc::clone(changed), told.clone());
-            // Under the breaker's lock, which all cores share: whoever writes the line does it elsewhere.
+            // Under the breaker's lock, which all cores share: the line is written elsewhere.
             Breaker::observed(config, now, move |transition| {
                 meters.enter(transition.to);
                 changed.notify_waiters();

@@ -7,7 +7,7 @@ use crate::{config::HashOn, http::client_ip::ClientBits};
 
 /// The place of a request on the ring. A request without the header, cookie or parameter goes by its client's address: all
 /// such requests together must not land on one endpoint.
-pub fn hash_of(on: &HashOn, client: &ClientBits, headers: &HeaderMap, uri: &Uri) -> u64 {
+pub(crate) fn hash_of(on: &HashOn, client: &ClientBits, headers: &HeaderMap, uri: &Uri) -> u64 {
     let found = match on {
         HashOn::Ip => None,
         HashOn::Header(name) => headers.get(name).map(|value| value.as_bytes()),

@@ -17,7 +17,7 @@ use crate::config;
 
 /// The run of equal answers so far. Pure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Tracker {
+pub(crate) struct Tracker {
     is_healthy: bool,
     /// Answers in a row that say otherwise.
     against: u32,
@@ -35,7 +35,7 @@ impl Default for Tracker {
 
 impl Tracker {
     /// Takes one answer in; returns the new verdict if it changed.
-    pub fn note(&mut self, is_good: bool, config: &config::Health) -> Option<bool> {
+    pub(crate) fn note(&mut self, is_good: bool, config: &config::Health) -> Option<bool> {
         if is_good == self.is_healthy {
             self.against = 0;
             return None;
@@ -58,7 +58,7 @@ impl Tracker {
 }
 
 /// Checks one endpoint forever. Dropped with the control runtime.
-pub async fn watch(endpoint: Arc<Endpoint>, config: config::Health) {
+pub(crate) async fn watch(endpoint: Arc<Endpoint>, config: config::Health) {
     let mut tracker = Tracker::default();
     let mut ticks = time::interval(config.interval);
     ticks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);

@@ -7,17 +7,17 @@
 //! cursors belong to one core and need none. Both are replaced whole when the configuration changes; endpoints that stay, by their
 //! address, keep breaker, health and connections.
 
-pub mod hash_key;
-pub mod policy;
+pub(crate) mod hash_key;
+pub(crate) mod policy;
 pub mod ring;
 
-pub mod connect;
-pub mod endpoint;
-pub mod health;
+pub(crate) mod connect;
+pub(crate) mod endpoint;
+pub(crate) mod health;
 
 mod body;
 mod connection;
-pub mod holder;
+pub(crate) mod holder;
 mod pool;
 mod spool;
 
@@ -46,7 +46,6 @@ use crate::{config, http::client_ip::ClientBits, meters::UpstreamMeters, snapsho
 /// What all cores know of an upstream.
 #[derive(Debug)]
 pub struct Shared {
-    /// Its configuration.
     pub config: config::Upstream,
     /// In the order of the configuration.
     pub endpoints: Vec<Arc<Endpoint>>,

@@ -8,7 +8,6 @@ use crate::config;
 /// How endpoints are chosen; shared by all cores.
 #[derive(Clone, Debug)]
 pub enum Policy {
-    /// In turn.
     RoundRobin(Turns),
     /// By a hash of the request.
     RingHash(Ring),
@@ -30,7 +29,6 @@ pub struct Cursor(Cell<usize>);
 pub enum Candidates<'p> {
     /// From the cursor on.
     Turns {
-        /// The order.
         turns: &'p Turns,
         /// The next place to look at.
         at: usize,

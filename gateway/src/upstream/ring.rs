@@ -15,7 +15,6 @@ const POINTS_MAX: usize = 1 << 20;
 /// A ring over endpoints 0..n. Built once per set of endpoints and then only read.
 #[derive(Clone, Debug)]
 pub struct Ring {
-    /// Sorted.
     points: Box<[u64]>,
     /// The endpoint that owns the point of the same index.
     owners: Box<[u16]>,

@@ -112,7 +112,7 @@ pub struct Spooled {
 }
 
 impl Spooled {
-    /// Moves an answer off its connection. `most` is what of it may be kept at a time; `download` is whoever reads it.
+    /// Moves an answer off its connection. `most` is what of it may be kept at a time; `download` is its reader.
     pub fn begin(
         body: Box<UpstreamBody>,
         most: u64,

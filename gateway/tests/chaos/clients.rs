@@ -6,11 +6,11 @@ use loadtest::history::Action;
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 use tokio::time::{Duration, Instant, sleep};
 
-use crate::market::{Held, Market, Seen, Wish};
+use crate::market::{Held, Market, Purchase, Seen};
 
 /// A purchase that a client has sent, and the orders that it has heard of.
 struct Sent {
-    wish: Wish,
+    purchase: Purchase,
     orders: Vec<Held>,
 }
 
@@ -63,8 +63,8 @@ impl Buyer {
     /// Does something about an earlier purchase.
     async fn come_back(&mut self, at: usize, dice: u32, front: usize) {
         let (market, client) = (Arc::clone(&self.market), self.client);
-        let Sent { wish, orders } = &self.sent[at];
-        let wish = wish.clone();
+        let Sent { purchase, orders } = &self.sent[at];
+        let purchase = purchase.clone();
         let held = match orders.len() {
             0 => None,
             // One line of a cart lives for itself.
@@ -72,35 +72,44 @@ impl Buyer {
         };
         let seen = match (dice, held) {
             // The whole cart, known or not; or one order.
-            (0..7, _) if wish.is_cart && dice < 4 => market.give_back(client, front, &wish).await,
+            (0..7, _) if purchase.is_cart && dice < 4 => {
+                market.give_back(client, front, &purchase).await
+            }
             (0..7, Some(held)) => {
-                let (buyer, order) = (&wish.buyer, &held.order);
+                let (buyer, order) = (&purchase.buyer, &held.order);
                 market
                     .about(client, front, Action::Cancel, buyer, order)
                     .await
             }
             (7..13, Some(held)) => {
                 let number = self.number;
-                market.pay(client, front, &wish.buyer, &held, number).await
+                market
+                    .pay(client, front, &purchase.buyer, &held, number)
+                    .await
             }
             (13..20, Some(held)) => {
-                let (buyer, order) = (&wish.buyer, &held.order);
+                let (buyer, order) = (&purchase.buyer, &held.order);
                 market
                     .about(client, front, Action::Poll, buyer, order)
                     .await
             }
-            (20..24, _) => market.poll(client, front, &wish).await,
+            (20..24, _) => market.poll(client, front, &purchase).await,
             (24..28, _) => {
-                let other = wish.altered(&mut self.random);
+                let other = purchase.altered(&mut self.random);
                 market.buy(client, front, &other).await
             }
             // Twice at once, through different nodes: duplicate delivery.
             (28..32, _) => {
-                let both = (market.buy(client, 0, &wish), market.buy(client, 1, &wish));
+                let both = (
+                    market.buy(client, 0, &purchase),
+                    market.buy(client, 1, &purchase),
+                );
                 tokio::join!(both.0, both.1).0
             }
-            (32..34, _) if wish.is_cart => market.buy(client, front, &wish.reworded()).await,
-            _ => market.buy(client, front, &wish).await,
+            (32..34, _) if purchase.is_cart => {
+                market.buy(client, front, &purchase.reworded()).await
+            }
+            _ => market.buy(client, front, &purchase).await,
         };
         if let (20.., Seen::Done(orders)) = (dice, seen) {
             self.sent[at].orders = orders;
@@ -109,17 +118,17 @@ impl Buyer {
 
     async fn ask_for_more(&mut self, front: usize) {
         let (market, client) = (Arc::clone(&self.market), self.client);
-        let wish = Wish::new(&market.goods, &mut self.random, client, self.number);
-        let mut seen = market.buy(client, front, &wish).await;
+        let purchase = Purchase::new(&market.goods, &mut self.random, client, self.number);
+        let mut seen = market.buy(client, front, &purchase).await;
         // Whoever hears nothing asks again, with the same key, elsewhere.
         if seen == Seen::Unknown && self.random.random_ratio(1, 2) {
-            seen = market.buy(client, front + 1, &wish).await;
+            seen = market.buy(client, front + 1, &purchase).await;
         }
         let orders = match seen {
             Seen::Done(orders) => orders,
             _ => Vec::new(),
         };
-        self.sent.push(Sent { wish, orders });
+        self.sent.push(Sent { purchase, orders });
     }
 }
 

@@ -8,7 +8,7 @@ use tokio::time::{Duration, Instant, sleep};
 
 use crate::{
     goods::{Goods, Kind, SALE},
-    market::{Market, Seen, Wish},
+    market::{Market, Purchase, Seen},
     plan::Plan,
 };
 
@@ -30,13 +30,13 @@ pub async fn drain(
     // By now what was said from memory before the last return is over, as a rule.
     sleep(MEMORY).await;
     if plan.goods.kind == Kind::Carts {
-        let cart = |number| Wish::late_cart(&plan.goods, number);
+        let cart = |number| Purchase::late_cart(&plan.goods, number);
         sold_out(plan, market, admins, cart).await;
     }
     let mut is_drained = true;
     for sku in &plan.goods.skus {
-        let wish = |number| Wish::late(&plan.goods, sku.name, number);
-        let is_empty = sold_out(plan, market, admins, wish).await;
+        let purchase = |number| Purchase::late(&plan.goods, sku.name, number);
+        let is_empty = sold_out(plan, market, admins, purchase).await;
         is_drained &= is_empty;
         // A stock above the demand is left over, and that is right.
         if !is_empty && sku.stock < LATE_BUYERS {
@@ -49,20 +49,20 @@ pub async fn drain(
     is_drained
 }
 
-/// Whether buyers with these wishes were told "sold out" by every node before they were too many. While their wish could be met, a
+/// Whether buyers with these purchases were told "sold out" by every node before they were too many. While what they want could be there, a
 /// node has only not looked yet, and more of them come.
 async fn sold_out(
     plan: &Plan,
     market: &Market,
     admins: &[AdminClient],
-    wish: impl Fn(u64) -> Wish,
+    purchase: impl Fn(u64) -> Purchase,
 ) -> bool {
     let deadline = Instant::now() + PATIENCE;
     for number in 0..LATE_BUYERS {
-        let wish = wish(number);
+        let purchase = purchase(number);
         let mut seen = Seen::Unknown;
         for front in 0..market.fronts.len() {
-            seen = market.buy(97, front + number as usize, &wish).await;
+            seen = market.buy(97, front + number as usize, &purchase).await;
             if !seen.is_sold_out() {
                 break;
             }
@@ -71,7 +71,7 @@ async fn sold_out(
             continue;
         }
         // Orders that expire meanwhile bring units back for ever; what is left of such a sale says nothing.
-        if !plan.keeps_orders() || Instant::now() > deadline || is_gone(admins, &wish).await {
+        if !plan.keeps_orders() || Instant::now() > deadline || is_gone(admins, &purchase).await {
             return true;
         }
         // Seldom enough that the patience ends before the buyers do.
@@ -81,10 +81,10 @@ async fn sold_out(
 }
 
 /// Whether, by every node's report, one of the things wished for is in orders to the last unit.
-async fn is_gone(admins: &[AdminClient], wish: &Wish) -> bool {
+async fn is_gone(admins: &[AdminClient], purchase: &Purchase) -> bool {
     for admin in admins {
         let report = admin.report(SALE).await;
-        if !report.is_ok_and(|report| lacks(&report, wish)) {
+        if !report.is_ok_and(|report| lacks(&report, purchase)) {
             return false;
         }
     }
@@ -92,9 +92,9 @@ async fn is_gone(admins: &[AdminClient], wish: &Wish) -> bool {
 }
 
 /// What is in no order is free, or on its way from one segment to another and free soon.
-fn lacks(report: &SaleReport, wish: &Wish) -> bool {
-    let is_wished = |sku: &str| wish.lines.iter().any(|(name, _)| *name == sku);
-    let mut skus = report.skus.iter().filter(|sku| is_wished(&sku.sku));
+fn lacks(report: &SaleReport, purchase: &Purchase) -> bool {
+    let is_wanted = |sku: &str| purchase.lines.iter().any(|(name, _)| *name == sku);
+    let mut skus = report.skus.iter().filter(|sku| is_wanted(&sku.sku));
     skus.any(|sku| sku.reserved + sku.sold >= sku.stock + sku.restocked)
 }
 
@@ -115,7 +115,7 @@ fn a_unit_in_no_order_is_still_to_be_sold_wherever_it_is() {
             ..SaleReport::default()
         }
     };
-    let shoe = Wish::late(&Goods::plain(5), "shoe", 0);
+    let shoe = Purchase::late(&Goods::plain(5), "shoe", 0);
     assert!(lacks(&report(0, 4), &shoe));
     assert!(!lacks(&report(1, 3), &shoe), "free");
     assert!(!lacks(&report(0, 3), &shoe), "between two segments");

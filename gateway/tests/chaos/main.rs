@@ -39,7 +39,7 @@ mod proxy;
 
 mod run;
 
-mod scribe;
+mod recorder;
 
 mod wire;
 

@@ -26,7 +26,7 @@ use crate::{
     goods::SALE,
     market::{Market, Seen},
     plan::Plan,
-    scribe::{Scribe, wall_ms},
+    recorder::{HistoryRecorder, wall_ms},
     wire::{Ask, send},
 };
 
@@ -91,7 +91,7 @@ pub async fn run_with(plan: &Plan, server: &Arc<Postgres>, cheat: Option<Cheat>)
         goods: plan.goods.clone(),
         fronts: bench.fronts(),
         admins,
-        scribe: Scribe::create(&history, plan.seed, plan.level),
+        recorder: HistoryRecorder::create(&history, plan.seed, plan.level),
         unknown: Mutex::default(),
         wrongs: Mutex::default(),
     });
@@ -122,7 +122,7 @@ pub async fn run_with(plan: &Plan, server: &Arc<Postgres>, cheat: Option<Cheat>)
             "nothing settled within {patience:?} after the last fault"
         ));
     }
-    market.scribe.quiet();
+    market.recorder.quiet();
     ask_for_unknowns(&market, patience, &mut problems).await;
     let drained = cheat.is_none() && drain(plan, &market, &admins, &mut problems).await;
     if !settled(&admins, plan, patience).await {
@@ -132,7 +132,7 @@ pub async fn run_with(plan: &Plan, server: &Arc<Postgres>, cheat: Option<Cheat>)
         cheat.at_the_end(&bench).await;
     }
     match EndFacts::read(&admins[0], SALE).await {
-        Ok(facts) => facts.record(market.scribe.sender()),
+        Ok(facts) => facts.record(market.recorder.sender()),
         Err(error) => problems.push(format!("no facts at the end: {error:#}")),
     }
     problems.extend(reconciled(&market, patience).await);
@@ -141,7 +141,7 @@ pub async fn run_with(plan: &Plan, server: &Arc<Postgres>, cheat: Option<Cheat>)
     };
     let drained = drained && plan.keeps_orders();
     problems.append(&mut *market.wrongs.lock().await);
-    tokio::task::block_in_place(|| market.scribe.finish(drained));
+    tokio::task::block_in_place(|| market.recorder.finish(drained));
     let ended = judge(plan, &bench, history, problems);
     bench.end().await;
     ended
@@ -265,7 +265,7 @@ async fn load(plan: &Plan, bench: &Bench, market: &Arc<Market>, cheat: Option<Ch
             until,
         ));
     }
-    faults::run(plan, bench, &market.scribe).await;
+    faults::run(plan, bench, &market.recorder).await;
     if let Some(cheat) = cheat {
         cheat.during_the_load(bench, until).await;
     }
@@ -313,12 +313,12 @@ async fn settled(admins: &[AdminClient], plan: &Plan, patience: Duration) -> boo
 /// Every purchase whose end nobody knew is asked for until it has one.
 async fn ask_for_unknowns(market: &Market, patience: Duration, problems: &mut Vec<String>) {
     let unknown = std::mem::take(&mut *market.unknown.lock().await);
-    for (at, wish) in unknown.iter().enumerate() {
+    for (at, purchase) in unknown.iter().enumerate() {
         let told = eventually(patience, async || {
-            market.poll(98, at, wish).await != Seen::Unknown
+            market.poll(98, at, purchase).await != Seen::Unknown
         });
         if !told.await {
-            problems.push(format!("{wish:?} is still unknown"));
+            problems.push(format!("{purchase:?} is still unknown"));
         }
     }
 }

@@ -26,7 +26,6 @@ pub(super) struct Answer {
     pub state: Option<OrderStatus>,
     /// Until when it must be paid.
     pub pay_by_ms: Option<u64>,
-    /// The payment.
     pub intent: Option<Box<str>>,
     /// An earlier copy of the request broke off, so a refusal of this one is no proof that nothing happened.
     pub is_second_copy: bool,

@@ -182,7 +182,7 @@ impl H1Connection {
 }
 
 /// Polls the connection together with what waits for it. A connection that ended is dropped at once, which answers
-/// whoever still waits for it with an error.
+/// the tasks that still wait for it with an error.
 async fn drive<F: Future>(connection: &mut Option<Pin<Box<H1Driver>>>, what: F) -> F::Output {
     let mut what = pin!(what);
     std::future::poll_fn(|cx| {

@@ -16,7 +16,7 @@ use anyhow::{Context, bail};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 
-pub use recording::Recording;
+pub(crate) use recording::Recording;
 
 use self::target::Target;
 use self::thread::{Assignment, Measured, Message, Start};
@@ -29,10 +29,8 @@ use crate::scenario::{Problems, Scenario};
 /// Between the last connection and the start, so that every thread is waiting when it comes.
 const START_AHEAD: Duration = Duration::from_millis(20);
 
-/// A finished run.
 #[derive(Debug)]
 pub struct RunOutput {
-    /// What was measured.
     pub report: Report,
     /// What was answered, for [`crate::reconcile()`].
     pub log: ClientLog,

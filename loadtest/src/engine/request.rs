@@ -69,6 +69,7 @@ impl Parts {
         let sale_id = sale.map_or("none", |sale| sale.id.as_str());
         let skus = sale.map_or_else(Vec::new, |sale| sale.skus.clone());
         let quantity = sale.map_or(1, |sale| sale.quantity);
+        let cart_skus = sale.map_or(0, |sale| sale.cart_skus);
         let pay = s.pay.as_ref();
         let form = |card: &str| {
             pay.map_or_else(String::new, |pay| {
@@ -88,22 +89,10 @@ impl Parts {
                 .map(|path| uri(path))
                 .collect::<anyhow::Result<_>>()?,
             buy: uri(&format!("/v1/sales/{sale_id}/orders"))?,
-            buy_bodies: skus
-                .iter()
-                .map(|sku| {
-                    serde_json::json!({ "sku": sku, "quantity": quantity })
-                        .to_string()
-                        .into()
-                })
-                .collect(),
+            buy_bodies: skus.iter().map(|sku| order_body(sku, quantity)).collect(),
             buy_cart: uri(&format!("/v1/sales/{sale_id}/carts"))?,
             cart_bodies: (0..skus.len())
-                .map(|first| {
-                    let lines = sale.map_or(0, |sale| sale.cart_skus);
-                    let line = |at| serde_json::json!({ "sku": skus[at % skus.len()], "quantity": quantity });
-                    let lines: Vec<_> = (first..first + lines).map(line).collect();
-                    serde_json::json!({ "lines": lines }).to_string().into()
-                })
+                .map(|first| cart_body(&skus, first..first + cart_skus, quantity))
                 .collect(),
             skus,
             buyer_header: HeaderName::from_bytes(s.buyers.header.as_bytes())?,
@@ -241,6 +230,18 @@ fn escape(text: &str) -> String {
         }
     }
     out
+}
+
+fn order_body(sku: &str, quantity: u32) -> Bytes {
+    let body = serde_json::json!({ "sku": sku, "quantity": quantity });
+    body.to_string().into()
+}
+
+/// A cart of the skus at these places, counted around the list.
+fn cart_body(skus: &[String], places: std::ops::Range<usize>, quantity: u32) -> Bytes {
+    let line = |at| serde_json::json!({ "sku": skus[at % skus.len()], "quantity": quantity });
+    let lines: Vec<_> = places.map(line).collect();
+    serde_json::json!({ "lines": lines }).to_string().into()
 }
 
 #[cfg(test)]

@@ -39,7 +39,6 @@ pub struct ClientLog {
 pub struct NamedOrder {
     /// Which line of the cart it is for; 0 for a purchase of one sku, `u8::MAX` for what was not asked for.
     pub line: u8,
-    /// Its id.
     pub id: Box<str>,
 }
 

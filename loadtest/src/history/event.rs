@@ -14,7 +14,6 @@ pub const VERSION: u32 = 1;
 pub const CLOCK: &str =
     "t_us: monotonic microseconds since the header; wall_ms: unix milliseconds of the client";
 
-/// The first line.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Header {
     /// [`VERSION`].
@@ -63,19 +62,16 @@ pub enum Level {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
-    /// Buy one sku.
     Buy,
     /// Buy several skus, all or nothing.
     CartBuy,
     /// Give an unpaid order back; without an order, the whole cart of a request.
     Cancel,
-    /// Pay an order.
     Pay,
     /// Ask for an order, by its id or by the request that may have made it.
     Poll,
     /// Ask for a cart, by the request that may have made it.
     CartPoll,
-    /// Add units.
     Restock,
     /// An operator stops the sale for a while.
     Pause,
@@ -92,9 +88,8 @@ pub enum Action {
 /// A request goes out.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Invoke {
-    /// When.
     pub t_us: u64,
-    /// When, on the wall.
+    /// Unix milliseconds.
     pub wall_ms: u64,
     /// Names this operation; its answer repeats it.
     pub op: u64,
@@ -102,15 +97,12 @@ pub struct Invoke {
     pub client: u32,
     /// What is asked for.
     pub f: Action,
-    /// Of which sale.
     pub sale: String,
-    /// Who buys.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub buyer: String,
     /// The idempotency key; of a restock, its id.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub request: String,
-    /// Skus and units.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lines: Vec<(String, u64)>,
     /// The order that is cancelled, paid or asked for.
@@ -143,11 +135,9 @@ impl Invoke {
 /// An operation ends: with what it asked for (`ok`), with a definite no (`fail`), or with nobody knowing (`info`).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Done {
-    /// When.
     pub t_us: u64,
-    /// When, on the wall.
+    /// Unix milliseconds.
     pub wall_ms: u64,
-    /// Which.
     pub op: u64,
     /// HTTP status; 0 if there was no answer.
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -177,9 +167,7 @@ pub struct Done {
 pub struct CartOrder {
     /// What it is for.
     pub sku: String,
-    /// Its id.
     pub order: String,
-    /// Where it stands.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<OrderStatus>,
     /// When it goes back if it is not paid.
@@ -195,31 +183,25 @@ fn is_zero(status: &u16) -> bool {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
-    /// It begins.
     Start,
-    /// It is healed.
     End,
 }
 
 /// Something is broken on purpose, or mended.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Fault {
-    /// When.
     pub t_us: u64,
     /// Joins the two ends of one fault.
     pub fault: u64,
-    /// Which end.
     pub phase: Phase,
     /// `kill`, `pause`, `cut` …
     pub kind: String,
-    /// Of what.
     pub what: String,
 }
 
 /// A sale as its document says, with what the rules need of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SaleFacts {
-    /// Its id.
     pub id: String,
     /// First instant of the window, unix milliseconds.
     pub starts_at_ms: u64,
@@ -228,14 +210,12 @@ pub struct SaleFacts {
     /// Units of one sku that one buyer may hold; 0 is no limit.
     #[serde(default)]
     pub buyer_limit: u64,
-    /// What is sold.
     pub skus: Vec<SkuFacts>,
 }
 
 /// One sku of a sale.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SkuFacts {
-    /// Its id.
     pub sku: String,
     /// Units at the start.
     pub stock: u64,
@@ -244,9 +224,8 @@ pub struct SkuFacts {
 /// The end of the file, written when the run ended by itself.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct End {
-    /// When.
     pub t_us: u64,
-    /// When, on the wall.
+    /// Unix milliseconds.
     pub wall_ms: u64,
     /// Events that were not written because the writer could not follow. Such a history is not judged.
     pub dropped: u64,
@@ -271,23 +250,17 @@ pub enum Event {
     Fault(Fault),
     /// Every fault is mended and everything accepted has been settled.
     Quiet {
-        /// When.
         t_us: u64,
     },
-    /// A sale's document.
     Sale(SaleFacts),
     /// One row of the ledger at the end. A cart is an order, and so a row, for each of its skus.
     Row {
-        /// Of which sale.
         sale: String,
-        /// The row.
         row: LedgerRow,
     },
     /// The sale's own account at the end; comes after its last row.
     Report {
-        /// Of which sale.
         sale: String,
-        /// The account.
         report: SaleReport,
     },
     /// Nothing follows.

@@ -46,7 +46,6 @@ impl From<io::Error> for BadHistory {
     }
 }
 
-/// What was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Read {
     /// Whole lines, the header included.

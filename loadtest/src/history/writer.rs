@@ -39,7 +39,6 @@ enum Message {
     Stop(End),
 }
 
-/// A finished file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Written {
     /// Lines, the header included.

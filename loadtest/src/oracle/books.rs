@@ -88,7 +88,7 @@ fn phantoms(case: &Case, found: &mut Findings) {
     }
 }
 
-/// After the faults: whoever asks for an unknown purchase is told, and told what the ledger says.
+/// After the faults a question about an unknown purchase has an answer, and it is what the ledger says.
 fn unresolved(case: &Case, found: &mut Findings) {
     let Some(quiet) = case.quiet else {
         return;

@@ -74,7 +74,7 @@ fn over_limit(
     known
 }
 
-/// Whoever is known already is one finding, not two.
+/// A buyer who is known already is one finding, not two.
 fn over_limit_in_ledger(case: &Case, known: &HashSet<(Name, SkuAt)>, found: &mut Findings) {
     let mut live: HashMap<(Name, SkuAt), (u64, Vec<u32>)> = HashMap::new();
     for row in case.rows.iter().filter(|row| row.status.is_live()) {

@@ -77,7 +77,7 @@ fn singles(case: &Case, sent: &HashMap<Request, Vec<&Op>>) -> HashSet<(Request, 
     under.collect()
 }
 
-/// Whoever is told of a cart is told of all its lines, and whoever gave it back that all are back.
+/// An answer to a cart names all its lines, and an answer to its return says that all are back.
 fn answers(case: &Case, sent: &HashMap<Request, Vec<&Op>>, found: &mut Findings) {
     let skus = |op: &Op| {
         op.content()

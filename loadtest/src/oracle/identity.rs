@@ -168,7 +168,7 @@ fn false_conflict(
     }
 }
 
-/// Whoever retries an acknowledged request is not told a definite no.
+/// A retry of an acknowledged request is not refused for good.
 fn replays(case: &Case, allow: &Allow, key: &Key, order: u32, found: &mut Findings) {
     let order = &case.orders[order as usize];
     let Some(ack) = order.acks.first().map(|at| &case.ops[*at as usize]) else {

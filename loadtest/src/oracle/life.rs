@@ -1,4 +1,4 @@
-//! The life of an order: final is final, for everybody who looks later; paid is never returned; unpaid goes back in time.
+//! The life of an order: a final status stays; a paid order is never returned; an unpaid one is returned in time.
 
 use std::collections::HashSet;
 
@@ -11,9 +11,7 @@ use crate::ledger::OrderStatus;
 
 /// Somebody saw where an order stands.
 struct Sight {
-    /// Asked.
     start: u64,
-    /// Told.
     end: u64,
     status: OrderStatus,
     line: u32,
@@ -71,7 +69,7 @@ fn sights(case: &Case, order: &Order) -> Vec<Sight> {
     told.chain(rows).collect()
 }
 
-/// Two final statuses cannot both be true, whoever saw them and when.
+/// Two final statuses of one order cannot both be true.
 fn finals(case: &Case, order: &Order, sights: &[Sight], found: &mut Findings) {
     let mut finals: Vec<&Sight> = sights
         .iter()
@@ -101,7 +99,7 @@ fn finals(case: &Case, order: &Order, sights: &[Sight], found: &mut Findings) {
     });
 }
 
-/// Whoever asks after a final status was told is told the same.
+/// A question that is asked after a final status was answered gets the same status.
 fn backwards(case: &Case, order: &Order, sights: &[Sight], found: &mut Findings) {
     let finals = sights.iter().filter(|sight| sight.status.is_final());
     let Some(first) = finals.min_by_key(|sight| sight.end) else {

@@ -97,11 +97,9 @@ impl Allow {
 /// What a history amounts to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Verdict {
-    /// Every rule held.
     pub held: bool,
     /// The seed that repeats the run.
     pub seed: u64,
-    /// What was allowed.
     pub allowed: Allow,
     /// How much was looked at.
     pub tally: Tally,
@@ -114,17 +112,14 @@ pub struct Verdict {
 /// How much was looked at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Tally {
-    /// Operations invoked.
     pub operations: u64,
     /// Of those, with what they asked for.
     pub ok: u64,
-    /// Of those, refused.
     pub refused: u64,
     /// Of those, with an unknown end.
     pub unknown: u64,
     /// Orders that clients were told of.
     pub acknowledged: u64,
-    /// Faults.
     pub faults: u64,
     /// Rows of the ledger.
     pub rows: u64,

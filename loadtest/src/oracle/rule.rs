@@ -17,7 +17,6 @@ macro_rules! rules {
         }
 
         impl Rule {
-            /// Every rule.
             pub const ALL: &'static [Rule] = &[$(Rule::$name,)*];
 
             /// The stable text form.
@@ -76,7 +75,7 @@ rules! {
     Unsettled = "unsettled", "INV-ORDER-3";
     /// After the faults every unknown has a definite answer, and the right one.
     Unresolved = "unresolved", "INV-ORDER-3";
-    /// Who was told of an order finds it.
+    /// A buyer who was told of an order finds it.
     Unseen = "unseen", "INV-ORDER-3";
     /// A paid order is never returned.
     ReturnedAfterPaid = "returned_after_paid", "INV-ORDER-4";
@@ -99,18 +98,14 @@ rules! {
 /// One place where a rule is broken.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Example {
-    /// The numbers.
     pub what: String,
     /// The operations involved, as line numbers of the history.
     pub lines: Vec<u32>,
 }
 
-/// A broken rule.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Violation {
-    /// Which.
     pub rule: Rule,
-    /// Its invariant.
     pub invariant: &'static str,
     /// In how many places.
     pub count: u64,

@@ -28,7 +28,6 @@ pub struct Job {
     pub planned_ns: u64,
     /// Path index or purchase, by kind.
     pub number: u32,
-    /// What it is.
     pub kind: Kind,
     /// How often this payment or poll was tried before.
     pub attempt: u8,

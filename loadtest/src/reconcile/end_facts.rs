@@ -18,7 +18,6 @@ pub struct EndFacts {
     pub sale: SaleFacts,
     /// Its rows in the ledger, of whatever client.
     pub rows: Vec<LedgerRow>,
-    /// Its account.
     pub report: SaleReport,
 }
 

@@ -31,25 +31,20 @@ const SECOND_LOOKS: u32 = 10;
 pub struct Reconciliation {
     /// Units on sale at the start.
     pub stock: u64,
-    /// Units added later.
     pub restocked: u64,
-    /// Units still free.
     pub available: u64,
     /// Units reserved and not paid.
     pub reserved: u64,
-    /// Units sold.
     pub sold: u64,
     /// Orders the store accepted.
     pub accepted: u64,
     /// Orders that reached the ledger.
     pub settled: u64,
-    /// Orders paid.
     pub paid: u64,
     /// Orders whose units were returned.
     pub returned: u64,
     /// Orders the settlement refused.
     pub refused: u64,
-    /// Orders set aside.
     pub dead_letters: u64,
     /// Orders the ledger holds for this sale.
     pub ledger_orders: u64,
@@ -80,7 +75,6 @@ pub struct Reconciliation {
     pub findings: Vec<Finding>,
 }
 
-/// Something broken.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
     /// The [`Rule`] by its name, or `unreturned`.

@@ -2,7 +2,7 @@
 
 /// CPU account of one thread.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ThreadCpu {
+pub(crate) struct ThreadCpu {
     /// Time on a core.
     pub used_ns: u64,
     /// Time ready to run without a core: the machine was too small.

@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
-pub use cpu::ThreadCpu;
+pub(crate) use cpu::ThreadCpu;
 pub use progress::Progress;
-pub use timeline::{INTERVAL_MS, Interval, Point, Timeline};
+pub(crate) use timeline::{INTERVAL_MS, Interval, Point, Timeline};
 
 use crate::outcome::Outcome;
 
@@ -22,16 +22,15 @@ const MAX_US: u64 = 3_600_000_000;
 const DIGITS: u8 = 3;
 
 /// A histogram of microseconds with fixed memory (under 100 kB).
-pub type Latencies = Histogram<u32>;
+pub(crate) type Latencies = Histogram<u32>;
 
-/// An empty histogram.
-pub fn latencies() -> Latencies {
+pub(crate) fn latencies() -> Latencies {
     Histogram::new_with_bounds(1, MAX_US, DIGITS).expect("the bounds are constants that fit")
 }
 
 /// Latencies of one outcome, seen both ways.
 #[derive(Clone, Debug)]
-pub struct Pair {
+pub(crate) struct Pair {
     /// From the planned instant to the end of the answer: what the buyer felt.
     pub planned: Latencies,
     /// From the actual send: what is left when the wait before it is hidden.
@@ -40,7 +39,7 @@ pub struct Pair {
 
 /// Everything one thread measured.
 #[derive(Debug)]
-pub struct Recorder {
+pub(crate) struct Recorder {
     outcomes: [Option<Box<Pair>>; Outcome::COUNT],
     /// Lateness of the generator itself: from the planned instant to the send, if a connection was free for it.
     pub lag: Latencies,
@@ -48,7 +47,6 @@ pub struct Recorder {
     pub connection_wait: Latencies,
     /// Answers by HTTP status; 0 counts those that never came.
     pub statuses: BTreeMap<u16, u64>,
-    /// Plain counts.
     pub counts: Counts,
     /// The interval being filled.
     pub interval: Interval,
@@ -56,7 +54,7 @@ pub struct Recorder {
 
 /// Plain counts of one thread.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Counts {
+pub(crate) struct Counts {
     /// Jobs of the plan that became due.
     pub planned: u64,
     /// Payments and polls that followed from answers.
@@ -71,7 +69,6 @@ pub struct Counts {
     pub polls_settled: u64,
     /// Payments tried again after a refusal that may pass.
     pub pay_retries: u64,
-    /// Connections opened.
     pub connects: u64,
     /// Of those, opened to replace one that was closed.
     pub reconnects: u64,
@@ -101,8 +98,7 @@ impl Counts {
 }
 
 impl Recorder {
-    /// An empty recorder.
-    pub fn new() -> Recorder {
+    pub(crate) fn new() -> Recorder {
         Recorder {
             outcomes: [const { None }; Outcome::COUNT],
             lag: latencies(),
@@ -114,17 +110,17 @@ impl Recorder {
     }
 
     /// A job was taken `lag_ns` late for want of nothing but the generator's own time.
-    pub fn taken(&mut self, lag_ns: u64) {
+    pub(crate) fn taken(&mut self, lag_ns: u64) {
         self.lag.saturating_record(micros(lag_ns));
     }
 
     /// A job found every connection busy and waited so long.
-    pub fn waited(&mut self, wait_ns: u64) {
+    pub(crate) fn waited(&mut self, wait_ns: u64) {
         self.connection_wait.saturating_record(micros(wait_ns));
     }
 
     /// A request ended. `sent_ns` is when its first byte was due to go out; for what was never sent, the end itself.
-    pub fn ended(&mut self, outcome: Outcome, planned_ns: u64, sent_ns: u64, done_ns: u64) {
+    pub(crate) fn ended(&mut self, outcome: Outcome, planned_ns: u64, sent_ns: u64, done_ns: u64) {
         let from_planned = micros(done_ns.saturating_sub(planned_ns));
         let from_sent = micros(done_ns.saturating_sub(sent_ns));
         let pair = self.outcomes[outcome.index()].get_or_insert_with(|| {
@@ -139,17 +135,17 @@ impl Recorder {
     }
 
     /// Counts an answer's status; 0 if there was no answer.
-    pub fn answered(&mut self, status: u16) {
+    pub(crate) fn answered(&mut self, status: u16) {
         *self.statuses.entry(status).or_default() += 1;
     }
 
     /// The latencies of an outcome, if it occurred.
-    pub fn outcome(&self, outcome: Outcome) -> Option<&Pair> {
+    pub(crate) fn outcome(&self, outcome: Outcome) -> Option<&Pair> {
         self.outcomes[outcome.index()].as_deref()
     }
 
     /// Adds what another thread measured.
-    pub fn merge(&mut self, other: Recorder) {
+    pub(crate) fn merge(&mut self, other: Recorder) {
         let fits = "all histograms have the same bounds";
         for (mine, theirs) in self.outcomes.iter_mut().zip(other.outcomes) {
             match (mine, theirs) {
@@ -179,12 +175,12 @@ impl Default for Recorder {
 }
 
 /// Nanoseconds to whole microseconds, rounded up: a latency is never shown shorter than it was.
-pub fn micros(ns: u64) -> u64 {
+pub(crate) fn micros(ns: u64) -> u64 {
     ns.div_ceil(1000)
 }
 
 /// A quantile of a histogram of microseconds.
-pub fn quantile(latencies: &Latencies, q: f64) -> Duration {
+pub(crate) fn quantile(latencies: &Latencies, q: f64) -> Duration {
     Duration::from_micros(latencies.value_at_quantile(q))
 }
 

@@ -29,7 +29,6 @@ impl Progress {
         self.done[outcome.index()]
     }
 
-    /// Requests that ended.
     pub fn done_total(&self) -> u64 {
         self.done.iter().sum()
     }

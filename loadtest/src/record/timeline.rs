@@ -6,13 +6,13 @@ use serde::{Deserialize, Serialize};
 use crate::outcome::Outcome;
 
 /// First length of an interval; also how often progress is told.
-pub const INTERVAL_MS: u64 = 500;
+pub(crate) const INTERVAL_MS: u64 = 500;
 /// More points than a chart can show; reaching it doubles the interval.
 const MAX_POINTS: usize = 1200;
 
 /// What happened in one interval of one thread.
 #[derive(Clone, Debug)]
-pub struct Interval {
+pub(crate) struct Interval {
     /// Jobs that became due.
     pub planned: u64,
     /// Requests put on the wire.
@@ -45,7 +45,7 @@ impl Interval {
     }
 
     /// Adds another thread's interval.
-    pub fn add(&mut self, other: &Interval) {
+    pub(crate) fn add(&mut self, other: &Interval) {
         self.planned += other.planned;
         self.sent += other.sent;
         for (mine, theirs) in self.done.iter_mut().zip(&other.done) {
@@ -56,8 +56,7 @@ impl Interval {
             .expect("all interval histograms have the same bounds");
     }
 
-    /// Requests that ended.
-    pub fn ended_total(&self) -> u64 {
+    pub(crate) fn ended_total(&self) -> u64 {
         self.done.iter().sum()
     }
 }
@@ -73,9 +72,7 @@ pub struct Point {
     pub sent_per_s: f64,
     /// Requests per second that ended.
     pub done_per_s: f64,
-    /// Of those, accepted.
     pub accepted_per_s: f64,
-    /// Of those, errors.
     pub errors_per_s: f64,
     /// 99th percentile from the planned instant, in milliseconds.
     pub p99_ms: f64,
@@ -83,7 +80,7 @@ pub struct Point {
 
 /// The points of a run.
 #[derive(Debug, Default)]
-pub struct Timeline {
+pub(crate) struct Timeline {
     points: Vec<Interval>,
     /// Each point covers 2^doublings intervals.
     doublings: u32,
@@ -91,7 +88,7 @@ pub struct Timeline {
 
 impl Timeline {
     /// Adds a thread's interval number `index`.
-    pub fn add(&mut self, index: u64, interval: &Interval) {
+    pub(crate) fn add(&mut self, index: u64, interval: &Interval) {
         while (index >> self.doublings) as usize >= MAX_POINTS {
             self.halve();
         }
@@ -104,7 +101,7 @@ impl Timeline {
 
     /// The points, as rates. The run ended `wall_s` after its start: the last point covers what was left of it, not a whole width, in
     /// which it would show an outage that never was.
-    pub fn points(&self, wall_s: f64) -> Vec<Point> {
+    pub(crate) fn points(&self, wall_s: f64) -> Vec<Point> {
         let width_s = (INTERVAL_MS << self.doublings) as f64 / 1000.0;
         self.points
             .iter()

@@ -2,22 +2,21 @@
 //!
 //! Its keys are published in `schema/report.schema.json`; a test holds the two together.
 
+mod build;
 mod html;
 pub mod render;
 mod verdict;
 
-use std::time::Duration;
-
 use serde::{Deserialize, Serialize};
 
+pub(crate) use build::Material;
 pub use verdict::{Exit, Threshold, Verdict};
 
 use crate::history::ClientSummary;
 use crate::outcome::Outcome;
-use crate::plan::Plan;
 use crate::reconcile::Reconciliation;
-use crate::record::{Latencies, Point, Recorder, ThreadCpu, latencies, quantile};
-use crate::scenario::{Scenario, Shape};
+use crate::record::{Latencies, Point, quantile};
+use crate::scenario::Scenario;
 
 /// A generator busier than this has no time left to be on time.
 const TOO_BUSY: f64 = 0.8;
@@ -27,7 +26,6 @@ const TOO_BUSY: f64 = 0.8;
 pub struct Report {
     /// Format of this document: `penstock-loadtest/1`.
     pub format: String,
-    /// What was run.
     pub scenario: ScenarioSummary,
     /// Wall clock of the start, unix milliseconds.
     pub started_unix_ms: i64,
@@ -85,35 +83,26 @@ pub struct Report {
     pub exit_code: u8,
 }
 
-/// What was run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ScenarioSummary {
-    /// Target URL.
     pub target: String,
     /// `h1` or `h2`.
     pub protocol: String,
     /// `constant`, `ramp` or `spike`.
     pub profile: String,
-    /// Random spacing.
     pub poisson: bool,
     /// Seed; the same one repeats the run.
     pub seed: u64,
     /// Distinct buyers, bots not counted.
     pub buyers: u64,
-    /// Distinct bots.
     pub bots: u64,
-    /// Generator threads.
     pub threads: u64,
-    /// Connections.
     pub connections: u64,
 }
 
-/// One outcome.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct OutcomeReport {
-    /// Which.
     pub outcome: Outcome,
-    /// How often.
     pub count: u64,
     /// From the planned instant: what the buyer felt.
     pub latency: Latency,
@@ -124,9 +113,7 @@ pub struct OutcomeReport {
 /// Percentiles in milliseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Latency {
-    /// Mean.
     pub mean_ms: f64,
-    /// Median.
     pub p50_ms: f64,
     /// 90th percentile.
     pub p90_ms: f64,
@@ -134,7 +121,6 @@ pub struct Latency {
     pub p99_ms: f64,
     /// 99.9th percentile.
     pub p999_ms: f64,
-    /// Maximum.
     pub max_ms: f64,
 }
 
@@ -155,7 +141,6 @@ impl Latency {
 /// Connections and what was sent again because of them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ConnectionsReport {
-    /// Opened.
     pub opened: u64,
     /// Of those, to replace one the server had closed.
     pub reconnects: u64,
@@ -183,7 +168,6 @@ pub struct GeneratorReport {
 /// Questions after a 202.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PollsReport {
-    /// Asked.
     pub sent: u64,
     /// Purchases whose end was learnt.
     pub settled: u64,
@@ -200,7 +184,6 @@ pub struct Summary {
     pub accepted: u64,
     /// Orders that reached the ledger.
     pub settled: u64,
-    /// Orders paid.
     pub paid: u64,
     /// Orders whose units were returned.
     pub returned: u64,
@@ -222,130 +205,7 @@ pub struct Summary {
     pub wall_s: f64,
 }
 
-/// What the engine hands in.
-pub(crate) struct Material<'a> {
-    pub started_unix_ms: i64,
-    pub wall: Duration,
-    pub recorder: &'a Recorder,
-    pub history: ClientSummary,
-    pub cpu: Option<ThreadCpu>,
-    pub timeline: Vec<Point>,
-    pub interrupted: bool,
-    pub notes: Vec<String>,
-}
-
 impl Report {
-    pub(crate) fn new(s: &Scenario, plan: &Plan, m: Material<'_>) -> Report {
-        let counts = m.recorder.counts;
-        let (mut planned, mut actual) = (latencies(), latencies());
-        let mut outcomes = Vec::new();
-        let (mut ended, mut completed, mut errors) = (0, 0, 0);
-        for outcome in Outcome::ALL {
-            let Some(pair) = m.recorder.outcome(outcome) else {
-                continue;
-            };
-            let count = pair.planned.len();
-            ended += count;
-            if outcome.is_answered() {
-                completed += count;
-            }
-            if outcome.is_error() {
-                errors += count;
-            }
-            if outcome != Outcome::Shed {
-                let fits = "all histograms have the same bounds";
-                planned.add(&pair.planned).expect(fits);
-                actual.add(&pair.actual).expect(fits);
-            }
-            outcomes.push(OutcomeReport {
-                outcome,
-                count,
-                latency: Latency::of(&pair.planned),
-                latency_uncorrected: Latency::of(&pair.actual),
-            });
-        }
-        let length_s = ((plan.t0_ns + plan.length_ns) as f64 / 1e9)
-            .min(if m.interrupted {
-                m.wall.as_secs_f64()
-            } else {
-                f64::MAX
-            })
-            .max(1e-3);
-        let (target_rate, achieved_rate) = (
-            counts.planned as f64 / length_s,
-            counts.sent_in_time as f64 / length_s,
-        );
-        let seconds = |ns: u64| round3(ns as f64 / 1e9);
-        let thread_s = m.wall.as_secs_f64().max(1e-3) * s.generator.threads as f64;
-        let busy_share = m
-            .cpu
-            .map(|cpu| round3((cpu.used_ns + cpu.waited_ns) as f64 / 1e9 / thread_s));
-        let mut notes = m.notes;
-        if let Some(busy) = busy_share.filter(|share| *share > TOO_BUSY) {
-            notes.push(format!(
-                "the generator's threads were busy {:.0} % of the run: part of the latency may be its own",
-                busy * 100.0
-            ));
-        }
-        Report {
-            format: "penstock-loadtest/1".into(),
-            scenario: ScenarioSummary::of(s),
-            started_unix_ms: m.started_unix_ms,
-            wall_s: round3(m.wall.as_secs_f64()),
-            interrupted: m.interrupted,
-            planned: counts.planned,
-            requests: counts.sent,
-            completed,
-            target_rate: round3(target_rate),
-            achieved_rate: round3(achieved_rate),
-            rate_ratio: round3(ratio(counts.sent_in_time, counts.planned)),
-            error_share: ratio(errors, ended),
-            broken_share: ratio(counts.resends, counts.sent),
-            statuses: m
-                .recorder
-                .statuses
-                .iter()
-                .map(|(status, count)| StatusCount {
-                    status: *status,
-                    count: *count,
-                })
-                .collect(),
-            outcomes,
-            latency: Latency::of(&planned),
-            latency_uncorrected: Latency::of(&actual),
-            schedule_lag: Latency::of(&m.recorder.lag),
-            connection_wait: Latency::of(&m.recorder.connection_wait),
-            connections: ConnectionsReport {
-                opened: counts.connects,
-                reconnects: counts.reconnects,
-                failed: counts.connects_failed,
-                resends: counts.resends,
-            },
-            generator: GeneratorReport {
-                cpu_s: m.cpu.map(|cpu| seconds(cpu.used_ns)),
-                cpu_wait_s: m.cpu.map(|cpu| seconds(cpu.waited_ns)),
-                cpu_us_per_request: m
-                    .cpu
-                    .filter(|_| counts.sent > 0)
-                    .map(|cpu| round3(cpu.used_ns as f64 / 1e3 / counts.sent as f64)),
-                busy_share,
-                dropped: counts.dropped,
-            },
-            history: m.history,
-            polls: PollsReport {
-                sent: counts.polls,
-                settled: counts.polls_settled,
-                pay_retries: counts.pay_retries,
-            },
-            timeline: m.timeline,
-            reconciliation: None,
-            thresholds: Vec::new(),
-            verdict: Verdict::Valid,
-            notes,
-            exit_code: 0,
-        }
-    }
-
     /// The report of one outcome, if it occurred.
     pub fn outcome(&self, outcome: Outcome) -> Option<&OutcomeReport> {
         self.outcomes.iter().find(|one| one.outcome == outcome)
@@ -390,37 +250,7 @@ impl Report {
 pub struct StatusCount {
     /// HTTP status; 0 without an answer.
     pub status: u16,
-    /// Answers.
     pub count: u64,
-}
-
-impl ScenarioSummary {
-    fn of(s: &Scenario) -> Self {
-        ScenarioSummary {
-            target: s.target.url.clone(),
-            protocol: s.target.protocol.name().into(),
-            profile: match s.profile.shape {
-                Shape::Constant { .. } => "constant",
-                Shape::Ramp { .. } => "ramp",
-                Shape::Spike { .. } => "spike",
-            }
-            .into(),
-            poisson: s.profile.poisson,
-            seed: s.seed,
-            buyers: s.buyers.count.into(),
-            bots: s.bots.count.into(),
-            threads: s.generator.threads as u64,
-            connections: s.generator.connections as u64,
-        }
-    }
-}
-
-fn ratio(part: u64, whole: u64) -> f64 {
-    if whole == 0 {
-        0.0
-    } else {
-        part as f64 / whole as f64
-    }
 }
 
 fn round3(value: f64) -> f64 {

@@ -94,6 +94,14 @@ fn write_text(out: &mut String, r: &Report, paint: &Paint) -> std::fmt::Result {
         "planned {}  requests {}  completed {}  wall {:.2} s\nrate {:.0}/s of {:.0}/s (ratio {:.3})",
         r.planned, r.requests, r.completed, r.wall_s, r.achieved_rate, r.target_rate, r.rate_ratio
     )?;
+    write_outcomes(out, r, paint)?;
+    write_costs(out, r)?;
+    write_ledger(out, r, paint)?;
+    write_judgement(out, r, paint)
+}
+
+fn write_outcomes(out: &mut String, r: &Report, paint: &Paint) -> std::fmt::Result {
+    let Paint { bold, dim, off, .. } = paint;
     writeln!(
         out,
         "\n{bold}{:<13}{:>8} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8}{off}",
@@ -134,8 +142,11 @@ fn write_text(out: &mut String, r: &Report, paint: &Paint) -> std::fmt::Result {
             status => write!(out, "  {status} {}", one.count)?,
         }
     }
-    writeln!(out)?;
+    writeln!(out)
+}
 
+/// Connections, the generator's own time, and what was asked or sent again.
+fn write_costs(out: &mut String, r: &Report) -> std::fmt::Result {
     let c = &r.connections;
     write!(
         out,
@@ -153,8 +164,7 @@ fn write_text(out: &mut String, r: &Report, paint: &Paint) -> std::fmt::Result {
             r.polls.sent, r.polls.settled, r.polls.pay_retries
         )?;
     }
-    write_ledger(out, r, paint)?;
-    write_judgement(out, r, paint)
+    Ok(())
 }
 
 fn write_ledger(out: &mut String, r: &Report, paint: &Paint) -> std::fmt::Result {

@@ -18,7 +18,6 @@ pub struct Threshold {
     pub limit: f64,
     /// What was reached; `null` if the outcome never occurred.
     pub actual: Option<f64>,
-    /// Whether it held.
     pub held: bool,
 }
 
@@ -39,7 +38,6 @@ pub enum Verdict {
 /// How the program ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// Everything held.
     Held,
     /// It could not run, or nothing was answered, or the ledger could not be asked.
     CouldNotRun,

@@ -4,35 +4,28 @@ use super::Shape;
 
 /// Inverse of the cumulative arrival curve.
 #[derive(Clone, Debug)]
-pub enum Curve {
+pub(crate) enum Curve {
     /// Arrivals evenly over the length.
-    Constant {
-        /// Per second.
-        rate: f64,
-        /// Seconds.
-        length: f64,
-    },
+    Constant { rate: f64, length: f64 },
     /// Rate changing linearly.
     Ramp {
         /// Per second at the start.
         from: f64,
         /// Per second at the end.
         to: f64,
-        /// Seconds.
         length: f64,
     },
     /// Exponential decay after T0, cut at the length. The total is the number of buyers, known to the plan.
     Decay {
         /// Decay per second; 0 is an even spread.
         lambda: f64,
-        /// Seconds.
         length: f64,
     },
 }
 
 impl Curve {
     /// The curve of a shape.
-    pub fn new(shape: &Shape) -> Curve {
+    pub(crate) fn new(shape: &Shape) -> Curve {
         match shape {
             Shape::Constant { rate, duration } => Curve::Constant {
                 rate: *rate,
@@ -60,7 +53,7 @@ impl Curve {
     }
 
     /// Expected number of arrivals; 1 for the decay, whose total is given from outside.
-    pub fn total(&self) -> f64 {
+    pub(crate) fn total(&self) -> f64 {
         match self {
             Curve::Constant { rate, length } => rate * length,
             Curve::Ramp { from, to, length } => (from + to) / 2.0 * length,
@@ -69,7 +62,7 @@ impl Curve {
     }
 
     /// The instant, in nanoseconds from T0, by which the share `u` (0 to 1) of all arrivals has come.
-    pub fn at_ns(&self, u: f64) -> u64 {
+    pub(crate) fn at_ns(&self, u: f64) -> u64 {
         let u = u.clamp(0.0, 1.0);
         let seconds = match self {
             Curve::Constant { length, .. } => u * length,

@@ -33,17 +33,15 @@ pub struct Scenario {
     pub target: Target,
     /// The generator's own size.
     pub generator: Generator,
-    /// Where the truth is asked for after the run; without it nothing is reconciled.
+    /// The admin API that is asked after the run; without it nothing is reconciled.
     pub admin: Option<Admin>,
     /// When the arrivals happen.
     pub profile: Profile,
     /// What is bought. May be absent only if every arrival is a page view.
     pub sale: Option<Sale>,
-    /// Who buys.
     pub buyers: Buyers,
     /// Who sends the same request again on purpose.
     pub retry: Retry,
-    /// Who hammers.
     pub bots: Bots,
     /// Pages of the shop, fetched through the proxy.
     pub page_views: PageViews,
@@ -66,7 +64,6 @@ pub struct Problems(pub Vec<Problem>);
 pub struct Target {
     /// `http://host:port` or `https://host:port`.
     pub url: String,
-    /// HTTP version.
     pub protocol: Protocol,
     /// Whom to trust, for `https`.
     pub trust: Trust,
@@ -121,7 +118,7 @@ pub struct Generator {
     pub request_timeout: Duration,
 }
 
-/// The admin API used to learn the truth after the run.
+/// The admin API, which is asked after the run.
 #[derive(Clone, Debug)]
 pub struct Admin {
     /// `http://127.0.0.1:9900`.
@@ -133,7 +130,6 @@ pub struct Admin {
 /// When the arrivals happen.
 #[derive(Clone, Debug)]
 pub struct Profile {
-    /// The curve.
     pub shape: Shape,
     /// Random spacing with the same expected curve and the same total, instead of even spacing.
     pub poisson: bool,
@@ -145,19 +141,13 @@ pub struct Profile {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Shape {
     /// The same rate throughout.
-    Constant {
-        /// Arrivals per second.
-        rate: f64,
-        /// How long.
-        duration: Duration,
-    },
+    Constant { rate: f64, duration: Duration },
     /// A rate that changes linearly.
     Ramp {
         /// Arrivals per second at the start.
         from: f64,
         /// Arrivals per second at the end.
         to: f64,
-        /// How long.
         duration: Duration,
     },
     /// T0 of a flash sale: every buyer comes exactly once, most of them at once, the rest decaying exponentially.
@@ -175,7 +165,6 @@ pub enum Shape {
     },
 }
 
-/// What is bought.
 #[derive(Clone, Debug)]
 pub struct Sale {
     /// Sale id, as in `/v1/sales/{sale}/orders`.
@@ -190,7 +179,6 @@ pub struct Sale {
     pub cart_skus: usize,
 }
 
-/// Who buys.
 #[derive(Clone, Debug)]
 pub struct Buyers {
     /// Distinct identities. In a spike each of them comes once; in other shapes they come round again.
@@ -216,7 +204,6 @@ pub struct Retry {
 /// Identities that hammer to be limited.
 #[derive(Clone, Debug)]
 pub struct Bots {
-    /// How many.
     pub count: u32,
     /// Purchases each of them attempts, every one under its own key.
     pub burst: u32,

@@ -1,6 +1,6 @@
 //! The books under watch: every invariant of payments that the database can show.
 //!
-//! [`Books::check`] proves all of it, and its work grows with all there ever was: for whoever asks. [`Books::check_next`] is for a
+//! [`Books::check`] proves all of it, and its work grows with all there ever was: for a request by hand. [`Books::check_next`] is for a
 //! timer, and its work is bounded (INV-PAST-1): what is about a minute old, and one piece further of everything, again and again. Both
 //! read only, so give them connections that payments do not wait for.
 
@@ -76,7 +76,7 @@ struct Walk {
     all_after: String,
 }
 
-/// See the file's documentation. Keeps in memory how far it has read; whoever starts anew begins with what is new then.
+/// Keeps in memory how far it has read; after a restart it begins with what is new then.
 pub struct Books {
     readers: AnyPool,
     walks: [Walk; 3],

@@ -1,4 +1,4 @@
-//! Channels: whoever can take a buyer's money. One trait and one file per channel, each behind a breaker and a deadline (`guarded.rs`),
+//! Channels: services that can take a buyer's money. One trait and one file per channel, each behind a breaker and a deadline (`guarded.rs`),
 //! found by its name (`registry.rs`).
 //!
 //! On the path: between the saga's two transactions, with no transaction open and no connection held.

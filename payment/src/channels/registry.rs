@@ -17,7 +17,7 @@ pub(crate) struct Registry {
     missing: Mutex<BTreeSet<String>>,
 }
 
-/// Channels that cannot stand side by side. Whoever put them together is at fault.
+/// Channels that cannot stand side by side. The code that registers them is at fault.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RegistryError {
     /// Nobody could take money.

@@ -1,6 +1,6 @@
 //! The tables of payment, as numbered steps from an empty database to today's.
 //!
-//! Whoever opens the database lays them before anything else here runs; in the gateway the order ledger's own function does it for both.
+//! They are laid when the database is opened, before anything else here runs; in the gateway the order ledger's own function does it for both.
 
 /// Steps, and the table that counts those that are done.
 #[derive(Clone, Copy, Debug)]

@@ -4,7 +4,7 @@
 //! If a channel must be asked first, the row stays without an answer until the transaction that decides the charge, be it the
 //! request's own or the resolver's after a crash; until then a repetition is asked to come back.
 //!
-//! An answer is bytes here. What they say is known to whoever made them.
+//! An answer is bytes here. Only the code that made them knows what they say.
 
 mod error;
 
@@ -30,7 +30,7 @@ pub(crate) struct Key {
 /// An answer as it is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Answer {
-    /// Says how the body is to be read; a number of whoever made the answer.
+    /// Says how the body is to be read; the number belongs to the code that made the answer.
     pub(crate) code: u16,
     pub(crate) body: String,
 }

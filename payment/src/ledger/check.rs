@@ -28,9 +28,9 @@ pub struct Finding {
 }
 
 /// Per currency, debits = credits, pending and posted apart.
-pub const INV_LEDGER_1: &str = "INV-LEDGER-1";
+pub(super) const INV_LEDGER_1: &str = "INV-LEDGER-1";
 /// No guarded account below zero, pending counted.
-pub const INV_LEDGER_2: &str = "INV-LEDGER-2";
+pub(super) const INV_LEDGER_2: &str = "INV-LEDGER-2";
 
 /// All that is wrong with the books; nothing, if all is well. At most a few dozen findings a page. Give it a transaction that sees one
 /// snapshot: a payment between two pages would look like a fault.

@@ -185,7 +185,7 @@ async fn refuse(
     Ok(())
 }
 
-/// The answer to whoever asked for this charge, from the intent as it is now and is `shown`.
+/// The answer to the request for this charge, from the intent as it is now and is `shown`.
 fn answer_of(parts: &Parts, intent: Intent, shown: Answer, charge: &Charge) -> Answer {
     let declined = intent
         .last_error

@@ -9,7 +9,7 @@ use clap::Subcommand;
 use http::Method;
 use serde_json::{Value, json};
 
-pub use self::create::CreateArgs;
+pub(super) use self::create::CreateArgs;
 use self::create::new_sale;
 use super::client::{Admin, call, call_on, read_json, sale_id};
 
@@ -105,7 +105,7 @@ pub enum SaleCommand {
 }
 
 /// Runs a sale command and prints the answer.
-pub async fn run(admin: &Admin, command: &SaleCommand) -> anyhow::Result<()> {
+pub(super) async fn run(admin: &Admin, command: &SaleCommand) -> anyhow::Result<()> {
     let post = |sale: &str, verb: &str| {
         (
             Method::POST,
@@ -120,34 +120,13 @@ pub async fn run(admin: &Admin, command: &SaleCommand) -> anyhow::Result<()> {
             new_sale(args, now_ms()?)?,
         ),
         SaleCommand::List => {
-            let list = call(admin, Method::GET, "/admin/v1/sales", Value::Null).await?;
-            let list = if admin.output.is_text() {
-                overview(&list)
-            } else {
-                list
-            };
-            return admin.output.print(&list);
+            let list = get(admin, "/admin/v1/sales").await?;
+            return admin.output.print(&match admin.output.is_text() {
+                true => overview(&list),
+                false => list,
+            });
         }
-        SaleCommand::Show { sale } => {
-            let mut shown = call(
-                admin,
-                Method::GET,
-                &format!("/admin/v1/sales/{sale}"),
-                Value::Null,
-            )
-            .await?;
-            // The store knows nothing of a draft.
-            if shown["stage"] != json!("draft") {
-                shown["report"] = call(
-                    admin,
-                    Method::GET,
-                    &format!("/admin/v1/sales/{sale}/report"),
-                    Value::Null,
-                )
-                .await?;
-            }
-            return admin.output.print(&shown);
-        }
+        SaleCommand::Show { sale } => return admin.output.print(&shown(admin, sale).await?),
         SaleCommand::Publish { sale } => post(sale, "publish"),
         SaleCommand::Edit { sale, file, set } => {
             let patch = match file {
@@ -159,19 +138,8 @@ pub async fn run(admin: &Admin, command: &SaleCommand) -> anyhow::Result<()> {
                 .print(&change(admin, sale, |_| Ok(patch)).await?);
         }
         SaleCommand::Extend { sale, by } => {
-            let later = |shown: &Value| {
-                let ends = shown["ends_at_ms"]
-                    .as_i64()
-                    .context("the sale has no end")?;
-                let (sign, length) = match by.strip_prefix('-') {
-                    Some(length) => (-1, length),
-                    None => (1, by.as_str()),
-                };
-                let ms = duration_ms("--by", length)?;
-                let ms = i64::try_from(ms).context("--by: too long")?;
-                Ok(json!({"ends_at_ms": ends.saturating_add(sign * ms)}))
-            };
-            return admin.output.print(&change(admin, sale, later).await?);
+            let later = change(admin, sale, |shown| later_end(shown, by));
+            return admin.output.print(&later.await?);
         }
         SaleCommand::Slots { sale } => (
             Method::GET,
@@ -200,6 +168,34 @@ pub async fn run(admin: &Admin, command: &SaleCommand) -> anyhow::Result<()> {
     admin.output.print(&call(admin, method, &path, body).await?)
 }
 
+async fn get(admin: &Admin, path: &str) -> anyhow::Result<Value> {
+    call(admin, Method::GET, path, Value::Null).await
+}
+
+/// A sale with its report.
+async fn shown(admin: &Admin, sale: &str) -> anyhow::Result<Value> {
+    let path = format!("/admin/v1/sales/{sale}");
+    let mut shown = get(admin, &path).await?;
+    // The store knows nothing of a draft.
+    if shown["stage"] != json!("draft") {
+        shown["report"] = get(admin, &format!("{path}/report")).await?;
+    }
+    Ok(shown)
+}
+
+/// The end of a sale, moved by a duration that may be negative.
+fn later_end(shown: &Value, by: &str) -> anyhow::Result<Value> {
+    let ends = shown["ends_at_ms"]
+        .as_i64()
+        .context("the sale has no end")?;
+    let (sign, length) = match by.strip_prefix('-') {
+        Some(length) => (-1, length),
+        None => (1, by),
+    };
+    let ms = i64::try_from(duration_ms("--by", length)?).context("--by: too long")?;
+    Ok(json!({"ends_at_ms": ends.saturating_add(sign * ms)}))
+}
+
 /// A line a sale, for people.
 fn overview(list: &Value) -> Value {
     let sales = list["sales"].as_array().into_iter().flatten();
@@ -216,7 +212,11 @@ fn overview(list: &Value) -> Value {
 
 /// Checks the promises of one sale, or of all sales and of the payment ledger, and repairs what can be repaired unless it is a
 /// `dry_run`; false if one does not hold.
-pub async fn reconcile(admin: &Admin, sale: Option<&str>, dry_run: bool) -> anyhow::Result<bool> {
+pub(super) async fn reconcile(
+    admin: &Admin,
+    sale: Option<&str>,
+    dry_run: bool,
+) -> anyhow::Result<bool> {
     let get = |path: String| async move { call(admin, Method::GET, &path, Value::Null).await };
     let method = if dry_run { Method::GET } else { Method::POST };
     let visit = |path: String| {

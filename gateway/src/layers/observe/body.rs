@@ -36,7 +36,7 @@ pub(super) struct SlowReader {
 
 /// A response's body with its watch.
 #[derive(Debug)]
-pub struct Observed {
+pub(crate) struct Observed {
     body: Watched,
     watch: Watch,
 }

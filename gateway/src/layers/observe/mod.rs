@@ -37,7 +37,7 @@ use crate::{
 
 /// All layers: what a connection calls.
 #[derive(Debug)]
-pub struct Observe<S> {
+pub(super) struct Observe<S> {
     inner: S,
     server: Rc<Snapshot<config::Server>>,
     routes: Rc<Snapshot<Routes>>,
@@ -57,7 +57,7 @@ struct Log {
 
 impl<S> Observe<S> {
     /// Around the other layers.
-    pub fn new(inner: S, parts: &Parts) -> Self {
+    pub(super) fn new(inner: S, parts: &Parts) -> Self {
         Self {
             inner,
             server: Rc::clone(&parts.server),

@@ -8,7 +8,7 @@ use std::{
     process::Command,
 };
 
-use crate::scribe::wall_ms;
+use crate::recorder::wall_ms;
 
 /// A clock.
 pub struct Clock {

@@ -7,22 +7,28 @@ use std::{os::unix::fs::MetadataExt, process::Command};
 use tokio::time::{Duration, sleep};
 
 use super::{children, restart};
-use crate::{bench::Bench, plan::Target, process::Process, scribe::Scribe};
+use crate::{bench::Bench, plan::Target, process::Process, recorder::HistoryRecorder};
 
 const LAST_WORDS: Duration = Duration::from_millis(50);
 
 /// No file of the process takes another byte until it is mended.
-pub async fn fill(target: Target, lasts: Duration, bench: &Bench, scribe: &Scribe, what: &str) {
+pub async fn fill(
+    target: Target,
+    lasts: Duration,
+    bench: &Bench,
+    recorder: &HistoryRecorder,
+    what: &str,
+) {
     let process = bench.process(target);
     let mut process = process.lock().await;
-    let number = scribe.breaks("disk", what);
+    let number = recorder.breaks("disk", what);
     squeeze(&process);
     sleep(lasts).await;
     relieve(&mut process).await;
     if target == Target::Postgres {
         bench.has_recovered().await;
     }
-    scribe.mends(number, "disk", what);
+    recorder.mends(number, "disk", what);
 }
 
 /// The parent first: whoever is born meanwhile has its limit.

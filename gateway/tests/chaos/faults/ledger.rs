@@ -6,17 +6,17 @@ use super::restart;
 use crate::{
     bench::Bench,
     plan::{Damage, Target},
-    scribe::Scribe,
+    recorder::HistoryRecorder,
 };
 
 /// Copies the database, lets it be written for a while, and puts the copy in its place. Nodes lose their connections, and for a moment
 /// there is no database.
-pub async fn go_back(lasts: Duration, bench: &Bench, scribe: &Scribe, what: &str) {
+pub async fn go_back(lasts: Duration, bench: &Bench, recorder: &HistoryRecorder, what: &str) {
     let (server, database, copy) = bench.ledger();
     let copy = copy.display().to_string();
     server.ask("pg_dump", &["-Fc", "-f", &copy, database]).await;
     sleep(lasts).await;
-    let number = scribe.breaks("ledger", what);
+    let number = recorder.breaks("ledger", what);
     server
         .ask("dropdb", &["--force", "--if-exists", database])
         .await;
@@ -26,18 +26,18 @@ pub async fn go_back(lasts: Duration, bench: &Bench, scribe: &Scribe, what: &str
     server.ask("pg_restore", &["-d", &made, &copy]).await;
     let rename = format!("ALTER DATABASE {made} RENAME TO {database}");
     server.ask("psql", &["-d", "postgres", "-c", &rename]).await;
-    scribe.mends(number, "ledger", what);
+    recorder.mends(number, "ledger", what);
 }
 
 /// Cuts the standby off, lets the primary commit for a while without it, kills the primary, and puts the promoted standby at its
 /// address.
-pub async fn promote(lasts: Duration, bench: &Bench, scribe: &Scribe, what: &str) {
+pub async fn promote(lasts: Duration, bench: &Bench, recorder: &HistoryRecorder, what: &str) {
     let standby = bench.standby();
     let process = bench.process(Target::Postgres);
     let mut process = process.lock().await;
     // Of a standby that never had the tables nobody could make a ledger.
     standby.has_caught_up().await;
-    let number = scribe.breaks("standby", what);
+    let number = recorder.breaks("standby", what);
     standby.link.damage(Damage::Cut);
     sleep(lasts).await;
     process.kill();
@@ -45,5 +45,5 @@ pub async fn promote(lasts: Duration, bench: &Bench, scribe: &Scribe, what: &str
     process.set_arguments(arguments);
     restart(&mut process).await;
     bench.has_recovered().await;
-    scribe.mends(number, "standby", what);
+    recorder.mends(number, "standby", what);
 }

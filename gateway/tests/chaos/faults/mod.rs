@@ -25,7 +25,7 @@ use crate::{
     bench::Bench,
     plan::{Break, Damage, Fault, Plan, Target},
     process::Process,
-    scribe::Scribe,
+    recorder::HistoryRecorder,
 };
 
 /// A process that needs another one, which is broken as well, ends at once and is started again, as a supervisor does.
@@ -33,16 +33,16 @@ const RESTART_PAUSE: Duration = Duration::from_millis(100);
 const RESTARTS: u32 = 300;
 
 /// Runs every fault of the plan; returns when the last is mended.
-pub async fn run(plan: &Plan, bench: &Bench, scribe: &Scribe) {
+pub async fn run(plan: &Plan, bench: &Bench, recorder: &HistoryRecorder) {
     let start = Instant::now();
     let all = plan.faults.iter().map(|fault| async move {
         sleep_until(start + fault.after).await;
-        one(fault, bench, scribe).await;
+        one(fault, bench, recorder).await;
     });
     futures_util::future::join_all(all).await;
 }
 
-async fn one(fault: &Fault, bench: &Bench, scribe: &Scribe) {
+async fn one(fault: &Fault, bench: &Bench, recorder: &HistoryRecorder) {
     let what = format!("{:?}", fault.what);
     let lasts = fault.lasts;
     match fault.what {
@@ -50,35 +50,35 @@ async fn one(fault: &Fault, bench: &Bench, scribe: &Scribe) {
             // One fault of a process at a time.
             let process = bench.process(target);
             let mut process = process.lock().await;
-            let number = scribe.breaks("kill", &what);
+            let number = recorder.breaks("kill", &what);
             process.kill();
             sleep(lasts).await;
             restart(&mut process).await;
             if target == Target::Postgres {
                 bench.has_recovered().await;
             }
-            scribe.mends(number, "kill", &what);
+            recorder.mends(number, "kill", &what);
         }
         Break::Stop(target) => {
             let process = bench.process(target);
             let process = process.lock().await;
-            let number = scribe.breaks("stop", &what);
+            let number = recorder.breaks("stop", &what);
             let stopped = signal_all(&process, "STOP");
             sleep(lasts).await;
             for pid in stopped.iter().rev() {
                 signal(*pid, "CONT");
             }
-            scribe.mends(number, "stop", &what);
+            recorder.mends(number, "stop", &what);
         }
         Break::Link(link, damage) => {
             let proxy = bench.link(link);
-            let number = scribe.breaks("link", &what);
+            let number = recorder.breaks("link", &what);
             proxy.damage(damage);
             if damage != Damage::Reset {
                 sleep(lasts).await;
                 proxy.mend();
             }
-            scribe.mends(number, "link", &what);
+            recorder.mends(number, "link", &what);
         }
         Break::Clock(target, step_ms) => {
             let clock = match target {
@@ -86,20 +86,20 @@ async fn one(fault: &Fault, bench: &Bench, scribe: &Scribe) {
                 _ => bench.redis_clock.as_ref(),
             };
             let clock = clock.expect("it was started with one");
-            let number = scribe.breaks("clock", &what);
+            let number = recorder.breaks("clock", &what);
             clock.step(step_ms);
             sleep(lasts).await;
             clock.step(0);
-            scribe.mends(number, "clock", &what);
+            recorder.mends(number, "clock", &what);
         }
-        Break::Failover { behind } => redis::failover(behind, lasts, bench, scribe, &what).await,
-        Break::Busy(ms) => redis::busy(ms, bench, scribe, &what).await,
-        Break::MoveSlot => redis::move_slot(lasts, bench, scribe, &what).await,
-        Break::DiskFull(target) => disk::fill(target, lasts, bench, scribe, &what).await,
-        Break::Stranger => stranger::start(bench, scribe, &what).await,
-        Break::LedgerBack => ledger::go_back(lasts, bench, scribe, &what).await,
-        Break::Standby => ledger::promote(lasts, bench, scribe, &what).await,
-        Break::Twice(at) => twice::deliver(&bench.nodes[at].front, lasts, scribe, &what).await,
+        Break::Failover { behind } => redis::failover(behind, lasts, bench, recorder, &what).await,
+        Break::Busy(ms) => redis::busy(ms, bench, recorder, &what).await,
+        Break::MoveSlot => redis::move_slot(lasts, bench, recorder, &what).await,
+        Break::DiskFull(target) => disk::fill(target, lasts, bench, recorder, &what).await,
+        Break::Stranger => stranger::start(bench, recorder, &what).await,
+        Break::LedgerBack => ledger::go_back(lasts, bench, recorder, &what).await,
+        Break::Standby => ledger::promote(lasts, bench, recorder, &what).await,
+        Break::Twice(at) => twice::deliver(&bench.nodes[at].front, lasts, recorder, &what).await,
     }
 }
 

@@ -6,7 +6,7 @@ use super::restart;
 use crate::{
     bench::{Bench, METAS, Redis},
     plan::Damage,
-    scribe::Scribe,
+    recorder::HistoryRecorder,
 };
 
 /// Spins on the CPU for the milliseconds of its argument by the server's own clock, and never for ever, whatever becomes of that.
@@ -27,13 +27,19 @@ const ROUNDS: u32 = 1_000;
 
 /// The primary dies and its replica takes its place. The old primary comes back as a replica with nothing of its own: it cannot
 /// go on selling.
-pub async fn failover(behind: bool, lasts: Duration, bench: &Bench, scribe: &Scribe, what: &str) {
+pub async fn failover(
+    behind: bool,
+    lasts: Duration,
+    bench: &Bench,
+    recorder: &HistoryRecorder,
+    what: &str,
+) {
     let mut first = bench.redis[0].process.lock().await;
     let mut second = bench.redis[1].process.lock().await;
     let old = bench.holder();
     let new = 1 - old;
     let link = bench.to_primary.as_ref().expect("there is a replica");
-    let number = scribe.breaks("failover", what);
+    let number = recorder.breaks("failover", what);
     if behind {
         link.damage(Damage::Cut);
         sleep(lasts).await;
@@ -57,26 +63,26 @@ pub async fn failover(behind: bool, lasts: Duration, bench: &Bench, scribe: &Scr
     restart(dead).await;
     // Or the next failover would be to a server that never had anything: both lost at once, which no level promises to survive.
     bench.redis[old].has_caught_up().await;
-    scribe.mends(number, "failover", what);
+    recorder.mends(number, "failover", what);
 }
 
 /// Nobody else is answered meanwhile; after a while they are told so.
-pub async fn busy(ms: u64, bench: &Bench, scribe: &Scribe, what: &str) {
-    let number = scribe.breaks("busy", what);
+pub async fn busy(ms: u64, bench: &Bench, recorder: &HistoryRecorder, what: &str) {
+    let number = recorder.breaks("busy", what);
     // A server that is dead now runs no script.
     let redis = &bench.redis[bench.holder()];
     let said = redis.cli(&["eval", SPIN, "0", &ms.to_string()]).await;
     assert!(!said.starts_with("ERR"), "{said}");
-    scribe.mends(number, "busy", what);
+    recorder.mends(number, "busy", what);
 }
 
 /// A slot of the sale goes to the other primary as `redis-cli --cluster reshard` moves it, but slowly.
-pub async fn move_slot(lasts: Duration, bench: &Bench, scribe: &Scribe, what: &str) {
+pub async fn move_slot(lasts: Duration, bench: &Bench, recorder: &HistoryRecorder, what: &str) {
     let _first = bench.redis[0].process.lock().await;
     let _second = bench.redis[1].process.lock().await;
     let from_at = bench.holder();
     let (from, to) = (&bench.redis[from_at], &bench.redis[1 - from_at]);
-    let number = scribe.breaks("slot", what);
+    let number = recorder.breaks("slot", what);
     let key = from
         .until(&["keys", METAS], "the sale's keys", |said| {
             said.starts_with("penstock:")
@@ -110,7 +116,7 @@ pub async fn move_slot(lasts: Duration, bench: &Bench, scribe: &Scribe, what: &s
     set_slot(to, &[&slot, "node", &to_id]).await;
     set_slot(from, &[&slot, "node", &to_id]).await;
     bench.stock_is_at(1 - from_at);
-    scribe.mends(number, "slot", what);
+    recorder.mends(number, "slot", what);
 }
 
 async fn id(redis: &Redis) -> String {

@@ -7,13 +7,13 @@ use std::{
 
 use tokio::time::{Duration, Instant, sleep};
 
-use crate::{bench::Bench, scribe::Scribe};
+use crate::{bench::Bench, recorder::HistoryRecorder};
 
 /// Long enough for a start that waits for SQLite's writer on a busy machine.
 const ENDS_WITHIN: Duration = Duration::from_secs(20);
 
 /// Starts it with the configuration of the first node, another folder and other ports, and waits for its end.
-pub async fn start(bench: &Bench, scribe: &Scribe, what: &str) {
+pub async fn start(bench: &Bench, recorder: &HistoryRecorder, what: &str) {
     let (of_node, folder) = (bench.folder_of(0), bench.folder_of(99));
     fs::create_dir_all(&folder).unwrap();
     let text = fs::read_to_string(of_node.join("penstock.toml")).unwrap();
@@ -26,7 +26,7 @@ pub async fn start(bench: &Bench, scribe: &Scribe, what: &str) {
     let text: String = text.lines().map(line).collect();
     let (config, log) = (folder.join("penstock.toml"), folder.join("penstock.log"));
     fs::write(&config, text).unwrap();
-    let number = scribe.breaks("stranger", what);
+    let number = recorder.breaks("stranger", what);
     let mut child = Command::new(env!("CARGO_BIN_EXE_penstock"))
         .args(["serve", "--config"])
         .arg(&config)
@@ -47,7 +47,7 @@ pub async fn start(bench: &Bench, scribe: &Scribe, what: &str) {
     let said = fs::read_to_string(&log).unwrap();
     // A disk that is full at this moment is as good a reason to end.
     assert!(ended, "a node of another installation started:\n{said}");
-    scribe.mends(number, "stranger", what);
+    recorder.mends(number, "stranger", what);
 }
 
 /// What it says; a run has no place for that, because other faults may come first.
@@ -64,8 +64,8 @@ async fn a_node_of_another_installation_says_whose_the_ledger_is() {
     let server = crate::bench::Postgres::start().await;
     let bench = Bench::start(&plan, &server).await;
     let history = bench.folder_of(0).join("history.jsonl");
-    let scribe = Scribe::create(&history, plan.seed, plan.level);
-    start(&bench, &scribe, &format!("{:?}", Break::Stranger)).await;
+    let recorder = HistoryRecorder::create(&history, plan.seed, plan.level);
+    start(&bench, &recorder, &format!("{:?}", Break::Stranger)).await;
     let said = fs::read_to_string(bench.folder_of(99).join("penstock.log")).unwrap();
     let whose = "the ledger belongs to the embedded store of another installation";
     assert!(said.contains(whose), "{said}");

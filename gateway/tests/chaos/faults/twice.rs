@@ -13,7 +13,7 @@ use tokio::{
     time::{Duration, sleep, timeout},
 };
 
-use crate::{goods::SALE, market::tokens, proxy::Proxy, scribe::Scribe};
+use crate::{goods::SALE, market::tokens, proxy::Proxy, recorder::HistoryRecorder};
 
 /// Who sent it, in the history.
 const CLIENT: u32 = 96;
@@ -21,8 +21,8 @@ const CLIENT: u32 = 96;
 const PATIENCE: Duration = Duration::from_millis(2_500);
 
 /// Copies what passes the front for a while, and delivers the purchases and cancellations among it again.
-pub async fn deliver(front: &Proxy, lasts: Duration, scribe: &Scribe, what: &str) {
-    let number = scribe.breaks("twice", what);
+pub async fn deliver(front: &Proxy, lasts: Duration, recorder: &HistoryRecorder, what: &str) {
+    let number = recorder.breaks("twice", what);
     let mut copies = front.copy_requests();
     sleep(lasts).await;
     front.copy_no_more();
@@ -32,11 +32,11 @@ pub async fn deliver(front: &Proxy, lasts: Duration, scribe: &Scribe, what: &str
     }
     let target = front.target();
     let all = requests.into_iter().map(|(invoke, request)| async move {
-        let op = scribe.invoke(invoke);
+        let op = recorder.invoke(invoke);
         let _ = timeout(PATIENCE, send(target, &request)).await;
         // Whatever it was told, nobody has heard it.
         let code = "repeated".to_owned();
-        scribe.done(
+        recorder.done(
             op,
             Event::Info,
             Done {
@@ -46,7 +46,7 @@ pub async fn deliver(front: &Proxy, lasts: Duration, scribe: &Scribe, what: &str
         );
     });
     futures_util::future::join_all(all).await;
-    scribe.mends(number, "twice", what);
+    recorder.mends(number, "twice", what);
 }
 
 async fn send(target: SocketAddr, request: &[u8]) -> std::io::Result<()> {

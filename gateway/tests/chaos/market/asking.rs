@@ -4,7 +4,7 @@ use http::Method;
 use loadtest::history::{Action, event::Invoke};
 use serde_json::{Value, json};
 
-use super::{Held, Market, Proof, Seen, Wish};
+use super::{Held, Market, Proof, Purchase, Seen};
 use crate::{
     goods::{PRICE_MINOR, SALE},
     process::API_KEY,
@@ -13,38 +13,38 @@ use crate::{
 
 impl Market {
     /// Buys at one of the nodes.
-    pub async fn buy(&self, client: u32, front: usize, wish: &Wish) -> Seen {
-        let f = match wish.is_cart {
+    pub async fn buy(&self, client: u32, front: usize, purchase: &Purchase) -> Seen {
+        let f = match purchase.is_cart {
             true => Action::CartBuy,
             false => Action::Buy,
         };
-        let op = self.scribe.invoke(Invoke {
-            token: match &wish.token {
+        let op = self.recorder.invoke(Invoke {
+            token: match &purchase.token {
                 Some(token) => token.id.clone(),
                 None => String::new(),
             },
-            ..about_request(f, client, wish)
+            ..about_request(f, client, purchase)
         });
         let line = |(sku, units): &(&str, u64)| json!({"sku": sku, "quantity": units});
-        let (path, body) = match wish.is_cart {
+        let (path, body) = match purchase.is_cart {
             true => {
-                let lines: Vec<Value> = wish.lines.iter().map(line).collect();
+                let lines: Vec<Value> = purchase.lines.iter().map(line).collect();
                 ("carts", json!({"lines": lines}))
             }
-            false => ("orders", line(&wish.lines[0])),
+            false => ("orders", line(&purchase.lines[0])),
         };
         let mut headers = vec![
-            ("x-buyer-id", wish.buyer.as_str()),
+            ("x-buyer-id", purchase.buyer.as_str()),
             ("content-type", "application/json"),
         ];
         // The token is the key where there is one; what stands beside it must not matter.
         let key = format!("any-{op}");
-        match &wish.token {
+        match &purchase.token {
             Some(token) => headers.extend([
                 ("penstock-entitlement", token.text.as_str()),
                 ("idempotency-key", key.as_str()),
             ]),
-            None => headers.push(("idempotency-key", wish.request.as_str())),
+            None => headers.push(("idempotency-key", purchase.request.as_str())),
         }
         let answer = send(Ask {
             to: self.fronts[front % self.fronts.len()],
@@ -64,39 +64,39 @@ impl Market {
             }
         });
         if seen == Seen::Unknown {
-            self.unknown.lock().await.push(wish.clone());
+            self.unknown.lock().await.push(purchase.clone());
         }
-        if wish.must_fail && matches!(seen, Seen::Done(_)) {
-            let wrong = format!("{wish:?} must not be sold, and was");
+        if purchase.must_fail && matches!(seen, Seen::Done(_)) {
+            let wrong = format!("{purchase:?} must not be sold, and was");
             self.wrongs.lock().await.push(wrong);
         }
         seen
     }
 
     /// Asks what became of a purchase.
-    pub async fn poll(&self, client: u32, front: usize, wish: &Wish) -> Seen {
-        let (f, path) = match wish.is_cart {
-            true => (Action::CartPoll, cart_of(wish)),
+    pub async fn poll(&self, client: u32, front: usize, purchase: &Purchase) -> Seen {
+        let (f, path) = match purchase.is_cart {
+            true => (Action::CartPoll, cart_of(purchase)),
             false => {
-                let sku = wish.lines[0].0;
+                let sku = purchase.lines[0].0;
                 let path = format!(
                     "/v1/sales/{SALE}/orders?sku={sku}&request_id={}",
-                    wish.request
+                    purchase.request
                 );
                 (Action::Poll, path)
             }
         };
-        let op = self.scribe.invoke(about_request(f, client, wish));
-        let answer = self.ask(front, Method::GET, path, &wish.buyer).await;
+        let op = self.recorder.invoke(about_request(f, client, purchase));
+        let answer = self.ask(front, Method::GET, path, &purchase.buyer).await;
         self.write_down(op, answer, &about_an_order)
     }
 
     /// Gives a whole cart back.
-    pub async fn give_back(&self, client: u32, front: usize, wish: &Wish) -> Seen {
+    pub async fn give_back(&self, client: u32, front: usize, purchase: &Purchase) -> Seen {
         let op = self
-            .scribe
-            .invoke(about_request(Action::Cancel, client, wish));
-        let answer = self.ask(front, Method::DELETE, cart_of(wish), &wish.buyer);
+            .recorder
+            .invoke(about_request(Action::Cancel, client, purchase));
+        let answer = self.ask(front, Method::DELETE, cart_of(purchase), &purchase.buyer);
         self.write_down(op, answer.await, &about_an_order)
     }
 
@@ -109,7 +109,7 @@ impl Market {
         buyer: &str,
         order: &str,
     ) -> Seen {
-        let op = self.scribe.invoke(Invoke {
+        let op = self.recorder.invoke(Invoke {
             client,
             buyer: buyer.to_owned(),
             order: order.to_owned(),
@@ -135,7 +135,7 @@ impl Market {
         attempt: u64,
     ) -> Seen {
         let order = &held.order;
-        let op = self.scribe.invoke(Invoke {
+        let op = self.recorder.invoke(Invoke {
             client,
             buyer: buyer.to_owned(),
             order: order.clone(),
@@ -192,7 +192,7 @@ impl Market {
             Action::Pause => "pause",
             _ => "resume",
         };
-        let op = self.scribe.invoke(invoke);
+        let op = self.recorder.invoke(invoke);
         let answer = send(Ask {
             to: self.admins[admin % self.admins.len()],
             method: Method::POST,
@@ -225,19 +225,19 @@ impl Market {
     }
 }
 
-fn about_request(f: Action, client: u32, wish: &Wish) -> Invoke {
+fn about_request(f: Action, client: u32, purchase: &Purchase) -> Invoke {
     let line = |(sku, units): &(&str, u64)| ((*sku).to_owned(), *units);
     Invoke {
         client,
-        buyer: wish.buyer.clone(),
-        request: wish.request.clone(),
-        lines: wish.lines.iter().map(line).collect(),
+        buyer: purchase.buyer.clone(),
+        request: purchase.request.clone(),
+        lines: purchase.lines.iter().map(line).collect(),
         ..Invoke::new(f, SALE)
     }
 }
 
-fn cart_of(wish: &Wish) -> String {
-    format!("/v1/sales/{SALE}/carts?request_id={}", wish.request)
+fn cart_of(purchase: &Purchase) -> String {
+    format!("/v1/sales/{SALE}/carts?request_id={}", purchase.request)
 }
 
 fn about_an_order(reply: &Reply) -> Proof {

@@ -4,7 +4,7 @@ mod asking;
 
 pub mod tokens;
 
-mod wish;
+mod purchase;
 
 use std::net::SocketAddr;
 
@@ -18,8 +18,8 @@ use loadtest::{
 use serde_json::Value;
 use tokio::sync::Mutex;
 
-pub use self::wish::Wish;
-use crate::{goods::Goods, scribe::Scribe, wire::Reply};
+pub use self::purchase::Purchase;
+use crate::{goods::Goods, recorder::HistoryRecorder, wire::Reply};
 
 /// An order that a client was told of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,9 +50,9 @@ pub struct Market {
     pub goods: Goods,
     pub fronts: Vec<SocketAddr>,
     pub admins: Vec<SocketAddr>,
-    pub scribe: Scribe,
+    pub recorder: HistoryRecorder,
     /// Purchases whose end is not known yet.
-    pub unknown: Mutex<Vec<Wish>>,
+    pub unknown: Mutex<Vec<Purchase>>,
     /// Purchases that must not have succeeded, and did.
     pub wrongs: Mutex<Vec<String>>,
 }
@@ -75,7 +75,7 @@ impl Market {
             Ok(reply) => reply,
             Err(why) => {
                 let code = why.to_owned();
-                self.scribe.done(
+                self.recorder.done(
                     op,
                     Event::Info,
                     Done {
@@ -98,16 +98,16 @@ impl Market {
         match proves(&reply) {
             Proof::Done => {
                 let held = told(&reply, &mut done);
-                self.scribe.done(op, Event::Ok, done);
+                self.recorder.done(op, Event::Ok, done);
                 Seen::Done(held)
             }
             Proof::NotDone => {
                 let code = done.code.clone();
-                self.scribe.done(op, Event::Fail, done);
+                self.recorder.done(op, Event::Fail, done);
                 Seen::No(code)
             }
             Proof::Nothing => {
-                self.scribe.done(op, Event::Info, done);
+                self.recorder.done(op, Event::Info, done);
                 Seen::Unknown
             }
         }

@@ -7,7 +7,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use ring::{digest, hmac};
 use serde_json::{Value, json};
 
-use crate::{goods::SALE, scribe::wall_ms};
+use crate::{goods::SALE, recorder::wall_ms};
 
 const KID: &str = "chaos";
 const SECRET: &[u8] = b"the secret of the chaos runs";

@@ -53,7 +53,6 @@ pub(super) struct Measured {
 /// The start of the run.
 #[derive(Clone)]
 pub(super) struct Start {
-    /// When.
     pub at: Instant,
     /// Where every request and answer is written down, if anywhere.
     pub sender: Option<HistorySender>,
@@ -83,7 +82,7 @@ pub(super) async fn live(assignment: Assignment) -> anyhow::Result<()> {
     let connections = open_all(&local, target.protocol()).await;
     let error = connections.iter().find_map(|(_, error)| error.clone());
     let opened = connections.iter().filter(|(_, e)| e.is_none()).count();
-    // Whoever does not listen any more has dropped the whole run.
+    // Without a listener the whole run was dropped.
     let _ = tell.send(Message::Ready { opened, error });
     let started = start.wait_for(Option::is_some).await;
     let Ok(started) = started.map(|start| start.clone()) else {

@@ -8,7 +8,6 @@ use crate::history::event::{Action, Done, End, Event, Fault, Header, Invoke, Pha
 use crate::ledger::{LedgerRow, SaleReport};
 use crate::oracle::steps::Faults;
 
-/// Texts as numbers.
 #[derive(Debug)]
 struct Names {
     texts: Vec<Box<str>>,
@@ -94,7 +93,6 @@ impl Builder {
         }
     }
 
-    /// Puts everything together.
     pub fn finish(self, header: Header) -> Result<Case, String> {
         let faults: Vec<(u64, u64)> = self
             .faults

@@ -42,9 +42,7 @@ pub struct Op {
     pub done_line: u32,
     /// What was asked for.
     pub f: Action,
-    /// Of which sale.
     pub sale: Name,
-    /// By whom.
     pub buyer: Name,
     /// Under which request id.
     pub request: Name,
@@ -62,13 +60,11 @@ pub struct Op {
     pub start: u64,
     /// … and here it has, or never will; the end of time if that is not known.
     pub end: u64,
-    /// The same on the wall.
+    /// The same in unix milliseconds.
     pub start_ms: u64,
-    /// The same on the wall.
+    /// The same in unix milliseconds.
     pub end_ms: u64,
-    /// How it ended.
     pub answer: Answer,
-    /// HTTP status.
     pub status: u16,
     /// The `code` of a refusal.
     pub code: Name,
@@ -86,7 +82,6 @@ impl Op {
         matches!(self.f, Action::Buy | Action::CartBuy)
     }
 
-    /// It succeeded.
     pub fn is_ok(&self) -> bool {
         self.answer == Answer::Ok
     }
@@ -109,7 +104,6 @@ impl Op {
         self.f == other.f && self.content() == other.content()
     }
 
-    /// Both its lines.
     pub fn both_lines(&self) -> [u32; 2] {
         [self.line, self.done_line]
     }
@@ -118,9 +112,7 @@ impl Op {
 /// A sku of a sale.
 #[derive(Clone, Debug)]
 pub struct Sku {
-    /// Of which sale.
     pub sale: Name,
-    /// Its id.
     pub sku: Name,
     /// Units at the start, if the sale's document is there.
     pub stock: Option<u64>,
@@ -135,13 +127,10 @@ pub struct Case {
     pub ops: Vec<Op>,
     /// Every sku that is sold or named.
     pub skus: Vec<Sku>,
-    /// The requests.
     pub keys: Vec<Key>,
     /// The orders, from answers and from the ledger.
     pub orders: Vec<Order>,
-    /// The ledger's rows.
     pub rows: Vec<Row>,
-    /// The sales' documents.
     pub sales: HashMap<Name, SaleFacts>,
     /// The sales' accounts, with their lines.
     pub reports: HashMap<Name, (u32, SaleReport)>,
@@ -149,17 +138,14 @@ pub struct Case {
     fault_count: u64,
     /// When every fault was mended and everything settled.
     pub quiet: Option<u64>,
-    /// The last line.
     pub end: Option<End>,
 }
 
 impl Case {
-    /// The first line.
     pub fn header(&self) -> &Header {
         &self.header
     }
 
-    /// A text.
     pub fn text(&self, name: Name) -> &str {
         &self.names[name as usize]
     }

@@ -22,40 +22,28 @@ pub struct Key {
 /// A row of the ledger.
 #[derive(Clone, Debug)]
 pub struct Row {
-    /// Its line.
     pub line: u32,
-    /// Of which sale.
     pub sale: Name,
-    /// What was bought.
     pub sku: SkuAt,
-    /// The order.
     pub order: Name,
-    /// Who bought.
     pub buyer: Name,
     /// Under which request id.
     pub request: Name,
-    /// Units.
     pub quantity: u64,
-    /// Where it stands.
     pub status: OrderStatus,
     /// When the store accepted it.
     pub created_at_ms: Option<u64>,
-    /// Its deadline.
     pub pay_by_ms: Option<u64>,
 }
 
 /// An order that a client was told of, or that the ledger has.
 #[derive(Debug)]
 pub struct Order {
-    /// Its id.
     pub name: Name,
-    /// Of which sale.
     pub sale: Name,
-    /// Whose.
     pub buyer: Name,
     /// The request it was first answered to, or that its row names; `None` for orders of other clients.
     pub key: Option<u32>,
-    /// What it holds.
     pub lines: Lines,
     /// The purchase it came of; `None` if several with different content may have made it.
     pub origin: Option<u32>,
@@ -67,17 +55,15 @@ pub struct Order {
     pub pays: Vec<u32>,
     /// Other questions about it.
     pub polls: Vec<u32>,
-    /// Its rows.
     pub rows: Vec<u32>,
-    /// Its deadline.
     pub pay_by_ms: Option<u64>,
     /// No instant before this one can have taken its units.
     pub takes_from: u64,
-    /// The same on the wall.
+    /// The same in unix milliseconds.
     pub takes_from_ms: u64,
     /// From here on they are surely taken; the end of time if nobody was told.
     pub takes_by: u64,
-    /// The same on the wall.
+    /// The same in unix milliseconds.
     pub takes_by_ms: u64,
     /// No instant before this one can have given them back; the end of time if they never were.
     pub returns_from: u64,
@@ -150,7 +136,7 @@ pub(super) fn gather(case: &mut Case) -> (Vec<Key>, Vec<Order>) {
             order.lines = content(order, case, sent);
         }
         order.origin = order.origin.or_else(|| origin(order, case, sent));
-        // Whoever gives a cart back leaves alone what was bought one by one under its key.
+        // Giving a cart back leaves alone what was bought one by one under its key.
         let may_be_of_cart = order
             .origin
             .is_none_or(|at| case.ops[at as usize].f == Action::CartBuy);
@@ -200,7 +186,7 @@ impl Gather {
 
     fn take_op(&mut self, at: u32, op: &Op) {
         let asks_by_request = matches!(op.f, Action::Poll | Action::CartPoll) && op.request != 0;
-        // Whoever asks for an empty cart is told so.
+        // A question about an empty cart has no sku.
         let sku = op.lines.first().map_or(SkuAt::MAX, |(sku, _)| *sku);
         let name = (op.sale, op.buyer, op.request, sku);
         if op.f == Action::Cancel && op.order == 0 && op.request != 0 {

@@ -7,7 +7,7 @@ use crate::goods::{Goods, Kind};
 
 /// A purchase as it was sent, to be sent again.
 #[derive(Debug, Clone)]
-pub struct Wish {
+pub struct Purchase {
     pub buyer: String,
     /// The idempotency key; in a sale for holders of tokens, what follows from the token.
     pub request: String,
@@ -19,11 +19,11 @@ pub struct Wish {
     pub must_fail: bool,
 }
 
-impl Wish {
+impl Purchase {
     /// Something that a client has not asked for yet.
-    pub fn new(goods: &Goods, random: &mut SmallRng, client: u32, number: u64) -> Wish {
+    pub fn new(goods: &Goods, random: &mut SmallRng, client: u32, number: u64) -> Purchase {
         let buyer = random.random_range(0..40);
-        let mut wish = Wish {
+        let mut purchase = Purchase {
             buyer: Goods::buyer(client, buyer),
             request: format!("request-{client}-{number}"),
             lines: vec![(goods.any_sku(random), random.random_range(1..=2))],
@@ -31,20 +31,20 @@ impl Wish {
             token: None,
             must_fail: goods.blocks(buyer),
         };
-        if wish.is_cart {
-            wish.fill(goods, random);
+        if purchase.is_cart {
+            purchase.fill(goods, random);
         } else if goods.kind == Kind::Tokens {
-            wish.entitle(random, client, number);
+            purchase.entitle(random, client, number);
         }
-        wish
+        purchase
     }
 
     /// One unit of a sku, for a buyer that nobody has seen.
-    pub fn late(goods: &Goods, sku: &'static str, number: u64) -> Wish {
+    pub fn late(goods: &Goods, sku: &'static str, number: u64) -> Purchase {
         let buyer = format!("late-{sku}-{number}");
         let token = (goods.kind == Kind::Tokens)
             .then(|| Token::sign(&buyer, sku, format!("late-{number}"), Worth::Good));
-        Wish {
+        Purchase {
             request: match &token {
                 Some(token) => token.request.clone(),
                 None => "late".to_owned(),
@@ -58,12 +58,12 @@ impl Wish {
     }
 
     /// One unit of every sku, as a cart.
-    pub fn late_cart(goods: &Goods, number: u64) -> Wish {
-        Wish {
+    pub fn late_cart(goods: &Goods, number: u64) -> Purchase {
+        Purchase {
             lines: goods.skus.iter().map(|sku| (sku.name, 1)).collect(),
             is_cart: true,
             request: "late-cart".to_owned(),
-            ..Wish::late(goods, "cart", number)
+            ..Purchase::late(goods, "cart", number)
         }
     }
 
@@ -102,14 +102,14 @@ impl Wish {
     }
 
     /// The same in other words: the order of a cart's lines says nothing.
-    pub fn reworded(mut self) -> Wish {
+    pub fn reworded(mut self) -> Purchase {
         self.lines.reverse();
         self
     }
 
     /// Other content under the same key: a conflict, or a purchase if the first never was one. Of a cart a sku stays, so that both
     /// meet in one place.
-    pub fn altered(mut self, random: &mut SmallRng) -> Wish {
+    pub fn altered(mut self, random: &mut SmallRng) -> Purchase {
         match (self.is_cart, random.random_range(0..3)) {
             (true, 0) => self.lines.truncate(1),
             (true, 1) => {

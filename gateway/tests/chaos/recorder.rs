@@ -13,18 +13,18 @@ use loadtest::history::{
 use tokio::time::Instant;
 
 /// Writes the history of a run.
-pub struct Scribe {
+pub struct HistoryRecorder {
     writer: HistoryWriter,
     sender: HistorySender,
     start: Instant,
     numbers: AtomicU64,
 }
 
-impl Scribe {
-    pub fn create(path: &Path, seed: u64, level: Level) -> Scribe {
+impl HistoryRecorder {
+    pub fn create(path: &Path, seed: u64, level: Level) -> HistoryRecorder {
         let header = Header::new(seed, "chaos", wall_ms(), level);
         let writer = HistoryWriter::create(path, &header).unwrap();
-        Scribe {
+        HistoryRecorder {
             sender: writer.sender(),
             writer,
             start: Instant::now(),
