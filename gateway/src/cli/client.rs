@@ -17,6 +17,9 @@ use serde_json::Value;
 
 use super::answer_text;
 
+/// Keeps what every command of the admin API takes apart from what one command is about, in the help.
+const ADMIN_API: &str = "Admin API";
+
 /// Where the admin API is.
 #[derive(Debug, Clone, Args)]
 pub struct Admin {
@@ -24,15 +27,16 @@ pub struct Admin {
     #[arg(
         long,
         global = true,
+        help_heading = ADMIN_API,
         env = "PENSTOCK_ADMIN",
         default_value = "http://127.0.0.1:9900"
     )]
     admin: Uri,
     /// File that holds the admin API's bearer token
-    #[arg(long, global = true, env = "PENSTOCK_ADMIN_TOKEN_FILE")]
+    #[arg(long, global = true, help_heading = ADMIN_API, env = "PENSTOCK_ADMIN_TOKEN_FILE")]
     token_file: Option<PathBuf>,
     /// Seconds to wait for an answer
-    #[arg(long, global = true, default_value_t = LONGEST_S, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    #[arg(long, global = true, help_heading = ADMIN_API, default_value_t = LONGEST_S, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     timeout: u64,
     /// How an answer is printed.
     #[command(flatten)]
@@ -43,7 +47,7 @@ pub struct Admin {
 #[derive(Debug, Clone, Copy, Default, Args)]
 pub struct Output {
     /// How to print the answer [default: text on a terminal, otherwise json]
-    #[arg(long, global = true, value_enum, env = "PENSTOCK_OUTPUT")]
+    #[arg(long, global = true, help_heading = ADMIN_API, value_enum, env = "PENSTOCK_OUTPUT")]
     output: Option<Format>,
 }
 
