@@ -1,6 +1,6 @@
-//! Lanes before the embedded store, or none: a purchase waits in its segment's lane and shares a store call with others, or it goes
-//! to the store by itself and the sequencer combines what waits for it. Buyers ask again as soon as they are answered; one line for
-//! each way and number of buyers, in interleaved rounds. As in the gateway, buyers are on a core's thread, lanes on another
+//! Why the embedded store has no lanes before it ([ADR 13](../docs/adr/0013-a-purchase-goes-to-the-store-by-itself.md)): a purchase goes to the store
+//! by itself, as the gateway does it, or it waits in a lane and shares a store call with others. Buyers ask again as soon as they
+//! are answered; one line for each way and number of buyers, in interleaved rounds. Buyers are on a core's thread, the lane on another
 //! runtime, and the sequencer has a thread of its own.
 //! `cargo run --release -p benches --bin lanes -- FOLDER` (of the disk that is measured).
 
@@ -9,8 +9,8 @@ use std::{path::Path, sync::Arc, time::Duration};
 use benches::{process, purchases};
 use futures_util::future::join_all;
 use seckill::{
-    purchase,
-    sku_stock::{SegmentRuntime, lane},
+    purchase::{self, Outcome},
+    sku_stock::SegmentRuntime,
     sold_out::SkuSoldOut,
 };
 use stock::{
@@ -19,14 +19,18 @@ use stock::{
 };
 use tokio::{
     runtime::{self, Handle},
+    sync::{mpsc, oneshot},
     task::LocalSet,
-    time::Instant,
+    time::{Instant, sleep},
 };
 
 /// How long one way is watched.
 const WATCHED: Duration = Duration::from_secs(2);
 const ROUNDS: usize = 5;
 const BUYERS: [usize; 5] = [1, 8, 64, 256, 2048];
+const BATCH_MAX: usize = 256;
+/// A batch after one of at least so many waits for company.
+const COMPANY: usize = 32;
 /// Far beyond what a call takes.
 const DEADLINE: Duration = Duration::from_secs(30);
 const LEVELS: [(&str, Sync); 2] = [("durable", Sync::Durable), ("fast", Sync::Fast)];
@@ -66,18 +70,18 @@ fn watch(folder: &Path, level: Sync, way: Way, buyers: usize, control: &Handle) 
         .expect("a runtime");
     let spec = purchases::segments("lanes", 1).swap_remove(0);
     let epoch = core.block_on(store.open(&spec)).expect("it is new").epoch;
-    let (lane, work) = lane();
-    let segment = SegmentRuntime::new(spec.id.clone(), Arc::new(SkuSoldOut::default()), lane);
+    let segment = SegmentRuntime::new(
+        spec.id.clone(),
+        Arc::new(SkuSoldOut::default()),
+        Arc::default(),
+    );
     let segment = Arc::new(segment);
-    control.spawn(purchase::run_lane(
-        work,
-        Arc::downgrade(&segment),
-        store.clone(),
-        || (),
-    ));
+    let (lane, waiting) = mpsc::channel(4096);
+    control.spawn(work(store.clone(), spec.clone(), epoch, waiting));
     let (cpu, began) = (process::cpu_seconds(), Instant::now());
     let ask = |buyer: usize| {
         let (store, segment, spec) = (store.clone(), segment.clone(), spec.clone());
+        let lane = lane.clone();
         async move {
             let mut latencies = Vec::new();
             for number in 0_u64.. {
@@ -88,10 +92,11 @@ fn watch(folder: &Path, level: Sync, way: Way, buyers: usize, control: &Handle) 
                 // A buyer each.
                 let number = number << 16 | buyer as u64;
                 let purchase = purchases::purchases(&spec.id, number, 1).swap_remove(0);
-                match way {
-                    Way::Lane => with_lane(&segment, purchase).await,
-                    Way::NoLane => without(&*store, &spec, epoch, purchase).await,
-                }
+                let is_accepted = match way {
+                    Way::Lane => with_lane(&lane, purchase).await,
+                    Way::NoLane => without(&segment, &store, purchase).await,
+                };
+                assert!(is_accepted, "stock is enough for all");
                 latencies.push(asked.elapsed());
             }
             latencies
@@ -119,15 +124,49 @@ fn watch(folder: &Path, level: Sync, way: Way, buyers: usize, control: &Handle) 
     )
 }
 
-async fn with_lane(segment: &SegmentRuntime, purchase: Purchase) {
-    let outcome = purchase::buy(segment, purchase, Instant::now() + DEADLINE).await;
-    let is_accepted = matches!(
-        outcome,
-        purchase::Outcome::Decided(Verdict::Accepted { .. })
-    );
-    assert!(is_accepted, "stock is enough for all: {outcome:?}");
+type Waiting = (Purchase, oneshot::Sender<Verdict>);
+
+async fn with_lane(lane: &mpsc::Sender<Waiting>, purchase: Purchase) -> bool {
+    let (answer, answered) = oneshot::channel();
+    lane.send((purchase, answer)).await.expect("the lane works");
+    let verdict = answered.await.expect("the lane answers");
+    matches!(verdict, Verdict::Accepted { .. })
 }
 
-async fn without(store: &dyn StockStore, spec: &SegmentSpec, epoch: u64, purchase: Purchase) {
-    purchases::buy(store, &spec.id, epoch, vec![purchase]).await;
+async fn without(
+    segment: &Arc<SegmentRuntime>,
+    store: &Arc<dyn StockStore>,
+    purchase: Purchase,
+) -> bool {
+    let outcome = purchase::buy(segment, store, purchase, Instant::now() + DEADLINE).await;
+    matches!(outcome, Outcome::Decided(Verdict::Accepted { .. }))
+}
+
+/// A lane as the Redis store has them (`seckill/stock/src/redis/lanes.rs`).
+async fn work(
+    store: Arc<dyn StockStore>,
+    spec: SegmentSpec,
+    epoch: u64,
+    mut waiting: mpsc::Receiver<Waiting>,
+) {
+    let (mut batch, mut last) = (Vec::new(), 0);
+    loop {
+        if waiting.recv_many(&mut batch, BATCH_MAX).await == 0 {
+            return;
+        }
+        if last >= COMPANY && batch.len() < BATCH_MAX {
+            sleep(Duration::from_millis(1)).await;
+            while batch.len() < BATCH_MAX
+                && let Ok(late) = waiting.try_recv()
+            {
+                batch.push(late);
+            }
+        }
+        last = batch.len();
+        let (purchases, answers): (Vec<_>, Vec<_>) = batch.drain(..).unzip();
+        let verdicts = store.buy_many(&spec.id, epoch, purchases).await;
+        for (answer, verdict) in answers.into_iter().zip(verdicts.expect("it is up")) {
+            let _ = answer.send(verdict);
+        }
+    }
 }

@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 
 use crate::{ids::SegmentId, locks::Locked};
 
-/// The bells of all segments. Bounded by the segments that this node has lanes or workers for.
+/// The bells of all segments. Bounded by the segments that this node sells or settles.
 #[derive(Debug, Default)]
 pub struct Bells {
     /// A `std` lock, held for one lookup.

@@ -8,7 +8,7 @@ use metrics::{Counter, Histogram};
 use stock::{
     CartLine, CartVerdict, Confirm, Durability, Gate, Lookup, Position, Purchase, QueueDepth,
     QueueEntry, Release, SegmentSpec, Snapshot, StockError, StockMoves, StockStore, StoredOrder,
-    Verdict,
+    Verdict, Wanted,
 };
 use tokio::time::Instant;
 
@@ -112,6 +112,17 @@ impl StockStore for CountedStore {
 
     async fn open(&self, spec: &SegmentSpec) -> Result<Snapshot, StockError> {
         self.counted(Operation::Open, self.store.open(spec)).await
+    }
+
+    async fn buy(
+        &self,
+        segment: &SegmentId,
+        epoch: u64,
+        purchase: Purchase,
+        wanted: Wanted,
+    ) -> Result<Verdict, StockError> {
+        let call = self.store.buy(segment, epoch, purchase, wanted);
+        self.counted(Operation::Buy, call).await
     }
 
     async fn buy_many(

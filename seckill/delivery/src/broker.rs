@@ -26,6 +26,8 @@ pub(super) trait Broker: Send + Sync + 'static {
     /// Whether a link is kept whose confirms did not all come. They may still be on their way, and most clients would take them for some
     /// of the next batch's.
     const OUTLIVES_FAILURES: bool = false;
+    /// How much later than the timeout its client may say itself that a message timed out.
+    const GRACE: Duration = Duration::ZERO;
 
     /// Connects, logs in, and makes sure of the place that is published to. The error says what an operator must do.
     async fn connect(&self) -> Result<Self::Link, String>;
@@ -99,7 +101,7 @@ impl<B: Broker> Sink for BrokerSink<B> {
             calls: NonZeroUsize::MIN,
             batch: NonZeroUsize::new(BATCH).expect("a batch holds something"),
             // Connecting and publishing.
-            patience: 2 * self.timeout,
+            patience: 2 * self.timeout + B::GRACE,
         }
     }
 
@@ -116,7 +118,7 @@ impl<B: Broker> Sink for BrokerSink<B> {
                 return vec![Err(error); events.len()];
             }
         };
-        let deadline = Instant::now() + self.timeout;
+        let deadline = Instant::now() + self.timeout + B::GRACE;
         let outcomes = self.broker.publish(&link, events, deadline).await;
         let is_sound = outcomes
             .iter()

@@ -56,8 +56,7 @@ impl Kafka {
     }
 
     fn config(&self) -> ClientConfig {
-        // The client gives up a little before the batch does, and says why.
-        let timeout_ms = (self.timeout * 4 / 5).as_millis().to_string();
+        let timeout_ms = self.timeout.as_millis().to_string();
         let mut config = ClientConfig::new();
         config
             .set("bootstrap.servers", &self.options.brokers)
@@ -127,6 +126,8 @@ impl Broker for Kafka {
     const NAME: &'static str = "kafka";
     /// Its client reconnects by itself and knows each message's own report.
     const OUTLIVES_FAILURES: bool = true;
+    /// It looks for messages that timed out once a second, and only its word tells whether they were sent.
+    const GRACE: Duration = Duration::from_secs(2);
 
     /// Connects in the background, with the first message.
     async fn connect(&self) -> Result<Link, String> {

@@ -46,7 +46,7 @@ pub use self::{
 /// Reads unix milliseconds: the crate never asks the system itself, so tests decide what time it is.
 pub type WallClock = Arc<dyn Fn() -> u64 + Send + Sync>;
 
-/// How long a receiver that cannot be reached is left alone. A try each few seconds costs nobody anything, and one that is back
+/// How long a receiver that cannot be reached is left alone. A try each few seconds costs little, and one that is back
 /// is found soon, also if it accepts connections before it answers on them.
 const RECONNECT: Backoff = Backoff {
     first: Duration::from_millis(250),

@@ -100,7 +100,7 @@ fn system_authorities() -> Result<RootCertStore, SinkError> {
     let mut found = RootCertStore::empty();
     found.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if found.is_empty() {
-        let what = "the system trusts nobody: install ca-certificates or set ca_file";
+        let what = "the system has no authorities to trust: install ca-certificates or set ca_file";
         return Err(SinkError::Tls(what.to_owned()));
     }
     Ok(found)

@@ -390,7 +390,7 @@ async fn over_tls_the_broker_must_be_the_one_that_the_certificate_names() {
     };
     assert_eq!(deliver("localhost", &ca_file).await, Ok(()));
     judge(&received(port, "secure", 1).await, 1, 0);
-    // The name is another, and then nobody vouches for it.
+    // Another name than the certificate has, and an authority that is not trusted.
     for (host, ca_file) in [("127.0.0.1", ca_file.as_str()), ("localhost", "")] {
         let refused = deliver(host, ca_file).await.unwrap_err().to_string();
         assert!(refused.contains("certificate"), "{refused}");

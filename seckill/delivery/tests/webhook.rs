@@ -157,7 +157,7 @@ async fn no_more_requests_are_in_flight_than_configured() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_shop_that_asks_for_peace_gets_it_from_all_events() {
+async fn retry_after_holds_back_all_events() {
     for status in [
         StatusCode::TOO_MANY_REQUESTS,
         StatusCode::SERVICE_UNAVAILABLE,

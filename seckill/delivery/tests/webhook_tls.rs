@@ -257,6 +257,28 @@ async fn a_new_connection_that_the_server_drops_is_a_failed_try() {
     assert_eq!(seen.ids.lock().unwrap().len(), 1);
 }
 
+// The body says nothing that is needed, so the event is delivered; what was read of it is bounded.
+#[tokio::test]
+async fn an_endless_answer_is_cut_off_and_the_event_is_delivered() {
+    let authority = Authority::new();
+    let acceptor = TlsAcceptor::from(Arc::new(authority.server("localhost", |_| {})));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let server = tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut stream = acceptor.accept(stream).await.unwrap();
+        read_request(&mut stream).await.unwrap();
+        let head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+        stream.write_all(head).await.unwrap();
+        let chunk = [&b"400\r\n"[..], &[b'x'; 0x400], b"\r\n"].concat();
+        // Ends when the other side has closed the connection.
+        while stream.write_all(&chunk).await.is_ok() {}
+    });
+    let sink = sink(port, &authority.trusted());
+    assert_eq!(deliver_one(&sink).await, Ok(()));
+    server.await.unwrap();
+}
+
 #[tokio::test]
 async fn a_server_that_asks_for_a_certificate_gets_ours() {
     let authority = Authority::new();

@@ -2,16 +2,13 @@
 
 use axum::{
     Json,
-    extract::{
-        Path, Query, State,
-        rejection::{PathRejection, QueryRejection},
-    },
+    extract::{Query, State, rejection::QueryRejection},
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
 use stock::{QueueDepth, Snapshot};
 
-use super::{Engine, PAGE_DEFAULT, PAGE_MAX, page_limit, sale_of};
+use super::{Engine, PAGE_DEFAULT, PAGE_MAX, extract::OnSale, page_limit};
 use crate::{
     api::{
         extract,
@@ -49,22 +46,17 @@ async fn counts(
 
 pub(super) async fn report(
     State(engine): Engine,
-    sale: Result<Path<String>, PathRejection>,
+    OnSale(sale): OnSale,
 ) -> Result<Json<Value>, Problem> {
-    let (id, sale) = sale_of(&engine, &extract::path(sale)?)?;
     let (snapshots, depths) = counts(&engine, &sale).await?;
-    let ledger = engine
-        .ledger()
-        .report(&id)
-        .await
-        .map_err(EngineError::from)?;
-    let ledger = ledger
-        .ok_or_else(|| Problem::new(Code::NoSuchSale, format!("the ledger has no sale {id}")))?;
-    let moving = engine
-        .ledger()
-        .units_in_transfer(&id)
-        .await
-        .map_err(EngineError::from)?;
+    let ledger = engine.ledger().report(&sale.id).await?;
+    let ledger = ledger.ok_or_else(|| {
+        Problem::new(
+            Code::NoSuchSale,
+            format!("the ledger has no sale {}", sale.id),
+        )
+    })?;
+    let moving = engine.ledger().units_in_transfer(&sale.id).await?;
     let skus: Vec<Value> = sale
         .skus
         .iter()
@@ -81,7 +73,7 @@ pub(super) async fn report(
         })
         .collect();
     Ok(Json(json!({
-        "sale": id,
+        "sale": sale.id,
         "state": sale.gate,
         "skus": skus,
         "accepted": snapshots.iter().map(|s| s.accepted).sum::<u64>(),
@@ -97,12 +89,10 @@ pub(super) async fn report(
 
 pub(super) async fn orders(
     State(engine): Engine,
-    sale: Result<Path<String>, PathRejection>,
+    OnSale(sale): OnSale,
     query: Result<Query<Page>, QueryRejection>,
 ) -> Result<Json<Value>, Problem> {
-    let Query(page) =
-        query.map_err(|error| Problem::new(Code::InvalidRequest, error.body_text()))?;
-    let (_, sale) = sale_of(&engine, &extract::path(sale)?)?;
+    let page = extract::query(query)?;
     let limit = page_limit(page.limit, PAGE_DEFAULT, PAGE_MAX)?;
     let after = match page.after.as_str() {
         "" => None,
@@ -111,11 +101,7 @@ pub(super) async fn orders(
                 .map_err(|_| Problem::new(Code::InvalidRequest, "after: must be an order id"))?,
         ),
     };
-    let found = engine
-        .ledger()
-        .orders_page(&sale, after, limit)
-        .await
-        .map_err(EngineError::from)?;
+    let found = engine.ledger().orders_page(&sale, after, limit).await?;
     let rows: Vec<Value> = found
         .orders
         .iter()
@@ -131,17 +117,15 @@ pub(super) async fn orders(
 
 /// Looks, and changes nothing.
 pub(super) async fn compare_sale(
-    State(engine): Engine,
     State(reconciler): State<Reconciler>,
-    sale: Result<Path<String>, PathRejection>,
+    OnSale(sale): OnSale,
 ) -> Result<Json<Value>, Problem> {
-    let (id, sale) = sale_of(&engine, &extract::path(sale)?)?;
     let findings = reconciler
         .run(&sale)
         .await
-        .map_err(|error| not_reconciled(&id, &error))?;
+        .map_err(|error| not_reconciled(&sale.id, &error))?;
     Ok(Json(
-        json!({"sale": id, "ok": findings.is_empty(), "findings": findings}),
+        json!({"sale": sale.id, "ok": findings.is_empty(), "findings": findings}),
     ))
 }
 
@@ -149,17 +133,16 @@ pub(super) async fn compare_sale(
 pub(super) async fn reconcile_sale(
     State(engine): Engine,
     State(reconciler): State<Reconciler>,
-    sale: Result<Path<String>, PathRejection>,
+    OnSale(sale): OnSale,
 ) -> Result<Json<Value>, Problem> {
-    let (id, sale) = sale_of(&engine, &extract::path(sale)?)?;
-    let failed = |error| not_reconciled(&id, &error);
+    let failed = |error| not_reconciled(&sale.id, &error);
     let repairs = reconciler
         .repair(&sale, engine.now_ms())
         .await
         .map_err(failed)?;
     let findings = reconciler.run(&sale).await.map_err(failed)?;
     Ok(Json(
-        json!({"sale": id, "ok": findings.is_empty(), "findings": findings, "repairs": repairs}),
+        json!({"sale": sale.id, "ok": findings.is_empty(), "findings": findings, "repairs": repairs}),
     ))
 }
 

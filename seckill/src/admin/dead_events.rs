@@ -10,13 +10,12 @@ use axum::{
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Engine, PAGE_DEFAULT, page_limit, sale_of};
+use super::{Engine, PAGE_DEFAULT, extract::OnSale, page_limit};
 use crate::{
     api::{
         extract,
         problem::{Code, Problem},
     },
-    engine::EngineError,
     ledger::{EventId, Revived},
 };
 
@@ -38,7 +37,7 @@ fn event(text: &str, otherwise: Code) -> Result<EventId, Problem> {
 
 pub(super) async fn list(
     State(engine): Engine,
-    sale: Result<Path<String>, PathRejection>,
+    OnSale(sale): OnSale,
     query: Result<Query<Page>, QueryRejection>,
 ) -> Result<Json<Value>, Problem> {
     let page = extract::query(query)?;
@@ -47,47 +46,42 @@ pub(super) async fn list(
         "" => None,
         text => Some(event(text, Code::InvalidRequest)?),
     };
-    let (sale, _) = sale_of(&engine, &extract::path(sale)?)?;
     let page = engine
         .ledger()
-        .dead_deliveries(&sale, after, limit)
-        .await
-        .map_err(EngineError::from)?;
+        .dead_deliveries(&sale.id, after, limit)
+        .await?;
     Ok(Json(
-        json!({"sale": sale, "dead_events": page.events, "next": page.next}),
+        json!({"sale": sale.id, "dead_events": page.events, "next": page.next}),
     ))
 }
 
 pub(super) async fn replay_all(
     State(engine): Engine,
-    sale: Result<Path<String>, PathRejection>,
+    OnSale(sale): OnSale,
 ) -> Result<Json<Value>, Problem> {
-    let (sale, _) = sale_of(&engine, &extract::path(sale)?)?;
     let due = engine
         .ledger()
-        .revive_events(&sale, engine.now_ms())
-        .await
-        .map_err(EngineError::from)?;
-    Ok(Json(json!({"sale": sale, "due": due})))
+        .revive_events(&sale.id, engine.now_ms())
+        .await?;
+    Ok(Json(json!({"sale": sale.id, "due": due})))
 }
 
 pub(super) async fn replay_one(
     State(engine): Engine,
+    OnSale(sale): OnSale,
     path: Result<Path<(String, String)>, PathRejection>,
 ) -> Result<Json<Value>, Problem> {
-    let (sale, id) = extract::path(path)?;
-    let (sale, _) = sale_of(&engine, &sale)?;
+    let (_, id) = extract::path(path)?;
     let id = event(&id, Code::NoSuchEvent)?;
     let revived = engine
         .ledger()
-        .revive_event(&sale, id, engine.now_ms())
-        .await
-        .map_err(EngineError::from)?;
+        .revive_event(&sale.id, id, engine.now_ms())
+        .await?;
     match revived {
         Revived::Due => Ok(Json(json!({"id": id, "due": 1}))),
         Revived::Alive => Ok(Json(json!({"id": id, "due": 0}))),
         Revived::Unknown => {
-            let detail = format!("sale {sale} has no event {id}");
+            let detail = format!("sale {} has no event {id}", sale.id);
             Err(Problem::new(Code::NoSuchEvent, detail))
         }
     }

@@ -11,13 +11,12 @@ use axum::{
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Engine, document, page_limit, sale_of};
+use super::{BODY_LIMIT, Engine, extract::OnSale, page_limit};
 use crate::{
     api::{
         extract,
         problem::{Code, Problem},
     },
-    engine::EngineError,
     ledger::LetterId,
     settlement::replay::{Outcome, Replayer},
 };
@@ -56,7 +55,7 @@ struct How {
 fn how(body: Result<Bytes, BytesRejection>) -> Result<How, Problem> {
     match &body {
         Ok(bytes) if bytes.is_empty() => Ok(How::default()),
-        _ => document(body),
+        _ => extract::document(&extract::body(body, BODY_LIMIT)?),
     }
 }
 
@@ -67,51 +66,46 @@ fn letter(text: &str, otherwise: Code) -> Result<LetterId, Problem> {
 
 pub(super) async fn list(
     State(engine): Engine,
-    sale: Result<Path<String>, PathRejection>,
+    OnSale(sale): OnSale,
     query: Result<Query<Page>, QueryRejection>,
 ) -> Result<Json<Value>, Problem> {
     let (after, limit) = extract::query(query)?.read()?;
-    let (sale, _) = sale_of(&engine, &extract::path(sale)?)?;
     let page = engine
         .ledger()
-        .dead_letters(&sale, after.as_ref(), limit)
-        .await
-        .map_err(EngineError::from)?;
+        .dead_letters(&sale.id, after.as_ref(), limit)
+        .await?;
     Ok(Json(
-        json!({"sale": sale, "dead_letters": page.letters, "next": page.next}),
+        json!({"sale": sale.id, "dead_letters": page.letters, "next": page.next}),
     ))
 }
 
 pub(super) async fn replay_page(
-    State(engine): Engine,
     State(replayer): State<Replayer>,
-    sale: Result<Path<String>, PathRejection>,
+    OnSale(sale): OnSale,
     query: Result<Query<Page>, QueryRejection>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Value>, Problem> {
     let (after, limit) = extract::query(query)?.read()?;
     let how = how(body)?;
-    let (sale, _) = sale_of(&engine, &extract::path(sale)?)?;
     let page = replayer
-        .page(&sale, after.as_ref(), limit, how.or_refuse)
+        .page(&sale.id, after.as_ref(), limit, how.or_refuse)
         .await?;
     let closed = page.replays.iter().filter(|replay| replay.closed);
     Ok(Json(json!({
-        "sale": sale, "closed": closed.count(), "replays": page.replays, "next": page.next,
+        "sale": sale.id, "closed": closed.count(), "replays": page.replays, "next": page.next,
     })))
 }
 
 pub(super) async fn replay_one(
-    State(engine): Engine,
     State(replayer): State<Replayer>,
+    OnSale(sale): OnSale,
     path: Result<Path<(String, String)>, PathRejection>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Value>, Problem> {
-    let (sale, id) = extract::path(path)?;
+    let (_, id) = extract::path(path)?;
     let how = how(body)?;
-    let (sale, _) = sale_of(&engine, &sale)?;
     let id = letter(&id, Code::NoSuchLetter)?;
-    let replay = replayer.one(&sale, &id, how.or_refuse).await?;
+    let replay = replayer.one(&sale.id, &id, how.or_refuse).await?;
     if replay.outcome == Outcome::Unknown {
         return Err(Problem::new(Code::NoSuchLetter, replay.detail));
     }

@@ -4,25 +4,25 @@ use std::collections::HashSet;
 
 use axum::{
     Json,
-    body::Bytes,
-    extract::{
-        Path, State,
-        rejection::{BytesRejection, PathRejection},
-    },
+    extract::{Path, State, rejection::PathRejection},
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Engine, document, invalid, schedule::stored_sale};
+use super::{
+    Engine, bad,
+    extract::{Document, stored_sale},
+    invalid,
+};
 use crate::{
     api::{
         extract,
         problem::{Code, Problem},
     },
-    engine::{EngineError, SaleEngine},
+    engine::SaleEngine,
     ids::BuyerId,
     ledger::{ListChanged, ListName, ListSize, MAX_LISTED},
-    sale::{FieldProblem, Sale},
+    sale::{Problems, Sale},
 };
 
 /// Buyers of one page: one statement that holds the list's row for some tens of milliseconds.
@@ -33,7 +33,7 @@ const TOLD_MAX: usize = 20;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[derive(Default)]
-struct Change {
+pub(super) struct Change {
     add: Vec<String>,
     remove: Vec<String>,
 }
@@ -44,32 +44,27 @@ pub(super) async fn show(
 ) -> Result<Json<Value>, Problem> {
     let (sale, list) = named(&engine, path).await?;
     let size = engine.ledger().list_size(&sale.id, list).await;
-    Ok(Json(shown(&sale, list, size.map_err(EngineError::from)?)))
+    Ok(Json(shown(&sale, list, size?)))
 }
 
 pub(super) async fn change(
     State(engine): Engine,
     path: Result<Path<(String, String)>, PathRejection>,
-    body: Result<Bytes, BytesRejection>,
+    Document(change): Document<Change>,
 ) -> Result<Json<Value>, Problem> {
     let (sale, list) = named(&engine, path).await?;
-    let change: Change = document(body)?;
-    let mut problems = Vec::new();
     let given = change.add.len() + change.remove.len();
     if given > PAGE_MAX {
-        problems.push(FieldProblem {
-            field: "add, remove".to_owned(),
-            value: given.to_string(),
-            allowed: format!("at most {PAGE_MAX} buyers together; send several pages"),
-        });
-        return Err(invalid(problems));
+        let allowed = format!("at most {PAGE_MAX} buyers together; send several pages");
+        return Err(bad("add, remove", given, allowed));
     }
+    let mut problems = Problems::default();
     let mut seen = HashSet::new();
     let add = buyers("add", &change.add, &mut seen, &mut problems);
     let remove = buyers("remove", &change.remove, &mut seen, &mut problems);
-    if !problems.is_empty() {
-        problems.truncate(TOLD_MAX);
-        return Err(invalid(problems));
+    if !problems.0.is_empty() {
+        problems.0.truncate(TOLD_MAX);
+        return Err(invalid(problems.0));
     }
     match engine.change_list(&sale.id, list, &add, &remove).await? {
         ListChanged::Done {
@@ -82,11 +77,10 @@ pub(super) async fn change(
             document["removed"] = removed.into();
             Ok(Json(document))
         }
-        ListChanged::TooMany { entries } => Err(invalid(vec![FieldProblem {
-            field: "add".to_owned(),
-            value: entries.to_string(),
-            allowed: format!("at most {MAX_LISTED} buyers on one list"),
-        }])),
+        ListChanged::TooMany { entries } => {
+            let allowed = format!("at most {MAX_LISTED} buyers on one list");
+            Err(bad("add", entries, allowed))
+        }
     }
 }
 
@@ -113,7 +107,7 @@ fn buyers(
     field: &str,
     given: &[String],
     seen: &mut HashSet<BuyerId>,
-    problems: &mut Vec<FieldProblem>,
+    problems: &mut Problems,
 ) -> Vec<BuyerId> {
     let mut here = HashSet::new();
     for (index, text) in given.iter().enumerate() {
@@ -125,11 +119,7 @@ fn buyers(
             }
             Err(invalid) => invalid.to_string(),
         };
-        problems.push(FieldProblem {
-            field: format!("{field}[{index}]"),
-            value: text.clone(),
-            allowed,
-        });
+        problems.add(&format!("{field}[{index}]"), text, allowed);
     }
     seen.extend(here.iter().cloned());
     here.into_iter().collect()

@@ -1,31 +1,23 @@
 //! Drawing a lottery, and calling its reserve.
 
-use axum::{
-    Json,
-    body::Bytes,
-    extract::{
-        Path, State,
-        rejection::{BytesRejection, PathRejection},
-    },
-};
+use axum::{Json, extract::State};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Engine, document, invalid, schedule::stored_sale};
+use super::{
+    Engine, bad,
+    extract::{Document, Stored},
+};
 use crate::{
-    api::{
-        extract,
-        problem::{Code, Problem},
-    },
+    api::problem::{Code, Problem},
     engine::{DrawRefused, Drawn},
     ids::SaleId,
     lottery::{BEACON_MAX, Seed},
-    sale::FieldProblem,
 };
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Reveal {
+pub(super) struct Reveal {
     seed: String,
     #[serde(default)]
     beacon: String,
@@ -33,18 +25,16 @@ struct Reveal {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Call {
+pub(super) struct Call {
     round: u32,
     winners: u64,
 }
 
 pub(super) async fn draw(
     State(engine): Engine,
-    sale: Result<Path<String>, PathRejection>,
-    body: Result<Bytes, BytesRejection>,
+    Stored(sale): Stored,
+    Document(reveal): Document<Reveal>,
 ) -> Result<Json<Value>, Problem> {
-    let sale = stored_sale(&engine, &extract::path(sale)?).await?;
-    let reveal: Reveal = document(body)?;
     let seed = Seed::from_hex(&reveal.seed).ok_or_else(|| {
         // The value is a secret, even one that is misspelt.
         bad("seed", "…", "64 hexadecimal digits")
@@ -52,7 +42,7 @@ pub(super) async fn draw(
     let is_text = reveal.beacon.bytes().all(|byte| byte.is_ascii_graphic());
     if reveal.beacon.len() > BEACON_MAX || !is_text {
         let allowed = format!("at most {BEACON_MAX} visible ASCII characters");
-        return Err(bad("beacon", &reveal.beacon, &allowed));
+        return Err(bad("beacon", reveal.beacon, allowed));
     }
     let drawn = engine.draw(&sale, &seed, &reveal.beacon).await?;
     answer(&sale.id, drawn)
@@ -60,11 +50,9 @@ pub(super) async fn draw(
 
 pub(super) async fn call_reserve(
     State(engine): Engine,
-    sale: Result<Path<String>, PathRejection>,
-    body: Result<Bytes, BytesRejection>,
+    Stored(sale): Stored,
+    Document(call): Document<Call>,
 ) -> Result<Json<Value>, Problem> {
-    let sale = stored_sale(&engine, &extract::path(sale)?).await?;
-    let call: Call = document(body)?;
     let drawn = engine.draw_again(&sale, call.round, call.winners).await?;
     answer(&sale.id, drawn)
 }
@@ -97,18 +85,10 @@ fn answer(sale: &SaleId, drawn: Drawn) -> Result<Json<Value>, Problem> {
             "the lottery was sealed with another beacon",
         ),
         DrawRefused::NotDrawn => Problem::new(Code::NotDrawnYet, "draw the lottery first"),
-        DrawRefused::Round { next } => bad("round", "", &format!("{next}, which is the next one")),
+        DrawRefused::Round { next } => bad("round", "", format!("{next}, which is the next one")),
         DrawRefused::Winners { most } => {
             let allowed = format!("from 1 to {most}: entries, units and winners that are left");
-            bad("winners", "", &allowed)
+            bad("winners", "", allowed)
         }
     })
-}
-
-fn bad(field: &str, value: &str, allowed: &str) -> Problem {
-    invalid(vec![FieldProblem {
-        field: field.to_owned(),
-        value: value.to_owned(),
-        allowed: allowed.to_owned(),
-    }])
 }

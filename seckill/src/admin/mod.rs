@@ -3,6 +3,7 @@
 mod books;
 mod dead_events;
 mod dead_letters;
+mod extract;
 mod lists;
 mod lottery;
 mod payable;
@@ -16,22 +17,16 @@ use std::sync::Arc;
 
 use axum::{
     Router,
-    body::Bytes,
-    extract::{DefaultBodyLimit, FromRef, State, rejection::BytesRejection},
+    extract::{DefaultBodyLimit, FromRef, State},
     routing,
 };
-use serde::de::DeserializeOwned;
 use stock::Gate;
 
 use crate::{
-    api::{
-        extract,
-        problem::{Code, Problem},
-    },
+    api::problem::{Code, Problem},
     engine::SaleEngine,
-    ids::SaleId,
     reconcile::Reconciler,
-    sale::{FieldProblem, Sale},
+    sale::{FieldProblem, Problems},
     settlement::replay::Replayer,
 };
 
@@ -174,20 +169,10 @@ pub fn router(engine: Arc<SaleEngine>, reconciler: Reconciler, payable: Option<P
         })
 }
 
-fn sale_of(engine: &SaleEngine, id: &str) -> Result<(SaleId, Sale), Problem> {
-    let found = SaleId::try_new(id).ok().and_then(|id| {
-        engine
-            .catalogue()
-            .sale(&id)
-            .map(|open| (id, open.sale.clone()))
-    });
-    found.ok_or_else(|| Problem::new(Code::NoSuchSale, format!("no sale has the id {id:?}")))
-}
-
-/// Operators' clients do not all send a content type, so only the content counts here. (A web page cannot reach this: see the
-/// gateway's admin listener.)
-fn document<T: DeserializeOwned>(body: Result<Bytes, BytesRejection>) -> Result<T, Problem> {
-    extract::document(&extract::body(body, BODY_LIMIT)?)
+fn bad(field: &str, value: impl ToString, allowed: impl Into<String>) -> Problem {
+    let mut problems = Problems::default();
+    problems.add(field, value, allowed);
+    invalid(problems.0)
 }
 
 fn invalid(problems: Vec<FieldProblem>) -> Problem {

@@ -1,32 +1,26 @@
 //! Adding units to a sale that is on.
 
-use axum::{
-    Json,
-    body::Bytes,
-    extract::{
-        Path, State,
-        rejection::{BytesRejection, PathRejection},
-    },
-};
+use axum::{Json, extract::State};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use stock::Gate;
 
-use super::{Engine, document, invalid, sale_of};
+use super::{
+    Engine, bad,
+    extract::{Document, OnSale},
+    invalid,
+};
 use crate::{
-    api::{
-        extract,
-        problem::{Code, Problem},
-    },
+    api::problem::{Code, Problem},
     ids::SkuId,
     ledger::{Restock, Restocked},
-    sale::FieldProblem,
+    sale::Problems,
     units::MAX_UNITS,
 };
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct RestockBody {
+pub(super) struct RestockBody {
     sku: String,
     units: i128,
     id: String,
@@ -34,50 +28,26 @@ struct RestockBody {
 
 pub(super) async fn restock(
     State(engine): Engine,
-    sale: Result<Path<String>, PathRejection>,
-    body: Result<Bytes, BytesRejection>,
+    OnSale(sale): OnSale,
+    Document(body): Document<RestockBody>,
 ) -> Result<Json<Value>, Problem> {
-    let (id, sale) = sale_of(&engine, &extract::path(sale)?)?;
     if sale.gate == Gate::Closed {
         return Err(Problem::new(
             Code::Ended,
             "a closed sale stays closed; create a new one",
         ));
     }
-    let body: RestockBody = document(body)?;
-    let mut problems = Vec::new();
-    let mut bad = |field: &str, value: String, allowed: String| {
-        problems.push(FieldProblem {
-            field: field.to_owned(),
-            value,
-            allowed,
-        });
-    };
-    if !(1..=i128::from(MAX_UNITS)).contains(&body.units) {
-        bad(
-            "units",
-            body.units.to_string(),
-            format!("a whole number from 1 to {MAX_UNITS}"),
-        );
-    }
+    let mut problems = Problems::default();
+    problems.number("units", Some(body.units), 1, i128::from(MAX_UNITS));
     // The id becomes a key of the store, so it obeys the rules of a sku's name.
-    if SkuId::try_new(&body.id).is_err() {
-        bad(
-            "id",
-            body.id.clone(),
-            "1..=64 characters of A-Z a-z 0-9 - _ .".to_owned(),
-        );
+    problems.id("id", Some(&body.id), SkuId::try_new);
+    if !problems.0.is_empty() {
+        return Err(invalid(problems.0));
     }
-    let sku = SkuId::try_new(&body.sku).ok();
-    let (true, Some(sku)) = (problems.is_empty(), sku) else {
-        return Err(match problems.is_empty() {
-            true => Problem::new(
-                Code::NoSuchSku,
-                format!("sku: {:?} is not on sale here", body.sku),
-            ),
-            false => invalid(problems),
-        });
-    };
+    let sku = SkuId::try_new(&body.sku).map_err(|_| {
+        let detail = format!("sku: {:?} is not on sale here", body.sku);
+        Problem::new(Code::NoSuchSku, detail)
+    })?;
     let restock = Restock {
         sku,
         id: body.id,
@@ -85,7 +55,7 @@ pub(super) async fn restock(
     };
     match engine.restock(&sale, &restock).await? {
         outcome @ (Restocked::Added | Restocked::Repeated) => Ok(Json(
-            json!({"sale": id, "sku": restock.sku, "id": restock.id, "units": restock.units,
+            json!({"sale": sale.id, "sku": restock.sku, "id": restock.id, "units": restock.units,
                 "added": outcome == Restocked::Added}),
         )),
         Restocked::Conflict => Err(Problem::new(
@@ -96,10 +66,9 @@ pub(super) async fn restock(
             Code::NoSuchSku,
             format!("sku: {} is not on sale here", restock.sku),
         )),
-        Restocked::TooMany { rest } => Err(invalid(vec![FieldProblem {
-            field: "units".to_owned(),
-            value: restock.units.to_string(),
-            allowed: format!("at most {rest}, the rest of what one sku may ever have"),
-        }])),
+        Restocked::TooMany { rest } => {
+            let allowed = format!("at most {rest}, the rest of what one sku may ever have");
+            Err(bad("units", restock.units, allowed))
+        }
     }
 }

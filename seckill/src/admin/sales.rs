@@ -2,33 +2,26 @@
 
 use std::sync::Arc;
 
-use axum::{
-    Json,
-    body::Bytes,
-    extract::{
-        Path, State,
-        rejection::{BytesRejection, PathRejection},
-    },
-    response::Response,
-};
+use axum::{Json, extract::State, response::Response};
 use http::StatusCode;
 use serde_json::{Value, json};
 use stock::Gate;
 
-use super::{Engine, Payable, document, invalid, schedule};
+use super::{
+    Engine, Payable,
+    extract::{Document, Stored},
+    invalid, schedule,
+};
 use crate::{
-    api::{
-        extract,
-        problem::{Code, Problem},
-    },
-    engine::{EngineError, SaleEngine},
+    api::problem::{Code, Problem},
+    engine::SaleEngine,
     ledger::{Created, GateMoved},
-    sale::{Admission, FieldProblem, NewSale, Sale},
+    sale::{Admission, NewSale, Problems, Sale},
 };
 
 pub(super) async fn list(State(engine): Engine) -> Result<Json<Value>, Problem> {
     // From the ledger: drafts are known to nobody else.
-    let mut sales = engine.ledger().sales().await.map_err(EngineError::from)?;
+    let mut sales = engine.ledger().sales().await?;
     sales.sort_by(|a, b| (a.starts_at_ms, &a.id).cmp(&(b.starts_at_ms, &b.id)));
     let documents: Vec<Value> = sales
         .iter()
@@ -40,9 +33,9 @@ pub(super) async fn list(State(engine): Engine) -> Result<Json<Value>, Problem> 
 pub(super) async fn create(
     State(engine): Engine,
     State(payable): State<Option<Arc<Payable>>>,
-    body: Result<Bytes, BytesRejection>,
+    Document(new): Document<NewSale>,
 ) -> Result<Response, Problem> {
-    let sale = checked(&engine, &document::<NewSale>(body)?, payable.as_deref())?;
+    let sale = checked(&engine, &new, payable.as_deref())?;
     let status = match engine.create_sale(sale.clone()).await? {
         Created::New => StatusCode::CREATED,
         Created::Same => StatusCode::OK,
@@ -66,45 +59,33 @@ pub(super) fn checked(
     payable: Option<&Payable>,
 ) -> Result<Sale, Problem> {
     let sale = new.check().map_err(invalid)?;
-    let mut problems = payable.map_or_else(Vec::new, |payable| payable.problems(&sale));
+    let mut problems = Problems(payable.map_or_else(Vec::new, |payable| payable.problems(&sale)));
     let levels = engine.levels();
     if let Some(level) = sale.durability.filter(|level| !levels.contains(level)) {
         let names: Vec<&str> = levels.iter().map(|level| level.name()).collect();
-        problems.push(FieldProblem {
-            field: "durability".to_owned(),
-            value: level.name().to_owned(),
-            allowed: format!(
-                "{}: the store that is configured keeps no other",
-                names.join(" or ")
-            ),
-        });
+        let names = names.join(" or ");
+        let allowed = format!("{names}: the store that is configured keeps no other");
+        problems.add("durability", level.name(), allowed);
     }
     if sale.rules.admission == Admission::Token && engine.tokens().is_empty() {
-        problems.push(FieldProblem {
-            field: "admission".to_owned(),
-            value: sale.rules.admission.as_str().to_owned(),
-            allowed: "another one while no seckill.token_keys are configured".to_owned(),
-        });
+        let allowed = "another one while no seckill.token_keys are configured";
+        problems.add("admission", sale.rules.admission.as_str(), allowed);
     }
     if sale.rules.slots.is_some() && !engine.has_checkin_key() {
-        problems.push(FieldProblem {
-            field: "slots".to_owned(),
-            value: "…".to_owned(),
-            allowed: "left out while no seckill.checkin_key_file is configured".to_owned(),
-        });
+        let allowed = "left out while no seckill.checkin_key_file is configured";
+        problems.add("slots", "…", allowed);
     }
-    match problems.is_empty() {
+    match problems.0.is_empty() {
         true => Ok(sale),
-        false => Err(invalid(problems)),
+        false => Err(invalid(problems.0)),
     }
 }
 
 pub(super) async fn set_gate(
     State(engine): Engine,
-    sale: Result<Path<String>, PathRejection>,
+    Stored(sale): Stored,
     gate: Gate,
 ) -> Result<Response, Problem> {
-    let sale = schedule::stored_sale(&engine, &extract::path(sale)?).await?;
     let id = sale.id.clone();
     match engine.set_gate(&id, gate).await? {
         GateMoved::Set => Ok(schedule::shown(&engine, &Sale { gate, ..sale })),

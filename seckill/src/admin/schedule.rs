@@ -5,38 +5,30 @@
 use std::sync::Arc;
 
 use axum::{
-    body::Bytes,
-    extract::{
-        Path, State,
-        rejection::{BytesRejection, PathRejection},
-    },
+    extract::State,
     response::{IntoResponse, Response},
 };
 use http::{HeaderMap, HeaderValue, header};
 use serde_json::{Map, Value, json};
 
-use super::{Engine, Payable, document, invalid, sales::checked};
+use super::{
+    Engine, Payable, bad,
+    extract::{Document, Stored},
+    sales::checked,
+};
 use crate::{
     api::{
         extract,
         problem::{Code, Problem},
     },
-    engine::{EngineError, SaleEngine},
+    engine::SaleEngine,
     ids::SaleId,
     ledger::{Edited, Published},
-    sale::{FieldProblem, MoveRefused, NewSale, Sale, SaleState, Stage, check_move},
+    sale::{MoveRefused, NewSale, Sale, SaleState, Stage, check_move},
 };
 
 /// What may be changed of a sale that is published.
 const MOVABLE: [&str; 2] = ["starts_at_ms", "ends_at_ms"];
-
-/// The sale as the ledger has it, drafts included.
-pub(super) async fn stored_sale(engine: &SaleEngine, id: &str) -> Result<Sale, Problem> {
-    let unknown = || Problem::new(Code::NoSuchSale, format!("no sale has the id {id:?}"));
-    let parsed = SaleId::try_new(id).map_err(|_| unknown())?;
-    let found = engine.ledger().sale(&parsed).await;
-    found.map_err(EngineError::from)?.ok_or_else(unknown)
-}
 
 /// A sale with where it stands on this node.
 pub(super) fn document_of(engine: &SaleEngine, sale: &Sale) -> Value {
@@ -57,11 +49,7 @@ pub(super) fn shown(engine: &SaleEngine, sale: &Sale) -> Response {
     response
 }
 
-pub(super) async fn show(
-    State(engine): Engine,
-    sale: Result<Path<String>, PathRejection>,
-) -> Result<Response, Problem> {
-    let sale = stored_sale(&engine, &extract::path(sale)?).await?;
+pub(super) async fn show(State(engine): Engine, Stored(sale): Stored) -> Result<Response, Problem> {
     Ok(shown(&engine, &sale))
 }
 
@@ -69,13 +57,11 @@ pub(super) async fn show(
 pub(super) async fn replace(
     State(engine): Engine,
     State(payable): State<Option<Arc<Payable>>>,
-    sale: Result<Path<String>, PathRejection>,
+    Stored(known): Stored,
     headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
+    Document(new): Document<NewSale>,
 ) -> Result<Response, Problem> {
-    let known = stored_sale(&engine, &extract::path(sale)?).await?;
     let version = version(&headers)?;
-    let new: NewSale = document(body)?;
     edit(&engine, payable.as_deref(), &known, version, new).await
 }
 
@@ -83,13 +69,11 @@ pub(super) async fn replace(
 pub(super) async fn change(
     State(engine): Engine,
     State(payable): State<Option<Arc<Payable>>>,
-    sale: Result<Path<String>, PathRejection>,
+    Stored(known): Stored,
     headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
+    Document(patch): Document<Map<String, Value>>,
 ) -> Result<Response, Problem> {
-    let known = stored_sale(&engine, &extract::path(sale)?).await?;
     let version = version(&headers)?;
-    let patch: Map<String, Value> = document(body)?;
     // A document that was made from another version is not looked at: its fields may be right for that one.
     if version != known.rules.version {
         return Err(stale(known.rules.version));
@@ -122,9 +106,8 @@ pub(super) async fn change(
 pub(super) async fn publish(
     State(engine): Engine,
     State(payable): State<Option<Arc<Payable>>>,
-    sale: Result<Path<String>, PathRejection>,
+    Stored(known): Stored,
 ) -> Result<Response, Problem> {
-    let known = stored_sale(&engine, &extract::path(sale)?).await?;
     // Payments may have been configured, or otherwise, since the draft was made.
     if known.rules.stage == Stage::Draft {
         checked(&engine, &NewSale::from(&known), payable.as_deref())?;
@@ -152,11 +135,8 @@ async fn edit(
     }
     let mut sale = checked(engine, &new, payable)?;
     if sale.id != known.id {
-        return Err(invalid(vec![FieldProblem {
-            field: "id".to_owned(),
-            value: sale.id.to_string(),
-            allowed: format!("{}, as in the path", known.id),
-        }]));
+        let allowed = format!("{}, as in the path", known.id);
+        return Err(bad("id", sale.id, allowed));
     }
     // Publishing is a step of its own.
     sale.rules.stage = Stage::Draft;
@@ -209,20 +189,13 @@ fn gone(id: &SaleId) -> Problem {
 }
 
 fn not_movable((starts, ends): (u64, u64), refused: MoveRefused) -> Problem {
-    let bad = |field: &str, value: u64, allowed: String| {
-        invalid(vec![FieldProblem {
-            field: field.to_owned(),
-            value: value.to_string(),
-            allowed,
-        }])
-    };
     match refused {
         MoveRefused::State(state) => forbidden(state),
         MoveRefused::Started => Problem::new(
             Code::NotEditable,
             "starts_at_ms: the window has begun, or begins in a moment",
         ),
-        MoveRefused::Empty => bad("ends_at_ms", ends, "later than starts_at_ms".to_owned()),
+        MoveRefused::Empty => bad("ends_at_ms", ends, "later than starts_at_ms"),
         MoveRefused::StartBefore(now) => bad("starts_at_ms", starts, format!("at least {now}")),
         MoveRefused::EndBefore(soon) => {
             let allowed = format!("at least {soon}; close the sale to end it at once");

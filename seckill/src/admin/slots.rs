@@ -1,23 +1,18 @@
 //! Slots for the people of a store: who came, and how each slot stands.
 
-use axum::{
-    Json,
-    body::Bytes,
-    extract::{
-        Path, State,
-        rejection::{BytesRejection, PathRejection},
-    },
-};
+use axum::{Json, extract::State};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Engine, document, schedule::stored_sale};
+use super::{
+    Engine,
+    extract::{Document, Stored},
+};
 use crate::{
     api::{
         extract,
         problem::{Code, Problem},
     },
-    engine::EngineError,
     ids::OrderId,
     ledger::CheckIn,
     sale::{Sale, SlotRules},
@@ -25,7 +20,7 @@ use crate::{
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Shown {
+pub(super) struct Shown {
     order: String,
     code: String,
 }
@@ -33,12 +28,10 @@ struct Shown {
 /// `POST /admin/v1/sales/{sale}/checkin`
 pub(super) async fn check_in(
     State(engine): Engine,
-    sale: Result<Path<String>, PathRejection>,
-    body: Result<Bytes, BytesRejection>,
+    Stored(sale): Stored,
+    Document(shown): Document<Shown>,
 ) -> Result<Json<Value>, Problem> {
-    let sale = stored_sale(&engine, &extract::path(sale)?).await?;
     rules_of(&sale)?;
-    let shown: Shown = document(body)?;
     let order: OrderId = extract::id(&shown.order, Code::NoSuchOrder)?;
     match engine.check_in(&sale.id, order, &shown.code).await? {
         CheckIn::Done(order) => Ok(Json(json!({"checked_in": true, "order": order}))),
@@ -68,12 +61,11 @@ pub(super) async fn check_in(
 /// `GET /admin/v1/sales/{sale}/slots`
 pub(super) async fn report(
     State(engine): Engine,
-    sale: Result<Path<String>, PathRejection>,
+    Stored(sale): Stored,
 ) -> Result<Json<Value>, Problem> {
-    let sale = stored_sale(&engine, &extract::path(sale)?).await?;
     let rules = rules_of(&sale)?;
     let counts = engine.ledger().slot_counts(&sale.id).await;
-    let counts = counts.map_err(EngineError::from)?;
+    let counts = counts?;
     let slots: Vec<Value> = rules
         .slots()
         .into_iter()

@@ -2,28 +2,22 @@
 
 use std::collections::HashSet;
 
-use axum::{
-    Json,
-    body::Bytes,
-    extract::{
-        Path, State,
-        rejection::{BytesRejection, PathRejection},
-    },
-};
+use axum::{Json, extract::State};
 use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use settings::units::duration_ms;
 
-use super::{Engine, document, invalid, schedule::stored_sale};
+use super::{
+    Engine,
+    extract::{Document, Stored},
+    invalid,
+};
 use crate::{
-    api::{
-        extract,
-        problem::{Code, Problem},
-    },
+    api::problem::{Code, Problem},
     entitlement::{Claims, new_id},
     ids::{BuyerId, SkuId},
-    sale::{Admission, FieldProblem, Sale},
+    sale::{Admission, FieldProblem, Problems, Sale},
 };
 
 /// Tokens of one call: some 400 KiB of answer.
@@ -31,7 +25,7 @@ const BUYERS_MAX: usize = 1_000;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Wanted {
+pub(super) struct Wanted {
     buyers: Vec<String>,
     sku: Option<String>,
     max_quantity: Option<i128>,
@@ -43,11 +37,9 @@ struct Wanted {
 
 pub(super) async fn issue(
     State(engine): Engine,
-    sale: Result<Path<String>, PathRejection>,
-    body: Result<Bytes, BytesRejection>,
+    Stored(sale): Stored,
+    Document(wanted): Document<Wanted>,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
-    let sale = stored_sale(&engine, &extract::path(sale)?).await?;
-    let wanted: Wanted = document(body)?;
     let now_ms = engine.now_ms();
     let (buyers, template) = check(&sale, &wanted, now_ms).map_err(invalid)?;
     let keys = engine.tokens();
@@ -79,60 +71,39 @@ fn check(
     wanted: &Wanted,
     now_ms: u64,
 ) -> Result<(Vec<BuyerId>, Claims), Vec<FieldProblem>> {
-    let mut problems = Vec::new();
-    let mut bad = |field: String, value: String, allowed: String| {
-        problems.push(FieldProblem {
-            field,
-            value,
-            allowed,
-        });
-    };
+    let mut problems = Problems::default();
     if sale.rules.admission != Admission::Token {
-        let admission = sale.rules.admission.as_str().to_owned();
-        bad(
-            "sale".into(),
-            admission,
-            "a sale with admission = token".into(),
-        );
+        let given = sale.rules.admission.as_str();
+        problems.add("sale", given, "a sale with admission = token");
     }
     if !(1..=BUYERS_MAX).contains(&wanted.buyers.len()) {
-        let given = wanted.buyers.len().to_string();
-        bad("buyers".into(), given, format!("1 to {BUYERS_MAX} buyers"));
+        let allowed = format!("1 to {BUYERS_MAX} buyers");
+        problems.add("buyers", wanted.buyers.len(), allowed);
     }
     let (mut buyers, mut seen) = (Vec::new(), HashSet::new());
     for (index, text) in wanted.buyers.iter().enumerate().take(BUYERS_MAX) {
-        match BuyerId::try_new(text) {
-            Ok(buyer) if seen.insert(buyer.clone()) => buyers.push(buyer),
-            Ok(_) => bad(
-                format!("buyers[{index}]"),
-                text.clone(),
-                "a buyer that the list does not hold twice".into(),
-            ),
-            Err(invalid) => bad(
-                format!("buyers[{index}]"),
-                text.clone(),
-                invalid.to_string(),
-            ),
-        }
+        let allowed = match BuyerId::try_new(text) {
+            Ok(buyer) if seen.insert(buyer.clone()) => {
+                buyers.push(buyer);
+                continue;
+            }
+            Ok(_) => "a buyer that the list does not hold twice".to_owned(),
+            Err(invalid) => invalid.to_string(),
+        };
+        problems.add(&format!("buyers[{index}]"), text, allowed);
     }
-    let sku = wanted.sku.as_deref();
     let is_known = |sku| SkuId::try_new(sku).is_ok_and(|sku| sale.sku(&sku).is_some());
-    match sku {
-        None if sale.skus.len() > 1 => bad(
-            "sku".into(),
-            String::new(),
-            "a sku of the sale, which has several: a token buys once".into(),
-        ),
-        Some(sku) if !is_known(sku) => bad("sku".into(), sku.into(), "a sku of the sale".into()),
+    match wanted.sku.as_deref() {
+        None if sale.skus.len() > 1 => {
+            let allowed = "a sku of the sale, which has several: a token buys once";
+            problems.add("sku", "", allowed);
+        }
+        Some(sku) if !is_known(sku) => problems.add("sku", sku, "a sku of the sale"),
         Some(_) | None => {}
     }
-    let most = i128::from(sale.rules.order_limit.unwrap_or(sale.buyer_limit));
-    if let Some(quantity) = wanted.max_quantity.filter(|q| !(1..=most).contains(q)) {
-        bad(
-            "max_quantity".into(),
-            quantity.to_string(),
-            format!("a whole number from 1 to {most}"),
-        );
+    if wanted.max_quantity.is_some() {
+        let most = sale.rules.order_limit.unwrap_or(sale.buyer_limit);
+        problems.number("max_quantity", wanted.max_quantity, 1, i128::from(most));
     }
     let expires_ms = match &wanted.expires_in {
         None => Some(sale.ends_at_ms),
@@ -142,24 +113,18 @@ fn check(
     let exp = expires_ms.filter(|ms| *ms > now_ms).map(|ms| ms / 1000);
     if exp.is_none() {
         let given = wanted.expires_in.clone().unwrap_or_default();
-        bad(
-            "expires_in".into(),
-            given,
-            "a duration, as in 15m, that ends in the future".into(),
-        );
+        let allowed = "a duration, as in 15m, that ends in the future";
+        problems.add("expires_in", given, allowed);
     }
     let nbf = wanted.not_before_ms.map(|ms| ms.div_ceil(1000));
     if let (Some(begins), Some(ends)) = (nbf, exp)
         && begins >= ends
     {
-        bad(
-            "not_before_ms".into(),
-            (begins * 1000).to_string(),
-            format!("earlier than the end ({})", ends * 1000),
-        );
+        let allowed = format!("earlier than the end ({})", ends * 1000);
+        problems.add("not_before_ms", begins * 1000, allowed);
     }
-    let (true, Some(exp)) = (problems.is_empty(), exp) else {
-        return Err(problems);
+    let (true, Some(exp)) = (problems.0.is_empty(), exp) else {
+        return Err(problems.0);
     };
     let template = Claims {
         jti: String::new(),

@@ -33,7 +33,7 @@ use super::{
 };
 use crate::{
     catalogue::OpenSale,
-    engine::{EngineError, FoundOrder},
+    engine::FoundOrder,
     ids::{BuyerId, RequestId},
     ledger::{CancelAll, Standing},
     metrics::PurchaseResult,
@@ -299,7 +299,11 @@ pub(super) async fn poll(
 ) -> Result<Response, Problem> {
     let cart = named(&api, sale, query, &headers)?;
     // Asked before the store is: what is being decided now may be there by the time it is looked for, never the other way.
-    let is_deciding = cart.open.carts.is_deciding(&cart.buyer, &cart.request);
+    let is_deciding = cart
+        .open
+        .carts
+        .in_flight
+        .is_deciding(&cart.buyer, &cart.request);
     let found = api
         .engine
         .cart(&cart.open, &cart.buyer, &cart.request)
@@ -341,7 +345,7 @@ pub(super) async fn cancel(
     };
     let now_ms = api.engine.now_ms();
     let cancelled = ledger.cancel_all(&orders, &cart.buyer, now_ms).await;
-    match cancelled.map_err(EngineError::from)? {
+    match cancelled? {
         CancelAll::Cancelled(orders) => {
             let orders = orders.into_iter().map(Box::new).map(FoundOrder::Settled);
             let orders: Vec<_> = orders.collect();

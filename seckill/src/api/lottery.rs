@@ -20,7 +20,6 @@ use super::{
 };
 use crate::{
     catalogue::OpenSale,
-    engine::EngineError,
     ids::BuyerId,
     ledger::{Entered, Entry, ListName},
     lottery::{LotteryRules, Published, entry_of, is_hash, new_nonce},
@@ -43,7 +42,7 @@ pub(super) async fn enter(
     let closed = || Problem::new(Code::EntriesClosed, "no entry is taken any more");
     // A buyer who entered in time is told so also later.
     if now_ms >= rules.closes_at_ms {
-        let known = ledger.entry(id, &buyer).await.map_err(EngineError::from)?;
+        let known = ledger.entry(id, &buyer).await?;
         let known = known.ok_or_else(closed)?;
         return Ok(Json(shown(&api, &open, &buyer, &known)).into_response());
     }
@@ -57,7 +56,7 @@ pub(super) async fn enter(
         at_ms: now_ms,
     };
     let entered = ledger.enter(id, &buyer, &entry).await;
-    let (status, entry) = match entered.map_err(EngineError::from)? {
+    let (status, entry) = match entered? {
         Entered::New(entry) => (StatusCode::CREATED, entry),
         Entered::Before(entry) => (StatusCode::OK, entry),
         Entered::Closed => return Err(closed()),
@@ -75,7 +74,7 @@ pub(super) async fn own(
     let open = api.sale(&extract::path(sale)?)?;
     rules_of(&open)?;
     let entry = api.engine.ledger().entry(&open.sale.id, &buyer).await;
-    let entry = entry.map_err(EngineError::from)?;
+    let entry = entry?;
     let entry = entry.ok_or_else(|| {
         Problem::new(
             Code::NoSuchEntry,
@@ -93,7 +92,7 @@ pub(super) async fn draw(
     let open = api.sale(&extract::path(sale)?)?;
     let rules = rules_of(&open)?;
     let (id, ledger) = (&open.sale.id, api.engine.ledger());
-    let draw = ledger.draw(id).await.map_err(EngineError::from)?;
+    let draw = ledger.draw(id).await?;
     // The seed is told when the draw is recorded, not a moment earlier.
     let draw = draw.filter(|draw| draw.drawn_at_ms.is_some());
     let state = match (&draw, api.engine.now_ms() < rules.closes_at_ms) {
@@ -116,7 +115,7 @@ pub(super) async fn draw(
         published.beacon = draw.beacon;
         published.entries = draw.entries;
         published.root = draw.root;
-        published.rounds = ledger.draw_rounds(id).await.map_err(EngineError::from)?;
+        published.rounds = ledger.draw_rounds(id).await?;
     }
     let mut document = json!(published);
     document["object"] = "draw".into();
@@ -156,13 +155,13 @@ pub(super) async fn entries(
     let open = api.sale(&extract::path(sale)?)?;
     rules_of(&open)?;
     let (id, ledger) = (&open.sale.id, api.engine.ledger());
-    let draw = ledger.draw(id).await.map_err(EngineError::from)?;
+    let draw = ledger.draw(id).await?;
     if draw.is_none_or(|draw| draw.drawn_at_ms.is_none()) {
         let detail = "the entries are published when the lottery is drawn";
         return Err(Problem::new(Code::NotDrawnYet, detail));
     }
     let found = ledger.entries(id, &page.after, limit).await;
-    let found = found.map_err(EngineError::from)?;
+    let found = found?;
     let next = found.last().filter(|_| found.len() == limit).cloned();
     Ok(Json(json!({"entries": found, "next": next})))
 }

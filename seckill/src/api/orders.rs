@@ -31,7 +31,7 @@ use crate::{
     catalogue::OpenSale,
     engine::{EngineError, FoundOrder},
     ids::{BuyerId, OrderId, RequestId, SegmentId},
-    ledger::{Cancel, RequestKey, Standing, WatchKey},
+    ledger::{Cancel, LedgerError, RequestKey, Standing, WatchKey},
     sale::SaleState,
     sku_stock::SegmentRuntime,
 };
@@ -52,6 +52,12 @@ impl From<EngineError> for Problem {
         tracing::debug!(%error, "a request could not be answered");
         let detail = "stock or orders cannot be reached right now; ask again to see what holds";
         Problem::new(Code::Unavailable, detail).retry_after_ms(RETRY_MS)
+    }
+}
+
+impl From<LedgerError> for Problem {
+    fn from(error: LedgerError) -> Self {
+        EngineError::from(error).into()
     }
 }
 
@@ -244,7 +250,7 @@ async fn look(
     request: &RequestId,
 ) -> Result<Looked, Problem> {
     // Asked before the store is: what is being decided now may be there by the time it is looked for, never the other way.
-    let is_deciding = segment.lane.is_deciding(buyer, request);
+    let is_deciding = segment.in_flight.is_deciding(buyer, request);
     let found = api
         .engine
         .order_by_request(&segment.id, buyer, request)
@@ -274,7 +280,7 @@ async fn until_known(
             std::future::pending::<()>().await;
         }
         // A look into memory; a decision takes milliseconds.
-        while segment.lane.is_deciding(buyer, request) {
+        while segment.in_flight.is_deciding(buyer, request) {
             tokio::time::sleep(DECIDING_POLL).await;
         }
     };
@@ -339,7 +345,7 @@ pub(super) async fn cancel(
         return Err(Problem::new(Code::InFlight, detail).retry_after_ms(RETRY_MS));
     }
     let cancelled = ledger.cancel(id, found.buyer(), api.engine.now_ms()).await;
-    match cancelled.map_err(EngineError::from)? {
+    match cancelled? {
         Cancel::Cancelled(order) | Cancel::AlreadyReleased(order) => {
             let found = FoundOrder::Settled(Box::new(order));
             let standing = api.waiting.serve(&found);

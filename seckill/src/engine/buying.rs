@@ -44,7 +44,7 @@ impl SaleEngine {
             quantity,
         };
         for _ in 0..TRIES {
-            let outcome = purchase::buy(&home, purchase.clone(), deadline).await;
+            let outcome = purchase::buy(&home, &self.store, purchase.clone(), deadline).await;
             let Outcome::Decided(Verdict::SoldOut {
                 version, accepted, ..
             }) = outcome

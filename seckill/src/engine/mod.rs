@@ -182,7 +182,6 @@ impl SaleEngine {
     ) -> Result<Arc<Self>, EngineError> {
         let engine = Arc::new(Self {
             makes: StockMaker {
-                store: store.clone(),
                 accepted,
                 transfers: Transfers::new(store.clone(), ledger.clone(), clock.clone()),
                 runtime: tokio::runtime::Handle::current(),

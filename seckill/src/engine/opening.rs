@@ -1,9 +1,9 @@
-//! A sale's segments on this node: their lanes and rebalancers, and the one time in its life that a segment is opened in the store.
+//! A sale's segments on this node: their rebalancers, and the one time in its life that a segment is opened in the store.
 
 use std::sync::Arc;
 
 use futures_util::future::join_all;
-use stock::{Gate, SegmentSpec, Snapshot, StockError, StockStore};
+use stock::{Gate, SegmentSpec, Snapshot, StockError};
 use tokio::runtime::Handle;
 
 use super::{EngineError, SaleEngine, refresh::bounded};
@@ -11,9 +11,8 @@ use crate::{
     bells::Bells,
     catalogue::OpenSale,
     ids::{SaleId, SegmentId},
-    purchase,
     sale::{Sale, SkuOnSale},
-    sku_stock::{SegmentRuntime, Stock, lane, rebalancer},
+    sku_stock::{SegmentRuntime, Stock, rebalancer},
     sold_out::SkuSoldOut,
     transfer::{self, Transfers},
 };
@@ -21,11 +20,10 @@ use crate::{
 /// Makes the stocks of sales, with the tasks that work for them.
 #[derive(Clone)]
 pub(super) struct StockMaker {
-    pub(super) store: Arc<dyn StockStore>,
     /// Rung when a segment has accepted something, so that settlement does not wait for its next poll.
     pub(super) accepted: Arc<Bells>,
     pub(super) transfers: Transfers,
-    /// Where lanes run: the control plane.
+    /// Where rebalancers run and carts are decided: the control plane.
     pub(super) runtime: Handle,
 }
 
@@ -63,13 +61,8 @@ impl StockMaker {
     }
 
     fn new_segment(&self, id: SegmentId, sku_sold_out: Arc<SkuSoldOut>) -> Arc<SegmentRuntime> {
-        let (lane, work) = lane();
-        let segment = Arc::new(SegmentRuntime::new(id, sku_sold_out, lane));
-        let bell = self.accepted.of(&segment.id);
-        let ring = move || bell.notify_one();
-        let lane = purchase::run_lane(work, Arc::downgrade(&segment), self.store.clone(), ring);
-        self.runtime.spawn(lane);
-        segment
+        let accepted = self.accepted.of(&id);
+        Arc::new(SegmentRuntime::new(id, sku_sold_out, accepted))
     }
 }
 

@@ -61,7 +61,7 @@ impl SaleEngine {
         Ok(changed)
     }
 
-    /// Whether this node is ready for a sale's buyers: its segments are open, their lanes run, and the store answered for all of
+    /// Whether this node is ready for a sale's buyers: its segments are open, and the store answered for all of
     /// them when it was last asked. A published sale is warm one refresh after its publication at the latest.
     pub fn is_warm(&self, sale: &SaleId) -> bool {
         self.warm.locked().contains(sale)

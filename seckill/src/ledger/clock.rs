@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::{LedgerError, OrderLedger};
+use super::{LedgerError, OrderLedger, engine::Engine};
 use crate::clock::WallClock;
 use limiter::troubles::Troubles;
 
@@ -86,7 +86,7 @@ impl LedgerClock {
     }
 
     async fn read(&self) -> Result<(), LedgerError> {
-        if self.ledger.is_sqlite {
+        if self.ledger.engine == Engine::Sqlite {
             return Ok(());
         }
         let asked = Instant::now();

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::{
     LedgerError, OrderLedger,
+    engine::{Statement, among, list},
     rows::{count, parsed, read_segment},
 };
 use crate::ids::{SaleId, SegmentId};
@@ -19,31 +20,19 @@ pub struct Ended {
 }
 
 /// Each part is one look into an index.
-macro_rules! ended {
-    ($among:literal) => {
-        concat!(
-            "SELECT s.sale, s.audited_at_ms, CASE WHEN \
-             EXISTS (SELECT 1 FROM sale_skus k JOIN order_orders o ON o.sale = k.sale AND o.sku = k.sku \
-                 WHERE k.sale = s.sale AND o.status IN ('reserved', 'paying')) \
-             OR EXISTS (SELECT 1 FROM order_effects e WHERE e.sale = s.sale) \
-             OR EXISTS (SELECT 1 FROM sale_transfers t WHERE t.sale = s.sale AND t.state IN ('pending', 'moving')) \
-             THEN 1 ELSE 0 END FROM sale_sales s WHERE s.sale ",
-            $among
-        )
-    };
-}
-macro_rules! epochs {
-    ($among:literal) => {
-        concat!(
-            "SELECT sale, sku, segment, epoch FROM sale_segments WHERE sale ",
-            $among
-        )
-    };
-}
-const ENDED_SQLITE: &str = ended!("IN (SELECT value FROM json_each($1))");
-const ENDED_POSTGRES: &str = ended!("= ANY(string_to_array($1, E'\\n'))");
-const EPOCHS_SQLITE: &str = epochs!("IN (SELECT value FROM json_each($1))");
-const EPOCHS_POSTGRES: &str = epochs!("= ANY(string_to_array($1, E'\\n'))");
+const ENDED: Statement = among!(
+    ["SELECT s.sale, s.audited_at_ms, CASE WHEN \
+      EXISTS (SELECT 1 FROM sale_skus k JOIN order_orders o ON o.sale = k.sale AND o.sku = k.sku \
+          WHERE k.sale = s.sale AND o.status IN ('reserved', 'paying')) \
+      OR EXISTS (SELECT 1 FROM order_effects e WHERE e.sale = s.sale) \
+      OR EXISTS (SELECT 1 FROM sale_transfers t WHERE t.sale = s.sale AND t.state IN ('pending', 'moving')) \
+      THEN 1 ELSE 0 END FROM sale_sales s WHERE s.sale"],
+    "$1"
+);
+const EPOCHS: Statement = among!(
+    ["SELECT sale, sku, segment, epoch FROM sale_segments WHERE sale"],
+    "$1"
+);
 
 impl OrderLedger {
     /// What the ledger knows of these sales, in one question.
@@ -51,11 +40,7 @@ impl OrderLedger {
         if sales.is_empty() {
             return Ok(HashMap::new());
         }
-        let statement = match self.is_sqlite {
-            true => ENDED_SQLITE,
-            false => ENDED_POSTGRES,
-        };
-        let rows = sqlx::query(statement).bind(self.list(sales));
+        let rows = sqlx::query(ENDED.on(self.engine)).bind(list(sales));
         let rows = rows.fetch_all(self.reads()).await?;
         let ended = |row| {
             let ended = Ended {
@@ -75,11 +60,7 @@ impl OrderLedger {
         if sales.is_empty() {
             return Ok(HashMap::new());
         }
-        let statement = match self.is_sqlite {
-            true => EPOCHS_SQLITE,
-            false => EPOCHS_POSTGRES,
-        };
-        let rows = sqlx::query(statement).bind(self.list(sales));
+        let rows = sqlx::query(EPOCHS.on(self.engine)).bind(list(sales));
         let rows = rows.fetch_all(self.reads()).await?;
         rows.iter()
             .map(|row| Ok((read_segment(row, 0)?, count(row, 3)?)))
@@ -100,7 +81,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let url = format!("sqlite:{}", folder.path().join("ledger.db").display());
         let ledger = OrderLedger::new(ledger::connect(&url).await.unwrap());
-        for statement in [ENDED_SQLITE, EPOCHS_SQLITE] {
+        for statement in [ENDED.sqlite, EPOCHS.sqlite] {
             let explain = format!("EXPLAIN QUERY PLAN {statement}");
             let plan = sqlx::query(sqlx::AssertSqlSafe(explain).into_sql_str()).bind("[]");
             let plan = plan.fetch_all(ledger.pool()).await.unwrap();

@@ -8,6 +8,7 @@ use stock::{OrderState, StockMoves, StoredOrder};
 
 use super::{
     LedgerError, LedgerOrder, OrderLedger, OrderStatus,
+    engine::of_segment,
     rows::{count, order_columns, read_order},
     sql,
 };
@@ -64,10 +65,7 @@ impl OrderLedger {
         if holds.rows_affected() == 0 {
             return Ok(Raised::LeaseLost);
         }
-        let raised = sqlx::query(RAISE)
-            .bind(segment.sale.as_str())
-            .bind(segment.sku.as_str())
-            .bind(i64::from(segment.index))
+        let raised = of_segment(RAISE, segment)
             .bind(sql(above))
             .fetch_all(&mut *tx)
             .await?;
@@ -75,12 +73,7 @@ impl OrderLedger {
             return Ok(Raised::NeverOpened);
         };
         let epoch = count(row, 0)?;
-        sqlx::query(CALL_OFF)
-            .bind(segment.sale.as_str())
-            .bind(segment.sku.as_str())
-            .bind(i64::from(segment.index))
-            .execute(&mut *tx)
-            .await?;
+        of_segment(CALL_OFF, segment).execute(&mut *tx).await?;
         tx.commit().await?;
         Ok(Raised::To(epoch))
     }
@@ -92,10 +85,7 @@ impl OrderLedger {
         epoch: u64,
         now_ms: u64,
     ) -> Result<bool, LedgerError> {
-        let current = sqlx::query(IS_EPOCH)
-            .bind(segment.sale.as_str())
-            .bind(segment.sku.as_str())
-            .bind(i64::from(segment.index))
+        let current = of_segment(IS_EPOCH, segment)
             .bind(sql(epoch))
             .bind(sql(now_ms))
             .execute(connection)
@@ -124,10 +114,7 @@ impl OrderLedger {
             (LEFT, &mut moves.withdrawals),
             (ARRIVED, &mut moves.restocks),
         ] {
-            let rows = sqlx::query(statement)
-                .bind(segment.sale.as_str())
-                .bind(segment.sku.as_str())
-                .bind(i64::from(segment.index))
+            let rows = of_segment(statement, segment)
                 .fetch_all(self.reads())
                 .await?;
             for row in &rows {
@@ -145,10 +132,7 @@ impl OrderLedger {
         limit: usize,
     ) -> Result<Vec<LedgerOrder>, LedgerError> {
         let after = after.unwrap_or(OrderId::from_u128(0)).to_string();
-        let rows = sqlx::query(PAGE)
-            .bind(segment.sale.as_str())
-            .bind(segment.sku.as_str())
-            .bind(i64::from(segment.index))
+        let rows = of_segment(PAGE, segment)
             .bind(after)
             .bind(limit as i64)
             .fetch_all(self.reads())

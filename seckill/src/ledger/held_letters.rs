@@ -4,7 +4,7 @@
 use sqlx::{AnyConnection, Row};
 use stock::StoredOrder;
 
-use super::{DeadLetter, LedgerError, OrderLedger, OrderStatus, Settled};
+use super::{DeadLetter, LedgerError, OrderLedger, OrderStatus, Settled, engine::of_segment};
 use crate::ids::{OrderId, SegmentId};
 
 const HELD: &str = "SELECT held FROM order_dead_letters \
@@ -40,10 +40,7 @@ impl OrderLedger {
         limit: usize,
     ) -> Result<Vec<StoredOrder>, LedgerError> {
         let after = after.unwrap_or(OrderId::from_u128(0)).to_string();
-        let rows = sqlx::query(HELD)
-            .bind(segment.sale.as_str())
-            .bind(segment.sku.as_str())
-            .bind(i64::from(segment.index))
+        let rows = of_segment(HELD, segment)
             .bind(after)
             .bind(limit as i64)
             .fetch_all(self.reads())

@@ -7,6 +7,7 @@ use sqlx::{AnyConnection, Row};
 
 use super::{
     LedgerError, OrderLedger,
+    engine::{self, Statement, among, from_list},
     rows::{count, parsed},
     sql,
 };
@@ -113,16 +114,18 @@ pub enum ListChanged {
 const ENSURE: &str = "INSERT INTO sale_lists (sale, list, version, entries) VALUES ($1, $2, 0, 0) ON CONFLICT DO NOTHING";
 /// Locks the list, so that versions are committed in their order and a reader misses none.
 const NEXT: &str = "UPDATE sale_lists SET version = version + 1 WHERE sale = $1 AND list = $2 RETURNING version, entries";
-const ADD_POSTGRES: &str = "INSERT INTO sale_listed (sale, list, buyer, is_listed, version) \
-    SELECT $1, $2, given.buyer, 1, $3 FROM unnest(string_to_array($4, E'\\n')) AS given (buyer) \
-    ON CONFLICT (sale, list, buyer) DO UPDATE SET is_listed = 1, version = excluded.version WHERE sale_listed.is_listed = 0";
-const ADD_SQLITE: &str = "INSERT INTO sale_listed (sale, list, buyer, is_listed, version) \
-    SELECT $1, $2, given.value, 1, $3 FROM json_each($4) AS given WHERE TRUE \
-    ON CONFLICT (sale, list, buyer) DO UPDATE SET is_listed = 1, version = excluded.version WHERE sale_listed.is_listed = 0";
-const REMOVE_POSTGRES: &str = "UPDATE sale_listed SET is_listed = 0, version = $3 \
-    WHERE sale = $1 AND list = $2 AND is_listed = 1 AND buyer = ANY(string_to_array($4, E'\\n'))";
-const REMOVE_SQLITE: &str = "UPDATE sale_listed SET is_listed = 0, version = $3 \
-    WHERE sale = $1 AND list = $2 AND is_listed = 1 AND buyer IN (SELECT value FROM json_each($4))";
+const ADD: Statement = from_list!(
+    texts["INSERT INTO sale_listed (sale, list, buyer, is_listed, version) SELECT $1, $2, value, 1, $3"],
+    "$4",
+    "WHERE TRUE \
+     ON CONFLICT (sale, list, buyer) DO UPDATE SET is_listed = 1, version = excluded.version WHERE sale_listed.is_listed = 0"
+);
+const REMOVE: Statement = among!(
+    [
+        "UPDATE sale_listed SET is_listed = 0, version = $3 WHERE sale = $1 AND list = $2 AND is_listed = 1 AND buyer"
+    ],
+    "$4"
+);
 const RESIZE: &str = "UPDATE sale_lists SET entries = $3 WHERE sale = $1 AND list = $2";
 /// Takes everybody off a list.
 pub(super) const LAPSE: &str = "UPDATE sale_listed SET is_listed = 0, version = $3 WHERE sale = $1 AND list = $2 AND is_listed = 1";
@@ -147,25 +150,21 @@ impl OrderLedger {
             version,
             entries: before,
         } = next_version(&mut tx, sale, list).await?;
-        let (adding, removing) = match self.is_sqlite {
-            true => (ADD_SQLITE, REMOVE_SQLITE),
-            false => (ADD_POSTGRES, REMOVE_POSTGRES),
-        };
-        let run = async |tx: &mut AnyConnection, statement: &'static str, buyers: &[BuyerId]| {
+        let run = async |tx: &mut AnyConnection, statement: &Statement, buyers: &[BuyerId]| {
             if buyers.is_empty() {
                 return Ok(0);
             }
-            let done = sqlx::query(statement)
+            let done = sqlx::query(statement.on(self.engine))
                 .bind(sale.as_str())
                 .bind(list.as_str())
                 .bind(sql(version))
-                .bind(self.list(buyers))
+                .bind(engine::list(buyers))
                 .execute(tx)
                 .await?;
             Ok::<_, LedgerError>(done.rows_affected())
         };
-        let added = run(&mut tx, adding, add).await?;
-        let removed = run(&mut tx, removing, remove).await?;
+        let added = run(&mut tx, &ADD, add).await?;
+        let removed = run(&mut tx, &REMOVE, remove).await?;
         let entries = (before + added).saturating_sub(removed);
         if entries > MAX_LISTED {
             tx.rollback().await?;

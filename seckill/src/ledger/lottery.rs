@@ -8,6 +8,7 @@ use sqlx::{AnyConnection, Row};
 
 use super::{
     LedgerError, ListName, OrderLedger,
+    engine::{Statement, among, list, side_by_side},
     lists::{LAPSE, next_version, resize},
     rows::count,
     sql,
@@ -63,11 +64,7 @@ pub enum Recorded {
     Before(Round),
 }
 
-const ENTER_SQLITE: &str = "INSERT INTO sale_entries (sale, buyer, nonce, entry, at_ms) SELECT sale, $2, $3, $4, $5 FROM sale_sales \
-    WHERE sale = $1 AND stage = 'published' AND gate <> 'closed' AND draw = 'open' ON CONFLICT DO NOTHING";
-/// The shared lock keeps the sale from being sealed until this entry is committed.
-const ENTER_POSTGRES: &str = "INSERT INTO sale_entries (sale, buyer, nonce, entry, at_ms) SELECT sale, $2, $3, $4, $5 FROM sale_sales \
-    WHERE sale = $1 AND stage = 'published' AND gate <> 'closed' AND draw = 'open' FOR SHARE ON CONFLICT DO NOTHING";
+const ENTER: Statement = side_by_side!("enter");
 const ENTRY: &str = "SELECT entry, nonce, at_ms FROM sale_entries WHERE sale = $1 AND buyer = $2";
 const SEAL: &str = "UPDATE sale_sales SET draw = 'sealed' WHERE sale = $1 AND stage = 'published' AND draw = 'open'";
 const INSERT_DRAW: &str = "INSERT INTO sale_draws (sale, seed, beacon, entries, root, drawn_at_ms) VALUES ($1, $2, $3, 0, '', 0)";
@@ -80,10 +77,13 @@ const ROUNDS: &str =
     "SELECT round, first, count, at_ms FROM sale_draw_rounds WHERE sale = $1 ORDER BY round";
 const INSERT_ROUND: &str = "INSERT INTO sale_draw_rounds (sale, round, first, count, at_ms) VALUES ($1, $2, $3, $4, $5) \
     ON CONFLICT DO NOTHING";
-const WIN_POSTGRES: &str = "INSERT INTO sale_listed (sale, list, buyer, is_listed, version) \
-    SELECT sale, 'drawn', buyer, 1, $2 FROM sale_entries WHERE sale = $1 AND entry = ANY(string_to_array($3, E'\\n'))";
-const WIN_SQLITE: &str = "INSERT INTO sale_listed (sale, list, buyer, is_listed, version) \
-    SELECT sale, 'drawn', buyer, 1, $2 FROM sale_entries WHERE sale = $1 AND entry IN (SELECT value FROM json_each($3))";
+const WIN: Statement = among!(
+    [
+        "INSERT INTO sale_listed (sale, list, buyer, is_listed, version) \
+      SELECT sale, 'drawn', buyer, 1, $2 FROM sale_entries WHERE sale = $1 AND entry"
+    ],
+    "$3"
+);
 /// Winners written by one statement.
 const CHUNK: usize = 10_000;
 
@@ -115,12 +115,7 @@ impl OrderLedger {
         buyer: &BuyerId,
         entry: &Entry,
     ) -> Result<bool, LedgerError> {
-        let statement = if self.is_sqlite {
-            ENTER_SQLITE
-        } else {
-            ENTER_POSTGRES
-        };
-        let entered = sqlx::query(statement)
+        let entered = sqlx::query(ENTER.on(self.engine))
             .bind(sale.as_str())
             .bind(buyer.as_str())
             .bind(entry.nonce.as_str())
@@ -246,17 +241,12 @@ impl OrderLedger {
             .bind(sql(version))
             .execute(&mut *tx)
             .await?;
-        let statement = if self.is_sqlite {
-            WIN_SQLITE
-        } else {
-            WIN_POSTGRES
-        };
         let mut written = 0;
         for chunk in winners.chunks(CHUNK) {
-            let done = sqlx::query(statement)
+            let done = sqlx::query(WIN.on(self.engine))
                 .bind(sale.as_str())
                 .bind(sql(version))
-                .bind(self.list(chunk))
+                .bind(list(chunk))
                 .execute(&mut *tx)
                 .await?;
             written += done.rows_affected();

@@ -5,7 +5,7 @@
 //! beside itself, in the same transaction, what others must be told: `order_effects` for the stock store, `order_outbox` for
 //! the shop.
 //!
-//! One SQL dialect serves SQLite and PostgreSQL; the two statements that take a whole list have one file per engine.
+//! One SQL dialect serves SQLite and PostgreSQL; `engine.rs` has the spellings in which they differ.
 
 mod audit;
 mod checkins;
@@ -15,6 +15,7 @@ mod connect;
 mod dead_events;
 mod dead_letters;
 mod ended;
+mod engine;
 mod epochs;
 mod held_letters;
 mod installs;
@@ -49,6 +50,7 @@ use sqlx::AnyPool;
 use tokio::sync::Notify;
 
 use self::{
+    engine::Engine,
     order_watch::OrderWatch,
     pool::{Operation, Pool},
 };
@@ -229,7 +231,7 @@ pub struct OrderLedger {
     pool: Pool,
     /// Where committed data is read: on SQLite connections beside the one that writes, if the database is a file.
     readers: Pool,
-    is_sqlite: bool,
+    engine: Engine,
     has_outbox: bool,
     shared: Arc<Shared>,
 }
@@ -246,14 +248,16 @@ struct Shared {
 impl OrderLedger {
     /// A ledger over a pool that [`connect`] made and migrated. Orders write outbox events; see [`OrderLedger::without_outbox`].
     pub fn new(pool: AnyPool) -> Self {
-        // Any option of the pool tells the scheme; a connection would only be known once it is made.
-        let is_sqlite = pool.connect_options().database_url.scheme() == "sqlite";
-        let readers = is_sqlite.then(|| connect::readers(&pool)).flatten();
+        let engine = Engine::of(&pool);
+        let readers = match engine {
+            Engine::Sqlite => connect::readers(&pool),
+            Engine::Postgres => None,
+        };
         let released = |reason: &'static str| metrics::counter!("penstock_orders_released_total", "reason" => reason);
         Self {
             readers: Pool::new(readers.unwrap_or_else(|| pool.clone()), Operation::Read),
             pool: Pool::new(pool, Operation::Write),
-            is_sqlite,
+            engine,
             has_outbox: true,
             shared: Arc::new(Shared {
                 order_watch: OrderWatch::default(),
@@ -306,17 +310,6 @@ impl OrderLedger {
     /// Waits until effects may be pending, or until `at_most` has passed.
     pub(crate) async fn effects_due(&self, at_most: Duration) {
         let _ = tokio::time::timeout(at_most, self.shared.effects.notified()).await;
-    }
-
-    /// A list as one text parameter, in the form that this engine's statements take apart. Ids are visible ASCII, so neither
-    /// quoting nor the separator can be confused with them.
-    fn list<T: ToString>(&self, items: impl IntoIterator<Item = T>) -> String {
-        let items: Vec<String> = items.into_iter().map(|item| item.to_string()).collect();
-        if self.is_sqlite {
-            serde_json::to_string(&items).expect("texts are valid JSON")
-        } else {
-            items.join("\n")
-        }
     }
 }
 

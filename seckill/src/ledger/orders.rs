@@ -6,6 +6,7 @@ use sqlx::AnyConnection;
 
 use super::{
     LedgerError, LedgerOrder, OrderLedger, OrderStatus, checkout,
+    engine::{Engine, Statement, list, side_by_side},
     outbox::{self, EventKind},
     rows::{order_columns, read_order},
     sql, store_tasks,
@@ -83,8 +84,7 @@ const CANCEL: &str = concat!(
      WHERE order_id = $1 AND buyer = $2 AND status = 'reserved' RETURNING ",
     order_columns!()
 );
-const EXPIRE_POSTGRES: &str = include_str!("sql/expire.postgres.sql");
-const EXPIRE_SQLITE: &str = include_str!("sql/expire.sqlite.sql");
+const EXPIRE: Statement = side_by_side!("expire");
 const GIVE_BACK: &str = "UPDATE sale_skus SET sold = sold - $1 WHERE sale = $2 AND sku = $3";
 
 impl OrderLedger {
@@ -242,7 +242,7 @@ impl OrderLedger {
 
     /// The ledger's clock, in unix milliseconds. PostgreSQL has one of its own; SQLite is in this process, so its clock is ours.
     pub async fn now_ms(&self, own_ms: u64) -> Result<u64, LedgerError> {
-        if self.is_sqlite {
+        if self.engine == Engine::Sqlite {
             return Ok(own_ms);
         }
         let row = sqlx::query(POSTGRES_NOW).fetch_one(&self.pool).await?;
@@ -251,13 +251,8 @@ impl OrderLedger {
 
     /// Releases orders that were not paid in time, at most `limit` of them. An order is released by exactly one caller.
     pub async fn expire_due(&self, now_ms: u64, limit: usize) -> Result<Expiry, LedgerError> {
-        let statement = if self.is_sqlite {
-            EXPIRE_SQLITE
-        } else {
-            EXPIRE_POSTGRES
-        };
         let mut tx = self.pool.begin().await?;
-        let rows = sqlx::query(statement)
+        let rows = sqlx::query(EXPIRE.on(self.engine))
             .bind(sql(now_ms))
             .bind(limit as i64)
             .fetch_all(&mut *tx)
@@ -300,7 +295,7 @@ impl OrderLedger {
                 .execute(&mut *connection)
                 .await?;
         }
-        let ids = self.list(released.iter().map(|order| order.order));
+        let ids = list(released.iter().map(|order| order.order));
         store_tasks::insert_releases(self, connection, &ids, now_ms).await?;
         if self.has_outbox {
             outbox::insert_many(self, connection, &ids, EventKind::Released, now_ms).await?;

@@ -10,6 +10,7 @@ use sqlx::{AnyConnection, Row, any::AnyRow};
 
 use super::{
     EventId, LedgerError, LedgerOrder, OrderLedger, OrderStatus,
+    engine::{Statement, among, from_list, list, side_by_side},
     orders::CLOCK_SLACK_MS,
     rows::{count, order_columns, read_order},
     sql,
@@ -28,20 +29,34 @@ fn step(kind: EventKind) -> i64 {
 const REASON_MAX_CHARS: usize = 500;
 
 /// The attempt is counted at the lease, so that a crash while delivering counts too.
-const LEASE_POSTGRES: &str = include_str!("sql/lease_events.postgres.sql");
-const LEASE_SQLITE: &str = include_str!("sql/lease_events.sqlite.sql");
+const LEASE: Statement = side_by_side!("lease_events");
 const PRUNE: &str = "DELETE FROM order_outbox WHERE (order_id, step) IN ( \
     SELECT order_id, step FROM order_outbox WHERE order_id < $1 AND delivered_at_ms > 0 AND delivered_at_ms < $2 \
     ORDER BY order_id LIMIT $3)";
-const ORDERS_POSTGRES: &str = concat!(
-    "SELECT ",
-    order_columns!(),
-    " FROM order_orders WHERE order_id = ANY(string_to_array($1, E'\\n'))"
+const ORDERS: Statement = among!(
+    [
+        "SELECT ",
+        order_columns!(),
+        " FROM order_orders WHERE order_id"
+    ],
+    "$1"
 );
-const ORDERS_SQLITE: &str = concat!(
-    "SELECT ",
-    order_columns!(),
-    " FROM order_orders WHERE order_id IN (SELECT value FROM json_each($1))"
+const DELIVERED: Statement = among!(
+    ["UPDATE order_outbox SET delivered_at_ms = $1 WHERE step = $2 AND order_id"],
+    "$3"
+);
+const RETRY: Statement = among!(
+    [
+        "UPDATE order_outbox SET next_at_ms = $1 WHERE step = $2 AND attempts = $3 AND delivered_at_ms = 0 AND order_id"
+    ],
+    "$4"
+);
+const HELD: Statement = among!(
+    [
+        "UPDATE order_outbox SET next_at_ms = $1, attempts = attempts - 1 \
+      WHERE step = $2 AND attempts = $3 AND delivered_at_ms = 0 AND order_id"
+    ],
+    "$4"
 );
 
 #[async_trait]
@@ -55,12 +70,7 @@ impl Outbox for OrderLedger {
         limit: usize,
     ) -> Result<Vec<Event>, LedgerError> {
         let until = now_ms + lease.as_millis() as u64;
-        let lease = if self.is_sqlite {
-            LEASE_SQLITE
-        } else {
-            LEASE_POSTGRES
-        };
-        let rows = sqlx::query(lease)
+        let rows = sqlx::query(LEASE.on(self.engine))
             .bind(sql(now_ms))
             .bind(sql(until))
             .bind(limit as i64)
@@ -73,13 +83,8 @@ impl Outbox for OrderLedger {
         for row in &rows {
             ids.push(row.try_get::<String, _>(0)?);
         }
-        let statement = if self.is_sqlite {
-            ORDERS_SQLITE
-        } else {
-            ORDERS_POSTGRES
-        };
-        let orders = sqlx::query(statement)
-            .bind(self.list(&ids))
+        let orders = sqlx::query(ORDERS.on(self.engine))
+            .bind(list(&ids))
             .fetch_all(self.reads())
             .await?;
         let orders = orders
@@ -98,10 +103,7 @@ impl Outbox for OrderLedger {
     }
 
     async fn events_delivered(&self, events: &[Event], now_ms: u64) -> Result<(), LedgerError> {
-        const POSTGRES: &str = "UPDATE order_outbox SET delivered_at_ms = $1 WHERE step = $2 AND order_id = ANY(string_to_array($3, E'\\n'))";
-        const SQLITE: &str = "UPDATE order_outbox SET delivered_at_ms = $1 WHERE step = $2 AND order_id IN (SELECT value FROM json_each($3))";
-        let statement = if self.is_sqlite { SQLITE } else { POSTGRES };
-        self.for_each_step(statement, events, now_ms).await?;
+        self.for_each_step(&DELIVERED, events, now_ms).await?;
         // The next event of these orders may be due now.
         self.shared.outbox.notify_one();
         Ok(())
@@ -143,21 +145,11 @@ impl Outbox for OrderLedger {
     }
 
     async fn events_retry_at(&self, events: &[Event], due_ms: u64) -> Result<(), LedgerError> {
-        const POSTGRES: &str = "UPDATE order_outbox SET next_at_ms = $1 WHERE step = $2 AND attempts = $3 AND delivered_at_ms = 0 \
-            AND order_id = ANY(string_to_array($4, E'\\n'))";
-        const SQLITE: &str = "UPDATE order_outbox SET next_at_ms = $1 WHERE step = $2 AND attempts = $3 AND delivered_at_ms = 0 \
-            AND order_id IN (SELECT value FROM json_each($4))";
-        let statement = if self.is_sqlite { SQLITE } else { POSTGRES };
-        self.for_each_lease(statement, events, due_ms).await
+        self.for_each_lease(&RETRY, events, due_ms).await
     }
 
     async fn events_held(&self, events: &[Event], due_ms: u64) -> Result<(), LedgerError> {
-        const POSTGRES: &str = "UPDATE order_outbox SET next_at_ms = $1, attempts = attempts - 1 \
-            WHERE step = $2 AND attempts = $3 AND delivered_at_ms = 0 AND order_id = ANY(string_to_array($4, E'\\n'))";
-        const SQLITE: &str = "UPDATE order_outbox SET next_at_ms = $1, attempts = attempts - 1 \
-            WHERE step = $2 AND attempts = $3 AND delivered_at_ms = 0 AND order_id IN (SELECT value FROM json_each($4))";
-        let statement = if self.is_sqlite { SQLITE } else { POSTGRES };
-        self.for_each_lease(statement, events, due_ms).await
+        self.for_each_lease(&HELD, events, due_ms).await
     }
 
     async fn events_pending(&self) -> Result<u64, LedgerError> {
@@ -198,7 +190,7 @@ impl OrderLedger {
     /// Runs a statement for events that share a lease: a later lease of one of them has raised its attempts.
     async fn for_each_lease(
         &self,
-        statement: &'static str,
+        statement: &Statement,
         events: &[Event],
         due_ms: u64,
     ) -> Result<(), LedgerError> {
@@ -208,11 +200,11 @@ impl OrderLedger {
             lease.push(&event.order);
         }
         for ((step, attempts), orders) in leases {
-            sqlx::query(statement)
+            sqlx::query(statement.on(self.engine))
                 .bind(sql(due_ms))
                 .bind(i64::from(step))
                 .bind(i64::from(attempts))
-                .bind(self.list(orders))
+                .bind(list(orders))
                 .execute(&self.pool)
                 .await?;
         }
@@ -221,7 +213,7 @@ impl OrderLedger {
 
     async fn for_each_step(
         &self,
-        statement: &'static str,
+        statement: &Statement,
         events: &[Event],
         now_ms: u64,
     ) -> Result<(), LedgerError> {
@@ -232,10 +224,10 @@ impl OrderLedger {
                 .map(|event| event.order.as_str())
                 .collect();
             if !orders.is_empty() {
-                let update = sqlx::query(statement)
+                let update = sqlx::query(statement.on(self.engine))
                     .bind(sql(now_ms))
                     .bind(i64::from(step))
-                    .bind(self.list(orders));
+                    .bind(list(orders));
                 update.execute(&self.pool).await?;
             }
         }
@@ -296,7 +288,7 @@ pub(super) async fn insert(
     Ok(())
 }
 
-/// Writes the same event for many orders, given as [`OrderLedger::list`], inside a transaction.
+/// Writes the same event for many orders, given as [`list`], inside a transaction.
 pub(super) async fn insert_many(
     ledger: &OrderLedger,
     connection: &mut AnyConnection,
@@ -304,12 +296,12 @@ pub(super) async fn insert_many(
     kind: EventKind,
     now_ms: u64,
 ) -> Result<(), LedgerError> {
-    const POSTGRES: &str = "INSERT INTO order_outbox (order_id, step, kind, created_at_ms, next_at_ms) \
-        SELECT id, $1, $2, $3, $3 FROM unnest(string_to_array($4, E'\\n')) AS ids (id) ON CONFLICT DO NOTHING";
-    const SQLITE: &str = "INSERT INTO order_outbox (order_id, step, kind, created_at_ms, next_at_ms) \
-        SELECT value, $1, $2, $3, $3 FROM json_each($4) WHERE true ON CONFLICT DO NOTHING";
-    let statement = if ledger.is_sqlite { SQLITE } else { POSTGRES };
-    sqlx::query(statement)
+    const INSERT: Statement = from_list!(
+        texts["INSERT INTO order_outbox (order_id, step, kind, created_at_ms, next_at_ms) SELECT value, $1, $2, $3, $3"],
+        "$4",
+        "WHERE TRUE ON CONFLICT DO NOTHING"
+    );
+    sqlx::query(INSERT.on(ledger.engine))
         .bind(step(kind))
         .bind(kind.as_str())
         .bind(sql(now_ms))

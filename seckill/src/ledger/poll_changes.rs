@@ -4,18 +4,17 @@
 
 use std::{sync::Arc, time::Duration};
 
-use sqlx::any::AnyRow;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::{
     LedgerError, LedgerOrder, OrderLedger,
+    engine::{Statement, from_list, list},
     order_watch::{RequestKey, WatchKey},
     rows::{order_columns, read_order},
     sql,
 };
-use crate::ids::OrderId;
 use limiter::backoff::Backoff;
 
 /// How long a change of another node may stay unseen, the round itself not counted.
@@ -32,29 +31,11 @@ const BACKOFF: Backoff = Backoff {
     max: Duration::from_secs(2),
 };
 
-const ORDERS_POSTGRES: &str = concat!(
-    "SELECT ",
-    order_columns!(),
-    " FROM unnest(string_to_array($1, E'\\n'), string_to_array($2, E'\\n')::BIGINT[]) AS f (followed, known) \
-     JOIN order_orders ON order_id = f.followed WHERE version > f.known"
+const ORDERS: Statement = from_list!(rows ["SELECT ", order_columns!()], "$1",
+    "JOIN order_orders ON order_id = value ->> 0 WHERE version > CAST(value ->> 1 AS BIGINT)"
 );
-const ORDERS_SQLITE: &str = concat!(
-    "SELECT ",
-    order_columns!(),
-    " FROM json_each($1) f JOIN order_orders ON order_id = f.value ->> 0 WHERE version > f.value ->> 1"
-);
-const REQUESTS_POSTGRES: &str = concat!(
-    "SELECT ",
-    order_columns!(),
-    " FROM unnest(string_to_array($1, E'\\n'), string_to_array($2, E'\\n'), string_to_array($3, E'\\n'), \
-     string_to_array($4, E'\\n')) AS f (f_sale, f_sku, f_buyer, f_request) \
-     JOIN order_orders ON sale = f_sale AND sku = f_sku AND buyer = f_buyer AND request_id = f_request"
-);
-const REQUESTS_SQLITE: &str = concat!(
-    "SELECT ",
-    order_columns!(),
-    " FROM json_each($1) f JOIN order_orders ON sale = f.value ->> 0 AND sku = f.value ->> 1 \
-     AND buyer = f.value ->> 2 AND request_id = f.value ->> 3"
+const REQUESTS: Statement = from_list!(rows ["SELECT ", order_columns!()], "$1",
+    "JOIN order_orders ON sale = value ->> 0 AND sku = value ->> 1 AND buyer = value ->> 2 AND request_id = value ->> 3"
 );
 
 impl OrderLedger {
@@ -100,12 +81,14 @@ impl OrderLedger {
         let mut requests = Vec::new();
         for (key, known) in keys {
             match key {
-                WatchKey::Order(order) => orders.push((*order, *known)),
-                WatchKey::Request(request) => requests.push(request.as_ref()),
+                WatchKey::Order(order) => orders.push((order, sql(*known))),
+                WatchKey::Request(key) => {
+                    requests.push((&key.sale, &key.sku, &key.buyer, &key.request));
+                }
             }
         }
         for page in orders.chunks(PAGE) {
-            for order in self.later_orders(page).await? {
+            for order in self.listed_orders(&ORDERS, list(page)).await? {
                 let order = Arc::new(order);
                 self.shared
                     .order_watch
@@ -113,7 +96,7 @@ impl OrderLedger {
             }
         }
         for page in requests.chunks(PAGE) {
-            for order in self.orders_of_requests(page).await? {
+            for order in self.listed_orders(&REQUESTS, list(page)).await? {
                 let key = WatchKey::Request(Box::new(RequestKey {
                     sale: order.segment.sale.clone(),
                     sku: order.segment.sku.clone(),
@@ -126,49 +109,15 @@ impl OrderLedger {
         Ok(())
     }
 
-    async fn later_orders(&self, page: &[(OrderId, u64)]) -> Result<Vec<LedgerOrder>, LedgerError> {
-        let rows = if self.is_sqlite {
-            let page: Vec<_> = page.iter().map(|(order, known)| (order, known)).collect();
-            let page = serde_json::to_string(&page).expect("ids and numbers are valid JSON");
-            let query = sqlx::query(ORDERS_SQLITE).bind(page);
-            query.fetch_all(self.reads()).await?
-        } else {
-            sqlx::query(ORDERS_POSTGRES)
-                .bind(self.list(page.iter().map(|(order, _)| order)))
-                .bind(self.list(page.iter().map(|(_, known)| sql(*known))))
-                .fetch_all(self.reads())
-                .await?
-        };
-        read_all(&rows)
-    }
-
-    async fn orders_of_requests(
+    async fn listed_orders(
         &self,
-        page: &[&RequestKey],
+        statement: &Statement,
+        listed: String,
     ) -> Result<Vec<LedgerOrder>, LedgerError> {
-        let rows = if self.is_sqlite {
-            let page: Vec<_> = page
-                .iter()
-                .map(|key| (&key.sale, &key.sku, &key.buyer, &key.request))
-                .collect();
-            let page = serde_json::to_string(&page).expect("ids are valid JSON");
-            let query = sqlx::query(REQUESTS_SQLITE).bind(page);
-            query.fetch_all(self.reads()).await?
-        } else {
-            sqlx::query(REQUESTS_POSTGRES)
-                .bind(self.list(page.iter().map(|key| &key.sale)))
-                .bind(self.list(page.iter().map(|key| &key.sku)))
-                .bind(self.list(page.iter().map(|key| &key.buyer)))
-                .bind(self.list(page.iter().map(|key| &key.request)))
-                .fetch_all(self.reads())
-                .await?
-        };
-        read_all(&rows)
+        let rows = sqlx::query(statement.on(self.engine)).bind(listed);
+        let rows = rows.fetch_all(self.reads()).await?;
+        rows.iter().map(read_order).collect()
     }
-}
-
-fn read_all(rows: &[AnyRow]) -> Result<Vec<LedgerOrder>, LedgerError> {
-    rows.iter().map(read_order).collect()
 }
 
 #[cfg(test)]
@@ -184,7 +133,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let url = format!("sqlite:{}", folder.path().join("ledger.db").display());
         let ledger = OrderLedger::new(ledger::connect(&url).await.unwrap());
-        for statement in [ORDERS_SQLITE, REQUESTS_SQLITE] {
+        for statement in [ORDERS.sqlite, REQUESTS.sqlite] {
             let explain =
                 sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {statement}")).into_sql_str();
             let plan = sqlx::query(explain)

@@ -6,6 +6,7 @@ use sqlx::Row;
 
 use super::{
     Action, LedgerError, OrderLedger, OrderStatus,
+    engine::{Statement, among, list, of_segment},
     rows::{count, parsed},
     store_tasks,
 };
@@ -17,10 +18,10 @@ const COUNT_TAKEN: &str = "SELECT COUNT(*) FROM order_orders \
     WHERE sale = $1 AND sku = $2 AND segment = $3 AND status <> 'refused'";
 const PAID_UNITS: &str = "SELECT CAST(COALESCE(SUM(quantity), 0) AS BIGINT) FROM order_orders \
     WHERE sale = $1 AND sku = $2 AND segment = $3 AND status = 'paid'";
-const STATUSES_POSTGRES: &str =
-    "SELECT order_id, status FROM order_orders WHERE order_id = ANY(string_to_array($1, E'\\n'))";
-const STATUSES_SQLITE: &str =
-    "SELECT order_id, status FROM order_orders WHERE order_id IN (SELECT value FROM json_each($1))";
+const STATUSES: Statement = among!(
+    ["SELECT order_id, status FROM order_orders WHERE order_id"],
+    "$1"
+);
 /// By both: a rebuilt store has the order at another position.
 const SET_ASIDE: &str = "SELECT position, order_id FROM order_dead_letters \
     WHERE sale = $1 AND sku = $2 AND segment = $3 AND outcome = ''";
@@ -43,10 +44,7 @@ impl OrderLedger {
         statement: &'static str,
         segment: &SegmentId,
     ) -> Result<u64, LedgerError> {
-        let row = sqlx::query(statement)
-            .bind(segment.sale.as_str())
-            .bind(segment.sku.as_str())
-            .bind(i64::from(segment.index))
+        let row = of_segment(statement, segment)
             .fetch_one(self.reads())
             .await?;
         count(&row, 0)
@@ -54,13 +52,7 @@ impl OrderLedger {
 
     /// How many units of a segment are paid.
     pub async fn paid_units(&self, segment: &SegmentId) -> Result<u64, LedgerError> {
-        let row = sqlx::query(PAID_UNITS)
-            .bind(segment.sale.as_str())
-            .bind(segment.sku.as_str())
-            .bind(i64::from(segment.index))
-            .fetch_one(self.reads())
-            .await?;
-        count(&row, 0)
+        self.count_of(PAID_UNITS, segment).await
     }
 
     /// Where orders stand; those that the ledger does not have are absent.
@@ -68,13 +60,8 @@ impl OrderLedger {
         &self,
         orders: impl IntoIterator<Item = OrderId>,
     ) -> Result<HashMap<OrderId, OrderStatus>, LedgerError> {
-        let statement = if self.is_sqlite {
-            STATUSES_SQLITE
-        } else {
-            STATUSES_POSTGRES
-        };
-        let rows = sqlx::query(statement)
-            .bind(self.list(orders))
+        let rows = sqlx::query(STATUSES.on(self.engine))
+            .bind(list(orders))
             .fetch_all(self.reads())
             .await?;
         rows.iter()
@@ -84,10 +71,7 @@ impl OrderLedger {
 
     /// The entries of a segment's queue that are set aside: their positions, and the ids of their orders.
     pub async fn set_aside_in(&self, segment: &SegmentId) -> Result<HashSet<String>, LedgerError> {
-        let rows = sqlx::query(SET_ASIDE)
-            .bind(segment.sale.as_str())
-            .bind(segment.sku.as_str())
-            .bind(i64::from(segment.index))
+        let rows = of_segment(SET_ASIDE, segment)
             .fetch_all(self.reads())
             .await?;
         let mut names = HashSet::with_capacity(rows.len() * 2);
@@ -100,12 +84,7 @@ impl OrderLedger {
 
     /// The orders of a segment that the store must still be told something about.
     pub async fn with_effects(&self, segment: &SegmentId) -> Result<HashSet<OrderId>, LedgerError> {
-        let rows = sqlx::query(PENDING)
-            .bind(segment.sale.as_str())
-            .bind(segment.sku.as_str())
-            .bind(i64::from(segment.index))
-            .fetch_all(self.reads())
-            .await?;
+        let rows = of_segment(PENDING, segment).fetch_all(self.reads()).await?;
         rows.iter().map(|row| parsed(row, 0)).collect()
     }
 

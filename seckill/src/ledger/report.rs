@@ -5,6 +5,7 @@ use sqlx::AnyConnection;
 
 use super::{
     LedgerError, OrderLedger, OrderStatus,
+    engine::Engine,
     pool::Tx,
     rows::{count, parsed},
 };
@@ -84,12 +85,12 @@ impl OrderLedger {
 
     /// All reads of one instant: otherwise a settlement between two of them would look like a fault.
     pub(super) async fn begin_read(&self) -> Result<Tx, LedgerError> {
-        Ok(if self.is_sqlite {
-            self.reads().begin().await?
-        } else {
-            self.reads()
-                .begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-                .await?
+        Ok(match self.engine {
+            Engine::Sqlite => self.reads().begin().await?,
+            Engine::Postgres => {
+                let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+                self.reads().begin_with(begin).await?
+            }
         })
     }
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use sqlx::Row;
 
-use super::{LedgerError, OrderLedger, rows::read_segment, sql};
+use super::{LedgerError, OrderLedger, engine::of_segment, rows::read_segment, sql};
 use crate::ids::{SaleId, SegmentId};
 
 impl OrderLedger {
@@ -13,10 +13,7 @@ impl OrderLedger {
     /// the segment and before anything of it is sold: a crash in between leaves an open segment without sales, which is opened
     /// again. Repeating it changes nothing.
     pub async fn mark_opened(&self, segment: &SegmentId, now_ms: u64) -> Result<(), LedgerError> {
-        sqlx::query("INSERT INTO sale_segments (sale, sku, segment, opened_at_ms) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING")
-            .bind(segment.sale.as_str())
-            .bind(segment.sku.as_str())
-            .bind(i64::from(segment.index))
+        of_segment("INSERT INTO sale_segments (sale, sku, segment, opened_at_ms) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING", segment)
             .bind(sql(now_ms))
             .execute(&self.pool)
             .await?;
@@ -62,12 +59,10 @@ impl OrderLedger {
         segment: &SegmentId,
         address: &str,
     ) -> Result<(), LedgerError> {
-        sqlx::query(
+        of_segment(
             "UPDATE sale_segments SET place = $4 WHERE sale = $1 AND sku = $2 AND segment = $3",
+            segment,
         )
-        .bind(segment.sale.as_str())
-        .bind(segment.sku.as_str())
-        .bind(i64::from(segment.index))
         .bind(address)
         .execute(&self.pool)
         .await?;
@@ -85,10 +80,7 @@ impl OrderLedger {
         statement: &'static str,
         segment: &SegmentId,
     ) -> Result<bool, LedgerError> {
-        let row = sqlx::query(statement)
-            .bind(segment.sale.as_str())
-            .bind(segment.sku.as_str())
-            .bind(i64::from(segment.index))
+        let row = of_segment(statement, segment)
             .fetch_optional(self.reads())
             .await?;
         Ok(row.is_some())

@@ -4,6 +4,7 @@ use sqlx::{AnyConnection, Row};
 
 use super::{
     LedgerError, OrderLedger,
+    engine::{Statement, among, list, of_segment},
     rows::{parsed, read_segment},
     sql,
 };
@@ -54,10 +55,7 @@ impl OrderLedger {
         segment: &SegmentId,
         limit: usize,
     ) -> Result<Vec<StoreTask>, LedgerError> {
-        let rows = sqlx::query(OLDEST)
-            .bind(segment.sale.as_str())
-            .bind(segment.sku.as_str())
-            .bind(i64::from(segment.index))
+        let rows = of_segment(OLDEST, segment)
             .bind(limit as i64)
             .fetch_all(self.reads())
             .await?;
@@ -82,15 +80,16 @@ impl OrderLedger {
         action: Action,
         orders: &[OrderId],
     ) -> Result<(), LedgerError> {
-        const POSTGRES: &str = "DELETE FROM order_effects WHERE action = $1 AND order_id = ANY(string_to_array($2, E'\\n'))";
-        const SQLITE: &str = "DELETE FROM order_effects WHERE action = $1 AND order_id IN (SELECT value FROM json_each($2))";
+        const DONE: Statement = among!(
+            ["DELETE FROM order_effects WHERE action = $1 AND order_id"],
+            "$2"
+        );
         if orders.is_empty() {
             return Ok(());
         }
-        let statement = if self.is_sqlite { SQLITE } else { POSTGRES };
-        sqlx::query(statement)
+        sqlx::query(DONE.on(self.engine))
             .bind(action.as_str())
-            .bind(self.list(orders))
+            .bind(list(orders))
             .execute(&self.pool)
             .await?;
         Ok(())
@@ -119,21 +118,22 @@ pub(super) async fn insert(
     Ok(())
 }
 
-/// Writes the release of orders that this transaction has changed, given as [`OrderLedger::list`].
+/// Writes the release of orders that this transaction has changed, given as [`list`].
 pub(super) async fn insert_releases(
     ledger: &OrderLedger,
     connection: &mut AnyConnection,
     orders: &str,
     now_ms: u64,
 ) -> Result<(), LedgerError> {
-    const POSTGRES: &str = "INSERT INTO order_effects (order_id, action, sale, sku, segment, created_at_ms) \
-        SELECT order_id, 'release', sale, sku, segment, $1 FROM order_orders \
-        WHERE order_id = ANY(string_to_array($2, E'\\n')) ON CONFLICT DO NOTHING";
-    const SQLITE: &str = "INSERT INTO order_effects (order_id, action, sale, sku, segment, created_at_ms) \
-        SELECT order_id, 'release', sale, sku, segment, $1 FROM order_orders \
-        WHERE order_id IN (SELECT value FROM json_each($2)) ON CONFLICT DO NOTHING";
-    let statement = if ledger.is_sqlite { SQLITE } else { POSTGRES };
-    sqlx::query(statement)
+    const INSERT: Statement = among!(
+        [
+            "INSERT INTO order_effects (order_id, action, sale, sku, segment, created_at_ms) \
+          SELECT order_id, 'release', sale, sku, segment, $1 FROM order_orders WHERE order_id"
+        ],
+        "$2",
+        " ON CONFLICT DO NOTHING"
+    );
+    sqlx::query(INSERT.on(ledger.engine))
         .bind(sql(now_ms))
         .bind(orders)
         .execute(connection)

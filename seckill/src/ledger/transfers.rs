@@ -9,6 +9,7 @@ use sqlx::{Row, any::AnyRow};
 
 use super::{
     LedgerError, OrderLedger,
+    engine::of_segment,
     rows::{count, parsed},
     sql,
 };
@@ -147,10 +148,7 @@ const CALLED_OFF: &str = "SELECT CAST(COALESCE(SUM(units), 0) AS BIGINT) FROM sa
 impl OrderLedger {
     /// Units of transfers out of a segment that a rebuild has called off: they may have been taken in the store.
     pub async fn called_off_units(&self, segment: &SegmentId) -> Result<u64, LedgerError> {
-        let row = sqlx::query(CALLED_OFF)
-            .bind(segment.sale.as_str())
-            .bind(segment.sku.as_str())
-            .bind(i64::from(segment.index))
+        let row = of_segment(CALLED_OFF, segment)
             .fetch_one(self.reads())
             .await?;
         count(&row, 0)

@@ -1,22 +1,21 @@
 //! Carts: several skus of one sale, all or nothing, in one store call.
 //!
-//! A cart takes from several segments at once, so it waits in no segment's lane. Carts go to the store side by side, so many at
-//! a time and not more; a store serves what arrives together in one go (one frame of the journal, one pipeline to Redis).
+//! Carts go to the store side by side, so many at a time and not more; a store serves what arrives together in one go (one frame of
+//! the journal, one pipeline to Redis).
 
-use std::sync::{Arc, Mutex, atomic::Ordering};
+use std::sync::{Arc, atomic::Ordering};
 
-use ahash::AHashSet;
 use stock::{CartLine, CartVerdict, Purchase, StockError, StockStore, Verdict};
-use tokio::{
-    sync::{Semaphore, oneshot},
-    time::{Instant, timeout_at},
-};
+use tokio::{runtime::Handle, sync::Semaphore, time::Instant};
 
-use super::{UNDECIDED, learn};
+use super::{
+    UNDECIDED,
+    decided::{Undecided, decided},
+    learn,
+};
 use crate::{
     ids::{BuyerId, OrderId, RequestId},
-    locks::Locked,
-    sku_stock::{LANE_DEPTH, SegmentRuntime, Stock},
+    sku_stock::{InFlight, SegmentRuntime, Stock},
 };
 
 /// Carts of one sale that the store decides at the same time.
@@ -69,34 +68,29 @@ pub enum CartOutcome {
     Unavailable,
 }
 
+impl From<Undecided> for CartOutcome {
+    fn from(undecided: Undecided) -> Self {
+        match undecided {
+            Undecided::Unknown => Self::Unknown,
+            Undecided::Unavailable => Self::Unavailable,
+        }
+    }
+}
+
 /// The carts of one sale that are under way.
 pub struct Carts {
-    /// Places in the store; a closed semaphore is never.
-    places: Semaphore,
-    /// Places in front of it: beyond these a cart is refused at once.
-    room: Arc<Semaphore>,
-    /// Requests that the store is deciding right now, [`IN_FLIGHT`] at most. A `std` lock: held for one lookup.
-    deciding: Mutex<AHashSet<(BuyerId, RequestId)>>,
+    /// What bounds the calls of the store; never closed.
+    permits: Semaphore,
+    /// All of them, those that wait for a permit included.
+    pub in_flight: InFlight,
 }
 
 impl Default for Carts {
     fn default() -> Self {
         Self {
-            places: Semaphore::new(IN_FLIGHT),
-            room: Arc::new(Semaphore::new(LANE_DEPTH)),
-            deciding: Mutex::default(),
+            permits: Semaphore::new(IN_FLIGHT),
+            in_flight: InFlight::default(),
         }
-    }
-}
-
-impl Carts {
-    /// Whether this request is being decided right now: then "no such cart" would be said too early.
-    pub fn is_deciding(&self, buyer: &BuyerId, request: &RequestId) -> bool {
-        self.deciding().contains(&(buyer.clone(), request.clone()))
-    }
-
-    fn deciding(&self) -> std::sync::MutexGuard<'_, AHashSet<(BuyerId, RequestId)>> {
-        self.deciding.locked()
     }
 }
 
@@ -109,28 +103,21 @@ pub async fn buy_cart(
     store: Arc<dyn StockStore>,
     cart: CartRequest,
     deadline: Instant,
-    runtime: &tokio::runtime::Handle,
+    runtime: &Handle,
     on_accepted: impl FnOnce() + Send + 'static,
 ) -> CartOutcome {
-    let Ok(room) = carts.room.clone().try_acquire_owned() else {
+    let Some(entry) = carts.in_flight.enter(&cart.buyer, &cart.request) else {
         return CartOutcome::Unavailable;
     };
-    let (mut answer, answered) = oneshot::channel();
     let carts = carts.clone();
-    runtime.spawn(async move {
-        let _room = room;
-        let place = tokio::select! {
-            () = answer.closed() => return,
-            place = carts.places.acquire() => place,
-        };
+    let decide = |wanted: stock::Wanted| async move {
+        let _entry = entry;
+        let permit = carts.permits.acquire().await;
         // Nobody waits for it any more: buying for it would hold units that nobody knows of.
-        if place.is_err() || answer.is_closed() {
-            return;
+        if permit.is_err() || wanted.is_given_up() {
+            return Err(StockError::Unavailable("nobody waits for it".to_owned()));
         }
-        let key = (cart.buyer.clone(), cart.request.clone());
-        carts.deciding().insert(key.clone());
         let verdict = decide(&cart, &*store).await;
-        carts.deciding().remove(&key);
         let sale = &cart.lines[0].segment().id.sale;
         match &verdict {
             Ok(_) => UNDECIDED.works(sale),
@@ -139,19 +126,11 @@ pub async fn buy_cart(
         if matches!(verdict, Ok(CartVerdict::Accepted(_))) {
             on_accepted();
         }
-        let _ = answer.send(verdict);
-    });
-    match timeout_at(deadline, answered).await {
-        Ok(Ok(Ok(verdict))) => CartOutcome::Decided(verdict),
-        Ok(Ok(Err(
-            StockError::Unavailable(_)
-            | StockError::NotOpen(_)
-            | StockError::AwaitsRebuild(_)
-            | StockError::StaleEpoch { .. },
-        ))) => CartOutcome::Unavailable,
-        Ok(Ok(Err(StockError::Unknown(_) | StockError::Corrupt(_)))) | Ok(Err(_)) | Err(_) => {
-            CartOutcome::Unknown
-        }
+        verdict
+    };
+    match decided(runtime, deadline, decide).await {
+        Ok(verdict) => CartOutcome::Decided(verdict),
+        Err(undecided) => undecided.into(),
     }
 }
 

@@ -1,22 +1,22 @@
-//! From one request to one place in a batch, and back.
+//! From one request to the store, and back.
 //!
-//! Every segment has a *lane*: a bounded queue and one task that takes all purchases that wait and decides them in one
-//! [`StockStore::buy_many`] call. While a call is under way the next batch gathers, so batches grow with load and a lone
-//! request waits for nobody (`combiner.rs`). One slow segment delays no other. Carts take several segments in one step and go by
-//! themselves (`carts.rs`).
+//! A purchase goes to the store by itself; the store lets those that arrive together share one round trip or one sync. Its decision goes
+//! on when its caller goes away (`decided.rs`), and while it goes on it is known to be under way ([`crate::sku_stock::InFlight`]). Carts take several
+//! segments in one step (`carts.rs`).
 
 mod carts;
-mod combiner;
+mod decided;
 
 use std::sync::{Arc, atomic::Ordering};
 
-use stock::{Purchase, StockError, StockStore, Verdict};
-use tokio::time::{Instant, timeout_at};
+use stock::{Purchase, StockError, StockStore, Verdict, Wanted};
+use tokio::{runtime::Handle, time::Instant};
 
 pub use self::carts::{CartOutcome, CartRequest, Carts, Line, buy_cart};
-use self::combiner::Combiner;
-use crate::sku_stock::{BATCH_MAX, LaneWork, SegmentRuntime};
 use limiter::troubles::Troubles;
+
+use self::decided::{Undecided, decided};
+use crate::sku_stock::SegmentRuntime;
 
 /// What became of a purchase, as seen by the caller that waited for it.
 #[derive(Debug, Clone)]
@@ -31,111 +31,70 @@ pub enum Outcome {
     Unavailable,
 }
 
-/// Puts a purchase into its segment's lane and waits for the verdict.
-///
-/// If the caller goes away, or its deadline passes, before the lane has taken the purchase up, it is never decided. After that it
-/// takes place and is found under its request id. Either way no unit is lost or leaked.
-pub async fn buy(segment: &SegmentRuntime, purchase: Purchase, deadline: Instant) -> Outcome {
-    let Some(answered) = segment.lane.push(purchase) else {
-        return Outcome::Unavailable;
-    };
-    match timeout_at(deadline, answered).await {
-        Ok(Ok(Ok(verdict))) => Outcome::Decided(verdict),
-        Ok(Ok(Err(
-            StockError::Unavailable(_)
-            | StockError::NotOpen(_)
-            | StockError::AwaitsRebuild(_)
-            | StockError::StaleEpoch { .. },
-        ))) => Outcome::Unavailable,
-        // The deadline passed, the store cannot say (a corrupt answer may follow an execution), or the lane stopped with the
-        // purchase in hand.
-        Ok(Ok(Err(StockError::Unknown(_) | StockError::Corrupt(_)))) | Ok(Err(_)) | Err(_) => {
-            Outcome::Unknown
+impl From<Undecided> for Outcome {
+    fn from(undecided: Undecided) -> Self {
+        match undecided {
+            Undecided::Unknown => Self::Unknown,
+            Undecided::Unavailable => Self::Unavailable,
         }
     }
 }
 
 static UNDECIDED: Troubles = Troubles::new("purchases are not decided");
 
-/// Works a lane until its segment is dropped. One call at a time: a second one in flight makes the batches smaller and spares Redis
-/// nothing (`cargo run --release -p benches --bin combining` compares them).
-/// `on_accepted` is called once per batch that accepted something.
-pub async fn run_lane(
-    mut work: LaneWork,
-    segment: std::sync::Weak<SegmentRuntime>,
-    store: Arc<dyn StockStore>,
-    on_accepted: impl Fn() + Send,
-) {
-    let batch_size = metrics::histogram!("penstock_sale_batch_size");
-    let mut batch = Vec::with_capacity(BATCH_MAX);
-    let mut combiner = Combiner::default();
-    while combiner.gather(&mut work.waiting, &mut batch).await > 0 {
-        let Some(segment) = segment.upgrade() else {
-            return;
-        };
-        // Nobody waits for these any more: buying for them would hold units that nobody knows of.
-        batch.retain(|waiting| !waiting.answer.is_closed());
-        if batch.is_empty() {
-            continue;
+/// Decides a purchase and waits for the verdict.
+///
+/// If the caller goes away, or its deadline passes, before the purchase's turn has come in the store, it is never decided. After that it
+/// takes place and is found under its request id. Either way no unit is lost or leaked.
+pub async fn buy(
+    segment: &Arc<SegmentRuntime>,
+    store: &Arc<dyn StockStore>,
+    purchase: Purchase,
+    deadline: Instant,
+) -> Outcome {
+    let in_flight = &segment.in_flight;
+    let Some(entry) = in_flight.enter(&purchase.buyer, &purchase.request) else {
+        return Outcome::Unavailable;
+    };
+    let (segment, store) = (segment.clone(), store.clone());
+    let decide = |wanted| async move {
+        let verdict = decide(&segment, &*store, &purchase, &wanted).await;
+        match &verdict {
+            Ok(_) => UNDECIDED.works(&segment.id),
+            // Nobody waited for it any more: that says nothing of the store.
+            Err(StockError::Unavailable(_)) if wanted.is_given_up() => {}
+            Err(error) => UNDECIDED.failed(&segment.id, error),
         }
-        batch_size.record(batch.len() as f64);
-        let purchases: Arc<[Purchase]> = batch
-            .iter()
-            .map(|waiting| waiting.purchase.clone())
-            .collect();
-        segment.lane.set_deciding(purchases.clone());
-        let decided = decide(&segment, &*store, &purchases).await;
-        segment.lane.set_deciding(Arc::default());
-        let mut accepted = false;
-        match decided {
-            Ok((epoch, verdicts)) => {
-                debug_assert_eq!(verdicts.len(), batch.len());
-                UNDECIDED.works(&segment.id);
-                for (waiting, verdict) in batch.drain(..).zip(verdicts) {
-                    accepted |= matches!(verdict, Verdict::Accepted { .. });
-                    learn(&segment, epoch, &waiting.purchase, &verdict);
-                    let _ = waiting.answer.send(Ok(verdict));
-                }
-            }
-            Err(error) => {
-                UNDECIDED.failed(&segment.id, &error);
-                for waiting in batch.drain(..) {
-                    let _ = waiting.answer.send(Err(error.clone()));
-                }
-            }
+        if matches!(verdict, Ok(Verdict::Accepted { .. })) {
+            segment.accepted.notify_one();
         }
-        if accepted {
-            on_accepted();
-        }
+        drop(entry);
+        verdict
+    };
+    match decided(&Handle::current(), deadline, decide).await {
+        Ok(verdict) => Outcome::Decided(verdict),
+        Err(undecided) => undecided.into(),
     }
 }
 
-/// Decides a batch; if the segment has moved to a new epoch, learns it and decides once more with the same ids. Answers under
-/// which epoch.
+/// Decides a purchase; if the segment has moved to a new epoch, learns it and decides once more with the same ids.
 async fn decide(
     segment: &SegmentRuntime,
     store: &dyn StockStore,
-    purchases: &[Purchase],
-) -> Result<(u64, Vec<Verdict>), StockError> {
-    let epoch = segment.epoch();
-    let verdicts = store
-        .buy_many(&segment.id, epoch, purchases.to_vec())
-        .await?;
-    let newer = verdicts.iter().find_map(|verdict| match verdict {
-        Verdict::StaleEpoch { current } => Some(*current),
-        _ => None,
-    });
-    match newer {
-        None => Ok((epoch, verdicts)),
-        Some(current) => {
-            // Never back: another call may have learnt a newer one meanwhile.
-            segment.epoch.fetch_max(current, Ordering::AcqRel);
-            let verdicts = store
-                .buy_many(&segment.id, current, purchases.to_vec())
-                .await?;
-            Ok((current, verdicts))
-        }
+    purchase: &Purchase,
+    wanted: &Wanted,
+) -> Result<Verdict, StockError> {
+    let ask = |epoch| store.buy(&segment.id, epoch, purchase.clone(), wanted.clone());
+    let mut epoch = segment.epoch();
+    let mut verdict = ask(epoch).await?;
+    if let Verdict::StaleEpoch { current } = verdict {
+        // Never back: another call may have learnt a newer one meanwhile.
+        segment.epoch.fetch_max(current, Ordering::AcqRel);
+        epoch = current;
+        verdict = ask(epoch).await?;
     }
+    learn(segment, epoch, purchase, &verdict);
+    Ok(verdict)
 }
 
 /// Keeps the memory of "sold out" true. A verdict's version belongs to the epoch that its call carried: under another one the

@@ -1,6 +1,6 @@
-//! The lane against the embedded store: batching, cancelled callers, a full lane, the memory of "sold out".
+//! Purchases against the embedded store: cancelled callers, too many at a time, the memory of "sold out".
 
-use std::time::Duration;
+use std::{sync::atomic::AtomicBool, time::Duration};
 
 use super::*;
 use stock::{
@@ -10,14 +10,13 @@ use stock::{
 
 use crate::{
     ids::{BuyerId, OrderId, RequestId, SaleId, SegmentId, SkuId},
-    sku_stock::{LANE_DEPTH, lane},
+    sku_stock::InFlight,
     sold_out::SkuSoldOut,
 };
 
 struct Shop {
     segment: Arc<SegmentRuntime>,
     store: Arc<dyn StockStore>,
-    work: Option<LaneWork>,
     _folder: tempfile::TempDir,
 }
 
@@ -49,25 +48,75 @@ async fn shop_with(stock: u64, clock: crate::clock::WallClock) -> Shop {
         durability: None,
     };
     store.open(&spec).await.unwrap();
-    let (lane, work) = lane();
-    let segment = SegmentRuntime::new(id, Arc::new(SkuSoldOut::default()), lane);
+    let segment = SegmentRuntime::new(id, Arc::new(SkuSoldOut::default()), Arc::default());
     Shop {
         segment: Arc::new(segment),
         store,
-        work: Some(work),
         _folder: folder,
     }
 }
 
 impl Shop {
-    fn work(&mut self) {
-        let work = self.work.take().expect("started once");
-        tokio::spawn(run_lane(
-            work,
-            Arc::downgrade(&self.segment),
-            self.store.clone(),
-            || {},
-        ));
+    async fn buy(&self, purchase: Purchase, deadline: Instant) -> Outcome {
+        buy(&self.segment, &self.store, purchase, deadline).await
+    }
+
+    /// The same, by a caller that can go away.
+    fn caller(&self, purchase: Purchase) -> tokio::task::JoinHandle<Outcome> {
+        let (segment, store) = (self.segment.clone(), self.store.clone());
+        tokio::spawn(async move { buy(&segment, &store, purchase, long()).await })
+    }
+
+    fn is_deciding(&self, purchase: &Purchase) -> bool {
+        let in_flight = &self.segment.in_flight;
+        in_flight.is_deciding(&purchase.buyer, &purchase.request)
+    }
+
+    /// Until these are under way.
+    async fn has_begun(&self, purchase: &Purchase) {
+        while !self.is_deciding(purchase) {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Until this is no longer under way.
+    async fn has_ended(&self, purchase: &Purchase) {
+        while self.is_deciding(purchase) {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// Makes a store hang: the sequencer reads the clock once a batch, and this one waits for a word.
+struct Hang {
+    does: Arc<AtomicBool>,
+    go_on: std::sync::mpsc::Sender<()>,
+}
+
+impl Hang {
+    /// It, and the clock to give to the store.
+    fn new() -> (Self, crate::clock::WallClock) {
+        let (go_on, word) = std::sync::mpsc::channel::<()>();
+        let word = std::sync::Mutex::new(word);
+        let does = Arc::<AtomicBool>::default();
+        let hangs = does.clone();
+        let clock = move || {
+            if hangs.load(Ordering::Relaxed) {
+                // Ends with the word, or with the test.
+                let _ = word.lock().unwrap().recv();
+            }
+            1_000
+        };
+        (Self { does, go_on }, Arc::new(clock))
+    }
+
+    fn begin(&self) {
+        self.does.store(true, Ordering::Relaxed);
+    }
+
+    fn end(&self) {
+        self.does.store(false, Ordering::Relaxed);
+        self.go_on.send(()).unwrap();
     }
 }
 
@@ -90,41 +139,41 @@ fn after(ms: u64) -> Instant {
 }
 
 #[tokio::test]
-async fn what_waits_is_decided_together_and_in_order() {
-    let mut shop = shop(3).await;
-    let callers: Vec<_> = (0..5)
-        .map(|n| {
-            let segment = shop.segment.clone();
-            tokio::spawn(async move { buy(&segment, purchase(n), long()).await })
-        })
-        .collect();
-    tokio::task::yield_now().await;
-    shop.work();
+async fn of_those_that_come_together_each_is_decided() {
+    let shop = shop(3).await;
+    let callers: Vec<_> = (0..5).map(|n| shop.caller(purchase(n))).collect();
     let mut outcomes = Vec::new();
     for caller in callers {
         outcomes.push(caller.await.unwrap());
     }
-    let accepted =
-        |outcome: &Outcome| matches!(outcome, Outcome::Decided(Verdict::Accepted { .. }));
-    assert!(outcomes[..3].iter().all(accepted), "{outcomes:?}");
-    assert!(
-        outcomes[3..]
-            .iter()
-            .all(|o| matches!(o, Outcome::Decided(Verdict::SoldOut { .. }))),
-        "{outcomes:?}"
-    );
+    let count = |is: fn(&Outcome) -> bool| outcomes.iter().filter(|outcome| is(outcome)).count();
+    let accepted = count(|o| matches!(o, Outcome::Decided(Verdict::Accepted { .. })));
+    let sold_out = count(|o| matches!(o, Outcome::Decided(Verdict::SoldOut { .. })));
+    assert_eq!((accepted, sold_out), (3, 2), "{outcomes:?}");
+}
+
+#[tokio::test]
+async fn an_accepted_order_wakes_the_settlement() {
+    let shop = shop(1).await;
+    shop.buy(purchase(0), long()).await;
+    let woken = shop.segment.accepted.notified();
+    let woken = tokio::time::timeout(Duration::ZERO, woken).await;
+    assert!(woken.is_ok());
+    shop.buy(purchase(1), long()).await;
+    let woken = shop.segment.accepted.notified();
+    let woken = tokio::time::timeout(Duration::ZERO, woken).await;
+    assert!(woken.is_err(), "a refusal is no work for it");
 }
 
 #[tokio::test]
 async fn once_empty_new_requests_are_refused_from_memory_and_retries_still_replay() {
-    let mut shop = shop(1).await;
-    shop.work();
-    let outcome = buy(&shop.segment, purchase(0), long()).await;
+    let shop = shop(1).await;
+    let outcome = shop.buy(purchase(0), long()).await;
     assert!(matches!(
         outcome,
         Outcome::Decided(Verdict::Accepted { .. })
     ));
-    let outcome = buy(&shop.segment, purchase(1), long()).await;
+    let outcome = shop.buy(purchase(1), long()).await;
     assert!(matches!(outcome, Outcome::Decided(Verdict::SoldOut { .. })));
     let refuses = |n| {
         shop.segment
@@ -136,91 +185,82 @@ async fn once_empty_new_requests_are_refused_from_memory_and_retries_still_repla
         !refuses(0),
         "a retry of the accepted request must reach the store"
     );
-    let outcome = buy(&shop.segment, purchase(0), long()).await;
+    let outcome = shop.buy(purchase(0), long()).await;
     assert!(matches!(outcome, Outcome::Decided(Verdict::Replayed(_))));
 }
 
 #[tokio::test]
-async fn a_purchase_whose_caller_left_the_queue_is_never_decided() {
-    let mut shop = shop(1).await;
-    let segment = shop.segment.clone();
-    let caller = tokio::spawn(async move { buy(&segment, purchase(0), long()).await });
-    while shop.segment.lane.waiting.capacity() == LANE_DEPTH {
-        tokio::task::yield_now().await;
-    }
-    caller.abort();
-    assert!(caller.await.unwrap_err().is_cancelled());
-    let outcome = buy(&shop.segment, purchase(1), after(1)).await;
+async fn a_purchase_whose_caller_left_before_its_turn_is_never_decided() {
+    let (hang, clock) = Hang::new();
+    let shop = shop_with(2, clock).await;
+    hang.begin();
+    // Keeps the sequencer busy, so that the next ones wait for their turn.
+    let first = shop.caller(purchase(0));
+    shop.has_begun(&purchase(0)).await;
+    let (store, id) = (shop.store.clone(), shop.segment.id.clone());
+    let left = shop.caller(purchase(1));
+    shop.has_begun(&purchase(1)).await;
+    left.abort();
+    assert!(left.await.unwrap_err().is_cancelled());
+    let outcome = shop.buy(purchase(2), after(20)).await;
     assert!(matches!(outcome, Outcome::Unknown), "{outcome:?}");
-    shop.work();
-    let outcome = buy(&shop.segment, purchase(2), long()).await;
+    hang.end();
+    first.await.unwrap();
+    shop.has_ended(&purchase(1)).await;
+    shop.has_ended(&purchase(2)).await;
+    for n in [1, 2] {
+        let lookup = Lookup::Request(purchase(n).buyer, purchase(n).request);
+        let found = store.find(&id, &lookup).await.unwrap();
+        assert!(found.is_none(), "a unit is held for nobody: {found:?}");
+    }
+    let outcome = shop.buy(purchase(3), long()).await;
     assert!(
         matches!(outcome, Outcome::Decided(Verdict::Accepted { .. })),
-        "the unit was held for nobody: {outcome:?}"
+        "{outcome:?}"
     );
 }
 
 #[tokio::test]
-async fn a_deadline_that_passes_during_the_decision_is_unknown_and_the_order_is_found_later() {
-    // The sequencer reads the clock once a batch: a clock that waits for a word is a store that hangs.
-    let (go_on, word) = std::sync::mpsc::channel::<()>();
-    let word = std::sync::Mutex::new(word);
-    let hangs = Arc::new(std::sync::atomic::AtomicBool::new(false));
-    let (does_hang, clock_hangs) = (hangs.clone(), hangs);
-    let clock = move || {
-        if clock_hangs.load(Ordering::Relaxed) {
-            // Ends with the word, or with the test.
-            let _ = word.lock().unwrap().recv();
-        }
-        1_000
-    };
-    let mut shop = shop_with(1, Arc::new(clock)).await;
-    does_hang.store(true, Ordering::Relaxed);
-    shop.work();
-    let bought = purchase(0);
-    let outcome = buy(&shop.segment, bought.clone(), after(20)).await;
+async fn what_is_decided_after_the_deadline_is_known_all_the_same() {
+    let shop = shop(1).await;
+    // Decided, and not answered before the caller has gone.
+    let (store, bought) = (
+        testkit::faulty_store::FaultyStore::new(shop.store.clone()),
+        purchase(0),
+    );
+    store.stall_answers(&shop.segment.id);
+    let slow: Arc<dyn StockStore> = store.clone();
+    let outcome = buy(&shop.segment, &slow, bought.clone(), after(20)).await;
     assert!(matches!(outcome, Outcome::Unknown), "{outcome:?}");
     assert!(
-        shop.segment
-            .lane
-            .is_deciding(&bought.buyer, &bought.request)
+        shop.is_deciding(&bought),
+        "not said to be unknown too early"
     );
-    does_hang.store(false, Ordering::Relaxed);
-    go_on.send(()).unwrap();
-    let lookup = Lookup::Request(bought.buyer.clone(), bought.request.clone());
-    while shop
-        .store
-        .find(&shop.segment.id, &lookup)
-        .await
-        .unwrap()
-        .is_none()
-    {
-        tokio::task::yield_now().await;
-    }
-    while shop
-        .segment
-        .lane
-        .is_deciding(&bought.buyer, &bought.request)
-    {
-        tokio::task::yield_now().await;
-    }
+    store.resume();
+    shop.has_ended(&bought).await;
+    let sold_out = &shop.segment.sold_out;
+    assert!(sold_out.is_known(&bought.buyer, &bought.request));
+    let outcome = shop.buy(bought, long()).await;
+    assert!(
+        matches!(outcome, Outcome::Decided(Verdict::Replayed(_))),
+        "{outcome:?}"
+    );
 }
 
 #[tokio::test]
-async fn a_full_lane_refuses_at_once() {
-    let shop = shop(1).await;
-    let mut callers = Vec::new();
-    for n in 0..LANE_DEPTH as u32 {
-        let segment = shop.segment.clone();
-        callers.push(tokio::spawn(async move {
-            buy(&segment, purchase(n), long()).await
-        }));
+async fn too_many_at_a_time_are_refused_at_once() {
+    let (hang, clock) = Hang::new();
+    let shop = shop_with(1, clock).await;
+    hang.begin();
+    let callers: Vec<_> = (0..InFlight::MAX as u32)
+        .map(|n| shop.caller(purchase(n)))
+        .collect();
+    shop.has_begun(&purchase(InFlight::MAX as u32 - 1)).await;
+    let outcome = shop.buy(purchase(u32::MAX - 1), long()).await;
+    assert!(matches!(outcome, Outcome::Unavailable), "{outcome:?}");
+    hang.end();
+    for caller in callers {
+        let outcome = caller.await.unwrap();
+        assert!(matches!(outcome, Outcome::Decided(_)), "{outcome:?}");
     }
-    while shop.segment.lane.waiting.capacity() > 0 {
-        tokio::task::yield_now().await;
-    }
-    assert!(matches!(
-        buy(&shop.segment, purchase(u32::MAX - 1), long()).await,
-        Outcome::Unavailable
-    ));
 }

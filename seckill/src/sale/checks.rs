@@ -17,10 +17,10 @@ use crate::{
 
 /// Collects instead of stopping at the first.
 #[derive(Default)]
-pub(super) struct Problems(pub(super) Vec<FieldProblem>);
+pub(crate) struct Problems(pub(crate) Vec<FieldProblem>);
 
 impl Problems {
-    pub(super) fn add(&mut self, field: &str, value: impl ToString, allowed: impl Into<String>) {
+    pub(crate) fn add(&mut self, field: &str, value: impl ToString, allowed: impl Into<String>) {
         self.0.push(FieldProblem {
             field: field.to_owned(),
             value: value.to_string(),
@@ -28,7 +28,7 @@ impl Problems {
         });
     }
 
-    pub(super) fn id<T>(
+    pub(crate) fn id<T>(
         &mut self,
         field: &str,
         text: Option<&str>,
@@ -51,7 +51,7 @@ impl Problems {
         }
     }
 
-    pub(super) fn number(
+    pub(crate) fn number(
         &mut self,
         field: &str,
         value: Option<i128>,

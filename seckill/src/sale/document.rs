@@ -15,7 +15,7 @@ pub(super) const MAX_TIME_MS: i128 = (1 << 48) - 1;
 const MIN_PAY_WITHIN_MS: u64 = 1_000;
 /// Most parts of one sku's stock: more than any cluster has primaries to spread them over.
 const MAX_SEGMENTS: i128 = 64;
-/// Most segments of a whole sale: each has a lane and a settlement worker, and a short tag that no other may have.
+/// Most segments of a whole sale: each has a settlement worker, and a short tag that no other may have.
 const MAX_SEGMENTS_OF_SALE: u64 = 4_096;
 /// 30 days.
 const MAX_PAY_WITHIN_MS: u64 = 30 * 24 * 3_600_000;

@@ -14,6 +14,7 @@ use stock::{Durability, Gate, KEPT, SegmentSpec};
 
 use crate::ids::{SaleId, SegmentId, SkuId};
 
+pub(crate) use self::checks::Problems;
 pub use self::{
     document::{FieldProblem, NewLottery, NewSale, NewSku},
     lifecycle::{MOVE_LEAD_MS, MoveRefused, SaleEvent, SaleState, check_move},

@@ -1,6 +1,6 @@
 //! The stock of one sku as this node sees it: its segments, who is at home in which, and what is known of all together.
 
-mod lane;
+mod in_flight;
 mod rebalancer;
 mod segment_runtime;
 
@@ -18,12 +18,9 @@ use crate::{
     sold_out::SkuSoldOut,
 };
 
-pub(crate) use self::{
-    lane::Waiting,
-    rebalancer::{Job, REBALANCER_DEPTH},
-};
+pub(crate) use self::rebalancer::{Job, REBALANCER_DEPTH};
 pub use self::{
-    lane::{BATCH_MAX, LANE_DEPTH, Lane, LaneWork, lane},
+    in_flight::{Entry, InFlight},
     rebalancer::{Found, Rebalancer, RebalancerWork, rebalancer},
     segment_runtime::SegmentRuntime,
 };
@@ -163,11 +160,11 @@ impl Stock {
         Some(StockCounts::sum(readings.iter().map(Arc::as_ref)))
     }
 
-    /// Shows the last readings, and how many purchases wait.
+    /// Shows the last readings, and how many purchases are under way.
     pub fn show(&self) {
         let mut gauges = self.gauges.locked();
         let gauges = gauges.get_or_insert_with(|| Gauges::new(&self.sale, &self.sku));
-        let waiting = self.segments.iter().map(|segment| segment.lane.depth());
+        let waiting = self.segments.iter().map(|segment| segment.in_flight.len());
         gauges.waiting.set(waiting.sum::<usize>() as f64);
         if let Some(counts) = self.counts() {
             // In this order: a reading in between must never show more taken than there is.

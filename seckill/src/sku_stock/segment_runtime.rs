@@ -1,11 +1,13 @@
-//! One segment of a sku as this node runs it: its epoch, its memory of "sold out", and the lane that its purchases wait in.
+//! One segment of a sku as this node runs it: its epoch, its memory of "sold out", and the purchases that are under way.
 
 use std::sync::{
     Arc, Mutex,
     atomic::{AtomicU64, Ordering},
 };
 
-use super::Lane;
+use tokio::sync::Notify;
+
+use super::InFlight;
 use crate::{
     ids::SegmentId,
     pace::Pace,
@@ -24,15 +26,17 @@ pub struct SegmentRuntime {
     pub sold_out: SoldOut,
     /// The memory of all segments of the sku together.
     pub sku_sold_out: Arc<SkuSoldOut>,
-    /// Where purchases wait to share one store call.
-    pub lane: Lane,
+    /// Purchases that the store is deciding.
+    pub in_flight: InFlight,
+    /// Rung when an order was accepted, for the settlement.
+    pub accepted: Arc<Notify>,
     /// How often it is read. A `std` lock, held for one look.
     pub(crate) pace: Mutex<Pace>,
 }
 
 impl SegmentRuntime {
     /// A segment with an empty memory, of which nothing is known but that it was opened.
-    pub fn new(id: SegmentId, sku_sold_out: Arc<SkuSoldOut>, lane: Lane) -> Self {
+    pub fn new(id: SegmentId, sku_sold_out: Arc<SkuSoldOut>, accepted: Arc<Notify>) -> Self {
         Self {
             tag: id.tag(),
             id,
@@ -40,7 +44,8 @@ impl SegmentRuntime {
             epoch: AtomicU64::new(1),
             sold_out: SoldOut::default(),
             sku_sold_out,
-            lane,
+            in_flight: InFlight::default(),
+            accepted,
             pace: Mutex::default(),
         }
     }

@@ -12,6 +12,7 @@ pub mod ids;
 pub mod redis;
 mod types;
 pub mod units;
+mod wanted;
 
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ pub use self::types::{
     CartLine, CartVerdict, Confirm, Durability, Gate, Lookup, OrderState, Position, Purchase,
     QueueDepth, QueueEntry, Release, SegmentSpec, Snapshot, StockMoves, StoredOrder, Verdict,
 };
+pub use self::wanted::Wanted;
 use crate::ids::{OrderId, SegmentId};
 
 /// Why a store gave no answer.
@@ -65,6 +67,16 @@ pub trait StockStore: Send + Sync + 'static {
     /// Opens a segment, or takes over changed rules (window, limit, pay_within) of an open one; its `stock` is only read the
     /// first time (use [`StockStore::restock`] after that). Idempotent.
     async fn open(&self, spec: &SegmentSpec) -> Result<Snapshot, StockError>;
+
+    /// Decides one purchase, in one step with others that wait at the same time: callers need not gather them. One that is given up
+    /// when its turn comes is [`StockError::Unavailable`].
+    async fn buy(
+        &self,
+        segment: &SegmentId,
+        epoch: u64,
+        purchase: Purchase,
+        wanted: Wanted,
+    ) -> Result<Verdict, StockError>;
 
     /// Decides a batch of purchases.
     async fn buy_many(

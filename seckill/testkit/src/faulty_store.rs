@@ -14,6 +14,7 @@ use async_trait::async_trait;
 use stock::{
     CartLine, CartVerdict, Confirm, Gate, Lookup, Position, Purchase, QueueDepth, QueueEntry,
     Release, SegmentSpec, Snapshot, StockError, StockMoves, StockStore, StoredOrder, Verdict,
+    Wanted,
     ids::{OrderId, SegmentId},
 };
 use tokio::sync::Notify;
@@ -39,6 +40,8 @@ pub struct FaultyStore {
     /// Each applies once to its segment, or to whichever comes first.
     faults: Mutex<Vec<(Verb, Fault, Option<SegmentId>)>>,
     stalled: Mutex<HashSet<SegmentId>>,
+    /// Segments whose purchases are decided and not answered.
+    unanswered: Mutex<HashSet<SegmentId>>,
     resumed: Notify,
     /// Calls that met a stalled segment.
     pub stalls: AtomicUsize,
@@ -60,6 +63,7 @@ impl FaultyStore {
             inner,
             faults: Mutex::default(),
             stalled: Mutex::default(),
+            unanswered: Mutex::default(),
             resumed: Notify::new(),
             stalls: AtomicUsize::new(0),
             meanwhile: Mutex::default(),
@@ -86,20 +90,38 @@ impl FaultyStore {
         self.stalled.lock().unwrap().insert(segment.clone());
     }
 
+    /// Purchases of this segment are decided, and not answered until [`FaultyStore::resume`].
+    pub fn stall_answers(&self, segment: &SegmentId) {
+        self.unanswered.lock().unwrap().insert(segment.clone());
+    }
+
     pub fn resume(&self) {
         self.stalled.lock().unwrap().clear();
+        self.unanswered.lock().unwrap().clear();
         self.resumed.notify_waiters();
     }
 
     async fn pass(&self, segment: &SegmentId) {
         self.calls.fetch_add(1, Ordering::SeqCst);
+        self.wait_out(&self.stalled, segment).await;
+    }
+
+    async fn wait_out(&self, stalled: &Mutex<HashSet<SegmentId>>, segment: &SegmentId) {
         loop {
             let resumed = self.resumed.notified();
-            if !self.stalled.lock().unwrap().contains(segment) {
+            if !stalled.lock().unwrap().contains(segment) {
                 return;
             }
             self.stalls.fetch_add(1, Ordering::SeqCst);
             resumed.await;
+        }
+    }
+
+    /// What a test wants to happen between a decision and its answer.
+    fn go_on(&self) {
+        let meanwhile = self.meanwhile.lock().unwrap().take();
+        if let Some(meanwhile) = meanwhile {
+            meanwhile();
         }
     }
 
@@ -132,6 +154,20 @@ impl StockStore for FaultyStore {
         self.inner.open(spec).await
     }
 
+    async fn buy(
+        &self,
+        segment: &SegmentId,
+        epoch: u64,
+        purchase: Purchase,
+        wanted: Wanted,
+    ) -> Result<Verdict, StockError> {
+        self.pass(segment).await;
+        let verdict = self.inner.buy(segment, epoch, purchase, wanted).await;
+        self.wait_out(&self.unanswered, segment).await;
+        self.go_on();
+        verdict
+    }
+
     async fn buy_many(
         &self,
         segment: &SegmentId,
@@ -140,10 +176,7 @@ impl StockStore for FaultyStore {
     ) -> Result<Vec<Verdict>, StockError> {
         self.pass(segment).await;
         let verdicts = self.inner.buy_many(segment, epoch, purchases).await;
-        let meanwhile = self.meanwhile.lock().unwrap().take();
-        if let Some(meanwhile) = meanwhile {
-            meanwhile();
-        }
+        self.go_on();
         verdicts
     }
 

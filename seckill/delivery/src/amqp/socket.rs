@@ -1,4 +1,4 @@
-//! The connection below AMQP. The client library would bring a second TLS stack around it, with key stores that nobody here uses; so it
+//! The connection below AMQP. The client library would bring a second TLS stack around it, with key stores that are not used here; so it
 //! is given a reactor whose sockets are ours.
 
 use std::{

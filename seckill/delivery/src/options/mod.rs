@@ -163,7 +163,7 @@ fn keys_of(scheme: &str) -> Vec<String> {
     })
 }
 
-/// A key of another kind of receiver is a slip: whoever sets a rate for a broker believes that it holds.
+/// A key of another kind of receiver is a slip: an operator who sets a rate for a broker believes that it holds.
 fn refuse_foreign(section: &Section<'_>, scheme: Option<&str>) {
     let mut readers: BTreeMap<String, Vec<&str>> = BTreeMap::new();
     for scheme in SCHEMES {

@@ -45,7 +45,9 @@ impl Desk {
 
     /// The rules that the store goes by.
     async fn in_store(&self, sale: &str, sku: &str) -> Option<SegmentSpec> {
-        let kept = stored_sale(&self.parts.engine, sale).await.unwrap();
+        let kept = crate::admin::extract::stored_sale(&self.parts.engine, sale)
+            .await
+            .unwrap();
         let segment = kept.segments_of(&SkuId::try_new(sku).unwrap()).remove(0);
         let found = self.parts.engine.store().snapshot(&segment).await;
         found.ok().map(|snapshot| snapshot.spec)

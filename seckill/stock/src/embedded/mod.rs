@@ -37,6 +37,7 @@ pub use self::{
 use crate::{
     CartLine, CartVerdict, Confirm, Gate, KEPT, Lookup, Position, Purchase, QueueDepth, QueueEntry,
     Release, SegmentSpec, Snapshot, StockError, StockMoves, StockStore, StoredOrder, Verdict,
+    Wanted,
     clock::WallClock,
     ids::{OrderId, SegmentId},
 };
@@ -189,6 +190,23 @@ impl StockStore for EmbeddedStore {
         let _caused = self.ledger_calls.read().await;
         let spec = spec.clone();
         self.call(move |engine| engine.open(spec)).await
+    }
+
+    async fn buy(
+        &self,
+        segment: &SegmentId,
+        epoch: u64,
+        purchase: Purchase,
+        wanted: Wanted,
+    ) -> Result<Verdict, StockError> {
+        let segment = segment.clone();
+        self.call(move |engine| {
+            if wanted.is_given_up() {
+                return Err(StockError::Unavailable("nobody waits for it".into()));
+            }
+            engine.buy(&segment, epoch, &purchase)
+        })
+        .await
     }
 
     async fn buy_many(

@@ -63,6 +63,7 @@ pub(super) struct Sequencer {
     /// The current file is not rotated below this size: raised after a failed attempt.
     rotate_from: u64,
     pause_seconds: metrics::Histogram,
+    batch_size: metrics::Histogram,
     /// Last: whoever takes the lock next must find all of the above at rest.
     _lock: File,
 }
@@ -114,6 +115,7 @@ impl Sequencer {
             care_at: began,
             cared_ms: recovered.clock_ms,
             pause_seconds: metrics::histogram!("penstock_snapshot_pause_seconds"),
+            batch_size: metrics::histogram!("penstock_sale_batch_size"),
             _lock: recovered.lock,
         })
     }
@@ -173,6 +175,9 @@ impl Sequencer {
             if answers.len() < JOBS_PER_FRAME && self.engine.body().len() < FRAME_SOFT_LIMIT {
                 next = jobs.try_recv().ok();
             }
+        }
+        if self.engine.purchases() > 0 {
+            self.batch_size.record(self.engine.purchases() as f64);
         }
         let outcome = self.write(overall, now_ms, &mut answers);
         for (answer, ack_level) in answers {

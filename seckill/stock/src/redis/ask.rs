@@ -5,21 +5,24 @@ use std::sync::Arc;
 use fred::types::Value;
 
 use super::{
-    RedisStore, codec,
+    Calls, codec,
     failure::executed,
     function::{Function, MAX_BATCH},
     keys::{Level, SegmentKeys},
 };
 use crate::{
-    Durability, Position, SegmentSpec, Snapshot, StockError, StockStore, StoredOrder,
+    Durability, Position, Purchase, SegmentSpec, Snapshot, StockError, StoredOrder, Verdict,
     ids::SegmentId,
 };
 
-impl RedisStore {
+impl Calls {
     /// What the writes of a segment wait for, by its rules; reads them where this process has not seen them yet.
     pub(super) async fn level(&self, keys: &Arc<SegmentKeys>) -> Result<Durability, StockError> {
         if keys.level() == Level::Unknown {
-            self.snapshot(&keys.segment).await?;
+            let answer = self
+                .ask(Function::SNAPSHOT, &keys.segment, Vec::new)
+                .await?;
+            self.read_snapshot(&answer, &keys.segment)?;
         }
         Ok(match keys.level() {
             Level::Own(durability) => durability,
@@ -84,6 +87,24 @@ impl RedisStore {
         let counts = codec::read_snapshot(answer, segment)?;
         self.keys.of(segment).learn(counts.spec.durability);
         Ok(counts)
+    }
+
+    /// Decides a batch of purchases.
+    pub(super) async fn buy_many(
+        &self,
+        segment: &SegmentId,
+        epoch: u64,
+        purchases: &[Purchase],
+    ) -> Result<Vec<Verdict>, StockError> {
+        let encode = |batch: &[Purchase]| codec::buy_args(epoch, batch);
+        self.call_in_batches(
+            Function::BUY,
+            segment,
+            purchases,
+            encode,
+            codec::read_verdicts,
+        )
+        .await
     }
 
     /// Calls `function` for each piece of `items` that fits into one call.

@@ -15,11 +15,12 @@ mod durability;
 mod failure;
 mod function;
 mod keys;
+mod lanes;
 mod node;
 mod nodes;
 pub mod quorum;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
@@ -28,12 +29,13 @@ use self::{
     failure::executed,
     function::{Function, MAX_BATCH},
     keys::KeyCache,
+    lanes::Lanes,
     nodes::Nodes,
 };
 use super::{
     CartLine, CartVerdict, Confirm, Durability, Gate, Lookup, Position, Purchase, QueueDepth,
     QueueEntry, Release, SegmentSpec, Snapshot, StockError, StockMoves, StockStore, StoredOrder,
-    Verdict,
+    Verdict, Wanted,
 };
 use crate::ids::{OrderId, SegmentId};
 
@@ -67,6 +69,12 @@ impl Default for RedisOptions {
 
 /// Stock in Redis.
 pub struct RedisStore {
+    calls: Arc<Calls>,
+    lanes: Lanes,
+}
+
+/// What a call needs; lanes share it with the store.
+struct Calls {
     caller: Caller,
     keys: KeyCache,
     durability: Durability,
@@ -81,10 +89,14 @@ impl RedisStore {
         let config = connect::config(url, &options)?;
         let (timeout, durability) = (options.timeout, options.durability);
         let nodes = Nodes::connect(config, options).await?;
-        Ok(Self {
+        let calls = Arc::new(Calls {
             caller: Caller { nodes, timeout },
             keys: KeyCache::default(),
             durability,
+        });
+        Ok(Self {
+            lanes: Lanes::new(calls.clone()),
+            calls,
         })
     }
 }
@@ -97,13 +109,14 @@ impl StockStore for RedisStore {
 
     async fn open(&self, spec: &SegmentSpec) -> Result<Snapshot, StockError> {
         let args = codec::open_args(spec)?;
-        let keys = [self.keys.of(&spec.id)];
-        let level = self.learn(&keys[0], spec);
+        let keys = [self.calls.keys.of(&spec.id)];
+        let level = self.calls.learn(&keys[0], spec);
         let answer = self
+            .calls
             .caller
             .call(Function::OPEN, &keys, level, || args.clone())
             .await?;
-        executed(self.read_snapshot(&answer, &spec.id))
+        executed(self.calls.read_snapshot(&answer, &spec.id))
     }
 
     async fn buy_many(
@@ -112,27 +125,30 @@ impl StockStore for RedisStore {
         epoch: u64,
         purchases: Vec<Purchase>,
     ) -> Result<Vec<Verdict>, StockError> {
-        let encode = |batch: &[Purchase]| codec::buy_args(epoch, batch);
-        self.call_in_batches(
-            Function::BUY,
-            segment,
-            &purchases,
-            encode,
-            codec::read_verdicts,
-        )
-        .await
+        self.calls.buy_many(segment, epoch, &purchases).await
+    }
+
+    async fn buy(
+        &self,
+        segment: &SegmentId,
+        epoch: u64,
+        purchase: Purchase,
+        wanted: Wanted,
+    ) -> Result<Verdict, StockError> {
+        self.lanes.buy(segment, epoch, purchase, wanted).await
     }
 
     async fn buy_cart(&self, lines: Vec<CartLine>) -> Result<CartVerdict, StockError> {
         cart::check(&lines)?;
         let keys: Vec<_> = lines
             .iter()
-            .map(|line| self.keys.of(&line.segment))
+            .map(|line| self.calls.keys.of(&line.segment))
             .collect();
         // All lines are of one sale.
-        let level = self.level(&keys[0]).await?;
+        let level = self.calls.level(&keys[0]).await?;
         let encode = || codec::cart_args(&lines);
         let answer = self
+            .calls
             .caller
             .call(Function::BUY_CART, &keys, level, encode)
             .await?;
@@ -144,14 +160,15 @@ impl StockStore for RedisStore {
         segment: &SegmentId,
         orders: &[OrderId],
     ) -> Result<Vec<Release>, StockError> {
-        self.call_in_batches(
-            Function::RELEASE,
-            segment,
-            orders,
-            codec::order_args,
-            codec::read_releases,
-        )
-        .await
+        self.calls
+            .call_in_batches(
+                Function::RELEASE,
+                segment,
+                orders,
+                codec::order_args,
+                codec::read_releases,
+            )
+            .await
     }
 
     async fn confirm_many(
@@ -159,20 +176,21 @@ impl StockStore for RedisStore {
         segment: &SegmentId,
         orders: &[OrderId],
     ) -> Result<Vec<Confirm>, StockError> {
-        self.call_in_batches(
-            Function::CONFIRM,
-            segment,
-            orders,
-            codec::order_args,
-            codec::read_confirms,
-        )
-        .await
+        self.calls
+            .call_in_batches(
+                Function::CONFIRM,
+                segment,
+                orders,
+                codec::order_args,
+                codec::read_confirms,
+            )
+            .await
     }
 
     async fn set_gate(&self, segment: &SegmentId, gate: Gate) -> Result<Snapshot, StockError> {
         let args = || vec![codec::gate_arg(gate).into()];
-        let answer = self.write(Function::SET_GATE, segment, args).await?;
-        executed(self.read_snapshot(&answer, segment))
+        let answer = self.calls.write(Function::SET_GATE, segment, args).await?;
+        executed(self.calls.read_snapshot(&answer, segment))
     }
 
     async fn restock(
@@ -183,9 +201,10 @@ impl StockStore for RedisStore {
     ) -> Result<Snapshot, StockError> {
         let args = codec::units_args(restock_id, units)?;
         let answer = self
+            .calls
             .write(Function::RESTOCK, segment, || args.clone())
             .await?;
-        executed(self.read_snapshot(&answer, segment))
+        executed(self.calls.read_snapshot(&answer, segment))
     }
 
     async fn withdraw(
@@ -196,14 +215,18 @@ impl StockStore for RedisStore {
     ) -> Result<u64, StockError> {
         let args = codec::units_args(withdrawal_id, units)?;
         let answer = self
+            .calls
             .write(Function::WITHDRAW, segment, || args.clone())
             .await?;
         executed(codec::read_units(&answer))
     }
 
     async fn snapshot(&self, segment: &SegmentId) -> Result<Snapshot, StockError> {
-        let answer = self.ask(Function::SNAPSHOT, segment, Vec::new).await?;
-        self.read_snapshot(&answer, segment)
+        let answer = self
+            .calls
+            .ask(Function::SNAPSHOT, segment, Vec::new)
+            .await?;
+        self.calls.read_snapshot(&answer, segment)
     }
 
     async fn find(
@@ -219,7 +242,7 @@ impl StockStore for RedisStore {
                 request.as_str().into(),
             ],
         };
-        codec::read_found(&self.ask(Function::FIND, segment, args).await?)
+        codec::read_found(&self.calls.ask(Function::FIND, segment, args).await?)
     }
 
     async fn accepted_after(
@@ -228,7 +251,9 @@ impl StockStore for RedisStore {
         after: Position,
         max: usize,
     ) -> Result<Vec<(Position, StoredOrder)>, StockError> {
-        self.page(Function::ACCEPTED, segment, after, max).await
+        self.calls
+            .page(Function::ACCEPTED, segment, after, max)
+            .await
     }
 
     async fn pull(
@@ -252,7 +277,7 @@ impl StockStore for RedisStore {
                     .into(),
             ]
         };
-        codec::read_entries(&self.ask(Function::PULL, segment, args).await?)
+        codec::read_entries(&self.calls.ask(Function::PULL, segment, args).await?)
     }
 
     async fn ack(&self, segment: &SegmentId, positions: &[Position]) -> Result<(), StockError> {
@@ -263,13 +288,13 @@ impl StockStore for RedisStore {
                     .map(|position| position.to_string().into())
                     .collect()
             };
-            self.ask(Function::ACK, segment, args).await?;
+            self.calls.ask(Function::ACK, segment, args).await?;
         }
         Ok(())
     }
 
     async fn depth(&self, segment: &SegmentId) -> Result<QueueDepth, StockError> {
-        codec::read_depth(&self.ask(Function::DEPTH, segment, Vec::new).await?)
+        codec::read_depth(&self.calls.ask(Function::DEPTH, segment, Vec::new).await?)
     }
 
     async fn freeze(
@@ -278,11 +303,11 @@ impl StockStore for RedisStore {
         epoch: u64,
     ) -> Result<Option<Snapshot>, StockError> {
         let args = [codec::epoch_arg(epoch)?];
-        let answer = self.step(Function::FREEZE, segment, &args).await?;
+        let answer = self.calls.step(Function::FREEZE, segment, &args).await?;
         if answer.is_empty() {
             return Ok(None);
         }
-        executed(self.read_snapshot(&answer, segment)).map(Some)
+        executed(self.calls.read_snapshot(&answer, segment)).map(Some)
     }
 
     async fn unsettled(
@@ -291,7 +316,9 @@ impl StockStore for RedisStore {
         after: Position,
         max: usize,
     ) -> Result<Vec<(Position, StoredOrder)>, StockError> {
-        self.page(Function::UNSETTLED, segment, after, max).await
+        self.calls
+            .page(Function::UNSETTLED, segment, after, max)
+            .await
     }
 
     async fn rebuild_begin(
@@ -300,14 +327,18 @@ impl StockStore for RedisStore {
         epoch: u64,
         moves: &StockMoves,
     ) -> Result<(), StockError> {
-        self.learn(&self.keys.of(&spec.id), spec);
+        self.calls.learn(&self.calls.keys.of(&spec.id), spec);
         let args = codec::begin_args(spec, epoch)?;
-        self.step(Function::REBUILD_BEGIN, &spec.id, &args).await?;
+        self.calls
+            .step(Function::REBUILD_BEGIN, &spec.id, &args)
+            .await?;
         // What came in first, so that what went out finds it.
         for (sign, moves) in [("+", &moves.restocks), ("-", &moves.withdrawals)] {
             for page in moves.chunks(MAX_BATCH) {
                 let args = codec::move_args(epoch, sign, page)?;
-                self.step(Function::REBUILD_MOVES, &spec.id, &args).await?;
+                self.calls
+                    .step(Function::REBUILD_MOVES, &spec.id, &args)
+                    .await?;
             }
         }
         Ok(())
@@ -323,7 +354,9 @@ impl StockStore for RedisStore {
         let (first, rest) = orders.split_at(orders.len().min(MAX_BATCH));
         for page in std::iter::once(first).chain(rest.chunks(MAX_BATCH)) {
             let args = codec::load_args(epoch, page)?;
-            self.step(Function::REBUILD_LOAD, segment, &args).await?;
+            self.calls
+                .step(Function::REBUILD_LOAD, segment, &args)
+                .await?;
         }
         Ok(())
     }
@@ -335,7 +368,10 @@ impl StockStore for RedisStore {
         gate: Gate,
     ) -> Result<Snapshot, StockError> {
         let args = [codec::epoch_arg(epoch)?, codec::gate_arg(gate).into()];
-        let answer = self.step(Function::REBUILD_FINISH, segment, &args).await?;
-        executed(self.read_snapshot(&answer, segment))
+        let answer = self
+            .calls
+            .step(Function::REBUILD_FINISH, segment, &args)
+            .await?;
+        executed(self.calls.read_snapshot(&answer, segment))
     }
 }

@@ -35,6 +35,8 @@ pub(super) struct Engine {
     ack_level: AckLevel,
     /// Segments with acceptances that are not on the disk yet.
     unsynced: Vec<u32>,
+    /// Purchases decided in this batch.
+    purchases: usize,
 }
 
 /// How far the answer of a job has to wait.
@@ -59,6 +61,7 @@ impl Engine {
             refusing: None,
             ack_level: AckLevel::Read,
             unsynced: Vec::new(),
+            purchases: 0,
         }
     }
 
@@ -67,6 +70,12 @@ impl Engine {
         self.now_ms = now_ms;
         self.refusing = refusing;
         self.body.clear();
+        self.purchases = 0;
+    }
+
+    /// Purchases decided in this batch so far.
+    pub(super) fn purchases(&self) -> usize {
+        self.purchases
     }
 
     /// The store's time in this batch.
@@ -267,19 +276,37 @@ impl Engine {
         purchases: &[Purchase],
     ) -> Result<Vec<Verdict>, StockError> {
         let number = self.number(id)?;
-        let mut verdicts = Vec::with_capacity(purchases.len());
-        for purchase in purchases {
-            let segment = &self.segments[number as usize];
-            verdicts.push(match segment.decide(epoch, self.now_ms, purchase) {
-                Err(verdict) => verdict,
-                Ok(event) => {
-                    // The first acceptance of a batch fails here or none does: nothing was executed.
-                    self.can_write()?;
-                    self.accept(number, event)
-                }
-            });
-        }
-        Ok(verdicts)
+        let decide = |purchase| self.buy_from(number, epoch, purchase);
+        purchases.iter().map(decide).collect()
+    }
+
+    pub(super) fn buy(
+        &mut self,
+        id: &SegmentId,
+        epoch: u64,
+        purchase: &Purchase,
+    ) -> Result<Verdict, StockError> {
+        let number = self.number(id)?;
+        self.buy_from(number, epoch, purchase)
+    }
+
+    fn buy_from(
+        &mut self,
+        number: u32,
+        epoch: u64,
+        purchase: &Purchase,
+    ) -> Result<Verdict, StockError> {
+        let segment = &self.segments[number as usize];
+        let verdict = match segment.decide(epoch, self.now_ms, purchase) {
+            Err(verdict) => verdict,
+            Ok(event) => {
+                // The first acceptance of a batch fails here or none does: nothing was executed.
+                self.can_write()?;
+                self.accept(number, event)
+            }
+        };
+        self.purchases += 1;
+        Ok(verdict)
     }
 
     fn accept(&mut self, number: u32, event: Event) -> Verdict {

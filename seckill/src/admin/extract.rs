@@ -1,0 +1,76 @@
+//! What admin handlers take out of a request: the sale that the path names, and the body as a document. What is wrong is a problem.
+
+use axum::{
+    body::Bytes,
+    extract::{FromRequest, FromRequestParts, Path, Request},
+};
+use http::request::Parts;
+use serde::{Deserialize, de::DeserializeOwned};
+
+use super::{Admin, BODY_LIMIT};
+use crate::{
+    api::{
+        extract,
+        problem::{Code, Problem},
+    },
+    engine::SaleEngine,
+    ids::SaleId,
+    sale::Sale,
+};
+
+/// A sale as the ledger has it, drafts included.
+pub(super) struct Stored(pub(super) Sale);
+
+/// A sale as this node sells it.
+pub(super) struct OnSale(pub(super) Sale);
+
+/// The body. Operators' clients do not all send a content type, so only the content counts here. (A web page cannot reach this: see the
+/// gateway's admin listener.)
+pub(super) struct Document<T>(pub(super) T);
+
+/// The part of the path that names the sale, whatever else the path has.
+#[derive(Deserialize)]
+struct InPath {
+    sale: String,
+}
+
+impl FromRequestParts<Admin> for Stored {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, admin: &Admin) -> Result<Self, Problem> {
+        let InPath { sale } = extract::path(Path::from_request_parts(parts, admin).await)?;
+        stored_sale(&admin.engine, &sale).await.map(Self)
+    }
+}
+
+impl FromRequestParts<Admin> for OnSale {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, admin: &Admin) -> Result<Self, Problem> {
+        let InPath { sale } = extract::path(Path::from_request_parts(parts, admin).await)?;
+        let id = SaleId::try_new(&sale).ok();
+        let open = id.and_then(|id| admin.engine.catalogue().sale(&id));
+        let open = open.ok_or_else(|| no_such_sale(&sale))?;
+        Ok(Self(open.sale.clone()))
+    }
+}
+
+impl<T: DeserializeOwned> FromRequest<Admin> for Document<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, admin: &Admin) -> Result<Self, Problem> {
+        let body = Bytes::from_request(request, admin).await;
+        extract::document(&extract::body(body, BODY_LIMIT)?).map(Self)
+    }
+}
+
+/// The sale of an id as the ledger has it.
+pub(super) async fn stored_sale(engine: &SaleEngine, id: &str) -> Result<Sale, Problem> {
+    let parsed = SaleId::try_new(id).map_err(|_| no_such_sale(id))?;
+    let found = engine.ledger().sale(&parsed).await?;
+    found.ok_or_else(|| no_such_sale(id))
+}
+
+fn no_such_sale(id: &str) -> Problem {
+    Problem::new(Code::NoSuchSale, format!("no sale has the id {id:?}"))
+}

@@ -1,0 +1,8 @@
+-- An entry of a lottery that takes entries. $1 sale, $2 buyer, $3 nonce, $4 entry, $5 now. The shared lock keeps the sale from being
+-- sealed until this entry is committed.
+INSERT INTO sale_entries (sale, buyer, nonce, entry, at_ms)
+SELECT sale, $2, $3, $4, $5
+FROM sale_sales
+WHERE sale = $1 AND stage = 'published' AND gate <> 'closed' AND draw = 'open'
+FOR SHARE
+ON CONFLICT DO NOTHING
