@@ -113,7 +113,7 @@ impl Readiness {
     fn answer(&self, asked: Option<&[&str]>) -> Response {
         let parts = &self.inner.parts;
         let is_known = |name: &&str| parts.iter().any(|part| part.name == *name);
-        if asked.is_some_and(|asked| !asked.iter().all(|name| is_known(name))) {
+        if asked.is_some_and(|asked| !asked.iter().all(is_known)) {
             return Problem::NotFound.into_response();
         }
         let is_draining = self.inner.is_draining.load(Ordering::Relaxed);

@@ -104,7 +104,7 @@ impl RedisStore {
 #[async_trait]
 impl StockStore for RedisStore {
     async fn reach(&self) -> Result<(), StockError> {
-        self.caller.nodes.reach().await
+        self.calls.caller.nodes.reach().await
     }
 
     async fn open(&self, spec: &SegmentSpec) -> Result<Snapshot, StockError> {
