@@ -176,7 +176,7 @@ def main():
 
         try:
             admin, plain = eventually("the addresses in the log", addresses_in_log)
-            eventually("/ready", lambda: request(admin, "GET", "/ready")[0] == 200)
+            eventually("/ready", lambda: request(admin, "GET", "/ready?parts=sales")[0] == 200)
             now = int(time.time() * 1000)
             sale = {"id": "capture", "starts_at_ms": now - 1000, "ends_at_ms": now + 3_600_000, "pay_within": "15m", "buyer_limit": 2, "currency": "usd",
                     "segments": 2, "skus": [{"sku": "one", "stock": 10, "price_minor": 100}]}

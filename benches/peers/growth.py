@@ -51,7 +51,7 @@ class Program(peers.Running):
         super().__init__(name, process, front, admin)
         peers.wait_for_port(name, process, admin)
         self.front, self.admin = (http.client.HTTPConnection("127.0.0.1", port, timeout=300) for port in (front, admin))
-        while self.call(self.admin, "GET", "/ready", ok=(200, 503))[0].get("ready") is not True:
+        while self.call(self.admin, "GET", "/ready?parts=sales", ok=(200, 503))[0].get("ready") is not True:
             time.sleep(0.005)
         self.ready_ms, self.key = (time.monotonic() - began) * 1e3, (folder / "payment.key").read_text().strip()
 

@@ -68,8 +68,13 @@ fn serve(config: Config, reloader: Reloader) -> u8 {
         let app = runtime.block_on(async {
             signals::survive_file_size_limit();
             // Before anything that takes time: a signal at a start must not kill either.
-            let stop = signals::Stop::new();
-            let (mut app, services) = compose::build(config).await?;
+            let mut stop = signals::Stop::new();
+            let (mut app, services) = tokio::select! {
+                biased;
+                built = compose::build(config) => built?,
+                // Nothing is served yet, so nothing is drained.
+                () = stop.asked() => return Ok(None),
+            };
             app.reload_by(reloader.clone());
             tokio::spawn(signals::heed(app.reopener(), move || {
                 let reloader = reloader.clone();
@@ -78,11 +83,17 @@ fn serve(config: Config, reloader: Reloader) -> u8 {
             }));
             let addresses = app.addresses();
             info!(listeners = ?addresses.listeners, admin = %addresses.admin, ?role, "serving");
-            app.run_until(stop).await?;
+            let failed = async {
+                match &services {
+                    Some(services) => services.refused().await,
+                    None => std::future::pending().await,
+                }
+            };
+            app.run_until(stop, failed).await?;
             if let Some(services) = services {
-                services.stop().await;
+                services.stop().await?;
             }
-            anyhow::Ok(app)
+            anyhow::Ok(Some(app))
         })?;
         // Joins the cores' threads, so it must not happen on the runtime.
         drop(app);

@@ -26,8 +26,8 @@ async fn letters_are_listed_and_replayed_from_the_command_line() {
     let shop = Shop::open().await;
     let order = shop.buy("ann").await;
     let order = order.trim_start_matches("/v1/orders/").parse().unwrap();
-    let ledger = shop.services.engine.ledger();
-    let sale = shop.services.engine.catalogue().sales()[0].clone();
+    let ledger = shop.engine.ledger();
+    let sale = shop.engine.catalogue().sales()[0].clone();
     let letter = |position: &str, order| DeadLetter {
         segment: sale.segments().next().unwrap().id.clone(),
         position: position.to_owned(),

@@ -66,7 +66,7 @@ async fn a_process_without_room_refuses_says_so_and_goes_on_when_there_is_room()
         assert_eq!(status(&refused), 202, "{refused}");
         assert!(Instant::now() < deadline, "never refused");
     }
-    let ready = admin(&penstock, "/ready").await;
+    let ready = admin(&penstock, "/ready?parts=journal").await;
     assert_eq!(status(&ready), 503);
     assert!(ready.contains("journal"), "{ready}");
     let metrics = admin(&penstock, "/metrics").await;
@@ -78,7 +78,7 @@ async fn a_process_without_room_refuses_says_so_and_goes_on_when_there_is_room()
     })
     .await;
     eventually("it is ready again", || async {
-        status(&admin(&penstock, "/ready").await) == 200
+        status(&admin(&penstock, "/ready?parts=sales,journal").await) == 200
     })
     .await;
     // Whatever was in the air has one outcome by now.

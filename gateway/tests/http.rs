@@ -323,7 +323,7 @@ async fn a_page_of_an_allowed_origin_may_call_and_read_refusals_too() {
         async { "sale" }
     });
     let handlers = gateway::compose::edge::Handlers {
-        sales: Some(sales),
+        sales: gateway::compose::edge::Late::from(sales),
         ..Default::default()
     };
     let gateway = Gateway::start_with(

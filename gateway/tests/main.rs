@@ -46,3 +46,9 @@ mod crash;
 mod backup;
 
 mod disk_full;
+
+mod starting;
+
+#[path = "chaos/bench/postgres.rs"]
+#[allow(dead_code, reason = "the chaos runs do more to it")]
+mod postgres;

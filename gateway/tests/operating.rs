@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use gateway::compose::edge::{App, AppError, Handlers};
+use gateway::{
+    admin::{Part, PartState, with_refusals},
+    compose::edge::{App, AppError, Handlers, Late},
+};
 
 use crate::support::{Gateway, Origin, body, config, raw, shop, status};
 
@@ -127,13 +130,19 @@ async fn the_admin_api_asks_for_its_token_and_probes_do_not() {
     let is_settling = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
     let asked = std::sync::Arc::clone(&is_settling);
     let handlers = Handlers {
-        admin_extra: Some(
+        admin: Some(Late::from(
             axum::Router::new().route("/admin/v1/sales", axum::routing::get(async || "sales")),
-        ),
-        ready: vec![(
-            "settlement",
-            std::sync::Arc::new(move || asked.load(std::sync::atomic::Ordering::SeqCst)),
-        )],
+        )),
+        parts: vec![Part {
+            name: "settlement",
+            counts: true,
+            state: std::sync::Arc::new(move || {
+                match asked.load(std::sync::atomic::Ordering::SeqCst) {
+                    true => PartState::Ready,
+                    false => PartState::Failing("it rests".to_owned()),
+                }
+            }),
+        }],
         ..Handlers::default()
     };
     let gateway = Gateway::start_as_is(&text, handlers).await;
@@ -161,10 +170,10 @@ async fn the_admin_api_asks_for_its_token_and_probes_do_not() {
 /// An admin listener with one call, with or without a token.
 async fn admin_with(token: &str) -> Gateway {
     let handlers = Handlers {
-        admin_extra: Some(axum::Router::new().route(
+        admin: Some(Late::from(with_refusals(axum::Router::new().route(
             "/admin/v1/sales",
             axum::routing::post(async |bytes: bytes::Bytes| bytes.len().to_string()),
-        )),
+        )))),
         ..Handlers::default()
     };
     let text = format!(

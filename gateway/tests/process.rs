@@ -5,9 +5,11 @@ use std::{
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::Arc,
     time::Duration,
 };
 
+use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep, timeout};
 
 /// Long enough for a start on a busy machine.
@@ -153,6 +155,25 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// A process that faults and clients share.
+pub type Shared = Arc<Mutex<Process>>;
+
+/// A child that dies with the thread that starts it, and so with this program, whatever becomes of it: the kernel sees to that.
+#[allow(
+    dead_code,
+    reason = "the chaos runs and the tests of starts have servers of their own"
+)]
+pub async fn child(words: Vec<String>, log: PathBuf, ready: SocketAddr) -> Process {
+    Process::start("setpriv", child_words(words), log, ready).await
+}
+
+/// The arguments of such a child.
+#[allow(dead_code, reason = "see child")]
+pub fn child_words(words: Vec<String>) -> Vec<String> {
+    let dying = ["--pdeathsig", "KILL"].map(str::to_owned);
+    dying.into_iter().chain(words).collect()
 }
 
 /// The penstock program, serving with a configuration of its own.

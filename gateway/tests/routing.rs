@@ -1,7 +1,7 @@
 //! Requests go where the configuration sends them.
 
 use axum::routing::get;
-use gateway::compose::edge::Handlers;
+use gateway::compose::edge::{Handlers, Late};
 
 use crate::support::{Gateway, Origin, body, header, status};
 
@@ -95,7 +95,7 @@ async fn handlers_serve_their_routes_and_absent_ones_say_so() {
             axum::routing::post(async |bytes: bytes::Bytes| bytes),
         );
     let handlers = Handlers {
-        sales: Some(sales),
+        sales: Late::from(sales),
         ..Handlers::default()
     };
     let gateway = Gateway::start_with(
@@ -134,8 +134,8 @@ async fn purchases_run_on_the_core_and_what_reads_sql_on_the_control_runtime() {
     let thread = async || std::thread::current().name().unwrap_or_default().to_owned();
     let router = axum::Router::new().route("/{*path}", axum::routing::any(thread));
     let handlers = Handlers {
-        sales: Some(router.clone()),
-        payments: Some(router),
+        sales: Late::from(router.clone()),
+        payments: Late::from(router),
         ..Handlers::default()
     };
     let gateway = Gateway::start_with(

@@ -6,11 +6,14 @@ use std::{
 };
 
 use bytes::Bytes;
-use gateway::{compose::Services, config::Role};
+use gateway::{
+    compose::{Services, ServicesConfig},
+    config::Role,
+};
 use http::{Request, Response};
 use http_body_util::{BodyExt, Empty};
 use hyper::{body::Incoming, client::conn::http2::SendRequest};
-use seckill::{clock::WallClock, sale::NewSale};
+use seckill::{clock::WallClock, engine::SaleEngine, sale::NewSale};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -26,7 +29,8 @@ const EDGE_CLOCK: Duration = Duration::from_secs(1);
 /// A gateway with a sale of 100 shoes, whose edge has the patience of [`EDGE_CLOCK`].
 pub struct Shop {
     pub gateway: Gateway,
-    pub services: Services,
+    pub engine: Arc<SaleEngine>,
+    services: Services,
     _folder: TempDir,
 }
 
@@ -47,22 +51,25 @@ impl Shop {
         gateway::meters::install().unwrap();
         let parsed = config(&text);
         let clock: WallClock = Arc::new(|| UNIX_EPOCH.elapsed().unwrap().as_millis() as u64);
-        let sale = parsed.seckill.as_ref().unwrap();
-        let services = Services::start(sale, None, Role::All, clock).await.unwrap();
+        let asked = ServicesConfig {
+            sale: parsed.seckill.unwrap(),
+            payments: None,
+            role: Role::All,
+            clock,
+        };
+        let services = Services::start(asked).await.unwrap();
+        let engine = services.engine().await.unwrap();
         let now = UNIX_EPOCH.elapsed().unwrap().as_millis() as u64;
         let sale = serde_json::json!({
             "id": "spring", "starts_at_ms": now - 1000, "ends_at_ms": now + 3_600_000, "pay_within": "10m",
             "buyer_limit": 1, "currency": "usd", "skus": [{"sku": "shoe", "stock": 100, "price_minor": 100}],
         });
         let sale: NewSale = serde_json::from_value(sale).unwrap();
-        services
-            .engine
-            .create_sale(sale.check().unwrap())
-            .await
-            .unwrap();
-        let gateway = Gateway::start_as_is(&text, services.handlers()).await;
+        engine.create_sale(sale.check().unwrap()).await.unwrap();
+        let gateway = Gateway::start_as_is(&text, services.handlers(&parsed.routes)).await;
         Self {
             gateway,
+            engine,
             services,
             _folder: folder,
         }
@@ -105,7 +112,7 @@ impl Shop {
 
     pub async fn close(self) {
         self.gateway.stopped().await;
-        self.services.stop().await;
+        self.services.stop().await.unwrap();
     }
 }
 

@@ -33,6 +33,10 @@ use crate::{
     store_sync::StoreSync,
 };
 
+/// Names of the store among the parts.
+const JOURNAL: &str = "journal";
+const REDIS: &str = "redis";
+
 /// What a node is built from.
 pub struct Parts<'a> {
     /// The checked `[seckill]` table.
@@ -45,6 +49,8 @@ pub struct Parts<'a> {
     pub payable: Option<Payable>,
     /// Which workers run.
     pub workers: Workers,
+    /// Cancelled when a drain begins: requests that wait for an order are answered, or they would hold the drain up.
+    pub draining: CancellationToken,
     /// Cancelled by [`Node::stop`]; for what else stops with the node.
     pub shutdown: CancellationToken,
 }
@@ -90,8 +96,27 @@ pub enum StartError {
     Downstream(#[from] SinkError),
 }
 
-/// Whether a part can do its work.
-pub type ReadyCheck = Arc<dyn Fn() -> bool + Send + std::marker::Sync>;
+/// Whether a part can do its work; if not, why.
+pub type ReadyCheck = Arc<dyn Fn() -> Result<(), String> + Send + std::marker::Sync>;
+
+impl StartError {
+    /// Whether waiting may mend it: something is away, not wrong. A Redis that is away is no error: its store waits for it.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Ledger(error)
+            | Self::Clock(error)
+            | Self::Claim(ClaimError::Ledger(error))
+            | Self::Sales(EngineError::Ledger(error)) => error.may_pass(),
+            Self::Embedded(_)
+            | Self::Redis(_)
+            | Self::Claim(_)
+            | Self::Thread(_)
+            | Self::Sales(_)
+            | Self::RecoveryLocks(_)
+            | Self::Downstream(_) => false,
+        }
+    }
+}
 
 /// A running node.
 pub struct Node {
@@ -103,8 +128,6 @@ pub struct Node {
     pub engine: Arc<SaleEngine>,
     /// The ledger's clock, as this node knows it.
     pub clock: WallClock,
-    /// Cancel it when a drain begins: requests that wait for an order are answered, or they would hold the drain up.
-    pub draining: CancellationToken,
     /// The store, where it is this process's own.
     embedded: Option<EmbeddedStore>,
     settlement: Option<Settlement>,
@@ -151,7 +174,6 @@ impl Node {
 
         let violations = Violations::new();
         let reconciler = Reconciler::new(store, ledger.clone(), violations.clone());
-        let draining = CancellationToken::new();
         let backups = Backups::new(
             embedded.clone().map(|store| (store, config.ledger.clone())),
             clock.clone(),
@@ -161,14 +183,13 @@ impl Node {
                 engine.clone(),
                 config.buyer.clone(),
                 config.waiting.clone(),
-                draining.clone(),
+                parts.draining,
                 Some(tokio::runtime::Handle::current()),
             ),
             admin: admin::router(engine.clone(), reconciler.clone(), parts.payable)
                 .merge(backup::router(backups)),
             engine,
             clock,
-            draining,
             embedded,
             settlement: None,
             workers: JoinSet::new(),
@@ -191,16 +212,32 @@ impl Node {
         Ok(node)
     }
 
-    /// What must hold before requests are sent here, by name.
+    /// What must hold for requests to be answered well, by name: sales, and the store of [`Node::store_part`].
     pub fn readiness(&self) -> Vec<(&'static str, ReadyCheck)> {
         let engine = self.engine.clone();
-        let mut checks: Vec<(&'static str, ReadyCheck)> =
-            vec![("sales", Arc::new(move || engine.is_ready()))];
-        if let Some(store) = self.embedded.clone() {
-            // A full or failing disk of the journal: purchases would only be refused.
-            checks.push(("journal", Arc::new(move || store.health() == Health::Well)));
+        let sales: ReadyCheck = Arc::new(move || engine.health().sales);
+        let store: (&'static str, ReadyCheck) = match self.embedded.clone() {
+            Some(store) => (JOURNAL, Arc::new(move || journal(store.health()))),
+            None => {
+                let engine = self.engine.clone();
+                (REDIS, Arc::new(move || engine.health().store))
+            }
+        };
+        vec![("sales", sales), store]
+    }
+
+    /// The name that the store has in [`Node::readiness`].
+    pub fn store_part(config: &Config) -> &'static str {
+        match config.store {
+            StoreConfig::Embedded(_) => JOURNAL,
+            StoreConfig::Redis { .. } => REDIS,
         }
-        checks
+    }
+
+    /// Whether the ledger answers, for what needs nothing else.
+    pub fn ledger_check(&self) -> ReadyCheck {
+        let engine = self.engine.clone();
+        Arc::new(move || engine.health().ledger)
     }
 
     /// The lease of a work that one node does on a timer.
@@ -299,6 +336,16 @@ impl Node {
         let (ledger, owner) = (self.engine.ledger().clone(), self.owner.clone());
         let lock = Redlock::try_new(ledger, &config.recovery_locks, options, owner);
         Ok(Box::new(lock.map_err(StartError::RecoveryLocks)?))
+    }
+}
+
+/// A full or failing disk: purchases would only be refused.
+fn journal(health: Health) -> Result<(), String> {
+    match health {
+        Health::Well => Ok(()),
+        Health::Full => Err("there is no room for the journal".to_owned()),
+        Health::Broken => Err("the journal cannot be written".to_owned()),
+        Health::Lost => Err("the disk has lost what it had promised to keep".to_owned()),
     }
 }
 

@@ -105,6 +105,11 @@ impl StockStore for CountedStore {
         self.store.levels()
     }
 
+    /// Not counted: it is no call of a segment, and tells what is away by itself.
+    async fn reach(&self) -> Result<(), StockError> {
+        self.store.reach().await
+    }
+
     async fn open(&self, spec: &SegmentSpec) -> Result<Snapshot, StockError> {
         self.counted(Operation::Open, self.store.open(spec)).await
     }

@@ -5,20 +5,17 @@
 
 mod metrics_page;
 pub mod openapi;
+mod readiness;
 
 use std::{
-    fmt,
     net::{Ipv4Addr, Ipv6Addr},
     num::NonZeroU32,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     time::Duration,
 };
 
 use axum::{
-    Json, Router,
+    Router,
     body::Body,
     extract::{Request, State},
     middleware::{self, Next},
@@ -27,17 +24,20 @@ use axum::{
 };
 use http::{
     HeaderMap, StatusCode,
-    header::{AUTHORIZATION, ORIGIN},
+    header::{AUTHORIZATION, CONTENT_TYPE, ORIGIN, RETRY_AFTER},
 };
 use http_body::Body as _;
 use http_body_util::Limited;
 use limiter::rate::{RateQuota, admin_guard};
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::json;
+use tower::ServiceExt;
 
+pub use self::readiness::{Part, PartState, Readiness};
 use crate::{
     http::{Problem, target::host_of},
     meters,
+    route::Late,
 };
 
 /// A script that reads pages of orders makes a few hundred calls a second; guessing a token of 128 bits at this rate takes longer
@@ -48,70 +48,18 @@ const BURST: u32 = 2_000;
 /// A sale of ten thousand skus fits.
 const BODY_MAX: usize = 1 << 20;
 
-/// A part's own word on whether it is ready.
-pub type ReadyCheck = Arc<dyn Fn() -> bool + Send + Sync>;
-
-/// Whether the process wants requests. Cheap to clone.
-#[derive(Clone, Default)]
-pub struct Readiness {
-    inner: Arc<Inner>,
-}
-
-#[derive(Default)]
-struct Inner {
-    is_draining: AtomicBool,
-    parts: Vec<(&'static str, ReadyCheck)>,
-}
-
-impl Readiness {
-    /// Ready when all of these parts are.
-    pub fn new(parts: Vec<(&'static str, ReadyCheck)>) -> Self {
-        Self {
-            inner: Arc::new(Inner {
-                is_draining: AtomicBool::new(false),
-                parts,
-            }),
-        }
-    }
-
-    /// Says no from now on.
-    pub fn start_draining(&self) {
-        self.inner.is_draining.store(true, Ordering::Relaxed);
-    }
-
-    /// What is in the way.
-    pub fn missing(&self) -> Vec<&'static str> {
-        let draining = self
-            .inner
-            .is_draining
-            .load(Ordering::Relaxed)
-            .then_some("draining");
-        let parts = self.inner.parts.iter().filter(|(_, is_ready)| !is_ready());
-        draining
-            .into_iter()
-            .chain(parts.map(|(name, _)| *name))
-            .collect()
-    }
-}
-
-impl fmt::Debug for Readiness {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Readiness")
-            .field("missing", &self.missing())
-            .finish()
-    }
-}
-
-/// The whole listener's router. `extra` carries its full paths, which all begin with `/admin/`.
+/// The whole listener's router. `own` and `late`, of which the second is there once the services run, carry their full paths, which all
+/// begin with `/admin/`.
 pub fn router(
     token: Option<String>,
     readiness: Readiness,
     metrics: PrometheusHandle,
-    extra: Router,
+    own: Router,
+    late: Option<Late>,
 ) -> Router {
     let open = Router::new()
         .route("/live", get(async || "live\n"))
-        .route("/ready", get(async move || ready(&readiness)))
+        .merge(readiness::router(readiness.clone()))
         .route(
             "/metrics",
             get(async move |asked: HeaderMap| metrics_page::answer(&asked, meters::page(&metrics))),
@@ -122,13 +70,10 @@ pub fn router(
         NonZeroU32::new(BURST).unwrap_or(NonZeroU32::MIN),
     )
     .expect("the constants are within the quota's range");
-    let guarded = extra
+    let guarded = own
         .merge(openapi::router())
         // A wrong path needs the token too: what exists is nobody's business.
-        .route(
-            "/admin/{*path}",
-            axum::routing::any(async || Problem::NotFound),
-        )
+        .fallback(move |request| answer_late(late, readiness, request))
         .method_not_allowed_fallback(async || Problem::MethodNotAllowed)
         .layer(middleware::from_fn(bound_body))
         .layer(middleware::from_fn_with_state(
@@ -141,20 +86,44 @@ pub fn router(
         .layer(admin_guard::<Body>(quota, |limited| {
             Problem::AdminLimited(limited.retry_after).into_response()
         }));
-    open.merge(guarded).fallback(async || Problem::NotFound)
+    open.fallback(
+        async move |request: Request| match request.uri().path().starts_with("/admin/") {
+            true => match guarded.oneshot(request).await {
+                Ok(response) => response,
+                Err(never) => match never {},
+            },
+            false => Problem::NotFound.into_response(),
+        },
+    )
 }
 
-fn ready(readiness: &Readiness) -> Response {
-    let missing = readiness.missing();
-    let status = match missing.is_empty() {
-        true => StatusCode::OK,
-        false => StatusCode::SERVICE_UNAVAILABLE,
+/// What the services beside the edge answer, once they run; before that, why they do not.
+async fn answer_late(late: Option<Late>, readiness: Readiness, request: Request) -> Response {
+    let Some(late) = late else {
+        return Problem::NotFound.into_response();
     };
-    (
-        status,
-        Json(json!({ "ready": missing.is_empty(), "missing": missing })),
-    )
-        .into_response()
+    if let Some(router) = late.get() {
+        let answered = router.clone().oneshot(request).await;
+        return answered.unwrap_or_else(|never| match never {});
+    }
+    let reason = readiness.starting().unwrap_or_default();
+    let document = json!({
+        "type": "https://penstock.dev/problems/not_ready", "title": "Not started yet", "status": 503, "code": "not_ready",
+        "detail": format!("nothing was done, because sales and payments have not started: {reason}"),
+    });
+    let headers = [
+        (CONTENT_TYPE, "application/problem+json"),
+        (RETRY_AFTER, "1"),
+    ];
+    let status = StatusCode::SERVICE_UNAVAILABLE;
+    (status, headers, document.to_string()).into_response()
+}
+
+/// A router for the guarded paths that refuses what it does not have in the words of this listener.
+pub fn with_refusals(router: Router) -> Router {
+    router
+        .fallback(async || Problem::NotFound)
+        .method_not_allowed_fallback(async || Problem::MethodNotAllowed)
 }
 
 /// Refuses what a web page in the operator's browser sends, whoever made that page. A browser says so itself (`Origin`,

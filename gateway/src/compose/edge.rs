@@ -30,7 +30,7 @@ use super::{
 };
 use crate::{
     access_log::AccessLog,
-    admin::{self, Readiness, ReadyCheck},
+    admin::{self, Part, Readiness},
     config::{Config, Role},
     cores::{self, CoreThread, Phase, Plan, Socket},
     meters::{self, BoundMeters, LimitMeters},
@@ -38,6 +38,8 @@ use crate::{
     tls::{CertificateError, Store},
     upstream::BreakerChange,
 };
+
+pub use crate::route::Late;
 
 /// Requests that cores may have handed to the control runtime: more than may wait for news (`seckill.waiting.per_node`), and about
 /// a hundred megabytes at most. Above it they are refused, so that what is there is answered in time.
@@ -47,13 +49,13 @@ const CONTROL_MAX: usize = 32_768;
 #[derive(Default)]
 pub struct Handlers {
     /// Serves routes with `handler = "sales"`, on the core the request came to.
-    pub sales: Option<axum::Router>,
+    pub sales: Late,
     /// Serves routes with `handler = "payments"`, on the control runtime.
-    pub payments: Option<axum::Router>,
-    /// Joins the admin listener, behind the token. Its paths all begin with `/admin/`.
-    pub admin_extra: Option<axum::Router>,
-    /// Parts that `/ready` asks, by name.
-    pub ready: Vec<(&'static str, ReadyCheck)>,
+    pub payments: Late,
+    /// Joins the admin listener, behind the token, if this process has more to administer. Its paths all begin with `/admin/`.
+    pub admin: Option<Late>,
+    /// Parts that `/ready` tells of.
+    pub parts: Vec<Part>,
     /// Cancelled when the drain begins: handlers that hold answers back let them go, or they would hold the drain up.
     pub draining: CancellationToken,
 }
@@ -154,7 +156,7 @@ impl App {
                 .local_addr()
                 .map_err(|error| AppError::Bind { address, error })?,
         };
-        let readiness = Readiness::new(handlers.ready.clone());
+        let readiness = Readiness::new(handlers.parts.clone());
         Ok(Self {
             config,
             handlers,
@@ -201,10 +203,17 @@ impl App {
         }
     }
 
-    /// Serves until a signal asks it to stop, then drains, until another one says that this takes too long.
-    pub async fn run_until(&mut self, mut stop: Stop) -> Result<(), AppError> {
+    /// Serves until a signal asks it to stop, or `failed` is ready, then drains, until another signal says that this takes too long.
+    pub async fn run_until(
+        &mut self,
+        mut stop: Stop,
+        failed: impl Future<Output = ()>,
+    ) -> Result<(), AppError> {
         let stop_admin = self.start()?;
-        stop.asked().await;
+        tokio::select! {
+            () = stop.asked() => {}
+            () = failed => {}
+        }
         self.drain(stop.hurried()).await;
         let _ = stop_admin.send(());
         Ok(())
@@ -225,8 +234,8 @@ impl App {
         let (changes, changed) = mpsc::unbounded_channel();
         let permits = Arc::new(Semaphore::new(CONTROL_MAX));
         let handlers = cores::Handlers {
-            sales: self.handlers.sales.take(),
-            payments: self.handlers.payments.take(),
+            sales: self.handlers.sales.clone(),
+            payments: self.handlers.payments.clone(),
             control: Handle::current(),
             control_permits: Arc::clone(&permits),
         };
@@ -234,7 +243,12 @@ impl App {
         let plans = watch::Sender::new(Arc::clone(&plan));
 
         let mut control = JoinSet::new();
-        control.spawn(upkeep(self.prometheus.clone(), plans.subscribe(), permits));
+        control.spawn(upkeep(
+            self.prometheus.clone(),
+            plans.subscribe(),
+            permits,
+            self.readiness.clone(),
+        ));
         control.spawn(log_breakers(changed));
         control.spawn(health::keep(plans.subscribe()));
         let stop_admin = self.start_admin(&mut control)?;
@@ -259,12 +273,12 @@ impl App {
 
     fn start_admin(&mut self, control: &mut JoinSet<()>) -> Result<oneshot::Sender<()>, AppError> {
         let reload = self.reloader.clone().map(reload::router);
-        let extra = self.handlers.admin_extra.take().unwrap_or_default();
         let router = admin::router(
             self.config.admin.token.clone(),
             self.readiness.clone(),
             self.prometheus.clone(),
-            extra.merge(reload.unwrap_or_default()),
+            reload.unwrap_or_default(),
+            self.handlers.admin.clone(),
         );
         let listener = self
             .admin
@@ -356,11 +370,12 @@ async fn log_breakers(mut changes: mpsc::UnboundedReceiver<BreakerChange>) {
     }
 }
 
-/// Folds histograms, and reads bounds and what limiters count, once a second.
+/// Folds histograms, reads bounds and what limiters count, and shows how the parts are, once a second.
 async fn upkeep(
     prometheus: PrometheusHandle,
     plans: watch::Receiver<Arc<Plan>>,
     permits: Arc<Semaphore>,
+    readiness: Readiness,
 ) {
     let bounds = BoundMeters::new();
     let mut limits: BTreeMap<String, LimitMeters> = BTreeMap::new();
@@ -369,6 +384,7 @@ async fn upkeep(
     loop {
         let now = ticks.tick().await;
         prometheus.run_upkeep();
+        readiness.show();
         let plan = Arc::clone(&plans.borrow());
         let server = &plan.config.server;
         let taken = CONTROL_MAX.saturating_sub(permits.available_permits());

@@ -17,7 +17,7 @@ use crate::{
     http::headers::Via,
     limit::Bucket,
     meters::{Meters, NO_ROUTE},
-    route::{Route, RouteTable, Routes, RunOn, Target},
+    route::{Late, Route, RouteTable, Routes, RunOn, Target},
     snapshot::Snapshot,
     upstream::{self, BreakerChange, Upstream},
 };
@@ -25,10 +25,10 @@ use crate::{
 /// A router of this process, and where its requests run.
 #[derive(Clone)]
 pub(crate) struct Handlers {
-    /// The sale API, if this process has it.
-    pub sales: Option<axum::Router>,
-    /// The payment API, if this process has it.
-    pub payments: Option<axum::Router>,
+    /// The sale API.
+    pub sales: Late,
+    /// The payment API.
+    pub payments: Late,
     /// Where handlers run that wait on SQL: its connections belong to the control runtime.
     pub control: Handle,
     /// Requests that may be there at a time.
@@ -156,16 +156,11 @@ impl Plan {
     }
 
     fn target(&self, target: &config::Target, upstreams: &[Rc<Upstream>]) -> Target {
-        let handler = |router: &Option<axum::Router>, run_on: fn(&Method, &str) -> RunOn| {
-            let Some(router) = router else {
-                return Target::Absent;
-            };
-            Target::Handler {
-                router: router.clone(),
-                run_on,
-                control: self.handlers.control.clone(),
-                control_permits: Arc::clone(&self.handlers.control_permits),
-            }
+        let handler = |router: &Late, run_on: fn(&Method, &str) -> RunOn| Target::Handler {
+            router: router.clone(),
+            run_on,
+            control: self.handlers.control.clone(),
+            control_permits: Arc::clone(&self.handlers.control_permits),
         };
         match target {
             config::Target::Upstream(at) => Target::Upstream(Rc::clone(&upstreams[*at])),
@@ -190,8 +185,8 @@ fn sales_run_on(method: &Method, path: &str) -> RunOn {
 impl fmt::Debug for Handlers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Handlers")
-            .field("sales", &self.sales.is_some())
-            .field("payments", &self.payments.is_some())
+            .field("sales", &self.sales.get().is_some())
+            .field("payments", &self.payments.get().is_some())
             .finish()
     }
 }

@@ -14,6 +14,7 @@ use std::{
 use anyhow::Context;
 use clap::Args;
 use loadtest::{Report, live::Live, scenario::Scenario};
+use seckill::engine::SaleEngine;
 use tokio_util::sync::CancellationToken;
 
 use self::{
@@ -22,7 +23,7 @@ use self::{
 };
 use crate::{
     compose::{
-        self, Services,
+        self,
         edge::{Addresses, App, AppError},
     },
     config::{Config, Inputs},
@@ -106,7 +107,8 @@ pub async fn run(args: &DemoArgs) -> anyhow::Result<u8> {
         .first()
         .map(|leaf| pem(leaf))
         .context("the demo's listener has no certificate")?;
-    create_sale(&services, args.stock).await?;
+    let engine = services.engine().await.context("the demo did not start")?;
+    create_sale(&engine, args.stock).await?;
     shop.open_till(Till {
         gateway: addresses.listeners[1],
         api_key: api_key.clone(),
@@ -124,34 +126,34 @@ pub async fn run(args: &DemoArgs) -> anyhow::Result<u8> {
     });
     let mut scenario = scenario::scenario(args, &addresses, certificate, &api_key);
     let report = peak(args, &mut scenario).await?;
-    let deliveries = delivered(&shop, &services).await;
+    let deliveries = delivered(&shop, &engine).await;
     let code = verdict::conclude(args, json, &report, &deliveries)?;
 
     if args.keep && !report.interrupted {
-        create_kept(&services).await?;
+        create_kept(&engine).await?;
         print(&keep_text(&addresses, shop_address, &api_key))?;
         signals::shutdown().await;
     }
     stop.cancel();
     let app = serving.await.context("the gateway ended badly")??;
-    services.stop().await;
+    services.stop().await?;
     // Joins the cores' threads: not on a runtime's own thread.
     tokio::task::spawn_blocking(move || drop(app)).await?;
     Ok(code)
 }
 
 /// The sale of the peak.
-async fn create_sale(services: &Services, stock: u64) -> anyhow::Result<()> {
-    create(services, SALE, stock, PAY_WITHIN, 1).await
+async fn create_sale(engine: &SaleEngine, stock: u64) -> anyhow::Result<()> {
+    create(engine, SALE, stock, PAY_WITHIN, 1).await
 }
 
 /// The sale of the product page, with time to look at it.
-async fn create_kept(services: &Services) -> anyhow::Result<()> {
-    create(services, KEPT_SALE, 100, KEPT_PAY_WITHIN, 5).await
+async fn create_kept(engine: &SaleEngine) -> anyhow::Result<()> {
+    create(engine, KEPT_SALE, 100, KEPT_PAY_WITHIN, 5).await
 }
 
 async fn create(
-    services: &Services,
+    engine: &SaleEngine,
     id: &str,
     stock: u64,
     pay_within: Duration,
@@ -168,7 +170,7 @@ async fn create(
     let sale = sale
         .check()
         .map_err(|problems| anyhow::anyhow!("the demo's sale has problems: {problems:?}"))?;
-    services.engine.create_sale(sale).await?;
+    engine.create_sale(sale).await?;
     Ok(())
 }
 
@@ -185,11 +187,11 @@ async fn peak(args: &DemoArgs, scenario: &mut Scenario) -> anyhow::Result<Report
 }
 
 /// Waits until all events are delivered, for ten seconds at most.
-async fn delivered(shop: &Shop, services: &Services) -> Deliveries {
+async fn delivered(shop: &Shop, engine: &SaleEngine) -> Deliveries {
     let mut pending = u64::MAX;
     for _ in 0..100 {
         let sale = SALE.parse().expect("a valid id");
-        pending = match services.engine.ledger().report(&sale).await {
+        pending = match engine.ledger().report(&sale).await {
             Ok(Some(report)) => report.outbox_pending,
             _ => u64::MAX,
         };

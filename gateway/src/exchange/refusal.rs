@@ -36,7 +36,7 @@ impl Form {
     /// For a request with these headers on this route.
     pub(crate) fn of(route: Option<&Route>, headers: &HeaderMap) -> Self {
         match route.map(|route| (&route.target, route.is_payment)) {
-            Some((Target::Handler { .. } | Target::Absent, true)) => Self::Stripe,
+            Some((Target::Handler { .. }, true)) => Self::Stripe,
             Some((Target::Handler { .. }, false)) => Self::Document,
             _ if wants_page(headers) => Self::Page,
             _ => Self::Document,

@@ -54,7 +54,7 @@ pub(crate) enum Problem {
     ClientShare,
     /// As many requests wait for the control runtime as may: it is overloaded.
     Overloaded,
-    /// The route's handler is not part of this process.
+    /// The route's handler is not part of this process, or has not started yet.
     NotReady,
     /// The handler panicked: a defect.
     HandlerFailed,
@@ -253,7 +253,7 @@ impl Problem {
                 503,
                 "not_ready",
                 "Service unavailable",
-                "this part of the service is not running here"
+                "this part of the service is not running here, or not yet; nothing was done"
             ),
             Self::UpstreamTimeout => document!(
                 504,

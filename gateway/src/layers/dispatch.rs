@@ -63,6 +63,9 @@ impl Handle for Dispatch {
                 control,
                 control_permits,
             } => {
+                let Some(router) = router.get() else {
+                    return Problem::NotReady.response();
+                };
                 let handler = handlers::Handler {
                     router,
                     control,
@@ -73,7 +76,6 @@ impl Handle for Dispatch {
                 };
                 handlers::call(handler, exchange).await
             }
-            Target::Absent => Problem::NotReady.response(),
             Target::Redirect { to, status } => handlers::redirect(&exchange, to, *status),
         }
     }

@@ -116,7 +116,10 @@ pub(crate) mod testing {
         let mut route = Route {
             name: "test".into(),
             meters: Meters::new().route("test"),
-            target: Target::Absent,
+            target: Target::Redirect {
+                to: "https".to_owned(),
+                status: http::StatusCode::FOUND,
+            },
             is_payment: false,
             limits: Vec::new(),
             max_body: u64::MAX,

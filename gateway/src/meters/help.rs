@@ -208,6 +208,10 @@ const HELP: &[(&str, &str)] = &[
         "Promises found broken",
     ),
     (
+        "penstock_part_ready",
+        "1 while this part of the node can do its work",
+    ),
+    (
         "penstock_store_call_seconds",
         "Time of one call of the stock store, Redis or embedded",
     ),

@@ -5,6 +5,7 @@ use std::{rc::Rc, sync::Arc};
 use http::{HeaderValue, Method, StatusCode};
 use tokio::{runtime::Handle, sync::Semaphore};
 
+use super::Late;
 use crate::{limit::Bucket, meters::RouteMeters, upstream::Upstream};
 
 /// A route as a core serves it. A request keeps the one it was found, also when the configuration is replaced.
@@ -36,7 +37,7 @@ pub(crate) enum Target {
     Upstream(Rc<Upstream>),
     /// A router of this process.
     Handler {
-        router: axum::Router,
+        router: Late,
         /// Where a request of it runs.
         run_on: fn(&Method, &str) -> RunOn,
         /// What does not run on the core runs here.
@@ -44,8 +45,6 @@ pub(crate) enum Target {
         /// How many requests may be there at a time.
         control_permits: Arc<Semaphore>,
     },
-    /// A handler this process does not have.
-    Absent,
     Redirect {
         /// `https` or an origin.
         to: String,

@@ -13,10 +13,7 @@ mod slots;
 
 use std::{
     collections::HashMap,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -44,6 +41,7 @@ use crate::{
     ledger::{
         Created, GateMoved, LedgerError, LedgerOrder, OrderLedger, Restock, Restocked, Standing,
     },
+    locks::Locked,
     metrics::PurchaseMetrics,
     sale::{Sale, SaleState},
     sku_stock::Stock,
@@ -120,6 +118,28 @@ impl FoundOrder {
     }
 }
 
+/// What answered the last refresh; if something did not, why.
+#[derive(Debug, Clone)]
+pub struct Health {
+    /// The ledger's database.
+    pub ledger: Result<(), String>,
+    /// All of the stock store.
+    pub store: Result<(), String>,
+    /// Ledger and store, for one sale at least.
+    pub sales: Result<(), String>,
+}
+
+impl Health {
+    fn unread() -> Self {
+        let unread = || Err("it has not been read yet".to_owned());
+        Self {
+            ledger: unread(),
+            store: unread(),
+            sales: unread(),
+        }
+    }
+}
+
 /// The engine; shared by the API, the admin API and the workers.
 pub struct SaleEngine {
     store: Arc<dyn StockStore>,
@@ -138,8 +158,8 @@ pub struct SaleEngine {
     /// Held while sales are opened or changed: an older reading of the ledger must not overtake a newer one, or a pause could be
     /// undone by the refresh that began before it. When all sales were last read, over ones included.
     changing: tokio::sync::Mutex<Option<Instant>>,
-    /// Whether store and ledger answered the last refresh.
-    is_ready: AtomicBool,
+    /// What answered the last refresh. A `std` lock, held for a copy.
+    health: Mutex<Health>,
     /// Sales whose every segment was open at the last refresh. A `std` lock, held for one look.
     warm: Mutex<AHashSet<SaleId>>,
     /// The states of sales that go on, as they are shown. A `std` lock, held to set one sale's.
@@ -176,7 +196,7 @@ impl SaleEngine {
             clock,
             deadline,
             changing: tokio::sync::Mutex::new(None),
-            is_ready: AtomicBool::new(false),
+            health: Mutex::new(Health::unread()),
             warm: Mutex::default(),
             shown: Mutex::default(),
             retired: Mutex::default(),
@@ -222,9 +242,9 @@ impl SaleEngine {
         self.segments.subscribe()
     }
 
-    /// Whether store and ledger answered when they were last asked, two seconds ago at most.
-    pub fn is_ready(&self) -> bool {
-        self.is_ready.load(Ordering::Relaxed)
+    /// What answered when it was last asked, two seconds ago at most.
+    pub fn health(&self) -> Health {
+        self.health.locked().clone()
     }
 
     /// The time, by the clock the engine was given.

@@ -6,7 +6,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, MutexGuard, atomic::Ordering},
+    sync::{Arc, MutexGuard},
     time::Duration,
 };
 
@@ -19,7 +19,7 @@ use stock::{SegmentSpec, Snapshot, StockError};
 use tokio::time::{Instant, Interval, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{EngineError, SaleEngine, balance, over::EndedSales};
+use super::{EngineError, Health, SaleEngine, balance, over::EndedSales};
 use crate::{
     catalogue::OpenSale,
     ids::{SaleId, SegmentId, SkuId},
@@ -81,7 +81,7 @@ impl SaleEngine {
     }
 
     /// Re-reads all sales and counts. Fails only if the ledger cannot be read; segments that the store cannot answer for are
-    /// logged, and [`SaleEngine::is_ready`] says no while it answers for none.
+    /// logged, and [`SaleEngine::health`] says so while it answers for none.
     pub async fn refresh(&self) -> Result<(), EngineError> {
         self.refresh_at(None).await
     }
@@ -99,10 +99,13 @@ impl SaleEngine {
                 read
             }
             Err(error) => {
-                self.is_ready.store(false, Ordering::Relaxed);
+                let why = Err(error.to_string());
+                let mut health = self.health.locked();
+                (health.ledger, health.sales) = (why.clone(), why);
                 return Err(error);
             }
         };
+        let store = self.store.reach().await.map_err(|error| error.to_string());
         let ended = &self.ask_about_ended(&sales).await?;
         let results: Vec<_> = stream::iter(sales)
             .map(async |sale| {
@@ -114,7 +117,9 @@ impl SaleEngine {
             .buffer_unordered(SALES_AT_ONCE)
             .collect()
             .await;
-        let (mut answered, mut silent) = (0, 0);
+        // Without a sale, they would be sold as well as the store is.
+        let mut sold = store.clone();
+        let mut answered = 0;
         let mut over = Vec::new();
         for (id, result) in results {
             match result {
@@ -124,14 +129,17 @@ impl SaleEngine {
                     UNREFRESHED.works(&id);
                 }
                 Err(error) => {
-                    silent += 1;
                     UNREFRESHED.failed(&id, &error);
+                    sold = Err(error.to_string());
                 }
             }
         }
         self.archive(over);
-        self.is_ready
-            .store(answered > 0 || silent == 0, Ordering::Relaxed);
+        *self.health.locked() = Health {
+            ledger: Ok(()),
+            store,
+            sales: if answered > 0 { Ok(()) } else { sold },
+        };
         Ok(())
     }
 

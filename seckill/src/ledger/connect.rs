@@ -127,26 +127,18 @@ pub async fn connect_with(url: &str, options: &ConnectOptions) -> Result<AnyPool
             .await
     } else if url.starts_with("postgres://") || url.starts_with("postgresql://") {
         let durability = options.durability;
-        if durability == LedgerDurability::Replicated {
-            // By a connection of its own: a pool keeps to itself why it refuses one.
-            let mut connection = AnyConnection::connect(url).await?;
-            if !has_standby(&mut connection).await? {
-                return Err(LedgerError::NotReplicated);
-            }
+        // By a connection of its own: a pool tries all the time and keeps the reason to itself (nobody listens, a wrong password).
+        let first =
+            tokio::time::timeout(options.acquire_timeout, AnyConnection::connect(url)).await;
+        let mut first = first.unwrap_or(Err(sqlx::Error::PoolTimedOut))?;
+        if durability == LedgerDurability::Replicated && !has_standby(&mut first).await? {
+            return Err(LedgerError::NotReplicated);
         }
-        let pooled = pool
-            .max_connections(options.max_connections.max(1))
+        drop(first);
+        pool.max_connections(options.max_connections.max(1))
             .after_connect(move |connection, _| Box::pin(prepare_postgres(connection, durability)))
             .connect(url)
-            .await;
-        match pooled {
-            // The pool has tried all the time and kept the reason to itself: wrong port, wrong password, no such database.
-            Err(sqlx::Error::PoolTimedOut) => match AnyConnection::connect(url).await {
-                Err(reason) => Err(reason),
-                Ok(_) => Err(sqlx::Error::PoolTimedOut),
-            },
-            pooled => pooled,
-        }
+            .await
     } else {
         return Err(LedgerError::Address(
             "must start with sqlite: or postgres://".to_owned(),

@@ -151,6 +151,25 @@ impl LedgerError {
         matches!(self, Self::Unavailable(_))
     }
 
+    /// Whether a start that failed by it may succeed later: the database is away, starting or full of callers. What it refuses for
+    /// another reason (a password, a name, a right) stays refused.
+    pub fn may_pass(&self) -> bool {
+        let Self::Unavailable(error) = self else {
+            return false;
+        };
+        match error {
+            sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed => true,
+            // SQLSTATE classes: connection, rollback, resources, operator intervention. SQLite: busy, locked.
+            sqlx::Error::Database(cause) => cause.code().is_some_and(|code| {
+                ["08", "40", "53", "57"]
+                    .iter()
+                    .any(|class| code.len() == 5 && code.starts_with(class))
+                    || matches!(code.parse::<u32>(), Ok(number) if code.len() < 5 && matches!(number & 0xff, 5 | 6))
+            }),
+            _ => false,
+        }
+    }
+
     /// Whether the database failed for a reason that is not known to concern all of it: a trigger that raises, a limit of its own.
     /// It may be the order's, so a batch that has failed often enough is tried order by order.
     pub(crate) fn may_be_about_one_order(&self) -> bool {

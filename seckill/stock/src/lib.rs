@@ -61,6 +61,9 @@ pub trait StockStore: Send + Sync + 'static {
         &Durability::ALL
     }
 
+    /// Whether all of it can be reached. What cannot is tried again, so call this now and then.
+    async fn reach(&self) -> Result<(), StockError>;
+
     /// Opens a segment, or takes over changed rules (window, limit, pay_within) of an open one; its `stock` is only read the
     /// first time (use [`StockStore::restock`] after that). Idempotent.
     async fn open(&self, spec: &SegmentSpec) -> Result<Snapshot, StockError>;

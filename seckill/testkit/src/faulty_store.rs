@@ -145,6 +145,10 @@ fn lost() -> StockError {
 
 #[async_trait]
 impl StockStore for FaultyStore {
+    async fn reach(&self) -> Result<(), StockError> {
+        self.inner.reach().await
+    }
+
     async fn open(&self, spec: &SegmentSpec) -> Result<Snapshot, StockError> {
         self.pass(&spec.id).await;
         self.inner.open(spec).await

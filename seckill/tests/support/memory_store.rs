@@ -123,6 +123,10 @@ impl Segment {
 
 #[async_trait]
 impl StockStore for MemoryStore {
+    async fn reach(&self) -> Result<(), StockError> {
+        Ok(())
+    }
+
     async fn open(&self, spec: &SegmentSpec) -> Result<Snapshot, StockError> {
         let new = || Segment {
             snapshot: Snapshot {

@@ -263,6 +263,7 @@ mod tests {
             include_str!("../../compose/reload.rs"),
             include_str!("../../../../seckill/src/backup/routes.rs"),
             include_str!("../mod.rs"),
+            include_str!("../readiness.rs"),
         ] {
             admin.extend(routes(source));
         }

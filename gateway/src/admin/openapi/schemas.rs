@@ -92,7 +92,8 @@ const SHAPES: &[Shape] = &[
     ("Backup", &[("state", "idle|running|done|failed"), ("to?", "string"), ("bytes_done?", "int"), ("bytes_total?", "int"),
         ("manifest?", "object"), ("error?", "string")]),
     ("Reloaded", &[("ok", "bool"), ("generation", "int"), ("warnings", "[string]")]),
-    ("Ready", &[("ready", "bool"), ("missing", "[string]")]),
+    ("Ready", &[("ready", "bool"), ("missing", "[string]"), ("parts", "[Part]")]),
+    ("Part", &[("name", "string"), ("state", "ready|starting|failing"), ("counts", "bool"), ("reason?", "string")]),
 ];
 
 /// `components.schemas`.

@@ -7,6 +7,8 @@ mod postgres;
 
 mod redis;
 
+mod standby;
+
 use std::{
     fs,
     net::SocketAddr,
@@ -23,17 +25,15 @@ use tokio::sync::Mutex;
 
 pub use self::{
     clock::Clock,
-    postgres::{Postgres, Standby},
+    postgres::Postgres,
     redis::{METAS, Redis},
+    standby::Standby,
 };
 use crate::{
     plan::{Link, Plan, Target, Topology},
-    process::{Penstock, Process},
+    process::{Penstock, Shared},
     proxy::Proxy,
 };
-
-/// A process that faults and clients share.
-pub type Shared = Arc<Mutex<Process>>;
 
 /// A gateway and its links.
 pub struct Node {
@@ -266,15 +266,4 @@ impl Bench {
             let _ = fs::copy(log, to.with_extension(format!("redis-{at}.log")));
         }
     }
-}
-
-/// A child that dies with the thread that starts it, and so with this program, whatever becomes of it: the kernel sees to that.
-async fn child(words: Vec<String>, log: PathBuf, ready: SocketAddr) -> Process {
-    Process::start("setpriv", child_words(words), log, ready).await
-}
-
-/// The arguments of such a child.
-fn child_words(words: Vec<String>) -> Vec<String> {
-    let dying = ["--pdeathsig", "KILL"].map(str::to_owned);
-    dying.into_iter().chain(words).collect()
 }

@@ -1,22 +1,18 @@
-//! The PostgreSQL of all runs of one test, with a database for each.
+//! A PostgreSQL of a test, for as many databases as it has runs.
 
 use std::{
     fs,
     net::SocketAddr,
     path::{Path, PathBuf},
     process::Command,
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::{Arc, atomic::AtomicU32},
     time::Duration,
 };
 
 use tempfile::TempDir;
 use tokio::sync::Mutex;
 
-use super::{Shared, child, child_words};
-use crate::{process::free_port, proxy::Proxy};
+use crate::process::{Shared, child, free_port};
 
 const SETTINGS: [&str; 4] = [
     "listen_addresses=127.0.0.1",
@@ -25,54 +21,18 @@ const SETTINGS: [&str; 4] = [
     "shared_buffers=32MB",
 ];
 /// How often a PostgreSQL is asked that may still be starting: for half a minute.
-const ASKS: u32 = 600;
+pub const ASKS: u32 = 600;
 
 /// The PostgreSQL of all runs of one test.
 pub struct Postgres {
     pub process: Shared,
     pub address: SocketAddr,
     bin: PathBuf,
-    folder: TempDir,
+    pub folder: TempDir,
     /// As whom the server runs.
     user: Vec<&'static str>,
     /// Standbys that it had.
-    standbys: AtomicU32,
-}
-
-/// A PostgreSQL that follows the one of the runs, without anybody waiting for it.
-pub struct Standby {
-    /// To its primary.
-    pub link: Proxy,
-    process: Shared,
-    address: SocketAddr,
-    data: String,
-    server: Arc<Postgres>,
-}
-
-impl Standby {
-    /// Waits until it has all that its primary has now. It tries to connect every five seconds at first.
-    pub async fn has_caught_up(&self) {
-        let server = &self.server;
-        let now = server.say(server.address, "SELECT pg_current_wal_lsn()");
-        let behind = format!("SELECT pg_last_wal_replay_lsn() < '{now}'");
-        let mut tries = 0;
-        // It listens before it answers.
-        while server.try_say(self.address, &behind).as_deref() != Ok("f") {
-            tries += 1;
-            assert!(tries < ASKS, "the standby does not follow");
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    }
-
-    /// Promotes it and stops it; answers how it is started at the address of its primary, which must be dead.
-    pub async fn take_over(&self) -> Vec<String> {
-        self.server.say(self.address, "SELECT pg_promote()");
-        let stop = ["stop", "-w", "-m", "fast", "-D", &self.data];
-        done(self.server.program("pg_ctl").args(stop));
-        self.process.lock().await.kill();
-        let server = &self.server;
-        child_words(server.start_words(&self.data, server.address))
-    }
+    pub standbys: AtomicU32,
 }
 
 impl Postgres {
@@ -102,58 +62,24 @@ impl Postgres {
 }
 
 impl Postgres {
-    /// A standby that has all there is now, and follows over a link.
-    pub async fn standby(self: &Arc<Self>) -> Standby {
-        let link = Proxy::start(self.address).await;
-        let number = self.standbys.fetch_add(1, Ordering::Relaxed);
-        let data = self.folder.path().join(format!("standby-{number}"));
-        let data = data.display().to_string();
-        let port = link.address.port().to_string();
-        let copy = [
-            "-h",
-            "127.0.0.1",
-            "-p",
-            &port,
-            "-U",
-            "postgres",
-            "-D",
-            &data,
-        ];
-        let mut copying = self.program("pg_basebackup");
-        copying.args(copy).args(["-R", "-c", "fast", "--no-sync"]);
-        // The proxy runs on this thread's runtime.
-        let copied = tokio::task::spawn_blocking(move || done(&mut copying));
-        copied.await.unwrap();
-        let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
-        let log = self.folder.path().join("standby.log");
-        let process = child(self.start_words(&data, address), log, address).await;
-        Standby {
-            link,
-            process: Arc::new(Mutex::new(process)),
-            address,
-            data,
-            server: Arc::clone(self),
-        }
-    }
-
     /// What a server answers to a query.
-    fn say(&self, at: SocketAddr, query: &str) -> String {
+    pub fn say(&self, at: SocketAddr, query: &str) -> String {
         self.try_say(at, query)
             .unwrap_or_else(|said| panic!("{query}: {said}"))
     }
 
     /// The same, or what it says against it.
-    fn try_say(&self, at: SocketAddr, query: &str) -> Result<String, String> {
+    pub fn try_say(&self, at: SocketAddr, query: &str) -> Result<String, String> {
         let url = format!("postgres://postgres@{at}/postgres");
         try_done(self.program("psql").args([&url, "-tAc", query]))
     }
 
-    fn start_words(&self, data: &str, at: SocketAddr) -> Vec<String> {
+    pub fn start_words(&self, data: &str, at: SocketAddr) -> Vec<String> {
         start_words(&self.bin, self.folder.path(), &self.user, data, at)
     }
 
     /// A program of PostgreSQL, run by the server's own user.
-    fn program(&self, name: &str) -> Command {
+    pub fn program(&self, name: &str) -> Command {
         let mut command = Command::new("setpriv");
         command.args(&self.user).arg(self.bin.join(name));
         command.current_dir(self.folder.path());
@@ -226,7 +152,7 @@ async fn start_postgres() -> Postgres {
 }
 
 /// Runs a program that must succeed; answers what it says.
-fn done(command: &mut Command) -> String {
+pub fn done(command: &mut Command) -> String {
     try_done(command).unwrap_or_else(|said| panic!("{command:?}: {said}"))
 }
 

@@ -8,8 +8,12 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::{Clock, Shared, child};
-use crate::{plan::Aof, process::free_port, proxy::Proxy};
+use super::Clock;
+use crate::{
+    plan::Aof,
+    process::{Shared, child, free_port},
+    proxy::Proxy,
+};
 
 /// How long something may take that needs other servers, some of which may be broken now.
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -103,6 +103,10 @@ impl RedisStore {
 
 #[async_trait]
 impl StockStore for RedisStore {
+    async fn reach(&self) -> Result<(), StockError> {
+        self.calls.caller.nodes.reach().await
+    }
+
     async fn open(&self, spec: &SegmentSpec) -> Result<Snapshot, StockError> {
         let args = codec::open_args(spec)?;
         let keys = [self.calls.keys.of(&spec.id)];

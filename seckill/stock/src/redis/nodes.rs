@@ -105,6 +105,22 @@ impl Nodes {
         node.for_wait(wait, &self.config, &self.options).await
     }
 
+    /// Whether all servers were there at the last look; looks again if one is not.
+    pub(super) async fn reach(&self) -> Result<(), StockError> {
+        let is_whole = || {
+            self.last_problem
+                .lock()
+                .expect("no holder panics")
+                .is_none()
+        };
+        let nodes = self.map.load();
+        if !is_whole() || !nodes.iter().all(|range| range.node.client.is_connected()) {
+            self.refresh_unless_recent().await;
+        }
+        let problem = self.last_problem.lock().expect("no holder panics").clone();
+        problem.map_or(Ok(()), |problem| Err(unavailable(problem)))
+    }
+
     /// Looks again who has which slots, after a node said that it has them no longer.
     pub(super) async fn refresh(&self) {
         if self.config.server.is_clustered() {
@@ -120,10 +136,7 @@ impl Nodes {
     /// The same after a node could not be reached. Never waits for another who looks, and looks not too often: the caller is
     /// refused either way until somebody has taken the slots over.
     pub(super) async fn refresh_unless_recent(&self) {
-        // The client of a single server connects again by itself, once it has been there.
-        let may_help = self.config.server.is_clustered() || self.map.load().is_empty();
-        if may_help
-            && let Ok(mut looks) = self.looks.try_lock()
+        if let Ok(mut looks) = self.looks.try_lock()
             && looks.is_due()
         {
             self.look(&mut looks).await;
@@ -188,6 +201,7 @@ impl Nodes {
         }
         let nodes = servers.into_iter().map(async |server| {
             match old.iter().find(|range| range.node.server == server) {
+                // Its client connects again by itself.
                 Some(range) => Ok(Arc::clone(&range.node)),
                 None => connect::prepare(&self.config, &self.options, server)
                     .await
@@ -202,7 +216,13 @@ impl Nodes {
         let mut usable = Vec::new();
         for node in join_all(nodes).await {
             match node {
-                Ok(node) => usable.push(node),
+                Ok(node) => {
+                    if !node.client.is_connected() {
+                        let why = format!("no connection to redis at {}", node.server);
+                        problem = Some(Unusable::Away(unavailable(why)).or(problem));
+                    }
+                    usable.push(node);
+                }
                 Err(error) => problem = Some(error.or(problem)),
             }
         }
