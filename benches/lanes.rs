@@ -138,7 +138,7 @@ async fn without(
     store: &Arc<dyn StockStore>,
     purchase: Purchase,
 ) -> bool {
-    let outcome = purchase::buy(segment, store, purchase, Instant::now() + DEADLINE).await;
+    let outcome = purchase::buy(segment, store.clone(), purchase, Instant::now() + DEADLINE).await;
     matches!(outcome, Outcome::Decided(Verdict::Accepted { .. }))
 }
 

@@ -19,7 +19,7 @@ use metrics::{
     Counter, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder, SharedString, Unit,
 };
 use stock::{
-    Position, Purchase, SegmentSpec, StockStore, Verdict,
+    OrderQueue, Position, Purchase, SegmentSpec, Segments, Selling, Verdict,
     embedded::{EmbeddedStore, Method, Options, Sync, Tuning},
     ids::{BuyerId, OrderId, RequestId, SaleId, SegmentId, SkuId},
 };

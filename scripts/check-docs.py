@@ -4,8 +4,7 @@
 Every relative link of a Markdown file leads to a file, and to a heading of it where it names one. A line of Markdown holds one sentence,
 and a cell of a table at most 200 characters. Every path and every test that docs/invariants.md names exists, and every invariant that the code names is on that page. Every production file of Rust is named once on
 docs/architecture.md, in a row of its code map under the heading of its folder, and every file named there exists. So does every path
-that docs/request-life.md names, its number of files on the longest way of a GET is that of its table, and every layer is in that table.
-A type that docs/architecture.md names is a word of the code.
+that docs/request-life.md names, and its number of files on the longest way of a GET is that of its table.
 """
 
 import pathlib
@@ -128,18 +127,6 @@ def architecture():
         yield f"docs/architecture.md: {finding}"
 
 
-def unknown_types(page, code):
-    """Types that a page names in backticks and that are no word of the code."""
-    named = set(re.findall(r"`([A-Z]\w*[a-z]\w*)`", re.sub(r"^```.*?^```", "", page, flags=re.M | re.S)))
-    return sorted(named - set(re.findall(r"\w+", code)))
-
-
-def types():
-    page = (ROOT / "docs" / "architecture.md").read_text()
-    for name in unknown_types(page, "".join(file.read_text() for file in tracked("*.rs"))):
-        yield f"docs/architecture.md: there is no type {name}"
-
-
 def walk():
     """Paths on docs/request-life.md are those of the repository, or of gateway/src; a list may name its folder first: "in `folder/`: …"."""
     page = (ROOT / "docs" / "request-life.md").read_text()
@@ -153,18 +140,10 @@ def walk():
     files = set(re.findall(r"`([\w./-]+\.rs)`", table.group()))
     if len(files) != int(table.group(1)):
         yield f"docs/request-life.md: the longest way of a GET has {len(files)} files, not {table.group(1)}"
-    layers = [path.relative_to(ROOT / "gateway" / "src").as_posix() for path in tracked("gateway/src/layers/*.rs") if is_production(path.relative_to(ROOT))]
-    for layer in missing_layers(layers, files):
-        yield f"docs/request-life.md: the walk of a GET lacks the layer {layer}"
-
-
-def missing_layers(layers, walked):
-    """Files of layers that the walk of a GET does not name. The list of layers is none of them; every GET passes all others."""
-    return sorted(set(layers) - set(walked) - {"layers/mod.rs"})
 
 
 def main():
-    findings = [finding for page in tracked("*.md") for finding in links(page)] + [*shapes(), *invariants(), *architecture(), *types(), *walk()]
+    findings = [finding for page in tracked("*.md") for finding in links(page)] + [*shapes(), *invariants(), *architecture(), *walk()]
     for finding in findings:
         print(finding)
     print(f"documents checked, {len(findings)} findings")

@@ -85,18 +85,6 @@ class Shape(unittest.TestCase):
         self.assertEqual(list(check.shapes()), [])
 
 
-class Types(unittest.TestCase):
-    def test_a_type_that_the_code_lacks_is_found(self):
-        page = "`Engine` and `Gone`, by `POST`, in `a/src/`\n```\n`Drawn`\n```\n"
-        self.assertEqual(check.unknown_types(page, "struct Engine;"), ["Gone"])
-
-
-class Layers(unittest.TestCase):
-    def test_a_layer_that_the_walk_lacks_is_found(self):
-        layers = ["layers/mod.rs", "layers/new.rs", "layers/cors.rs", "layers/observe/mod.rs"]
-        self.assertEqual(check.missing_layers(layers, ["layers/cors.rs", "layers/observe/mod.rs"]), ["layers/new.rs"])
-
-
 class Repository(unittest.TestCase):
     def test_every_production_file_has_one_row_on_the_page(self):
         self.assertEqual(list(check.architecture()), [])

@@ -75,14 +75,8 @@ pub enum StartError {
 
 /// Starts payments over the configured channels.
 pub fn start(setup: Setup) -> Result<Payments, StartError> {
-    let channels = channels(&setup.config);
-    start_with(setup, channels)
-}
-
-/// The channels of a configuration, the preferred one first. One that has taken money stays among them: nobody else can say what became
-/// of its charges, or give their money back.
-fn channels(config: &Config) -> Vec<Arc<dyn Channel>> {
-    vec![Arc::new(Simulator::new(config.simulator))]
+    let simulator = Arc::new(Simulator::new(setup.config.simulator));
+    start_with(setup, vec![simulator])
 }
 
 /// Starts payments over other channels, the preferred one first.

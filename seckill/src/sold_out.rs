@@ -22,7 +22,7 @@ use std::{
 
 use ahash::{AHashSet, RandomState};
 use arc_swap::ArcSwap;
-use stock::{Position, Snapshot, StockError, StockStore};
+use stock::{OrderQueue, Position, Snapshot, StockError};
 
 use crate::{
     ids::{BuyerId, RequestId, SegmentId},
@@ -135,7 +135,7 @@ impl SoldOut {
     pub async fn catch_up(
         &self,
         id: &SegmentId,
-        store: &dyn StockStore,
+        store: &dyn OrderQueue,
         snapshot: &Snapshot,
     ) -> Result<(), StockError> {
         self.enter(snapshot.epoch);

@@ -6,9 +6,9 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use metrics::{Counter, Histogram};
 use stock::{
-    CartLine, CartVerdict, Confirm, Durability, Gate, Lookup, Position, Purchase, QueueDepth,
-    QueueEntry, Release, SegmentSpec, Snapshot, StockError, StockMoves, StockStore, StoredOrder,
-    Verdict, Wanted,
+    Capabilities, CartLine, CartVerdict, Confirm, Gate, Lookup, Moves, OrderQueue, Position,
+    Purchase, QueueDepth, QueueEntry, Rebuild, Release, SegmentSpec, Segments, Selling, Snapshot,
+    StockError, StockMoves, StockStore, StoredOrder, Verdict, Wanted,
 };
 use tokio::time::Instant;
 
@@ -100,9 +100,9 @@ impl CountedStore {
 }
 
 #[async_trait]
-impl StockStore for CountedStore {
-    fn levels(&self) -> &'static [Durability] {
-        self.store.levels()
+impl Segments for CountedStore {
+    fn capabilities(&self) -> Capabilities {
+        self.store.capabilities()
     }
 
     /// Not counted: it is no call of a segment, and tells what is away by itself.
@@ -114,6 +114,19 @@ impl StockStore for CountedStore {
         self.counted(Operation::Open, self.store.open(spec)).await
     }
 
+    async fn snapshot(&self, segment: &SegmentId) -> Result<Snapshot, StockError> {
+        let call = self.store.snapshot(segment);
+        self.counted(Operation::Snapshot, call).await
+    }
+
+    async fn set_gate(&self, segment: &SegmentId, gate: Gate) -> Result<Snapshot, StockError> {
+        let call = self.store.set_gate(segment, gate);
+        self.counted(Operation::SetGate, call).await
+    }
+}
+
+#[async_trait]
+impl Selling for CountedStore {
     async fn buy(
         &self,
         segment: &SegmentId,
@@ -158,11 +171,18 @@ impl StockStore for CountedStore {
         self.counted(Operation::Confirm, call).await
     }
 
-    async fn set_gate(&self, segment: &SegmentId, gate: Gate) -> Result<Snapshot, StockError> {
-        let call = self.store.set_gate(segment, gate);
-        self.counted(Operation::SetGate, call).await
+    async fn find(
+        &self,
+        segment: &SegmentId,
+        lookup: &Lookup,
+    ) -> Result<Option<StoredOrder>, StockError> {
+        let call = self.store.find(segment, lookup);
+        self.counted(Operation::Find, call).await
     }
+}
 
+#[async_trait]
+impl Moves for CountedStore {
     async fn restock(
         &self,
         segment: &SegmentId,
@@ -182,31 +202,10 @@ impl StockStore for CountedStore {
         let call = self.store.withdraw(segment, withdrawal_id, units);
         self.counted(Operation::Withdraw, call).await
     }
+}
 
-    async fn snapshot(&self, segment: &SegmentId) -> Result<Snapshot, StockError> {
-        let call = self.store.snapshot(segment);
-        self.counted(Operation::Snapshot, call).await
-    }
-
-    async fn find(
-        &self,
-        segment: &SegmentId,
-        lookup: &Lookup,
-    ) -> Result<Option<StoredOrder>, StockError> {
-        let call = self.store.find(segment, lookup);
-        self.counted(Operation::Find, call).await
-    }
-
-    async fn accepted_after(
-        &self,
-        segment: &SegmentId,
-        after: Position,
-        max: usize,
-    ) -> Result<Vec<(Position, StoredOrder)>, StockError> {
-        let call = self.store.accepted_after(segment, after, max);
-        self.counted(Operation::ReadAccepted, call).await
-    }
-
+#[async_trait]
+impl OrderQueue for CountedStore {
     async fn pull(
         &self,
         segment: &SegmentId,
@@ -228,6 +227,19 @@ impl StockStore for CountedStore {
         self.counted(Operation::Depth, call).await
     }
 
+    async fn accepted_after(
+        &self,
+        segment: &SegmentId,
+        after: Position,
+        max: usize,
+    ) -> Result<Vec<(Position, StoredOrder)>, StockError> {
+        let call = self.store.accepted_after(segment, after, max);
+        self.counted(Operation::ReadAccepted, call).await
+    }
+}
+
+#[async_trait]
+impl Rebuild for CountedStore {
     async fn freeze(
         &self,
         segment: &SegmentId,

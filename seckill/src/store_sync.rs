@@ -6,7 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
-use stock::{Confirm, Release, StockError, StockStore};
+use stock::{Confirm, Release, Selling, StockError};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
@@ -50,7 +50,7 @@ pub enum StoreSyncError {
 /// Applies effects; one per node is enough, more do no harm.
 #[derive(Clone)]
 pub struct StoreSync {
-    store: Arc<dyn StockStore>,
+    store: Arc<dyn Selling>,
     ledger: OrderLedger,
     violations: Violations,
     on_released: ReleaseListener,
@@ -61,7 +61,7 @@ static UNDONE: Troubles = Troubles::new("the store is not told of returns and pa
 impl StoreSync {
     /// Joins the parts.
     pub fn new(
-        store: Arc<dyn StockStore>,
+        store: Arc<dyn Selling>,
         ledger: OrderLedger,
         violations: Violations,
         on_released: ReleaseListener,

@@ -40,6 +40,13 @@ pub(crate) struct TestShop {
 
 impl TestShop {
     pub(crate) async fn open() -> Self {
+        Self::open_on(|store| store).await
+    }
+
+    /// The same, on what is made of its store.
+    pub(crate) async fn open_on(
+        wrap: impl FnOnce(Arc<dyn StockStore>) -> Arc<dyn StockStore>,
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let now = Arc::new(AtomicU64::new(START + 1));
         let reader = now.clone();
@@ -58,7 +65,7 @@ impl TestShop {
         let url = format!("sqlite:{}", folder.path().join("ledger.db").display());
         let ledger = OrderLedger::new(ledger::connect(&url).await.unwrap());
         let bell = Arc::default();
-        let engine = SaleEngine::start(store, ledger, clock, Duration::from_secs(5), bell)
+        let engine = SaleEngine::start(wrap(store), ledger, clock, Duration::from_secs(5), bell)
             .await
             .unwrap();
         let sale = json!({

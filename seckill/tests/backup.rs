@@ -11,7 +11,7 @@ use seckill::{
 };
 use serde_json::json;
 use stock::{
-    Position, Purchase, StockStore, StoredOrder, Verdict,
+    Moves, OrderQueue, Position, Purchase, Rebuild, Segments, Selling, StoredOrder, Verdict,
     embedded::{EmbeddedStore, Method, faults::Point, holds_a_store},
 };
 use testkit::{

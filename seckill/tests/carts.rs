@@ -7,7 +7,7 @@ use seckill::{
     ids::{BuyerId, RequestId, SegmentId},
     purchase::CartOutcome,
 };
-use stock::{CartVerdict, StockStore, Verdict};
+use stock::{CartVerdict, Segments, Verdict};
 
 use crate::support::{
     floor::{Cut, Floor, On},

@@ -14,7 +14,7 @@ use seckill::{
     ledger::Restock,
     purchase::Outcome,
 };
-use stock::{Release, StockStore, Verdict};
+use stock::{Release, Selling, Verdict};
 use tokio_util::sync::CancellationToken;
 
 use crate::support::{

@@ -7,7 +7,7 @@ use seckill::{
     ledger::{Action, DeadLetter, LetterId, OrderStatus, Restock},
     settlement::replay::{Outcome, Replay, Replayer},
 };
-use stock::{StockStore, StoredOrder};
+use stock::{OrderQueue, Segments, Selling, StoredOrder};
 use tokio::sync::watch;
 
 use crate::support::{

@@ -10,7 +10,7 @@ use seckill::{
     reconcile::{Reconciler, Violations},
     store_sync::StoreSync,
 };
-use stock::{Position, StockStore};
+use stock::{Moves, OrderQueue, Position, Segments};
 
 use crate::support::{
     ledger::{

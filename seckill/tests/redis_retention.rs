@@ -9,7 +9,7 @@ use std::{
 };
 
 use seckill::{engine::SaleEngine, sale::Sale};
-use stock::{KEPT, OrderState, SegmentSpec, StockStore};
+use stock::{KEPT, OrderQueue, OrderState, SegmentSpec, Segments, Selling};
 use testkit::redis::{Server, connect, now_ms, take};
 
 use crate::support::ledger::{Engine, TestLedger, sale, segment};

@@ -9,7 +9,7 @@ use seckill::{
     reconcile::Violations,
     settlement::{self, Settlement, SettlementConfig},
 };
-use stock::StockStore;
+use stock::OrderQueue;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 

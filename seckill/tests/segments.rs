@@ -4,7 +4,7 @@ use std::{sync::atomic::Ordering, time::Duration};
 
 use futures_util::future::join_all;
 use seckill::{ids::RequestId, purchase::Outcome};
-use stock::{Gate, Lookup, StockMoves, StockStore, Verdict};
+use stock::{Gate, Lookup, Rebuild, Selling, StockMoves, Verdict};
 use testkit::faulty_store::{Fault, Verb};
 
 use crate::support::{

@@ -5,7 +5,7 @@ use seckill::{
     ledger::Restock,
     reconcile::{Invariant, Reconciler, Violations},
 };
-use stock::StockStore;
+use stock::Moves;
 
 use crate::support::{
     floor::{Cut, Floor, On, buyer_at},

@@ -12,7 +12,7 @@ use seckill::{
     ledger::{Restock, Restocked},
     purchase::Outcome,
 };
-use stock::{Gate, StockMoves, StockStore, Verdict};
+use stock::{Gate, OrderQueue, Rebuild, Selling, StockMoves, Verdict};
 use testkit::faulty_store::{Fault, FaultyStore, Verb};
 
 use crate::support::{

@@ -6,7 +6,7 @@ use seckill::{
     ids::{SegmentId, SkuId},
     ledger::{OrderStatus, REBUILD},
 };
-use stock::{Gate, StockStore};
+use stock::{Gate, OrderQueue, Segments};
 use tokio::sync::watch;
 
 use crate::support::{

@@ -14,7 +14,7 @@ use seckill::{
     reconcile::{Finding, Invariant},
     store_sync::{StoreSync, StoreSyncError},
 };
-use stock::{OrderState, StockStore};
+use stock::{OrderQueue, OrderState, Segments, Selling};
 use tokio_util::sync::CancellationToken;
 
 use crate::support::{

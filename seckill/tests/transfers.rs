@@ -7,7 +7,7 @@ use seckill::{
     ledger::{OrderLedger, REBUILD, TransferState},
     rebuild::Rebuilder,
 };
-use stock::{Gate, StockStore};
+use stock::{Gate, Moves, Segments};
 use testkit::faulty_store::{Fault, Verb};
 
 use crate::support::{

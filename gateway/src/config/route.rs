@@ -9,9 +9,6 @@ use super::{
 };
 use crate::http::target::{is_authority, read_path};
 
-/// The names of the handlers, for messages.
-const HANDLERS: [&str; 3] = ["sales", "payments", "redirect"];
-
 /// Forms and JSON fit; what is longer streams on from there.
 const REQUEST_BUFFER: u64 = 64 << 10;
 
@@ -237,11 +234,11 @@ fn target(section: &Section<'_>, upstreams: &[Upstream]) -> Target {
         (None, Some("static")) => {
             section.problem(
                 "handler",
-                format_args!("not available yet: must be one of {}", HANDLERS.join(", ")),
+                "not available yet: must be one of sales, payments, redirect",
             );
         }
         (None, Some(other)) => {
-            section.problem("handler", one_of(other, &HANDLERS));
+            section.problem("handler", one_of(other, &["sales", "payments", "redirect"]));
         }
         (None, None) | (Some(_), Some(_)) => {
             section.problem("upstream", "a route needs either upstream or handler");

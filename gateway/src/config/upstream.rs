@@ -32,10 +32,7 @@ const POOL: Pool = Pool {
 const HOUR: Duration = Duration::from_secs(3600);
 const MILLISECOND: Duration = Duration::from_millis(1);
 
-/// The names of the policies, for messages.
-const POLICIES: [&str; 2] = ["round-robin", "ring-hash"];
-
-/// Policies that other proxies have and this one does not yet. Naming one is a clear problem, not a surprise.
+/// Policies of the design that are not built yet. Naming one is a clear problem, not a surprise.
 const POLICIES_LATER: [&str; 4] = ["weighted", "least-requests", "p2c-ewma", "maglev"];
 
 /// The form of [`HashOn`] for messages.
@@ -215,12 +212,12 @@ fn policy(section: &Section<'_>) -> Policy {
         Some(later) if POLICIES_LATER.contains(&later) => {
             section.problem(
                 "policy",
-                format_args!("not available yet: must be one of {}", POLICIES.join(", ")),
+                "not available yet: must be one of round-robin, ring-hash",
             );
             Policy::RoundRobin
         }
         Some(other) => {
-            section.problem("policy", one_of(other, &POLICIES));
+            section.problem("policy", one_of(other, &["round-robin", "ring-hash"]));
             Policy::RoundRobin
         }
     }

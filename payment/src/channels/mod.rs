@@ -35,8 +35,7 @@ pub trait Channel: Send + Sync {
     /// so that a request still under way is refused) and then answer `Declined`; `Unknown` if it cannot say yet.
     async fn query(&self, request: &ChargeRequest) -> ChannelOutcome;
 
-    /// Gives money of a charge back, at most once per reference. Repeating it is how one asks what became of it. Whatever is not
-    /// `Succeeded` is logged and asked again later, without end: the money is the buyer's.
+    /// Gives money of a charge back, at most once per reference. Repeating it is how one asks what became of it.
     async fn refund(&self, request: &RefundRequest) -> ChannelOutcome;
 }
 

@@ -60,12 +60,17 @@ pub(super) fn checked(
 ) -> Result<Sale, Problem> {
     let sale = new.check().map_err(invalid)?;
     let mut problems = Problems(payable.map_or_else(Vec::new, |payable| payable.problems(&sale)));
-    let levels = engine.levels();
+    let capabilities = engine.capabilities();
+    let levels = capabilities.durability;
     if let Some(level) = sale.durability.filter(|level| !levels.contains(level)) {
         let names: Vec<&str> = levels.iter().map(|level| level.name()).collect();
         let names = names.join(" or ");
         let allowed = format!("{names}: the store that is configured keeps no other");
         problems.add("durability", level.name(), allowed);
+    }
+    if sale.carts && !capabilities.carts {
+        let allowed = "false: the store that is configured decides no carts";
+        problems.add("carts", true, allowed);
     }
     if sale.rules.admission == Admission::Token && engine.tokens().is_empty() {
         let allowed = "another one while no seckill.token_keys are configured";

@@ -1,5 +1,7 @@
 //! The admin API on real parts: what operators do, and bad input of every endpoint; over 500 lines because those are one table.
 
+use std::sync::atomic::Ordering;
+
 use axum::body::Body;
 use http::Request;
 use serde_json::{Value, json};
@@ -16,7 +18,10 @@ pub(super) struct Desk {
 }
 
 pub(super) async fn desk() -> Desk {
-    let parts = TestShop::open().await;
+    desk_of(TestShop::open().await)
+}
+
+fn desk_of(parts: TestShop) -> Desk {
     let (store, ledger) = (parts.engine.store().clone(), parts.engine.ledger().clone());
     let currency = |code: &str, step_minor, most_minor| PayableCurrency {
         code: code.into(),
@@ -501,4 +506,25 @@ async fn a_store_that_lost_a_sale_is_not_filled_again() {
         "{outcome:?}"
     );
     assert!(engine.health().sales.is_err());
+}
+
+#[tokio::test]
+async fn a_sale_with_carts_is_refused_where_the_store_decides_none() {
+    let sale = r#"{"id":"sets","starts_at_ms":1,"ends_at_ms":9000000,"pay_within":"1m","buyer_limit":2,"currency":"usd",
+        "carts":true,"skus":[{"sku":"shoe","stock":3,"price_minor":500}]}"#;
+    let shop = TestShop::open_on(|store| {
+        let store = testkit::faulty_store::FaultyStore::new(store);
+        store.decides_carts.store(false, Ordering::SeqCst);
+        store
+    });
+    let (status, problem) = desk_of(shop.await)
+        .call("POST", "/admin/v1/sales", sale)
+        .await;
+    assert_eq!(
+        (status, &problem["problems"][0]["field"]),
+        (422, &json!("carts")),
+        "{problem}"
+    );
+    let (status, answer) = desk().await.call("POST", "/admin/v1/sales", sale).await;
+    assert_eq!(status, 201, "{answer}");
 }

@@ -180,7 +180,7 @@ mod tests {
     use super::*;
     use crate::ids::{OrderId, SaleId, SegmentId, SkuId};
     use stock::{
-        Purchase, SegmentSpec, StockStore,
+        Purchase, SegmentSpec, Segments, Selling,
         embedded::{Method, Options, Sync},
     };
 

@@ -44,7 +44,8 @@ impl SaleEngine {
             quantity,
         };
         for _ in 0..TRIES {
-            let outcome = purchase::buy(&home, &self.store, purchase.clone(), deadline).await;
+            let outcome =
+                purchase::buy(&home, self.store.clone(), purchase.clone(), deadline).await;
             let Outcome::Decided(Verdict::SoldOut {
                 version, accepted, ..
             }) = outcome

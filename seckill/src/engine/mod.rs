@@ -28,7 +28,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use futures_util::future::join_all;
 use metrics::Gauge;
 use ring::hmac;
-use stock::{Durability, Gate, Lookup, Snapshot, StockError, StockStore, StoredOrder};
+use stock::{Capabilities, Gate, Lookup, Snapshot, StockError, StockStore, StoredOrder};
 use tokio::{sync::watch, time::Instant};
 
 use crate::{
@@ -143,6 +143,7 @@ impl Health {
 /// The engine; shared by the API, the admin API and the workers.
 pub struct SaleEngine {
     store: Arc<dyn StockStore>,
+    capabilities: Capabilities,
     ledger: OrderLedger,
     catalogue: Catalogue,
     admission: AdmissionBook,
@@ -186,6 +187,7 @@ impl SaleEngine {
                 transfers: Transfers::new(store.clone(), ledger.clone(), clock.clone()),
                 runtime: tokio::runtime::Handle::current(),
             },
+            capabilities: store.capabilities(),
             store,
             ledger,
             catalogue: Catalogue::default(),
@@ -299,9 +301,9 @@ impl SaleEngine {
         }
     }
 
-    /// The levels of durability that the store can keep.
-    pub fn levels(&self) -> &'static [Durability] {
-        self.store.levels()
+    /// What the store can do.
+    pub fn capabilities(&self) -> Capabilities {
+        self.capabilities
     }
 
     /// Creates a sale: in the ledger and, unless it is a draft, in the store and in the catalogue. The same sale again is no

@@ -5,7 +5,7 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use stock::{CartLine, CartVerdict, Purchase, StockError, StockStore, Verdict};
+use stock::{CartLine, CartVerdict, Purchase, Selling, StockError, Verdict};
 use tokio::{runtime::Handle, sync::Semaphore, time::Instant};
 
 use super::{
@@ -100,7 +100,7 @@ impl Default for Carts {
 /// place, also if nobody waits for it any more, and is found under its request id. Either way no unit is lost or leaked.
 pub async fn buy_cart(
     carts: &Arc<Carts>,
-    store: Arc<dyn StockStore>,
+    store: Arc<dyn Selling>,
     cart: CartRequest,
     deadline: Instant,
     runtime: &Handle,
@@ -135,7 +135,7 @@ pub async fn buy_cart(
 }
 
 /// Decides a cart; for every line whose segment has moved to a new epoch, learns it and decides again with the same ids.
-async fn decide(cart: &CartRequest, store: &dyn StockStore) -> Result<CartVerdict, StockError> {
+async fn decide(cart: &CartRequest, store: &dyn Selling) -> Result<CartVerdict, StockError> {
     let mut stale_lines = 0;
     loop {
         let epochs: Vec<u64> = cart

@@ -9,7 +9,7 @@ mod decided;
 
 use std::sync::{Arc, atomic::Ordering};
 
-use stock::{Purchase, StockError, StockStore, Verdict, Wanted};
+use stock::{Purchase, Selling, StockError, Verdict, Wanted};
 use tokio::{runtime::Handle, time::Instant};
 
 pub use self::carts::{CartOutcome, CartRequest, Carts, Line, buy_cart};
@@ -48,7 +48,7 @@ static UNDECIDED: Troubles = Troubles::new("purchases are not decided");
 /// takes place and is found under its request id. Either way no unit is lost or leaked.
 pub async fn buy(
     segment: &Arc<SegmentRuntime>,
-    store: &Arc<dyn StockStore>,
+    store: Arc<dyn Selling>,
     purchase: Purchase,
     deadline: Instant,
 ) -> Outcome {
@@ -56,7 +56,7 @@ pub async fn buy(
     let Some(entry) = in_flight.enter(&purchase.buyer, &purchase.request) else {
         return Outcome::Unavailable;
     };
-    let (segment, store) = (segment.clone(), store.clone());
+    let segment = segment.clone();
     let decide = |wanted| async move {
         let verdict = decide(&segment, &*store, &purchase, &wanted).await;
         match &verdict {
@@ -80,7 +80,7 @@ pub async fn buy(
 /// Decides a purchase; if the segment has moved to a new epoch, learns it and decides once more with the same ids.
 async fn decide(
     segment: &SegmentRuntime,
-    store: &dyn StockStore,
+    store: &dyn Selling,
     purchase: &Purchase,
     wanted: &Wanted,
 ) -> Result<Verdict, StockError> {

@@ -4,7 +4,7 @@ use std::{sync::atomic::AtomicBool, time::Duration};
 
 use super::*;
 use stock::{
-    Lookup, SegmentSpec,
+    Lookup, SegmentSpec, StockStore,
     embedded::{EmbeddedStore, Method, Options, Sync, Tuning},
 };
 
@@ -58,13 +58,13 @@ async fn shop_with(stock: u64, clock: crate::clock::WallClock) -> Shop {
 
 impl Shop {
     async fn buy(&self, purchase: Purchase, deadline: Instant) -> Outcome {
-        buy(&self.segment, &self.store, purchase, deadline).await
+        buy(&self.segment, self.store.clone(), purchase, deadline).await
     }
 
     /// The same, by a caller that can go away.
     fn caller(&self, purchase: Purchase) -> tokio::task::JoinHandle<Outcome> {
         let (segment, store) = (self.segment.clone(), self.store.clone());
-        tokio::spawn(async move { buy(&segment, &store, purchase, long()).await })
+        tokio::spawn(async move { buy(&segment, store, purchase, long()).await })
     }
 
     fn is_deciding(&self, purchase: &Purchase) -> bool {
@@ -229,8 +229,7 @@ async fn what_is_decided_after_the_deadline_is_known_all_the_same() {
         purchase(0),
     );
     store.stall_answers(&shop.segment.id);
-    let slow: Arc<dyn StockStore> = store.clone();
-    let outcome = buy(&shop.segment, &slow, bought.clone(), after(20)).await;
+    let outcome = buy(&shop.segment, store.clone(), bought.clone(), after(20)).await;
     assert!(matches!(outcome, Outcome::Unknown), "{outcome:?}");
     assert!(
         shop.is_deciding(&bought),

@@ -17,7 +17,7 @@ use std::{
 };
 
 use futures_util::{StreamExt, stream};
-use stock::{StockError, StockStore};
+use stock::{Rebuild, StockError};
 use tokio::{sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -25,7 +25,7 @@ use tracing::{error, info, warn};
 use self::{
     diagnosis::{Seen, diagnose},
     metrics::RebuildMetrics,
-    steps::Rebuild,
+    steps::Steps,
 };
 use crate::{
     clock::WallClock,
@@ -83,7 +83,7 @@ pub enum RebuildElsewhere {
 
 /// The watch over the segments of a node's sales.
 pub struct Rebuilder {
-    store: Arc<dyn StockStore>,
+    store: Arc<dyn Rebuild>,
     ledger: OrderLedger,
     clock: WallClock,
     /// Asked by all rebuilds that are under way, one after another.
@@ -121,7 +121,7 @@ enum Looked {
 impl Rebuilder {
     /// Joins the parts.
     pub fn new(
-        store: Arc<dyn StockStore>,
+        store: Arc<dyn Rebuild>,
         ledger: OrderLedger,
         clock: WallClock,
         lease: Box<dyn Lease>,
@@ -373,7 +373,7 @@ impl Rebuilder {
             .await?
             .ok_or_else(|| RebuildError::UnknownSale(segment.sale.clone()))?;
         let started = tokio::time::Instant::now();
-        let rebuild = Rebuild {
+        let rebuild = Steps {
             store: &*self.store,
             ledger: &self.ledger,
             clock: &self.clock,

@@ -13,7 +13,7 @@
 
 use std::collections::HashSet;
 
-use stock::{OrderState, Position, StockError, StockMoves, StockStore, StoredOrder};
+use stock::{OrderState, Position, Rebuild, StockError, StockMoves, StoredOrder};
 use tokio::sync::Mutex;
 use tracing::{error, warn};
 
@@ -50,8 +50,8 @@ pub struct Rebuilt {
 }
 
 /// One rebuild and what it works on.
-pub(super) struct Rebuild<'a> {
-    pub(super) store: &'a dyn StockStore,
+pub(super) struct Steps<'a> {
+    pub(super) store: &'a dyn Rebuild,
     pub(super) ledger: &'a OrderLedger,
     pub(super) clock: &'a WallClock,
     pub(super) lease: &'a Mutex<Box<dyn Lease>>,
@@ -62,7 +62,7 @@ pub(super) struct Rebuild<'a> {
     pub(super) failures: u32,
 }
 
-impl Rebuild<'_> {
+impl Steps<'_> {
     pub(super) async fn run(&self) -> Result<Rebuilt, RebuildError> {
         let epoch = self.fence().await?;
         let rescued = self.refill(epoch).await? + self.rescue(epoch).await?;

@@ -18,7 +18,7 @@ use std::{
 };
 
 use futures_util::{StreamExt, stream};
-use stock::{QueueDepth, StockStore};
+use stock::{OrderQueue, QueueDepth};
 use tokio::{
     sync::watch,
     task::{Id, JoinHandle, JoinSet},
@@ -95,7 +95,7 @@ pub struct Settlement {
 /// What every worker shares.
 pub struct Parts {
     /// Where orders wait.
-    pub store: Arc<dyn StockStore>,
+    pub store: Arc<dyn OrderQueue>,
     /// Where they go.
     pub ledger: OrderLedger,
     /// The time that settled orders carry.

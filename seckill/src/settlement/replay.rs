@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use metrics::Counter;
 use serde::Serialize;
-use stock::{Gate, Lookup, StockError, StockStore, StoredOrder};
+use stock::{Gate, Lookup, Selling, StockError, StoredOrder};
 use tracing::info;
 
 use crate::{
@@ -93,7 +93,7 @@ impl Outcome {
 /// Replays letters, for the admin API.
 #[derive(Clone)]
 pub struct Replayer {
-    store: Arc<dyn StockStore>,
+    store: Arc<dyn Selling>,
     ledger: OrderLedger,
     clock: WallClock,
     counters: Arc<[Counter]>,
@@ -101,7 +101,7 @@ pub struct Replayer {
 
 impl Replayer {
     /// Joins the parts.
-    pub fn new(store: Arc<dyn StockStore>, ledger: OrderLedger, clock: WallClock) -> Self {
+    pub fn new(store: Arc<dyn Selling>, ledger: OrderLedger, clock: WallClock) -> Self {
         let counter = |(_, outcome): (Outcome, &'static str)| metrics::counter!("penstock_dead_letter_replays_total", "outcome" => outcome);
         Self {
             store,

@@ -6,8 +6,8 @@ use std::{
 };
 
 use stock::{
-    CartLine, CartVerdict, Durability, Gate, OrderState, Position, SegmentSpec, StockError,
-    StockMoves, StockStore, Verdict,
+    CartLine, CartVerdict, Durability, Gate, Moves, OrderQueue, OrderState, Position, Rebuild,
+    SegmentSpec, Segments, Selling, StockError, StockMoves, Verdict,
     embedded::{EmbeddedStore, Method, RecoverError, Tuning, faults::Point},
     ids::{SaleId, SegmentId, SkuId},
 };

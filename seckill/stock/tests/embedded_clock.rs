@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use stock::{SegmentSpec, StockStore, Verdict, clock::WallClock, embedded::Tuning};
+use stock::{SegmentSpec, Segments, StockStore, Verdict, clock::WallClock, embedded::Tuning};
 use testkit::embedded::{close, open_tuned, orders, purchase, spec};
 
 const T: u64 = 1_700_000_000_000;

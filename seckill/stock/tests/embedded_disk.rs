@@ -12,13 +12,14 @@ use std::{
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
 use stock::{
-    Lookup, StockError, StockStore, Verdict,
+    Lookup, StockError, Verdict,
     embedded::{
         EmbeddedStore, Health, Method, Tuning,
         faults::{Faults, Point},
         remove_store,
     },
 };
+use stock::{Moves, Rebuild, Segments, Selling};
 use testkit::{
     disk::{Disk, EIO, ENOSPC},
     embedded::{buy, close, open, open_tuned, orders, purchase, spec, try_open_tuned},

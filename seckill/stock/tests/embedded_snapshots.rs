@@ -7,7 +7,7 @@ use std::{
 };
 
 use stock::{
-    OrderState, SegmentSpec, Snapshot, StockStore, StoredOrder, Verdict,
+    Moves, OrderQueue, OrderState, SegmentSpec, Segments, Selling, Snapshot, StoredOrder, Verdict,
     embedded::{EmbeddedStore, Method, RecoverError, Tuning, faults::Point},
 };
 use testkit::{

@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, time::Duration};
 
-use stock::{SegmentSpec, StockError, StockStore, Verdict};
+use stock::{SegmentSpec, Segments, Selling, StockError, Verdict};
 use testkit::{
     rebuild::rebuild,
     redis::{Cluster, Server, catch_up, connect, insist, purchase, shared_cluster, spec},

@@ -3,7 +3,7 @@
 use std::{net::TcpListener, time::Duration};
 
 use stock::{
-    Durability, StockError, StockStore, Verdict,
+    Durability, Segments, Selling, StockError, Verdict,
     redis::{RedisOptions, RedisStore},
 };
 use testkit::{

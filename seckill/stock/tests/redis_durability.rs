@@ -9,7 +9,7 @@ use std::{
 };
 
 use stock::{
-    Durability, SegmentSpec, StockError, StockMoves, StockStore, Verdict,
+    Durability, Rebuild, SegmentSpec, Segments, Selling, StockError, StockMoves, Verdict,
     redis::{RedisOptions, RedisStore},
 };
 use testkit::{

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use stock::{
-    CartLine, Gate, Position, SegmentSpec, StockError, StockStore, Verdict, ids::SegmentId,
+    CartLine, Gate, Moves, OrderQueue, Position, SegmentSpec, Segments, Selling, StockError,
+    Verdict, ids::SegmentId,
 };
 use testkit::{
     rebuild::rebuild,

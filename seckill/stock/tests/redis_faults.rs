@@ -7,7 +7,8 @@ use std::{
 };
 
 use stock::{
-    Durability, Gate, Lookup, Position, SegmentSpec, StockError, StockStore, Verdict,
+    Durability, Gate, Lookup, Moves, OrderQueue, Position, SegmentSpec, Segments, Selling,
+    StockError, Verdict,
     ids::{OrderId, RequestId},
     redis::{RedisOptions, RedisStore},
 };

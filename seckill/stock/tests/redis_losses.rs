@@ -2,7 +2,9 @@
 //! nothing was settled yet, the worst case. `docs/durability.md` has the numbers;
 //! `cargo test -p stock --test main redis_losses -- --nocapture` prints them.
 
-use stock::{Durability, Lookup, SegmentSpec, StockError, StockStore, Verdict, redis::RedisStore};
+use stock::{
+    Durability, Lookup, SegmentSpec, Segments, Selling, StockError, Verdict, redis::RedisStore,
+};
 use testkit::redis::{Server, catch_up, connect, insist, purchase, spec};
 
 /// Orders before the fault begins, and after a replica stopped following.

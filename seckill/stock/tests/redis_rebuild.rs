@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use stock::{
-    Confirm, Gate, OrderState, Position, Purchase, SegmentSpec, StockError, StockStore,
-    StoredOrder, Verdict, ids::SegmentId, redis::RedisStore,
+    Confirm, Gate, Moves, OrderQueue, OrderState, Position, Purchase, Rebuild, SegmentSpec,
+    Segments, Selling, StockError, StoredOrder, Verdict, ids::SegmentId, redis::RedisStore,
 };
 use testkit::{
     rebuild::{rebuild, unsettled},

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use stock::{Gate, KEPT, Position, SegmentSpec, StockStore, Verdict};
+use stock::{Gate, KEPT, Moves, OrderQueue, Position, SegmentSpec, Segments, Selling, Verdict};
 use testkit::{
     rebuild::unsettled,
     redis::{Server, connect, now_ms, purchase, spec, take},

@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc};
 
 use crate::conformance::Subject;
 use stock::{
-    Purchase, SegmentSpec, StockStore, StoredOrder, Verdict,
+    OrderQueue, Purchase, SegmentSpec, Selling, StoredOrder, Verdict,
     clock::WallClock,
     embedded::{EmbeddedStore, Method, Options, RecoverError, Sync, Tuning},
     ids::{BuyerId, OrderId, RequestId, SaleId, SegmentId, SkuId},

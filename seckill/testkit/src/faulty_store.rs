@@ -5,16 +5,16 @@ use std::{
     collections::HashSet,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use async_trait::async_trait;
 use stock::{
-    CartLine, CartVerdict, Confirm, Gate, Lookup, Position, Purchase, QueueDepth, QueueEntry,
-    Release, SegmentSpec, Snapshot, StockError, StockMoves, StockStore, StoredOrder, Verdict,
-    Wanted,
+    Capabilities, CartLine, CartVerdict, Confirm, Gate, Lookup, Moves, OrderQueue, Position,
+    Purchase, QueueDepth, QueueEntry, Rebuild, Release, SegmentSpec, Segments, Selling, Snapshot,
+    StockError, StockMoves, StockStore, StoredOrder, Verdict, Wanted,
     ids::{OrderId, SegmentId},
 };
 use tokio::sync::Notify;
@@ -47,6 +47,8 @@ pub struct FaultyStore {
     pub stalls: AtomicUsize,
     /// Happens between the next decision of purchases and its answer.
     pub meanwhile: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+    /// Whether it says that it decides carts.
+    pub decides_carts: AtomicBool,
     /// Calls of any kind.
     pub calls: AtomicUsize,
     /// Restocks that reached the store.
@@ -67,6 +69,7 @@ impl FaultyStore {
             resumed: Notify::new(),
             stalls: AtomicUsize::new(0),
             meanwhile: Mutex::default(),
+            decides_carts: AtomicBool::new(true),
             calls: AtomicUsize::new(0),
             restocks: AtomicUsize::new(0),
             snapshots: AtomicUsize::new(0),
@@ -144,7 +147,14 @@ fn lost() -> StockError {
 }
 
 #[async_trait]
-impl StockStore for FaultyStore {
+impl Segments for FaultyStore {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            carts: self.decides_carts.load(Ordering::SeqCst),
+            ..self.inner.capabilities()
+        }
+    }
+
     async fn reach(&self) -> Result<(), StockError> {
         self.inner.reach().await
     }
@@ -154,6 +164,20 @@ impl StockStore for FaultyStore {
         self.inner.open(spec).await
     }
 
+    async fn snapshot(&self, segment: &SegmentId) -> Result<Snapshot, StockError> {
+        self.pass(segment).await;
+        self.snapshots.fetch_add(1, Ordering::SeqCst);
+        self.inner.snapshot(segment).await
+    }
+
+    async fn set_gate(&self, segment: &SegmentId, gate: Gate) -> Result<Snapshot, StockError> {
+        self.pass(segment).await;
+        self.inner.set_gate(segment, gate).await
+    }
+}
+
+#[async_trait]
+impl Selling for FaultyStore {
     async fn buy(
         &self,
         segment: &SegmentId,
@@ -205,11 +229,18 @@ impl StockStore for FaultyStore {
         self.inner.confirm_many(segment, orders).await
     }
 
-    async fn set_gate(&self, segment: &SegmentId, gate: Gate) -> Result<Snapshot, StockError> {
+    async fn find(
+        &self,
+        segment: &SegmentId,
+        lookup: &Lookup,
+    ) -> Result<Option<StoredOrder>, StockError> {
         self.pass(segment).await;
-        self.inner.set_gate(segment, gate).await
+        self.inner.find(segment, lookup).await
     }
+}
 
+#[async_trait]
+impl Moves for FaultyStore {
     async fn restock(
         &self,
         segment: &SegmentId,
@@ -240,33 +271,10 @@ impl StockStore for FaultyStore {
         let taken = self.inner.withdraw(segment, withdrawal_id, units).await?;
         fault.map_or(Ok(taken), |_| Err(lost()))
     }
+}
 
-    async fn snapshot(&self, segment: &SegmentId) -> Result<Snapshot, StockError> {
-        self.pass(segment).await;
-        self.snapshots.fetch_add(1, Ordering::SeqCst);
-        self.inner.snapshot(segment).await
-    }
-
-    async fn find(
-        &self,
-        segment: &SegmentId,
-        lookup: &Lookup,
-    ) -> Result<Option<StoredOrder>, StockError> {
-        self.pass(segment).await;
-        self.inner.find(segment, lookup).await
-    }
-
-    async fn accepted_after(
-        &self,
-        segment: &SegmentId,
-        after: Position,
-        max: usize,
-    ) -> Result<Vec<(Position, StoredOrder)>, StockError> {
-        self.pass(segment).await;
-        self.read_back.fetch_add(1, Ordering::SeqCst);
-        self.inner.accepted_after(segment, after, max).await
-    }
-
+#[async_trait]
+impl OrderQueue for FaultyStore {
     async fn pull(
         &self,
         segment: &SegmentId,
@@ -288,6 +296,20 @@ impl StockStore for FaultyStore {
         self.inner.depth(segment).await
     }
 
+    async fn accepted_after(
+        &self,
+        segment: &SegmentId,
+        after: Position,
+        max: usize,
+    ) -> Result<Vec<(Position, StoredOrder)>, StockError> {
+        self.pass(segment).await;
+        self.read_back.fetch_add(1, Ordering::SeqCst);
+        self.inner.accepted_after(segment, after, max).await
+    }
+}
+
+#[async_trait]
+impl Rebuild for FaultyStore {
     async fn freeze(
         &self,
         segment: &SegmentId,

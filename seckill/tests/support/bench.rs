@@ -14,7 +14,7 @@ use seckill::{
     settlement::{Parts, Settlement, SettlementConfig},
     store_sync::StoreSync,
 };
-use stock::StockStore;
+use stock::{OrderQueue, Segments};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 

@@ -20,7 +20,7 @@ use seckill::{
     sku_stock::{Stock, StockCounts},
     transfer::Transfers,
 };
-use stock::{Gate, Snapshot, StockStore, StoredOrder, Verdict, embedded::Method};
+use stock::{Gate, Segments, Snapshot, StockStore, StoredOrder, Verdict, embedded::Method};
 use tempfile::TempDir;
 use testkit::{
     embedded,

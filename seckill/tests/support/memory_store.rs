@@ -16,9 +16,9 @@ use seckill::{
     ids::{OrderId, SegmentId},
 };
 use stock::{
-    CartLine, CartVerdict, Confirm, Gate, Lookup, OrderState, Position, Purchase, QueueDepth,
-    QueueEntry, Release, SegmentSpec, Snapshot, StockError, StockMoves, StockStore, StoredOrder,
-    Verdict, Wanted,
+    Capabilities, CartLine, CartVerdict, Confirm, Durability, Gate, Lookup, Moves, OrderQueue,
+    OrderState, Position, Purchase, QueueDepth, QueueEntry, Rebuild, Release, SegmentSpec,
+    Segments, Selling, Snapshot, StockError, StockMoves, StoredOrder, Verdict, Wanted,
 };
 
 struct Waiting {
@@ -122,7 +122,14 @@ impl Segment {
 }
 
 #[async_trait]
-impl StockStore for MemoryStore {
+impl Segments for MemoryStore {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            durability: &Durability::ALL,
+            carts: false,
+        }
+    }
+
     async fn reach(&self) -> Result<(), StockError> {
         Ok(())
     }
@@ -156,6 +163,20 @@ impl StockStore for MemoryStore {
             .clone())
     }
 
+    async fn snapshot(&self, id: &SegmentId) -> Result<Snapshot, StockError> {
+        self.with(id, |segment| segment.snapshot.clone())
+    }
+
+    async fn set_gate(&self, id: &SegmentId, gate: Gate) -> Result<Snapshot, StockError> {
+        self.with(id, |segment| {
+            segment.snapshot.gate = gate;
+            segment.snapshot.clone()
+        })
+    }
+}
+
+#[async_trait]
+impl Selling for MemoryStore {
     async fn buy(
         &self,
         _: &SegmentId,
@@ -173,6 +194,10 @@ impl StockStore for MemoryStore {
         _: Vec<Purchase>,
     ) -> Result<Vec<Verdict>, StockError> {
         Err(StockError::Unavailable("tests call accept".to_owned()))
+    }
+
+    async fn buy_cart(&self, _lines: Vec<CartLine>) -> Result<CartVerdict, StockError> {
+        Err(StockError::Unavailable("carts are not built yet".into()))
     }
 
     async fn release_many(
@@ -227,25 +252,6 @@ impl StockStore for MemoryStore {
         })
     }
 
-    async fn set_gate(&self, id: &SegmentId, gate: Gate) -> Result<Snapshot, StockError> {
-        self.with(id, |segment| {
-            segment.snapshot.gate = gate;
-            segment.snapshot.clone()
-        })
-    }
-
-    async fn restock(&self, id: &SegmentId, _: &str, units: u64) -> Result<Snapshot, StockError> {
-        self.with(id, |segment| {
-            segment.snapshot.restocked += units;
-            segment.snapshot.available += units;
-            segment.snapshot.clone()
-        })
-    }
-
-    async fn snapshot(&self, id: &SegmentId) -> Result<Snapshot, StockError> {
-        self.with(id, |segment| segment.snapshot.clone())
-    }
-
     async fn find(
         &self,
         id: &SegmentId,
@@ -265,16 +271,32 @@ impl StockStore for MemoryStore {
         }
         found
     }
+}
 
-    async fn accepted_after(
-        &self,
-        _: &SegmentId,
-        _: Position,
-        _: usize,
-    ) -> Result<Vec<(Position, StoredOrder)>, StockError> {
-        Ok(Vec::new())
+#[async_trait]
+impl Moves for MemoryStore {
+    async fn restock(&self, id: &SegmentId, _: &str, units: u64) -> Result<Snapshot, StockError> {
+        self.with(id, |segment| {
+            segment.snapshot.restocked += units;
+            segment.snapshot.available += units;
+            segment.snapshot.clone()
+        })
     }
 
+    async fn withdraw(
+        &self,
+        _segment: &SegmentId,
+        _withdrawal_id: &str,
+        _units: u64,
+    ) -> Result<u64, StockError> {
+        Err(StockError::Unavailable(
+            "transfers are not built yet".into(),
+        ))
+    }
+}
+
+#[async_trait]
+impl OrderQueue for MemoryStore {
     async fn pull(
         &self,
         id: &SegmentId,
@@ -329,21 +351,18 @@ impl StockStore for MemoryStore {
         })
     }
 
-    async fn buy_cart(&self, _lines: Vec<CartLine>) -> Result<CartVerdict, StockError> {
-        Err(StockError::Unavailable("carts are not built yet".into()))
-    }
-
-    async fn withdraw(
+    async fn accepted_after(
         &self,
-        _segment: &SegmentId,
-        _withdrawal_id: &str,
-        _units: u64,
-    ) -> Result<u64, StockError> {
-        Err(StockError::Unavailable(
-            "transfers are not built yet".into(),
-        ))
+        _: &SegmentId,
+        _: Position,
+        _: usize,
+    ) -> Result<Vec<(Position, StoredOrder)>, StockError> {
+        Ok(Vec::new())
     }
+}
 
+#[async_trait]
+impl Rebuild for MemoryStore {
     async fn freeze(
         &self,
         _segment: &SegmentId,

@@ -35,9 +35,9 @@ pub use self::{
     journal::{Method, RecoverError, Sync},
 };
 use crate::{
-    CartLine, CartVerdict, Confirm, Gate, KEPT, Lookup, Position, Purchase, QueueDepth, QueueEntry,
-    Release, SegmentSpec, Snapshot, StockError, StockMoves, StockStore, StoredOrder, Verdict,
-    Wanted,
+    Capabilities, CartLine, CartVerdict, Confirm, Durability, Gate, KEPT, Lookup, Moves,
+    OrderQueue, Position, Purchase, QueueDepth, QueueEntry, Rebuild, Release, SegmentSpec,
+    Segments, Selling, Snapshot, StockError, StockMoves, StoredOrder, Verdict, Wanted,
     clock::WallClock,
     ids::{OrderId, SegmentId},
 };
@@ -175,10 +175,13 @@ impl EmbeddedStore {
 }
 
 #[async_trait]
-impl StockStore for EmbeddedStore {
-    fn levels(&self) -> &'static [super::Durability] {
-        // Nobody has a copy but this process.
-        &[super::Durability::Fast, super::Durability::Durable]
+impl Segments for EmbeddedStore {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            // Nobody has a copy but this process.
+            durability: &[Durability::Fast, Durability::Durable],
+            carts: true,
+        }
     }
 
     /// It is in this process; what its disk does is [`EmbeddedStore::health`].
@@ -192,6 +195,22 @@ impl StockStore for EmbeddedStore {
         self.call(move |engine| engine.open(spec)).await
     }
 
+    async fn snapshot(&self, segment: &SegmentId) -> Result<Snapshot, StockError> {
+        let segment = segment.clone();
+        self.call(move |engine| Ok(engine.segment(&segment)?.snapshot()))
+            .await
+    }
+
+    async fn set_gate(&self, segment: &SegmentId, gate: Gate) -> Result<Snapshot, StockError> {
+        let _caused = self.ledger_calls.read().await;
+        let segment = segment.clone();
+        self.call(move |engine| engine.set_gate(&segment, gate))
+            .await
+    }
+}
+
+#[async_trait]
+impl Selling for EmbeddedStore {
     async fn buy(
         &self,
         segment: &SegmentId,
@@ -246,13 +265,19 @@ impl StockStore for EmbeddedStore {
             .await
     }
 
-    async fn set_gate(&self, segment: &SegmentId, gate: Gate) -> Result<Snapshot, StockError> {
-        let _caused = self.ledger_calls.read().await;
-        let segment = segment.clone();
-        self.call(move |engine| engine.set_gate(&segment, gate))
+    async fn find(
+        &self,
+        segment: &SegmentId,
+        lookup: &Lookup,
+    ) -> Result<Option<StoredOrder>, StockError> {
+        let (segment, lookup) = (segment.clone(), lookup.clone());
+        self.call(move |engine| Ok(engine.segment(&segment)?.find(&lookup)))
             .await
     }
+}
 
+#[async_trait]
+impl Moves for EmbeddedStore {
     async fn restock(
         &self,
         segment: &SegmentId,
@@ -276,34 +301,10 @@ impl StockStore for EmbeddedStore {
         self.call(move |engine| engine.withdraw(&segment, &id, units))
             .await
     }
+}
 
-    async fn snapshot(&self, segment: &SegmentId) -> Result<Snapshot, StockError> {
-        let segment = segment.clone();
-        self.call(move |engine| Ok(engine.segment(&segment)?.snapshot()))
-            .await
-    }
-
-    async fn find(
-        &self,
-        segment: &SegmentId,
-        lookup: &Lookup,
-    ) -> Result<Option<StoredOrder>, StockError> {
-        let (segment, lookup) = (segment.clone(), lookup.clone());
-        self.call(move |engine| Ok(engine.segment(&segment)?.find(&lookup)))
-            .await
-    }
-
-    async fn accepted_after(
-        &self,
-        segment: &SegmentId,
-        after: Position,
-        max: usize,
-    ) -> Result<Vec<(Position, StoredOrder)>, StockError> {
-        let segment = segment.clone();
-        self.call(move |engine| Ok(engine.segment(&segment)?.accepted_after(after, max)))
-            .await
-    }
-
+#[async_trait]
+impl OrderQueue for EmbeddedStore {
     /// One process, one queue: whoever pulls is the consumer, so `consumer` only matters to stores that several nodes share.
     async fn pull(
         &self,
@@ -330,6 +331,20 @@ impl StockStore for EmbeddedStore {
         self.call(move |engine| engine.depth(&segment)).await
     }
 
+    async fn accepted_after(
+        &self,
+        segment: &SegmentId,
+        after: Position,
+        max: usize,
+    ) -> Result<Vec<(Position, StoredOrder)>, StockError> {
+        let segment = segment.clone();
+        self.call(move |engine| Ok(engine.segment(&segment)?.accepted_after(after, max)))
+            .await
+    }
+}
+
+#[async_trait]
+impl Rebuild for EmbeddedStore {
     async fn freeze(
         &self,
         segment: &SegmentId,

@@ -33,9 +33,9 @@ use self::{
     nodes::Nodes,
 };
 use super::{
-    CartLine, CartVerdict, Confirm, Durability, Gate, Lookup, Position, Purchase, QueueDepth,
-    QueueEntry, Release, SegmentSpec, Snapshot, StockError, StockMoves, StockStore, StoredOrder,
-    Verdict, Wanted,
+    Capabilities, CartLine, CartVerdict, Confirm, Durability, Gate, Lookup, Moves, OrderQueue,
+    Position, Purchase, QueueDepth, QueueEntry, Rebuild, Release, SegmentSpec, Segments, Selling,
+    Snapshot, StockError, StockMoves, StoredOrder, Verdict, Wanted,
 };
 use crate::ids::{OrderId, SegmentId};
 
@@ -102,7 +102,14 @@ impl RedisStore {
 }
 
 #[async_trait]
-impl StockStore for RedisStore {
+impl Segments for RedisStore {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            durability: &Durability::ALL,
+            carts: true,
+        }
+    }
+
     async fn reach(&self) -> Result<(), StockError> {
         self.calls.caller.nodes.reach().await
     }
@@ -119,6 +126,23 @@ impl StockStore for RedisStore {
         executed(self.calls.read_snapshot(&answer, &spec.id))
     }
 
+    async fn snapshot(&self, segment: &SegmentId) -> Result<Snapshot, StockError> {
+        let answer = self
+            .calls
+            .ask(Function::SNAPSHOT, segment, Vec::new)
+            .await?;
+        self.calls.read_snapshot(&answer, segment)
+    }
+
+    async fn set_gate(&self, segment: &SegmentId, gate: Gate) -> Result<Snapshot, StockError> {
+        let args = || vec![codec::gate_arg(gate).into()];
+        let answer = self.calls.write(Function::SET_GATE, segment, args).await?;
+        executed(self.calls.read_snapshot(&answer, segment))
+    }
+}
+
+#[async_trait]
+impl Selling for RedisStore {
     async fn buy_many(
         &self,
         segment: &SegmentId,
@@ -187,12 +211,25 @@ impl StockStore for RedisStore {
             .await
     }
 
-    async fn set_gate(&self, segment: &SegmentId, gate: Gate) -> Result<Snapshot, StockError> {
-        let args = || vec![codec::gate_arg(gate).into()];
-        let answer = self.calls.write(Function::SET_GATE, segment, args).await?;
-        executed(self.calls.read_snapshot(&answer, segment))
+    async fn find(
+        &self,
+        segment: &SegmentId,
+        lookup: &Lookup,
+    ) -> Result<Option<StoredOrder>, StockError> {
+        let args = || match lookup {
+            Lookup::Order(order) => vec!["order".into(), order.to_string().into()],
+            Lookup::Request(buyer, request) => vec![
+                "request".into(),
+                buyer.as_str().into(),
+                request.as_str().into(),
+            ],
+        };
+        codec::read_found(&self.calls.ask(Function::FIND, segment, args).await?)
     }
+}
 
+#[async_trait]
+impl Moves for RedisStore {
     async fn restock(
         &self,
         segment: &SegmentId,
@@ -220,42 +257,10 @@ impl StockStore for RedisStore {
             .await?;
         executed(codec::read_units(&answer))
     }
+}
 
-    async fn snapshot(&self, segment: &SegmentId) -> Result<Snapshot, StockError> {
-        let answer = self
-            .calls
-            .ask(Function::SNAPSHOT, segment, Vec::new)
-            .await?;
-        self.calls.read_snapshot(&answer, segment)
-    }
-
-    async fn find(
-        &self,
-        segment: &SegmentId,
-        lookup: &Lookup,
-    ) -> Result<Option<StoredOrder>, StockError> {
-        let args = || match lookup {
-            Lookup::Order(order) => vec!["order".into(), order.to_string().into()],
-            Lookup::Request(buyer, request) => vec![
-                "request".into(),
-                buyer.as_str().into(),
-                request.as_str().into(),
-            ],
-        };
-        codec::read_found(&self.calls.ask(Function::FIND, segment, args).await?)
-    }
-
-    async fn accepted_after(
-        &self,
-        segment: &SegmentId,
-        after: Position,
-        max: usize,
-    ) -> Result<Vec<(Position, StoredOrder)>, StockError> {
-        self.calls
-            .page(Function::ACCEPTED, segment, after, max)
-            .await
-    }
-
+#[async_trait]
+impl OrderQueue for RedisStore {
     async fn pull(
         &self,
         segment: &SegmentId,
@@ -297,6 +302,20 @@ impl StockStore for RedisStore {
         codec::read_depth(&self.calls.ask(Function::DEPTH, segment, Vec::new).await?)
     }
 
+    async fn accepted_after(
+        &self,
+        segment: &SegmentId,
+        after: Position,
+        max: usize,
+    ) -> Result<Vec<(Position, StoredOrder)>, StockError> {
+        self.calls
+            .page(Function::ACCEPTED, segment, after, max)
+            .await
+    }
+}
+
+#[async_trait]
+impl Rebuild for RedisStore {
     async fn freeze(
         &self,
         segment: &SegmentId,

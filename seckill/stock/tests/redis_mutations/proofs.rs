@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use stock::{
-    CartLine, CartVerdict, Gate, Position, SegmentSpec, StockError, StockStore, StoredOrder,
-    Verdict,
+    CartLine, CartVerdict, Gate, Moves, OrderQueue, Position, SegmentSpec, Segments, Selling,
+    StockError, StoredOrder, Verdict,
 };
 use testkit::{
     rebuild::{rebuild, unsettled},

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use stock::{Gate, StockError, StockMoves, StockStore, StoredOrder};
+use stock::{Gate, OrderQueue, Rebuild, Segments, StockError, StockMoves, StoredOrder};
 use testkit::{
     rebuild::{rebuild, unsettled},
     redis::{now_ms, purchase},
