@@ -52,6 +52,13 @@ async fn serve(folder: &Path, shop: SocketAddr, seckill: &str) -> Penstock {
     }
 }
 
+fn stop(pid: u32) {
+    let sent = Command::new("kill")
+        .args(["-TERM", &pid.to_string()])
+        .status();
+    assert!(sent.unwrap().success());
+}
+
 async fn redis(folder: &Path, port: u16, more: &[&str]) -> Process {
     let dir = folder.display().to_string();
     let port_text = port.to_string();
@@ -253,6 +260,15 @@ async fn a_ledger_that_is_away_at_the_start_keeps_no_shop_closed() {
     // PostgreSQL says other things while it starts; each reason is told once, not at each try.
     let told = penstock.says("sales and payments cannot start yet");
     assert!((1..=4).contains(&told), "{}", penstock.process.log_text());
+
+    // Gone again: its workers wait for it, and the process ends all the same.
+    postgres.process.lock().await.kill();
+    stop(penstock.process.id());
+    let (asked, mut process) = (tokio::time::Instant::now(), penstock.process);
+    while process.is_running() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        assert!(asked.elapsed() < Duration::from_secs(10), "it goes on");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -360,12 +376,6 @@ async fn a_stop_does_not_wait_for_what_is_still_starting() {
         deaf.local_addr().unwrap()
     );
     let (config, http, _) = configure(folder.path(), shop.address, &stores);
-    let stop = |pid: u32| {
-        let sent = Command::new("kill")
-            .args(["-TERM", &pid.to_string()])
-            .status();
-        assert!(sent.unwrap().success());
-    };
     for is_bound in [false, true] {
         let mut child = Command::new(PROGRAM)
             .args(words(&config))

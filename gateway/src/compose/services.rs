@@ -38,6 +38,9 @@ const PAUSE: Backoff = Backoff {
     first: Duration::from_millis(250),
     max: Duration::from_secs(10),
 };
+/// How long workers may take to end their batch. With the stores up they need a moment; one that waits for a database that is gone would
+/// hold the end of the process up until each of its questions has failed.
+const STOP: Duration = Duration::from_secs(5);
 /// What a part says before the first try has ended.
 const NOT_YET: &str = "it has not been tried yet";
 
@@ -255,7 +258,12 @@ async fn keep(
     }
     running.show(&shared);
     shutdown.cancelled().await;
-    running.stop().await;
+    if timeout(STOP, running.stop()).await.is_err() {
+        warn!(
+            seconds = STOP.as_secs(),
+            "a worker has not ended; what it had begun is taken up by another node or by the next start"
+        );
+    }
     Ok(())
 }
 

@@ -22,8 +22,8 @@ pub struct Ended {
 /// Each part is one look into an index.
 const ENDED: Statement = among!(
     ["SELECT s.sale, s.audited_at_ms, CASE WHEN \
-      EXISTS (SELECT 1 FROM sale_skus k JOIN order_orders o ON o.sale = k.sale AND o.sku = k.sku \
-          WHERE k.sale = s.sale AND o.status IN ('reserved', 'paying')) \
+      EXISTS (SELECT 1 FROM sale_skus k WHERE k.sale = s.sale AND EXISTS (SELECT 1 FROM order_orders o \
+          WHERE o.sale = k.sale AND o.sku = k.sku AND o.status IN ('reserved', 'paying'))) \
       OR EXISTS (SELECT 1 FROM order_effects e WHERE e.sale = s.sale) \
       OR EXISTS (SELECT 1 FROM sale_transfers t WHERE t.sale = s.sale AND t.state IN ('pending', 'moving')) \
       THEN 1 ELSE 0 END FROM sale_sales s WHERE s.sale"],
@@ -88,6 +88,10 @@ mod tests {
             let plan: Vec<String> = plan.iter().map(|row| row.get(3)).collect();
             let reads_all = |line: &String| line.starts_with("SCAN") && !line.contains("json_each");
             assert!(!plan.iter().any(reads_all), "{plan:#?}");
+            // By sale alone it would read every order that the sale ever had.
+            let orders = plan.iter().filter(|line| line.contains("order_orders"));
+            let is_narrow = |line: &String| line.contains("(sale=? AND sku=? AND status=?)");
+            assert!(orders.clone().all(is_narrow), "{plan:#?}");
         }
     }
 }

@@ -77,6 +77,9 @@ impl From<sqlx::Error> for WireError {
     }
 }
 
+/// Where nothing else is known: what is overloaded for longer is asked again.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
 impl WireError {
     /// An error about one parameter.
     pub(crate) fn param(
@@ -97,17 +100,18 @@ impl WireError {
         let body = json!({ "error": row.object() }).to_string();
         Answer {
             should_retry: Some(row.is_retried),
-            retry_after: self.retry_after(),
+            retry_after: self.retry_after(row.status),
             ..Answer::new(row.status, body)
         }
     }
 
-    fn retry_after(&self) -> Option<Duration> {
+    /// When to come back, with every 503.
+    fn retry_after(&self, status: u16) -> Option<Duration> {
         match self {
             Self::Saga(SagaError::Channel(ChannelError::Unavailable { retry_after })) => {
                 Some(*retry_after)
             }
-            _ => None,
+            _ => (status == 503).then_some(RETRY_AFTER),
         }
     }
 }
@@ -140,6 +144,8 @@ mod tests {
         assert!(!error.to_string().contains("secret"), "{error}");
         let (status, error, _) = object(sqlx::Error::PoolTimedOut.into());
         assert_eq!((status, &error["code"]), (503, &json!("overloaded")));
+        let answer = WireError::from(sqlx::Error::PoolTimedOut).answer();
+        assert_eq!(answer.retry_after, Some(RETRY_AFTER));
     }
 
     #[test]
