@@ -226,7 +226,7 @@ async fn one_node_at_a_time_holds_the_lease(engine: Engine) {
 
 #[tokio::test]
 async fn a_lease_of_a_dead_process_runs_out_each_by_its_time() {
-    for (work, lasts_ms) in [(REBUILD, 10_000), (RECONCILE, 30_000)] {
+    for (work, lasts_ms) in [(REBUILD, 4_000), (RECONCILE, 30_000)] {
         let test = opened(Engine::Sqlite, 1).await;
         let mut dead = row(&test, work, "dead");
         let first = dead.hold().await.unwrap().unwrap();

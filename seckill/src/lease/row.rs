@@ -11,9 +11,9 @@ use crate::{
     ledger::{LedgerError, OrderLedger, REBUILD},
 };
 
-/// Ten looks of the rebuilder: one that came late does not cost the lease, and buyers of a lost segment wait no longer than this for
+/// Four looks of the rebuilder: one that came late does not cost the lease, and buyers of a lost segment wait no longer than this for
 /// the node that takes over.
-const REBUILD_LASTS: Duration = Duration::from_secs(10);
+const REBUILD_LASTS: Duration = Duration::from_secs(4);
 /// The same for all other work: some ticks of its timer.
 const LASTS: Duration = Duration::from_secs(30);
 
