@@ -1,6 +1,6 @@
 //! The shop's own servers: which endpoint a request goes to, and over which connection.
 //!
-//! On the path: `proxy/walk.rs` asks an [`Upstream`] for candidates ([`policy`], [`ring`], by the [`hash_key`]), each [`Endpoint`] for a
+//! On the path: `proxy/walk.rs` asks an [`Upstream`] for candidates (`policy`, `ring`, by the `hash_key`), each [`Endpoint`] for a
 //! permit of its breaker, and the endpoint's [`Pool`] for a connection.
 //!
 //! What all cores share ([`Shared`]: policy, breakers, health) is read-only or has its own short lock; pools and
