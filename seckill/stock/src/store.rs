@@ -67,7 +67,7 @@ pub trait Selling: Segments {
         purchases: Vec<Purchase>,
     ) -> Result<Vec<Verdict>, StockError>;
 
-    /// Decides a cart: all lines or none, in one atomic step. Takes 1 to [`MAX_CART_LINES`] lines whose segments live together
+    /// Decides a cart: all lines or none, in one atomic step. Takes 1 to [`crate::MAX_CART_LINES`] lines whose segments live together
     /// ([`SegmentId::of_cart`]).
     async fn buy_cart(&self, lines: Vec<CartLine>) -> Result<CartVerdict, StockError>;
 
