@@ -101,7 +101,7 @@ const HELP: &[(&str, &str)] = &[
     ),
     (
         "penstock_sale_purchases_waiting",
-        "Purchases that wait for a call of the store; 4,096 fit a segment, more are refused (503)",
+        "Purchases that wait for the store; 4,096 fit a segment, more are refused (503)",
     ),
     (
         "penstock_sale_purchase_duration_seconds",
