@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{
+    certificate_files,
     certificates::listener_tls,
     health,
     reload::{self, Live, Reloader},
@@ -251,6 +252,8 @@ impl App {
         ));
         control.spawn(log_breakers(changed));
         control.spawn(health::keep(plans.subscribe()));
+        let stores = self.stores.clone();
+        control.spawn(certificate_files::watch(plans.subscribe(), stores));
         let stop_admin = self.start_admin(&mut control)?;
         for (index, sockets) in self.sockets.drain(..).enumerate() {
             let lines = self.access_log.as_ref().map(AccessLog::lines);

@@ -4,6 +4,7 @@
 //! (see [`crate::compose::checkout`]).
 
 mod books;
+mod certificate_files;
 mod certificates;
 pub mod checkout;
 pub mod edge;

@@ -118,6 +118,11 @@ impl Certificate {
         self.not_after_s
     }
 
+    /// Whether it is this very chain.
+    pub fn is_same_as(&self, other: &Self) -> bool {
+        self.key.cert == other.key.cert
+    }
+
     /// The leaf in DER, for clients that must trust it.
     pub fn leaf(&self) -> CertificateDer<'static> {
         self.key.cert[0].clone()
