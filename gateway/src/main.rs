@@ -28,12 +28,17 @@ fn main() -> ExitCode {
             config: path,
             role,
             trust_local_buyers,
+            accept_clock: accepts_clock,
         } => {
             let for_serving = move |mut config: Config| {
                 if trust_local_buyers {
                     config.trust_local_buyers();
                 }
-                Config { role, ..config }
+                Config {
+                    role,
+                    accepts_clock,
+                    ..config
+                }
             };
             load(&path).map_or(BAD_CONFIG, |config| {
                 let again = move || Config::try_load(&path).map(for_serving);

@@ -56,6 +56,7 @@ impl Shop {
             payments: None,
             role: Role::All,
             clock,
+            accepts_clock: false,
         };
         let services = Services::start(asked).await.unwrap();
         let engine = services.engine().await.unwrap();

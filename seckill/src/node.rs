@@ -24,7 +24,7 @@ use crate::{
     config::{Config, StoreConfig},
     engine::{EngineError, SaleEngine},
     lease::{Lease, Redlock, RowLease},
-    ledger::{self, ConnectOptions, LedgerError, OrderLedger, REBUILD, RECONCILE},
+    ledger::{self, ClockError, ConnectOptions, LedgerError, OrderLedger, REBUILD, RECONCILE},
     reaper,
     rebuild::{self, ClaimError, Rebuilder},
     reconcile::{self, Reconciler, Violations},
@@ -43,6 +43,8 @@ pub struct Parts<'a> {
     pub config: &'a Config,
     /// This machine's clock. What is decided over orders and stock goes by the ledger's, whatever this one says.
     pub clock: WallClock,
+    /// Whether that clock is right, however far it is from the newest time that store and ledger know.
+    pub accepts_clock: bool,
     /// This machine's name: kept over restarts, different between machines.
     pub host: String,
     /// Which prices can be paid; `None` where payments are not taken.
@@ -72,7 +74,7 @@ pub enum StartError {
     Ledger(#[source] LedgerError),
     /// The ledger's clock cannot be read.
     #[error("seckill.ledger: its clock")]
-    Clock(#[source] LedgerError),
+    Clock(#[source] ClockError),
     /// The embedded store cannot be read back.
     #[error("seckill.store")]
     Embedded(#[source] RecoverError),
@@ -100,11 +102,12 @@ pub enum StartError {
 pub type ReadyCheck = Arc<dyn Fn() -> Result<(), String> + Send + std::marker::Sync>;
 
 impl StartError {
-    /// Whether waiting may mend it: something is away, not wrong. A Redis that is away is no error: its store waits for it.
+    /// Whether waiting may mend it: something is away, not wrong, or a clock that a time server may set right. A Redis that is away is no error: its store waits for it.
     pub fn may_pass(&self) -> bool {
         match self {
+            Self::Clock(ClockError::Wrong(_)) | Self::Embedded(RecoverError::Clock { .. }) => true,
             Self::Ledger(error)
-            | Self::Clock(error)
+            | Self::Clock(ClockError::Ledger(error))
             | Self::Claim(ClaimError::Ledger(error))
             | Self::Sales(EngineError::Ledger(error)) => error.may_pass(),
             Self::Embedded(_)
@@ -141,10 +144,13 @@ impl Node {
     pub async fn start(parts: Parts<'_>) -> Result<Self, StartError> {
         let (config, shutdown) = (parts.config, parts.shutdown);
         let ledger = open_ledger(config).await?;
+        let checked = ledger.check_clock((parts.clock)(), parts.accepts_clock);
+        checked.await.map_err(StartError::Clock)?;
         let ledger_clock = ledger.clock(parts.clock.clone()).await;
-        let ledger_clock = ledger_clock.map_err(StartError::Clock)?;
+        let ledger_clock = ledger_clock.map_err(|error| StartError::Clock(error.into()))?;
         let clock = ledger_clock.wall();
-        let (store, embedded) = open_store(config, clock.clone()).await?;
+        let opened = open_store(config, clock.clone(), parts.accepts_clock);
+        let (store, embedded) = opened.await?;
         let store: Arc<dyn StockStore> = Arc::new(CountedStore::new(store));
         if let StoreConfig::Embedded(folder) = &config.store {
             rebuild::claim(
@@ -370,6 +376,7 @@ async fn open_ledger(config: &Config) -> Result<OrderLedger, StartError> {
 async fn open_store(
     config: &Config,
     clock: WallClock,
+    accepts_clock: bool,
 ) -> Result<(Arc<dyn StockStore>, Option<EmbeddedStore>), StartError> {
     match &config.store {
         StoreConfig::Embedded(folder) => {
@@ -385,6 +392,7 @@ async fn open_store(
             let tuning = Tuning {
                 snapshot_every: config.snapshot_every,
                 retain_ended: config.retain_ended,
+                accepts_clock,
                 ..Tuning::default()
             };
             // Reads the snapshot and replays the journal behind it: not on a runtime's thread.

@@ -1,6 +1,6 @@
 //! What `--help` of every command ends with: examples that work, and exit codes. One table, so that none is forgotten.
 
-use clap::{Command, CommandFactory};
+use clap::{Arg, ArgAction, Command, CommandFactory};
 
 use super::Cli;
 
@@ -25,7 +25,7 @@ const ENDS: &[End] = &[
             "penstock check --config config/penstock.toml",
             "penstock serve --config config/penstock.toml",
             "penstock demo --json verdict.json",
-            "penstock sale create --id spring --sku shoe --stock 100 --price 1999 --currency usd --lasts 1h",
+            "penstock sale create --id spring --sku shoe --stock 100 --price 1999",
             "penstock sale show spring",
             "penstock reconcile spring",
         ],
@@ -46,6 +46,7 @@ const ENDS: &[End] = &[
         &[
             "penstock serve",
             "penstock serve --trust-local-buyers",
+            "penstock serve --accept-clock",
             "penstock serve --config config/cluster.toml --role edge",
             "penstock serve --config config/cluster.toml --role worker",
         ],
@@ -54,10 +55,7 @@ const ENDS: &[End] = &[
                 "0",
                 "stopped by a signal, everything in flight was finished",
             ),
-            (
-                "1",
-                "cannot serve: an address is taken, a store or the ledger does not answer, or is another process's",
-            ),
+            ("1", "cannot serve; the log says why"),
             (
                 "2",
                 "the configuration or the command line is wrong; every problem was printed",
@@ -92,8 +90,8 @@ const ENDS: &[End] = &[
     (
         "sale create",
         &[
-            "penstock sale create --id spring --sku shoe-42 --stock 1000 --price 1999 --currency usd --starts-in 10m --lasts 2h --buyer-limit 2",
-            "penstock sale create --file config/sales/hot-sku.toml --starts-in 10m --lasts 30m",
+            "penstock sale create --id spring --sku shoe-42 --stock 1000 --price 1999 \\\n      --currency usd --starts-in 10m --lasts 2h --buyer-limit 2",
+            "penstock sale create --file config/sales/hot-sku.toml --lasts 30m",
             "penstock sale create --file config/sales/lottery.toml --id raffle-2 --draft",
         ],
         ASKS,
@@ -169,9 +167,7 @@ const ENDS: &[End] = &[
     ),
     (
         "token issue",
-        &[
-            "penstock token issue --sale vip --buyer ann --buyer bob --max-quantity 1 --expires-in 15m",
-        ],
+        &["penstock token issue --sale vip --buyer ann --buyer bob --expires-in 15m"],
         ASKS,
     ),
     (
@@ -196,8 +192,8 @@ const ENDS: &[End] = &[
     (
         "lottery verify",
         &[
-            "penstock lottery verify http://shop.example:8080/v1/sales/raffle --save draw.json",
-            "penstock lottery verify draw.json --buyer ann --nonce 00112233445566778899aabbccddeeff",
+            "penstock lottery verify http://shop.example/v1/sales/raffle --save draw.json",
+            "penstock lottery verify draw.json \\\n      --buyer ann --nonce 00112233445566778899aabbccddeeff",
         ],
         &[
             ("0", "the draw is the one that was published"),
@@ -214,10 +210,7 @@ const ENDS: &[End] = &[
         ],
         &[
             ("0", "stock, orders and money agree"),
-            (
-                "1",
-                "a promise is broken, or a sale could not be compared; the findings were printed",
-            ),
+            ("1", "a promise is broken, or a sale could not be compared"),
             ("2", "the command line is wrong"),
         ],
     ),
@@ -275,8 +268,16 @@ const ENDS: &[End] = &[
 /// The command line with its help.
 pub fn command() -> Command {
     let is_built = |words: &str| cfg!(feature = "demo") || words != "demo";
+    // `-h` is the same: the short form has one line an option, and those are wider than a terminal.
+    let help = Arg::new("help")
+        .short('h')
+        .long("help")
+        .action(ArgAction::HelpLong)
+        .help("Print help")
+        .global(true);
+    let root = Cli::command().disable_help_flag(true).arg(help);
     ENDS.iter().filter(|(words, ..)| is_built(words)).fold(
-        Cli::command(),
+        root,
         |command, (words, examples, codes)| {
             let mut text = String::from("Examples:");
             for example in *examples {
@@ -333,6 +334,7 @@ mod tests {
         leaves(&command(), "", &mut found);
         assert!(found.len() >= 25, "{}", found.len());
         for (words, help) in found {
+            let help = help.replace("\\\n", "");
             let (examples, codes) = help.split_once("\n\nExit codes:\n").unwrap_or_default();
             let examples: Vec<&str> = examples.lines().skip(1).collect();
             assert!(
@@ -350,6 +352,24 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// Broke: half of the lines were wider than the terminal, and wrapped in the middle of a word.
+    #[test]
+    fn every_help_fits_a_terminal_of_80_columns() {
+        fn widest(command: &mut Command, wide: &mut Vec<String>) {
+            let help = command.render_long_help().to_string();
+            let lines = help.lines().filter(|line| line.chars().count() > 80);
+            wide.extend(lines.map(|line| format!("{}: {line}", command.get_name())));
+            for inner in command.get_subcommands_mut() {
+                widest(inner, wide);
+            }
+        }
+        let (mut command, mut wide) = (command(), Vec::new());
+        // Puts the options of the parents into the commands.
+        command.build();
+        widest(&mut command, &mut wide);
+        assert!(wide.is_empty(), "{wide:#?}");
     }
 
     #[test]

@@ -28,7 +28,7 @@ use crate::{admin::openapi::Api, config::Role, logging};
 /// Where the configuration is when nothing else is said.
 const DEFAULT_CONFIG: &str = "config/penstock.toml";
 
-/// A gateway in front of a shop: lets through as much as the shop can take, and sells exactly the stock there is.
+/// A gateway in front of a shop: it sells exactly the stock there is.
 #[derive(Debug, Parser)]
 #[command(name = "penstock", version, arg_required_else_help = true)]
 pub struct Cli {
@@ -38,28 +38,31 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Serve until SIGTERM, SIGINT or SIGQUIT, then finish what is in flight.
+    /// Serve until a signal to stop, then finish what is in flight.
     Serve {
-        /// The configuration's file.
-        #[arg(long, default_value = DEFAULT_CONFIG)]
+        /// The configuration.
+        #[arg(long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
         config: PathBuf,
         /// Which parts this process runs.
         #[arg(long, value_enum, default_value_t)]
         role: Role,
-        /// Let programs on this machine name the buyer: for trying things out without a login proxy.
+        /// Let programs on this machine name the buyer: for trying things out.
         #[arg(long)]
         trust_local_buyers: bool,
+        /// Take this machine's clock for right, once after it was wrong.
+        #[arg(long)]
+        accept_clock: bool,
     },
     /// Read the configuration and print every problem in it.
     Check {
-        /// The configuration's file.
-        #[arg(long, default_value = DEFAULT_CONFIG)]
+        /// The configuration.
+        #[arg(long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
         config: PathBuf,
     },
-    /// Run the whole flow on free ports, with a peak, and print a verdict.
+    /// Run the whole flow with a peak, and print a verdict.
     #[cfg(feature = "demo")]
     Demo(crate::demo::DemoArgs),
-    /// Create, edit, publish, list, show, extend, pause, resume, close and restock sales over the admin API.
+    /// Create, list, show, change and end sales over the admin API.
     Sale {
         /// Where the admin API is.
         #[command(flatten)]
@@ -83,12 +86,12 @@ pub enum Command {
         #[command(subcommand)]
         command: TokenCommand,
     },
-    /// Commit to a seed, draw a lottery over the admin API, and verify a published draw.
+    /// Commit to a seed, draw a lottery, and verify a draw.
     Lottery {
         #[command(subcommand)]
         command: LotteryCommand,
     },
-    /// Compare stock, orders and money, and repair what can be repaired; exits with 1 if a promise is broken.
+    /// Compare stock, orders and money, and repair what can be.
     Reconcile {
         /// Where the admin API is.
         #[command(flatten)]
@@ -100,13 +103,13 @@ pub enum Command {
         #[arg(long)]
         dry_run: bool,
     },
-    /// Have a running node read its configuration again: all of it is applied without dropping a connection, or nothing is.
+    /// Have a running node read its configuration again.
     Reload {
         /// Where the admin API is.
         #[command(flatten)]
         admin: Admin,
     },
-    /// Copy the stock store and the ledger of a running node, both at one instant, into a folder.
+    /// Copy store and ledger of a running node, both at one instant.
     Backup {
         /// Where the admin API is.
         #[command(flatten)]
@@ -115,7 +118,7 @@ pub enum Command {
         #[command(flatten)]
         args: BackupArgs,
     },
-    /// Restore a backup into empty places, verify it, and compare store and ledger; exits with 1 if they disagree.
+    /// Restore a backup, verify it, and compare store and ledger.
     Restore(RestoreArgs),
     /// Print the sale API or the admin API as an OpenAPI 3.1 document.
     Openapi {
@@ -193,11 +196,12 @@ mod tests {
             config,
             role,
             trust_local_buyers,
+            accept_clock,
         } = cli.command
         else {
             panic!("not serve");
         };
         assert_eq!((config, role), (PathBuf::from(DEFAULT_CONFIG), Role::All));
-        assert!(!trust_local_buyers);
+        assert!(!trust_local_buyers && !accept_clock);
     }
 }

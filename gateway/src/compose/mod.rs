@@ -40,6 +40,7 @@ pub async fn build(config: Config) -> anyhow::Result<(App, Option<Services>)> {
                 payments: config.payment.clone(),
                 role: config.role,
                 clock,
+                accepts_clock: config.accepts_clock,
             };
             Some(Services::start(asked).await?)
         }

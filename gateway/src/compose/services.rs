@@ -80,6 +80,8 @@ pub struct ServicesConfig {
     pub role: Role,
     /// This machine's clock.
     pub clock: WallClock,
+    /// Whether it is taken for right at a start, see [`node::Parts`].
+    pub accepts_clock: bool,
 }
 
 /// Sales and payments, which run or are still to.
@@ -311,6 +313,7 @@ impl Running {
         let node = Node::start(Parts {
             config: &config.sale,
             clock: config.clock.clone(),
+            accepts_clock: config.accepts_clock,
             host: host_name(),
             payable: (config.payments.as_ref()).map(|config| payable::payable(&config.currencies)),
             workers: match config.role {

@@ -52,6 +52,8 @@ use crate::http::network;
 pub struct Config {
     /// Which parts this process runs. Not in the file: given by `--role`.
     pub role: Role,
+    /// Whether this machine's clock is believed whatever store and ledger know. Not in the file: given by `--accept-clock`.
+    pub accepts_clock: bool,
     /// Limits and times of the edge as a whole.
     pub server: Server,
     /// What happens to log lines.
@@ -83,7 +85,7 @@ pub enum Role {
     All,
     /// Listeners and handlers, no settlement workers.
     Edge,
-    /// Settlement workers and the admin listener, no data-plane listeners.
+    /// Settlement workers and the admin listener, no listeners.
     Worker,
 }
 
@@ -166,6 +168,7 @@ impl Config {
         let admin = admin::admin(root, inputs);
         let config = Self {
             role: Role::default(),
+            accepts_clock: false,
             server,
             log,
             listeners,

@@ -22,7 +22,7 @@ use sqlx::Row;
 use stock::{
     StockStore,
     embedded::{
-        self, EmbeddedStore, Method, Options, Sync,
+        self, EmbeddedStore, Method, Options, Sync, Tuning,
         faults::{self, Faults, Point},
     },
 };
@@ -230,7 +230,12 @@ async fn compare(
         sync: Sync::Durable,
         method: Method::Plain,
     };
-    let store: Arc<dyn StockStore> = Arc::new(EmbeddedStore::open(&options, clock)?);
+    // A backup may be as old as it likes; the node that is started on it asks about its time.
+    let tuning = Tuning {
+        accepts_clock: true,
+        ..Tuning::default()
+    };
+    let store: Arc<dyn StockStore> = Arc::new(EmbeddedStore::open_with(&options, tuning, clock)?);
     let failed = |error: &dyn std::fmt::Display| BackupError::Ledger(error.to_string());
     let options = ledger::ConnectOptions {
         is_restoring: true,

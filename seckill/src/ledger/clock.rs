@@ -8,13 +8,13 @@ use std::{
     time::Duration,
 };
 
+use limiter::troubles::Troubles;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::{LedgerError, OrderLedger, engine::Engine};
-use crate::clock::WallClock;
-use limiter::troubles::Troubles;
+use super::{LedgerError, OrderLedger, engine::Engine, rows::count, sql};
+use crate::clock::{WallClock, WrongClock, check_at_start};
 
 use crate::locks::Locked;
 
@@ -22,6 +22,31 @@ use crate::locks::Locked;
 const READ_EVERY: Duration = Duration::from_secs(10);
 /// A wall clock that is further off is told of.
 const TOLD_MS: u64 = 2_000;
+
+/// How many of these a ledger without a clock of its own waits before it writes the time down again: what a start compares with days and
+/// hours need not cost a commit every ten seconds.
+const WRITE_EVERY: u32 = 60;
+/// The row of that time, among the leases: nobody ever holds it.
+const NEWEST: &str = "INSERT INTO sale_leases (name, token, owner, until_ms) VALUES ('clock', 0, '', $1) \
+    ON CONFLICT (name) DO UPDATE SET until_ms = $1";
+/// Leases of a process that died are as new as that row.
+const NEWEST_KNOWN: &str = "SELECT COALESCE(MAX(until_ms), 0) FROM sale_leases";
+/// What would wait until a wrong time comes.
+const SET_BACK: [&str; 2] = [
+    "UPDATE sale_leases SET until_ms = $1 WHERE until_ms > $1",
+    "UPDATE order_outbox SET next_at_ms = $1 WHERE next_at_ms > $1 AND delivered_at_ms = 0 AND dead_at_ms = 0",
+];
+
+/// Why a node does not go by a clock.
+#[derive(Debug, thiserror::Error)]
+pub enum ClockError {
+    /// The ledger does not say.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// By what the ledger knows it cannot be right. It may be set right meanwhile, so another try may succeed.
+    #[error(transparent)]
+    Wrong(#[from] WrongClock),
+}
 
 static UNREAD: Troubles = Troubles::new("the ledger's clock is not read");
 
@@ -35,6 +60,33 @@ pub struct LedgerClock {
 }
 
 impl OrderLedger {
+    /// Whether this machine's clock can be right by the newest time that the ledger knows, where that clock is the ledger's too. With
+    /// `accepts` it is taken for right: what waits for a later time waits no longer.
+    pub async fn check_clock(&self, own_ms: u64, accepts: bool) -> Result<(), ClockError> {
+        if self.engine == Engine::Postgres {
+            return Ok(());
+        }
+        if accepts {
+            for statement in SET_BACK {
+                let done = sqlx::query(statement).bind(sql(own_ms)).execute(&self.pool);
+                done.await.map_err(LedgerError::from)?;
+            }
+        } else {
+            let row = sqlx::query(NEWEST_KNOWN).fetch_one(&self.pool).await;
+            let newest_ms = count(&row.map_err(LedgerError::from)?, 0)?;
+            check_at_start(newest_ms, own_ms)?;
+        }
+        Ok(self.write_time(own_ms).await?)
+    }
+
+    async fn write_time(&self, now_ms: u64) -> Result<(), LedgerError> {
+        sqlx::query(NEWEST)
+            .bind(sql(now_ms))
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+
     /// Its clock, read once. `own` is this machine's.
     pub async fn clock(&self, own: WallClock) -> Result<LedgerClock, LedgerError> {
         let clock = LedgerClock {
@@ -65,12 +117,19 @@ impl LedgerClock {
     pub async fn keep(self, shutdown: CancellationToken) {
         let mut ticks = tokio::time::interval(READ_EVERY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
+        for tick in 0u32.. {
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 _ = ticks.tick() => {}
             }
-            match self.read().await {
+            let done = match self.ledger.engine {
+                Engine::Postgres => self.read().await,
+                Engine::Sqlite if tick % WRITE_EVERY == WRITE_EVERY - 1 => {
+                    self.ledger.write_time(self.now_ms()).await
+                }
+                Engine::Sqlite => continue,
+            };
+            match done {
                 Ok(()) => UNREAD.works("all"),
                 Err(error) => UNREAD.failed("all", &error),
             }

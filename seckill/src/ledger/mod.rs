@@ -62,7 +62,7 @@ pub use self::{
     audit::{BuyerOverLimit, LedgerAudit, NewOrders},
     checkins::{ATTEMPTS_MAX, CODES_MAX, CheckIn, SlotCounts},
     checkout::{Dropped, Hold, NotPayable, Payment},
-    clock::LedgerClock,
+    clock::{ClockError, LedgerClock},
     connect::{ConnectOptions, LedgerDurability, connect, connect_with},
     dead_events::{DeadDelivery, DeadDeliveryPage, EventId, Revived},
     dead_letters::{DeadLetter, LetterPage, Replayed, StoredDeadLetter},

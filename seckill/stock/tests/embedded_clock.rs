@@ -5,8 +5,12 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use stock::{SegmentSpec, Segments, StockStore, Verdict, clock::WallClock, embedded::Tuning};
-use testkit::embedded::{close, open_tuned, orders, purchase, spec};
+use stock::{
+    Gate, SegmentSpec, Segments, StockStore, Verdict,
+    clock::WallClock,
+    embedded::{RecoverError, Tuning},
+};
+use testkit::embedded::{close, open_tuned, orders, purchase, spec, try_open_tuned};
 
 const T: u64 = 1_700_000_000_000;
 const HOUR: u64 = 3_600_000;
@@ -85,6 +89,62 @@ async fn the_end_of_a_window_is_remembered_even_if_nothing_was_sold() {
     clock.set(T - HOUR / 2);
     let store = open_tuned(folder.path(), Tuning::default(), clock.reader());
     assert_eq!(verdict(&store, 0).await, Verdict::Ended);
+}
+
+/// Broke: whatever the first reading said was believed, for ever: a clock chip that says 2099 at a boot ended every sale, and time never
+/// came back.
+#[tokio::test]
+async fn a_start_with_a_clock_that_cannot_be_right_is_refused_and_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Clock::at(T - HOUR / 2);
+    let store = open_tuned(folder.path(), Tuning::default(), clock.reader());
+    store.open(&sale()).await.unwrap();
+    close(store, folder.path()).await;
+    for wrong in [T + 73 * 365 * 24 * HOUR, T - 8 * HOUR, 0] {
+        clock.set(wrong);
+        let refused = try_open_tuned(folder.path(), Tuning::default(), clock.reader());
+        let error = refused.map(|_| ()).unwrap_err();
+        assert!(matches!(error, RecoverError::Clock { .. }), "{error}");
+    }
+    clock.set(T - HOUR / 4);
+    let store = open_tuned(folder.path(), Tuning::default(), clock.reader());
+    let accepted = verdict(&store, 0).await;
+    assert!(matches!(accepted, Verdict::Accepted { .. }), "{accepted:?}");
+    close(store, folder.path()).await;
+    // Off for a month: its sales are over.
+    clock.set(T + 30 * 24 * HOUR);
+    let store = open_tuned(folder.path(), Tuning::default(), clock.reader());
+    assert_eq!(verdict(&store, 1).await, Verdict::Ended);
+}
+
+#[tokio::test]
+async fn time_goes_back_to_right_if_an_operator_says_so_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Clock::at(T - HOUR / 2);
+    let store = open_tuned(folder.path(), Tuning::default(), clock.reader());
+    store.open(&sale()).await.unwrap();
+    close(store, folder.path()).await;
+    // By eight hours: a wrong time zone is no reason to refuse, and it is believed.
+    clock.set(T + 8 * HOUR);
+    let store = open_tuned(folder.path(), Tuning::default(), clock.reader());
+    assert_eq!(verdict(&store, 0).await, Verdict::Ended);
+    store.set_gate(&sale().id, Gate::Paused).await.unwrap();
+    store.set_gate(&sale().id, Gate::Open).await.unwrap();
+    close(store, folder.path()).await;
+
+    clock.set(T - HOUR / 4);
+    let accepting = Tuning {
+        accepts_clock: true,
+        ..Tuning::default()
+    };
+    let store = open_tuned(folder.path(), accepting, clock.reader());
+    // Nothing else is written: the time itself is.
+    close(store, folder.path()).await;
+    let store = open_tuned(folder.path(), Tuning::default(), clock.reader());
+    let accepted = verdict(&store, 1).await;
+    assert!(matches!(accepted, Verdict::Accepted { .. }), "{accepted:?}");
+    let order = &orders(&store, &sale().id).await[0];
+    assert!(order.pay_by_ms < T + HOUR, "{order:?}");
 }
 
 #[tokio::test]

@@ -68,6 +68,8 @@ pub struct Tuning {
     pub retain_ended: Duration,
     /// Whether steps of the wall clock are guarded against. Off only where the clock is a test's.
     pub guards_clock: bool,
+    /// Whether a start goes on by the wall clock however far it is from the newest time in the journal, back to an earlier one too.
+    pub accepts_clock: bool,
     /// What fails, in tests of failing disks.
     pub faults: Option<Arc<dyn Faults>>,
 }
@@ -78,6 +80,7 @@ impl Default for Tuning {
             snapshot_every: SNAPSHOT_EVERY,
             retain_ended: KEPT,
             guards_clock: true,
+            accepts_clock: false,
             faults: None,
         }
     }

@@ -4,7 +4,7 @@
 //! write. Room is reserved before a batch is decided, so a full disk refuses purchases before anything has happened. A write or a
 //! sync that fails all the same is mended (see [`super::journal`]) before anything is answered, or else answered as unknown.
 
-use std::{fs::File, time::Duration};
+use std::{fs::File, path::Path, time::Duration};
 
 use tokio::{
     runtime::{Builder, Runtime},
@@ -19,11 +19,14 @@ use super::{
     folder::Folder,
     health::{Health, Reporter, Shared},
     journal::{Journal, RecoverError},
-    replay,
+    record, replay,
     snapshot::Capture,
     snapshot_writer::{SnapshotJob, SnapshotWriter},
 };
-use crate::{StockError, clock::WallClock};
+use crate::{
+    StockError,
+    clock::{WallClock, check_at_start},
+};
 
 /// Runs on the sequencer, or learns why it may not; what it returns is called when the batch is durable, or with the reason why
 /// it is not.
@@ -77,10 +80,20 @@ impl Sequencer {
     ) -> Result<Self, RecoverError> {
         let began = Instant::now();
         let recovered = replay::recover(options, tuning.faults.clone())?;
-        let (engine, journal) = (recovered.engine, recovered.journal);
+        let (engine, mut journal) = (recovered.engine, recovered.journal);
         let at_folder = |source| RecoverError::Io {
             path: options.folder.clone(),
             source,
+        };
+        let clock_ms = match tuning.guards_clock {
+            true => begin_time(
+                &mut journal,
+                recovered.clock_ms,
+                clock(),
+                &options.folder,
+                tuning.accepts_clock,
+            )?,
+            false => recovered.clock_ms,
         };
         let snapshot_writer = SnapshotWriter::start(
             Folder::new(&options.folder),
@@ -102,9 +115,7 @@ impl Sequencer {
             journal,
             snapshot_writer,
             clock,
-            guard: tuning
-                .guards_clock
-                .then(|| ClockGuard::new(recovered.clock_ms)),
+            guard: tuning.guards_clock.then(|| ClockGuard::new(clock_ms)),
             reporter: Reporter::new(shared),
             rotate_from: tuning.snapshot_every,
             tuning,
@@ -113,7 +124,7 @@ impl Sequencer {
             sync_by: None,
             mend_at: began,
             care_at: began,
-            cared_ms: recovered.clock_ms,
+            cared_ms: clock_ms,
             pause_seconds: metrics::histogram!("penstock_snapshot_pause_seconds"),
             batch_size: metrics::histogram!("penstock_sale_batch_size"),
             _lock: recovered.lock,
@@ -339,4 +350,38 @@ impl Sequencer {
         });
         self.pause_seconds.record(began.elapsed().as_secs_f64());
     }
+}
+
+/// The time that a start goes on from. A clock that is accepted although it is behind is written down: the next start knows it.
+fn begin_time(
+    journal: &mut Journal,
+    newest_ms: u64,
+    now_ms: u64,
+    folder: &Path,
+    accepts_clock: bool,
+) -> Result<u64, RecoverError> {
+    if !accepts_clock {
+        let checked = check_at_start(newest_ms, now_ms);
+        return checked
+            .map(|()| newest_ms)
+            .map_err(|source| RecoverError::Clock {
+                path: folder.to_owned(),
+                source,
+            });
+    }
+    if now_ms >= newest_ms {
+        return Ok(newest_ms);
+    }
+    tracing::warn!(
+        by_ms = newest_ms - now_ms,
+        "the store's time is set back, as was asked for: windows that had ended since may be open again"
+    );
+    let mut body = Vec::new();
+    record::encode_tick(&mut body);
+    let written = (journal.reserve()).and_then(|()| journal.append(&body, now_ms, true));
+    written.map_err(|source| RecoverError::Io {
+        path: folder.to_owned(),
+        source,
+    })?;
+    Ok(now_ms)
 }

@@ -6,6 +6,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use crate::clock::WrongClock;
+
 use super::format::{FILE_HEADER, FRAME_HEADER, FRAME_MAGIC, FileHeader, FrameHeader, VERSION};
 
 /// Why a store's files cannot be used.
@@ -44,6 +46,14 @@ pub enum RecoverError {
         /// What is wrong there.
         detail: String,
     },
+    /// The clock cannot be right by what the journal knows. It may be set right meanwhile, so another try may succeed.
+    #[error("{}: {source}", path.display())]
+    Clock {
+        /// The store's folder.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: WrongClock,
+    },
 }
 
 /// How far a store was read.
@@ -51,7 +61,7 @@ pub enum RecoverError {
 pub(in crate::embedded) struct Progress {
     /// Number of the next frame.
     pub(in crate::embedded) next: u64,
-    /// The newest time that a frame carries.
+    /// The time of the last frame. Earlier ones are no later, unless an operator has set the store's time back after a wrong clock.
     pub(in crate::embedded) clock_ms: u64,
 }
 
@@ -125,7 +135,7 @@ pub(super) fn read_file(
         if frame.sequence == progress.next {
             replay(&body).map_err(|detail| corrupt(end, detail))?;
             progress.next += 1;
-            progress.clock_ms = progress.clock_ms.max(frame.clock_ms);
+            progress.clock_ms = frame.clock_ms;
         }
         end += (FRAME_HEADER + frame.length) as u64;
     }
