@@ -16,19 +16,20 @@ const AFTER_HELP: &str = "\
 Examples:
   loadtest validate config/scenarios/flash-sale.toml
   loadtest run config/scenarios/flash-sale.toml
-  loadtest run config/scenarios/constant.toml --target https://shop.example:8443 --json report.json
+  loadtest run config/scenarios/constant.toml --json report.json \\
+      --target https://shop.example:8443
   loadtest run config/scenarios/ramp.toml --html report.html --plain
   loadtest run config/scenarios/carts.toml --target http://127.0.0.1:8080
-  loadtest run config/scenarios/flash-sale.toml --history run.jsonl && loadtest verify run.jsonl
+  loadtest run config/scenarios/flash-sale.toml --history run.jsonl
   loadtest completions bash > /etc/bash_completion.d/loadtest
 
 Exit codes:
     0  everything held
-    1  it could not run: no connection, nothing answered, or the ledger could not be asked
+    1  it could not run: nothing answered, or the ledger could not be asked
     2  the scenario or the command line is wrong
     3  a threshold of the scenario was missed
-    4  an invariant is broken: oversold, duplicated, lost, phantom, partial cart, paid mismatch, over limit
-    5  the generator was late (schedule lag above its limit): the result is not valid
+    4  an invariant is broken; the report names it
+    5  the generator was late: the result is not valid
   130  interrupted; the report is partial
 
 Environment:
@@ -38,13 +39,13 @@ const VERIFY_HELP: &str = "\
 Examples:
   loadtest verify run.jsonl
   loadtest verify run.jsonl --json verdict.json
-  loadtest verify run.jsonl --level fast            # acknowledgements just before a fault may be lost
+  loadtest verify run.jsonl --level fast
   loadtest verify run.jsonl --skew 0ms --sold-out-lag 0ms
 
 Exit codes:
   0  every rule held
   1  a rule is broken; the lines of the history that show it are named
-  2  the file cannot be judged (not a history, not whole), or the command line is wrong";
+  2  the file cannot be judged, or the command line is wrong";
 
 const VALIDATE_HELP: &str = "\
 Examples:
@@ -64,10 +65,14 @@ Exit codes:
 
 /// Open-loop load generator and checker for flash sales.
 #[derive(Debug, Parser)]
-#[command(name = "loadtest", version, about, after_help = AFTER_HELP)]
+#[command(name = "loadtest", version, about, after_help = AFTER_HELP, disable_help_flag = true)]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
+    /// Print help
+    // `-h` is the same: the short form has one line an option, and those are wider than a terminal.
+    #[arg(short = 'h', long, global = true, action = clap::ArgAction::HelpLong)]
+    help: Option<bool>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -86,7 +91,7 @@ pub enum Command {
         /// Write the report as one HTML page
         #[arg(long, value_name = "FILE")]
         html: Option<PathBuf>,
-        /// Write every request and answer to this file, for `loadtest verify`
+        /// Write every request and answer, for `loadtest verify`
         #[arg(long, value_name = "FILE")]
         history: Option<PathBuf>,
         /// No colours, no drawing in place
@@ -110,7 +115,7 @@ pub enum Command {
         /// How long "sold out" may be said from memory after units came back
         #[arg(long, value_name = "TIME", value_parser = milliseconds)]
         sold_out_lag: Option<u64>,
-        /// How long units may take from a release, or an order's deadline, to being on sale again
+        /// How long returned units may take to be on sale again
         #[arg(long, value_name = "TIME", value_parser = milliseconds)]
         return_lag: Option<u64>,
     },
@@ -299,4 +304,23 @@ fn milliseconds(text: &str) -> Result<u64, String> {
 fn colored(plain: bool) -> bool {
     let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     !plain && !refused && std::io::stdout().is_terminal()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_help_fits_a_terminal_of_80_columns() {
+        let (mut command, mut wide) = (Cli::command(), Vec::new());
+        command.build();
+        let mut widest = |command: &mut clap::Command| {
+            let help = command.render_long_help().to_string();
+            let lines = help.lines().filter(|line| line.chars().count() > 80);
+            wide.extend(lines.map(|line| format!("{}: {line}", command.get_name())));
+        };
+        widest(&mut command);
+        command.get_subcommands_mut().for_each(widest);
+        assert!(wide.is_empty(), "{wide:#?}");
+    }
 }

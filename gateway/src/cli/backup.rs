@@ -21,7 +21,7 @@ const ASK_EVERY: Duration = Duration::from_millis(200);
 /// Where a backup goes.
 #[derive(Debug, Clone, Args)]
 pub struct BackupArgs {
-    /// Folder to write to, on the machine of the node; it must not exist yet, or be empty
+    /// Folder on the machine of the node; new, or empty
     #[arg(long)]
     to: PathBuf,
 }
@@ -32,10 +32,10 @@ pub struct RestoreArgs {
     /// Folder of the backup
     #[arg(long)]
     from: PathBuf,
-    /// Folder of the new store (`seckill.store = "embedded:…"`); it must not hold one yet
+    /// Folder of the new store, as in `seckill.store`; new, or empty
     #[arg(long)]
     to: PathBuf,
-    /// File of the new ledger (`seckill.ledger = "sqlite:…"`), if it is not penstock.db in that folder
+    /// File of the new ledger [default: penstock.db in that folder]
     #[arg(long)]
     ledger: Option<PathBuf>,
     /// How the result is printed.

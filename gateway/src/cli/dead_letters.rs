@@ -10,15 +10,15 @@ use super::client::{Admin, call, sale_id};
 /// What to do with dead letters.
 #[derive(Debug, Clone, Subcommand)]
 pub enum DeadLettersCommand {
-    /// List the dead letters of a sale: orders that could not be settled, and events that could not be delivered
+    /// List orders that could not be settled, and events not delivered
     List {
         /// Id of the sale
         #[arg(value_parser = sale_id)]
         sale: String,
     },
-    /// Settle entries again: each is settled exactly once, or stays with its reason
+    /// Settle entries again, each exactly once
     Replay(ReplayArgs),
-    /// Deliver events again that were given up; the receiver recognises a repetition by its id
+    /// Deliver events again that were given up
     ReplayEvents {
         /// Id of the sale
         #[arg(value_parser = sale_id)]
@@ -40,7 +40,7 @@ pub struct ReplayArgs {
     /// All entries of the sale
     #[arg(long)]
     all: bool,
-    /// Record an entry as refused if no unit is left for it: final, and the buyer sees it
+    /// Refuse an entry for good if no unit is left for it
     #[arg(long)]
     or_refuse: bool,
 }

@@ -19,7 +19,7 @@ const PAGES_MAX: usize = 10_000;
 /// What to do with lotteries.
 #[derive(Debug, Clone, Subcommand)]
 pub enum LotteryCommand {
-    /// Make a seed and its commitment; keep the seed secret, put the commitment into the sale
+    /// Make a secret seed, and its commitment for the sale
     Seed {
         /// File for the seed; it must not exist
         #[arg(long)]
@@ -43,7 +43,7 @@ pub enum LotteryCommand {
         #[arg(long, default_value = "")]
         beacon: String,
     },
-    /// Draw the next winners from the reserve; earlier winners who have not bought may no longer buy
+    /// Draw the next winners from the reserve
     Reserve {
         /// Where the admin API is.
         #[command(flatten)]
@@ -52,15 +52,15 @@ pub enum LotteryCommand {
         #[arg(value_parser = sale_id)]
         sale: String,
         /// Number of this round; the draw was round 1
-        #[arg(long)]
+        #[arg(long, value_name = "N")]
         round: u32,
         /// How many winners
-        #[arg(long)]
+        #[arg(long, value_name = "N")]
         winners: u64,
     },
     /// Repeat a published draw; exits with 1 if the result differs
     Verify {
-        /// URL of the sale (http://HOST:PORT/v1/sales/SALE), or a file that --save wrote
+        /// URL of the sale (http://…/v1/sales/ID), or a file of --save
         source: String,
         /// Writes what was published to this file
         #[arg(long)]

@@ -48,10 +48,10 @@ pub struct DemoArgs {
     /// Write the verdict as one JSON object to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Leave everything running after the verdict and print the URLs
+    /// Leave everything running afterwards, print the URLs
     #[arg(long)]
     keep: bool,
-    /// Distinct buyers, each of whom comes once
+    /// Distinct buyers; each comes once
     #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     buyers: u32,
     /// Units on sale

@@ -51,7 +51,7 @@ impl Header {
 pub enum Level {
     /// A fault may take back what was answered just before it.
     Fast,
-    /// The same, but only a fault that takes primary and replica together.
+    /// The same, if a fault takes primary and replica.
     Replicated,
     /// What was answered stays.
     #[default]

@@ -14,7 +14,7 @@ use super::{
 /// A new sale: its document, or options for a sale with one sku. Options beside `--file` override what the file says.
 #[derive(Debug, Clone, Args)]
 pub struct CreateArgs {
-    /// The sale as JSON, or as TOML in a file named so; `-` is JSON on standard input. Options below override what it says
+    /// The sale as JSON (`-` is standard input) or `.toml`; options override
     #[arg(long, conflicts_with_all = ["sku", "stock", "price"])]
     file: Option<PathBuf>,
     /// Id of the sale
@@ -47,19 +47,19 @@ pub struct CreateArgs {
     /// Most units of one order
     #[arg(long)]
     order_limit: Option<u32>,
-    /// Who may buy: open, allow_list, token, or lottery (with --file) [default: open]
+    /// Who may buy: open, allow_list, token or (in a file) lottery
     #[arg(long)]
     admission: Option<String>,
     /// Leave it a draft, to be edited and published
     #[arg(long)]
     draft: bool,
-    /// Segments that the stock is cut into, 1 to 64: more than one spreads a hot sku over the primaries of a cluster
+    /// Segments of the stock, 1 to 64: spreads a hot sku over a cluster
     #[arg(long)]
     segments: Option<u16>,
     /// Let buyers take several skus in one step; not together with --segments
     #[arg(long)]
     carts: bool,
-    /// What an acceptance waits for: fast, replicated or durable; the store's own level if missing
+    /// What an acceptance waits for: fast, replicated or durable
     #[arg(long)]
     durability: Option<String>,
 }

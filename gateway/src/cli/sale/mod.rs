@@ -40,7 +40,7 @@ pub enum SaleCommand {
         /// Fields to change as a JSON object; `-` is standard input
         #[arg(long, required_unless_present = "set")]
         file: Option<PathBuf>,
-        /// One field to change, its value as JSON (text without quotes is taken as text)
+        /// One field to change, its value as JSON or plain text
         #[arg(long, value_name = "FIELD=VALUE", conflicts_with = "file")]
         set: Vec<String>,
     },
@@ -96,7 +96,7 @@ pub enum SaleCommand {
         #[arg(long)]
         sku: String,
         /// Units to add
-        #[arg(long)]
+        #[arg(long, value_name = "N")]
         units: u64,
         /// Id of this restock, chosen by you
         #[arg(long)]
