@@ -13,6 +13,7 @@ use super::{
     Engine, bad,
     extract::{Document, stored_sale},
     invalid,
+    pending::NotDone,
 };
 use crate::{
     api::{
@@ -51,12 +52,12 @@ pub(super) async fn change(
     State(engine): Engine,
     path: Result<Path<(String, String)>, PathRejection>,
     Document(change): Document<Change>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Value>, NotDone> {
     let (sale, list) = named(&engine, path).await?;
     let given = change.add.len() + change.remove.len();
     if given > PAGE_MAX {
         let allowed = format!("at most {PAGE_MAX} buyers together; send several pages");
-        return Err(bad("add, remove", given, allowed));
+        return Err(bad("add, remove", given, allowed).into());
     }
     let mut problems = Problems::default();
     let mut seen = HashSet::new();
@@ -64,7 +65,7 @@ pub(super) async fn change(
     let remove = buyers("remove", &change.remove, &mut seen, &mut problems);
     if !problems.0.is_empty() {
         problems.0.truncate(TOLD_MAX);
-        return Err(invalid(problems.0));
+        return Err(invalid(problems.0).into());
     }
     match engine.change_list(&sale.id, list, &add, &remove).await? {
         ListChanged::Done {
@@ -79,7 +80,7 @@ pub(super) async fn change(
         }
         ListChanged::TooMany { entries } => {
             let allowed = format!("at most {MAX_LISTED} buyers on one list");
-            Err(bad("add", entries, allowed))
+            Err(bad("add", entries, allowed).into())
         }
     }
 }

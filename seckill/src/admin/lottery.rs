@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::{
     Engine, bad,
     extract::{Document, Stored},
+    pending::NotDone,
 };
 use crate::{
     api::problem::{Code, Problem},
@@ -34,7 +35,7 @@ pub(super) async fn draw(
     State(engine): Engine,
     Stored(sale): Stored,
     Document(reveal): Document<Reveal>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Value>, NotDone> {
     let seed = Seed::from_hex(&reveal.seed).ok_or_else(|| {
         // The value is a secret, even one that is misspelt.
         bad("seed", "…", "64 hexadecimal digits")
@@ -42,19 +43,19 @@ pub(super) async fn draw(
     let is_text = reveal.beacon.bytes().all(|byte| byte.is_ascii_graphic());
     if reveal.beacon.len() > BEACON_MAX || !is_text {
         let allowed = format!("at most {BEACON_MAX} visible ASCII characters");
-        return Err(bad("beacon", reveal.beacon, allowed));
+        return Err(bad("beacon", reveal.beacon, allowed).into());
     }
     let drawn = engine.draw(&sale, &seed, &reveal.beacon).await?;
-    answer(&sale.id, drawn)
+    Ok(answer(&sale.id, drawn)?)
 }
 
 pub(super) async fn call_reserve(
     State(engine): Engine,
     Stored(sale): Stored,
     Document(call): Document<Call>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Value>, NotDone> {
     let drawn = engine.draw_again(&sale, call.round, call.winners).await?;
-    answer(&sale.id, drawn)
+    Ok(answer(&sale.id, drawn)?)
 }
 
 fn answer(sale: &SaleId, drawn: Drawn) -> Result<Json<Value>, Problem> {

@@ -7,6 +7,7 @@ mod extract;
 mod lists;
 mod lottery;
 mod payable;
+mod pending;
 mod restock;
 mod sales;
 mod schedule;

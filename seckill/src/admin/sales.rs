@@ -10,7 +10,9 @@ use stock::Gate;
 use super::{
     Engine, Payable,
     extract::{Document, Stored},
-    invalid, schedule,
+    invalid,
+    pending::NotDone,
+    schedule,
 };
 use crate::{
     api::problem::{Code, Problem},
@@ -34,7 +36,7 @@ pub(super) async fn create(
     State(engine): Engine,
     State(payable): State<Option<Arc<Payable>>>,
     Document(new): Document<NewSale>,
-) -> Result<Response, Problem> {
+) -> Result<Response, NotDone> {
     let sale = checked(&engine, &new, payable.as_deref())?;
     let status = match engine.create_sale(sale.clone()).await? {
         Created::New => StatusCode::CREATED,
@@ -44,7 +46,7 @@ pub(super) async fn create(
                 "sale {} exists with other content; choose another id",
                 sale.id
             );
-            return Err(Problem::new(Code::SaleExists, detail));
+            return Err(Problem::new(Code::SaleExists, detail).into());
         }
     };
     let mut shown = schedule::shown(&engine, &sale);
@@ -90,21 +92,19 @@ pub(super) async fn set_gate(
     State(engine): Engine,
     Stored(sale): Stored,
     gate: Gate,
-) -> Result<Response, Problem> {
+) -> Result<Response, NotDone> {
     let id = sale.id.clone();
-    match engine.set_gate(&id, gate).await? {
-        GateMoved::Set => Ok(schedule::shown(&engine, &Sale { gate, ..sale })),
-        GateMoved::Draft => Err(Problem::new(
-            Code::NotEditable,
-            "a draft sells nothing; publish it first",
-        )),
-        GateMoved::Closed => Err(Problem::new(
-            Code::Ended,
-            "a closed sale stays closed; create a new one",
-        )),
-        GateMoved::Unknown => Err(Problem::new(
-            Code::NoSuchSale,
-            format!("the ledger has no sale {id}"),
-        )),
-    }
+    let problem = match engine.set_gate(&id, gate).await? {
+        GateMoved::Set => return Ok(schedule::shown(&engine, &Sale { gate, ..sale })),
+        GateMoved::Draft => {
+            Problem::new(Code::NotEditable, "a draft sells nothing; publish it first")
+        }
+        GateMoved::Closed => {
+            Problem::new(Code::Ended, "a closed sale stays closed; create a new one")
+        }
+        GateMoved::Unknown => {
+            Problem::new(Code::NoSuchSale, format!("the ledger has no sale {id}"))
+        }
+    };
+    Err(problem.into())
 }

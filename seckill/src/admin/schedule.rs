@@ -14,6 +14,7 @@ use serde_json::{Map, Value, json};
 use super::{
     Engine, Payable, bad,
     extract::{Document, Stored},
+    pending::NotDone,
     sales::checked,
 };
 use crate::{
@@ -72,11 +73,11 @@ pub(super) async fn change(
     Stored(known): Stored,
     headers: HeaderMap,
     Document(patch): Document<Map<String, Value>>,
-) -> Result<Response, Problem> {
+) -> Result<Response, NotDone> {
     let version = version(&headers)?;
     // A document that was made from another version is not looked at: its fields may be right for that one.
     if version != known.rules.version {
-        return Err(stale(known.rules.version));
+        return Err(stale(known.rules.version).into());
     }
     let fixed = patch.keys().find(|key| !MOVABLE.contains(&key.as_str()));
     if let (Stage::Published, Some(field)) = (known.rules.stage, fixed) {
@@ -84,7 +85,7 @@ pub(super) async fn change(
             "{field}: of a published sale only {} can be changed",
             MOVABLE.join(" and ")
         );
-        return Err(Problem::new(Code::NotEditable, detail));
+        return Err(Problem::new(Code::NotEditable, detail).into());
     }
     let mut whole = json!(NewSale::from(&known));
     for (field, value) in patch {
@@ -93,32 +94,31 @@ pub(super) async fn change(
     let new: NewSale = serde_json::from_value(whole)
         .map_err(|error| Problem::new(Code::InvalidBody, error.to_string()))?;
     if known.rules.stage == Stage::Draft {
-        return edit(&engine, payable.as_deref(), &known, version, new).await;
+        return Ok(edit(&engine, payable.as_deref(), &known, version, new).await?);
     }
     let wanted = checked(&engine, &new, None)?;
     let (starts, ends) = (wanted.starts_at_ms, wanted.ends_at_ms);
     check_move(&known, starts, ends, engine.now_ms())
         .map_err(|refused| not_movable((starts, ends), refused))?;
     let moved = engine.move_window(&known.id, version, starts, ends).await?;
-    answer(&engine, &known, moved)
+    Ok(answer(&engine, &known, moved)?)
 }
 
 pub(super) async fn publish(
     State(engine): Engine,
     State(payable): State<Option<Arc<Payable>>>,
     Stored(known): Stored,
-) -> Result<Response, Problem> {
+) -> Result<Response, NotDone> {
     // Payments may have been configured, or otherwise, since the draft was made.
     if known.rules.stage == Stage::Draft {
         checked(&engine, &NewSale::from(&known), payable.as_deref())?;
     }
     match engine.publish(&known.id).await? {
         Published::Done(sale) | Published::Already(sale) => Ok(shown(&engine, &sale)),
-        Published::Ended => Err(Problem::new(
-            Code::Ended,
-            "its window is over, or it was closed",
-        )),
-        Published::Unknown => Err(gone(&known.id)),
+        Published::Ended => {
+            Err(Problem::new(Code::Ended, "its window is over, or it was closed").into())
+        }
+        Published::Unknown => Err(gone(&known.id).into()),
     }
 }
 

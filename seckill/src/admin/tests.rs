@@ -528,3 +528,51 @@ async fn a_sale_with_carts_is_refused_where_the_store_decides_none() {
     let (status, answer) = desk().await.call("POST", "/admin/v1/sales", sale).await;
     assert_eq!(status, 201, "{answer}");
 }
+
+/// Broke: a change that the ledger had was answered "temporarily unavailable" while the store was away, so nobody knew that it was made.
+#[tokio::test]
+async fn a_change_that_only_the_ledger_has_is_told_as_pending_and_comes_by_itself() {
+    let mut made = None;
+    let shop = TestShop::open_on(|store| {
+        let store = testkit::faulty_store::FaultyStore::new(store);
+        made = Some(store.clone());
+        store
+    });
+    let (desk, store) = (desk_of(shop.await), made.unwrap());
+    let spring = "/admin/v1/sales/spring";
+    store.is_away.store(true, Ordering::SeqCst);
+    let created = sale("autumn").to_string();
+    let restock = r#"{"sku":"shoe","units":4,"id":"r1"}"#;
+    let calls = [
+        ("/admin/v1/sales".to_owned(), created.as_str()),
+        (format!("{spring}/restock"), restock),
+        (format!("{spring}/pause"), ""),
+    ];
+    // Twice: the same again does no harm.
+    for (path, body) in calls.iter().chain(&calls) {
+        let (status, answer) = desk.call("POST", path, body).await;
+        assert_eq!(status, 202, "{path}: {answer}");
+        assert!(answer["pending"].is_string() && answer["reason"].is_string());
+    }
+    let conflict = sale("autumn").to_string().replace("usd", "eur");
+    let (status, _) = desk.call("POST", "/admin/v1/sales", &conflict).await;
+    assert_eq!(status, 409, "what is refused stays refused");
+    let (_, list) = desk.call("GET", "/admin/v1/sales", "").await;
+    assert_eq!(list["sales"].as_array().unwrap().len(), 2, "{list}");
+
+    store.is_away.store(false, Ordering::SeqCst);
+    desk.parts.engine.refresh().await.unwrap();
+    let (_, report) = desk.call("GET", &format!("{spring}/report"), "").await;
+    assert_eq!(report["skus"][0]["available"], json!(7), "{report}");
+    let (_, shown) = desk.call("GET", spring, "").await;
+    assert_eq!(
+        (&shown["state"], &shown["warm"]),
+        (&json!("paused"), &json!(true))
+    );
+    let (_, shown) = desk.call("GET", "/admin/v1/sales/autumn", "").await;
+    assert_eq!(shown["warm"], json!(true), "{shown}");
+    for (path, body) in &calls {
+        let (status, answer) = desk.call("POST", path, body).await;
+        assert_eq!(status, 200, "{path}: {answer}");
+    }
+}

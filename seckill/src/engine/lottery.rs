@@ -1,6 +1,6 @@
 //! Drawing a lottery: seal, read the entries, rank them, record the winners. Every step can be repeated by any node.
 
-use super::{EngineError, SaleEngine};
+use super::{EngineError, SaleEngine, pending};
 use crate::{
     ids::SaleId,
     ledger::{Draw, Recorded},
@@ -164,7 +164,8 @@ impl SaleEngine {
             .await?;
         // This node goes by it at once, others after their next refresh.
         let _changing = self.changing.lock().await;
-        self.admission.refresh(&self.ledger).await?;
+        let refreshed = self.admission.refresh(&self.ledger).await;
+        refreshed.map_err(pending)?;
         Ok(Ok(match recorded {
             Recorded::Done => round,
             Recorded::Before(known) => known,

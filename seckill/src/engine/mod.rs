@@ -65,6 +65,15 @@ pub enum EngineError {
         /// The one that has the tag.
         by: SegmentId,
     },
+    /// The change is in the ledger, and so will be in force; the store or this node does not have it yet. The next refresh in which they
+    /// answer brings it there.
+    #[error("in the ledger only: {0}")]
+    Pending(#[source] Box<EngineError>),
+}
+
+/// What went wrong after the ledger had the change.
+fn pending(error: impl Into<EngineError>) -> EngineError {
+    EngineError::Pending(Box::new(error.into()))
 }
 
 /// An order wherever it stands: in the ledger, or still on its way there.
@@ -312,7 +321,7 @@ impl SaleEngine {
         self.check_tags(&sale)?;
         let created = self.ledger.create_sale(&sale, self.now_ms()).await?;
         if !matches!(created, Created::Conflict) {
-            self.refresh_sale(&sale.id).await?;
+            self.refresh_sale(&sale.id).await.map_err(pending)?;
         }
         Ok(created)
     }
@@ -340,7 +349,7 @@ impl SaleEngine {
         let moved = self.ledger.move_gate(sale, gate).await?;
         if moved == GateMoved::Set {
             self.push_gate(sale, gate).await;
-            self.refresh_sale(sale).await?;
+            self.refresh_sale(sale).await.map_err(pending)?;
         }
         Ok(moved)
     }
@@ -353,7 +362,8 @@ impl SaleEngine {
             .restock(&sale.id, restock, self.now_ms())
             .await?;
         if matches!(outcome, Restocked::Added | Restocked::Repeated) {
-            self.restock_segments(sale, restock).await?;
+            let brought = self.restock_segments(sale, restock).await;
+            brought.map_err(pending)?;
         }
         Ok(outcome)
     }

@@ -1,7 +1,7 @@
 //! Drafts, publishing and moved windows: the ledger first, then the store, then this node's catalogue. Also what a node tells
 //! about where each sale stands.
 
-use super::{EngineError, SaleEngine};
+use super::{EngineError, SaleEngine, pending};
 use crate::{
     ids::{BuyerId, SaleId},
     ledger::{Edited, ListChanged, ListName, Published},
@@ -24,7 +24,7 @@ impl SaleEngine {
         }
         let published = self.ledger.publish(sale, self.now_ms()).await?;
         if matches!(published, Published::Done(_) | Published::Already(_)) {
-            self.refresh_sale(sale).await?;
+            self.refresh_sale(sale).await.map_err(pending)?;
         }
         Ok(published)
     }
@@ -42,7 +42,7 @@ impl SaleEngine {
             .move_window(sale, version, starts_at_ms, ends_at_ms, self.now_ms())
             .await?;
         if matches!(moved, Edited::Done(_)) {
-            self.refresh_sale(sale).await?;
+            self.refresh_sale(sale).await.map_err(pending)?;
         }
         Ok(moved)
     }
@@ -57,7 +57,8 @@ impl SaleEngine {
     ) -> Result<ListChanged, EngineError> {
         let changed = self.ledger.change_list(sale, list, add, remove).await?;
         let _changing = self.changing.lock().await;
-        self.admission.refresh(&self.ledger).await?;
+        let refreshed = self.admission.refresh(&self.ledger).await;
+        refreshed.map_err(pending)?;
         Ok(changed)
     }
 

@@ -47,6 +47,8 @@ pub struct FaultyStore {
     pub stalls: AtomicUsize,
     /// Happens between the next decision of purchases and its answer.
     pub meanwhile: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+    /// Whether every call is refused before the store sees it.
+    pub is_away: AtomicBool,
     /// Whether it says that it decides carts.
     pub decides_carts: AtomicBool,
     /// Calls of any kind.
@@ -69,6 +71,7 @@ impl FaultyStore {
             resumed: Notify::new(),
             stalls: AtomicUsize::new(0),
             meanwhile: Mutex::default(),
+            is_away: AtomicBool::new(false),
             decides_carts: AtomicBool::new(true),
             calls: AtomicUsize::new(0),
             restocks: AtomicUsize::new(0),
@@ -104,9 +107,13 @@ impl FaultyStore {
         self.resumed.notify_waiters();
     }
 
-    async fn pass(&self, segment: &SegmentId) {
+    async fn pass(&self, segment: &SegmentId) -> Result<(), StockError> {
         self.calls.fetch_add(1, Ordering::SeqCst);
         self.wait_out(&self.stalled, segment).await;
+        match self.is_away.load(Ordering::SeqCst) {
+            true => Err(refused()),
+            false => Ok(()),
+        }
     }
 
     async fn wait_out(&self, stalled: &Mutex<HashSet<SegmentId>>, segment: &SegmentId) {
@@ -160,18 +167,18 @@ impl Segments for FaultyStore {
     }
 
     async fn open(&self, spec: &SegmentSpec) -> Result<Snapshot, StockError> {
-        self.pass(&spec.id).await;
+        self.pass(&spec.id).await?;
         self.inner.open(spec).await
     }
 
     async fn snapshot(&self, segment: &SegmentId) -> Result<Snapshot, StockError> {
-        self.pass(segment).await;
+        self.pass(segment).await?;
         self.snapshots.fetch_add(1, Ordering::SeqCst);
         self.inner.snapshot(segment).await
     }
 
     async fn set_gate(&self, segment: &SegmentId, gate: Gate) -> Result<Snapshot, StockError> {
-        self.pass(segment).await;
+        self.pass(segment).await?;
         self.inner.set_gate(segment, gate).await
     }
 }
@@ -185,7 +192,7 @@ impl Selling for FaultyStore {
         purchase: Purchase,
         wanted: Wanted,
     ) -> Result<Verdict, StockError> {
-        self.pass(segment).await;
+        self.pass(segment).await?;
         let verdict = self.inner.buy(segment, epoch, purchase, wanted).await;
         self.wait_out(&self.unanswered, segment).await;
         self.go_on();
@@ -198,7 +205,7 @@ impl Selling for FaultyStore {
         epoch: u64,
         purchases: Vec<Purchase>,
     ) -> Result<Vec<Verdict>, StockError> {
-        self.pass(segment).await;
+        self.pass(segment).await?;
         let verdicts = self.inner.buy_many(segment, epoch, purchases).await;
         self.go_on();
         verdicts
@@ -206,7 +213,7 @@ impl Selling for FaultyStore {
 
     async fn buy_cart(&self, lines: Vec<CartLine>) -> Result<CartVerdict, StockError> {
         for line in &lines {
-            self.pass(&line.segment).await;
+            self.pass(&line.segment).await?;
         }
         self.inner.buy_cart(lines).await
     }
@@ -216,7 +223,7 @@ impl Selling for FaultyStore {
         segment: &SegmentId,
         orders: &[OrderId],
     ) -> Result<Vec<Release>, StockError> {
-        self.pass(segment).await;
+        self.pass(segment).await?;
         self.inner.release_many(segment, orders).await
     }
 
@@ -225,7 +232,7 @@ impl Selling for FaultyStore {
         segment: &SegmentId,
         orders: &[OrderId],
     ) -> Result<Vec<Confirm>, StockError> {
-        self.pass(segment).await;
+        self.pass(segment).await?;
         self.inner.confirm_many(segment, orders).await
     }
 
@@ -234,7 +241,7 @@ impl Selling for FaultyStore {
         segment: &SegmentId,
         lookup: &Lookup,
     ) -> Result<Option<StoredOrder>, StockError> {
-        self.pass(segment).await;
+        self.pass(segment).await?;
         self.inner.find(segment, lookup).await
     }
 }
@@ -247,7 +254,7 @@ impl Moves for FaultyStore {
         restock_id: &str,
         units: u64,
     ) -> Result<Snapshot, StockError> {
-        self.pass(segment).await;
+        self.pass(segment).await?;
         let fault = self.fault(Verb::Restock, segment);
         if fault == Some(Fault::Before) {
             return Err(refused());
@@ -263,7 +270,7 @@ impl Moves for FaultyStore {
         withdrawal_id: &str,
         units: u64,
     ) -> Result<u64, StockError> {
-        self.pass(segment).await;
+        self.pass(segment).await?;
         let fault = self.fault(Verb::Withdraw, segment);
         if fault == Some(Fault::Before) {
             return Err(refused());
@@ -282,17 +289,17 @@ impl OrderQueue for FaultyStore {
         max: usize,
         reclaim_after: Duration,
     ) -> Result<Vec<QueueEntry>, StockError> {
-        self.pass(segment).await;
+        self.pass(segment).await?;
         self.inner.pull(segment, consumer, max, reclaim_after).await
     }
 
     async fn ack(&self, segment: &SegmentId, positions: &[Position]) -> Result<(), StockError> {
-        self.pass(segment).await;
+        self.pass(segment).await?;
         self.inner.ack(segment, positions).await
     }
 
     async fn depth(&self, segment: &SegmentId) -> Result<QueueDepth, StockError> {
-        self.pass(segment).await;
+        self.pass(segment).await?;
         self.inner.depth(segment).await
     }
 
@@ -302,7 +309,7 @@ impl OrderQueue for FaultyStore {
         after: Position,
         max: usize,
     ) -> Result<Vec<(Position, StoredOrder)>, StockError> {
-        self.pass(segment).await;
+        self.pass(segment).await?;
         self.read_back.fetch_add(1, Ordering::SeqCst);
         self.inner.accepted_after(segment, after, max).await
     }
@@ -315,7 +322,7 @@ impl Rebuild for FaultyStore {
         segment: &SegmentId,
         epoch: u64,
     ) -> Result<Option<Snapshot>, StockError> {
-        self.pass(segment).await;
+        self.pass(segment).await?;
         self.inner.freeze(segment, epoch).await
     }
 
@@ -325,7 +332,7 @@ impl Rebuild for FaultyStore {
         after: Position,
         max: usize,
     ) -> Result<Vec<(Position, StoredOrder)>, StockError> {
-        self.pass(segment).await;
+        self.pass(segment).await?;
         self.inner.unsettled(segment, after, max).await
     }
 
@@ -335,7 +342,7 @@ impl Rebuild for FaultyStore {
         epoch: u64,
         moves: &StockMoves,
     ) -> Result<(), StockError> {
-        self.pass(&spec.id).await;
+        self.pass(&spec.id).await?;
         self.inner.rebuild_begin(spec, epoch, moves).await
     }
 
@@ -345,7 +352,7 @@ impl Rebuild for FaultyStore {
         epoch: u64,
         orders: &[StoredOrder],
     ) -> Result<(), StockError> {
-        self.pass(segment).await;
+        self.pass(segment).await?;
         self.inner.rebuild_load(segment, epoch, orders).await
     }
 
@@ -355,7 +362,7 @@ impl Rebuild for FaultyStore {
         epoch: u64,
         gate: Gate,
     ) -> Result<Snapshot, StockError> {
-        self.pass(segment).await;
+        self.pass(segment).await?;
         self.inner.rebuild_finish(segment, epoch, gate).await
     }
 }

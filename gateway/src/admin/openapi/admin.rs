@@ -37,6 +37,12 @@ const fn plain(
     }
 }
 
+/// The change is in the ledger and not in force yet.
+const PENDING: (u16, &str, &str) = (
+    202,
+    "Pending",
+    "recorded; in force when the store answers again",
+);
 const SALE: &[&str] = &["no_such_sale", "unavailable", "not_ready"];
 const GATE: &[&str] = &[
     "no_such_sale",
@@ -58,30 +64,30 @@ pub(super) const OPERATIONS: &[Operation] = &[
     plain("get", "/admin/v1/openapi/admin.json", "adminDocument", "This document", &[(200, "object", "the document")], &[]),
     plain("get", "/admin/v1/sales", "listSales", "All sales, drafts included, by their start", &[(200, "Sales", "the sales")], &["unavailable", "not_ready"]),
     Operation { body: Some("NewSale"), ..plain("post", "/admin/v1/sales", "createSale", "Create a sale",
-        &[(201, "Sale", "created"), (200, "Sale", "the same was created before")], &["invalid_body", "sale_exists", "invalid_document", "unavailable", "not_ready"]) },
+        &[(201, "Sale", "created"), (200, "Sale", "the same was created before"), PENDING], &["invalid_body", "sale_exists", "invalid_document", "unavailable", "not_ready"]) },
     plain("get", "/admin/v1/sales/{sale}", "showSale", "One sale", &[(200, "Sale", "the sale; ETag is its version")], SALE),
     Operation { body: Some("NewSale"), parameters: VERSION, ..plain("put", "/admin/v1/sales/{sale}", "replaceSale", "Replace a draft", &[(200, "Sale", "as it is now")],
         &["no_such_sale", "invalid_body", "not_editable", "ended", "version_conflict", "version_required", "invalid_document", "unavailable", "not_ready"]) },
     Operation { body: Some("SaleChange"), parameters: VERSION, ..plain("patch", "/admin/v1/sales/{sale}", "editSale",
-        "Change a sale by a merge patch; a published one its window only", &[(200, "Sale", "as it is now")],
+        "Change a sale by a merge patch; a published one its window only", &[(200, "Sale", "as it is now"), PENDING],
         &["no_such_sale", "invalid_body", "not_editable", "ended", "version_conflict", "version_required", "invalid_document", "unavailable", "not_ready"]) },
-    plain("post", "/admin/v1/sales/{sale}/publish", "publishSale", "Publish a draft", &[(200, "Sale", "published")], &["no_such_sale", "ended", "invalid_document", "unavailable", "not_ready"]),
-    plain("post", "/admin/v1/sales/{sale}/pause", "pauseSale", "Stop selling for a while", &[(200, "Sale", "paused")], GATE),
-    plain("post", "/admin/v1/sales/{sale}/resume", "resumeSale", "Go on selling", &[(200, "Sale", "open")], GATE),
-    plain("post", "/admin/v1/sales/{sale}/close", "closeSale", "End a sale for good", &[(200, "Sale", "closed")], GATE),
+    plain("post", "/admin/v1/sales/{sale}/publish", "publishSale", "Publish a draft", &[(200, "Sale", "published"), PENDING], &["no_such_sale", "ended", "invalid_document", "unavailable", "not_ready"]),
+    plain("post", "/admin/v1/sales/{sale}/pause", "pauseSale", "Stop selling for a while", &[(200, "Sale", "paused"), PENDING], GATE),
+    plain("post", "/admin/v1/sales/{sale}/resume", "resumeSale", "Go on selling", &[(200, "Sale", "open"), PENDING], GATE),
+    plain("post", "/admin/v1/sales/{sale}/close", "closeSale", "End a sale for good", &[(200, "Sale", "closed"), PENDING], GATE),
     plain("get", "/admin/v1/sales/{sale}/lists/{list}", "showList", "The size of a list of buyers", &[(200, "ListSize", "its size")], SALE),
     Operation { body: Some("ListChange"), ..plain("put", "/admin/v1/sales/{sale}/lists/{list}", "changeList", "Add and remove buyers",
-        &[(200, "ListSize", "its size now")], &["no_such_sale", "invalid_body", "invalid_document", "unavailable", "not_ready"]) },
-    Operation { body: Some("DrawRequest"), ..plain("post", "/admin/v1/sales/{sale}/draw", "drawLottery", "Draw the lottery", &[(200, "Round", "the first round")],
+        &[(200, "ListSize", "its size now"), PENDING], &["no_such_sale", "invalid_body", "invalid_document", "unavailable", "not_ready"]) },
+    Operation { body: Some("DrawRequest"), ..plain("post", "/admin/v1/sales/{sale}/draw", "drawLottery", "Draw the lottery", &[(200, "Round", "the first round"), PENDING],
         &["no_such_sale", "no_lottery", "invalid_body", "not_editable", "not_drawn_yet", "version_conflict", "invalid_document", "unavailable", "not_ready"]) },
-    Operation { body: Some("RoundRequest"), ..plain("post", "/admin/v1/sales/{sale}/draw/rounds", "callReserve", "Call reserve winners", &[(200, "Round", "the round")],
+    Operation { body: Some("RoundRequest"), ..plain("post", "/admin/v1/sales/{sale}/draw/rounds", "callReserve", "Call reserve winners", &[(200, "Round", "the round"), PENDING],
         &["no_such_sale", "no_lottery", "invalid_body", "not_drawn_yet", "invalid_document", "unavailable", "not_ready"]) },
     plain("get", "/admin/v1/sales/{sale}/slots", "slotReport", "Bookings by slot", &[(200, "SlotReport", "the slots")], &["no_such_sale", "no_slots", "unavailable", "not_ready"]),
     Operation { body: Some("CheckIn"), ..plain("post", "/admin/v1/sales/{sale}/checkin", "checkIn", "Use a booking", &[(200, "CheckedIn", "used")],
         &["no_such_sale", "invalid_body", "wrong_code", "no_such_order", "no_slots", "checked_in", "code_locked", "not_booked", "unavailable", "not_ready"]) },
     Operation { body: Some("TokenRequest"), ..plain("post", "/admin/v1/sales/{sale}/tokens", "issueTokens", "Issue entitlements", &[(201, "Tokens", "the tokens, shown once")],
         &["no_such_sale", "invalid_body", "no_signing_key", "invalid_document", "unavailable", "not_ready"]) },
-    Operation { body: Some("Restock"), ..plain("post", "/admin/v1/sales/{sale}/restock", "restock", "Add units", &[(200, "Restocked", "added, now or before")],
+    Operation { body: Some("Restock"), ..plain("post", "/admin/v1/sales/{sale}/restock", "restock", "Add units", &[(200, "Restocked", "added, now or before"), PENDING],
         &["no_such_sale", "no_such_sku", "invalid_body", "ended", "key_reused", "invalid_document", "unavailable", "not_ready"]) },
     plain("get", "/admin/v1/sales/{sale}/report", "saleReport", "Counts of store and ledger", &[(200, "SaleReport", "the counts")], SALE),
     Operation { parameters: PAGE, ..plain("get", "/admin/v1/sales/{sale}/orders", "listOrders", "Orders of a sale", &[(200, "OrderRows", "a page")],
