@@ -23,7 +23,7 @@ use super::{
 use crate::{
     catalogue::OpenSale,
     engine::FoundOrder,
-    ids::{BuyerId, RequestId, SegmentId},
+    ids::{BuyerId, OrderId, RequestId, SegmentId},
     ledger::Standing,
     metrics::PurchaseResult,
     purchase::Outcome,
@@ -202,7 +202,7 @@ impl Asked<'_> {
         let verdict = match outcome {
             Outcome::Decided(verdict) => verdict,
             Outcome::SoldOutFromMemory => return problem::sold_out(),
-            Outcome::Unknown => return unknown(self.home, self.request),
+            Outcome::Unknown => return unknown(self.home, self.request, None),
             Outcome::Unavailable => return unavailable().into_response(),
         };
         match verdict {
@@ -220,7 +220,7 @@ impl Asked<'_> {
     async fn again(&self, order: &StoredOrder) -> Response {
         match standing_now(self.api, order).await {
             Some(standing) => replayed(self.found(StatusCode::OK, order, standing)),
-            None => unknown(self.home, self.request),
+            None => unknown(self.home, self.request, Some(order.order)),
         }
     }
 
@@ -241,7 +241,8 @@ impl Asked<'_> {
 }
 
 /// Where an order of the store stands. The ledger is asked: the store hears of a cancellation or a payment after it, and another
-/// node may have told the buyer of it (INV-ORDER-5). `None`: it exists, but nobody can say how it stands.
+/// node may have told the buyer of it (INV-ORDER-5). While the ledger is away, the store's word counts if nothing can come after it.
+/// `None`: the order exists, but nobody can say how it stands.
 pub(super) async fn standing_now(api: &Api, order: &StoredOrder) -> Option<Standing> {
     let (ledger, id) = (api.engine.ledger().clone(), order.order);
     let asked = api.on_control(async move { timeout(LEDGER_WAIT, ledger.order(id)).await });
@@ -249,7 +250,10 @@ pub(super) async fn standing_now(api: &Api, order: &StoredOrder) -> Option<Stand
         Ok(Ok(Some(settled))) => Some(api.waiting.serve(&FoundOrder::Settled(Box::new(settled)))),
         // On its way into the ledger: nobody but the store has done anything to it yet.
         Ok(Ok(None)) => Some(api.waiting.serve_stored(order)),
-        Ok(Err(_)) | Err(_) => None,
+        Ok(Err(_)) | Err(_) => {
+            let is_final = Standing::in_store(order.state).status.is_final();
+            is_final.then(|| api.waiting.serve_stored(order))
+        }
     }
 }
 
@@ -335,20 +339,27 @@ pub(super) fn in_query(request: &RequestId) -> String {
     key
 }
 
-/// The purchase may have happened: the caller polls, and never gives the money back on its own.
-pub(super) fn unknown(segment: &SegmentId, request: &RequestId) -> Response {
+/// The purchase may have happened, or it did and this is its order: the caller polls, and never gives the money back on its own.
+pub(super) fn unknown(
+    segment: &SegmentId,
+    request: &RequestId,
+    order: Option<OrderId>,
+) -> Response {
     let poll = format!(
         "/v1/sales/{}/orders?sku={}&request_id={}",
         segment.sale,
         segment.sku,
         in_query(request)
     );
-    not_known_yet("order", &poll)
+    not_known_yet("order", order, &poll)
 }
 
 /// 202: ask again where `poll` says.
-pub(super) fn not_known_yet(object: &str, poll: &str) -> Response {
-    let document = serde_json::json!({"object": object, "status": "unknown", "poll": poll});
+pub(super) fn not_known_yet(object: &str, id: Option<OrderId>, poll: &str) -> Response {
+    let mut document = serde_json::json!({"object": object, "status": "unknown", "poll": poll});
+    if let Some(id) = id {
+        document["id"] = serde_json::json!(id);
+    }
     let headers = [
         (header::CONTENT_TYPE, "application/json"),
         (header::RETRY_AFTER, "1"),

@@ -251,7 +251,8 @@ fn document(sale: &OpenSale, buyer: &BuyerId, request: &RequestId, orders: Vec<V
 
 fn unknown(sale: &OpenSale, request: &RequestId) -> Response {
     let (sale, key) = (&sale.sale.id, in_query(request));
-    not_known_yet("cart", &format!("/v1/sales/{sale}/carts?request_id={key}"))
+    let poll = format!("/v1/sales/{sale}/carts?request_id={key}");
+    not_known_yet("cart", None, &poll)
 }
 
 #[derive(Deserialize)]

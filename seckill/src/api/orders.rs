@@ -226,7 +226,7 @@ pub(super) async fn poll(
         Some(found) => answer_with_news(&api, &params, found, held).await,
         None => {
             let mut response = match looked.is_deciding {
-                true => unknown(&segment.id, &request),
+                true => unknown(&segment.id, &request, None),
                 false => no_such_order().into_response(),
             };
             applied(&mut response, &params);

@@ -45,3 +45,35 @@ async fn a_retry_is_told_where_the_ledger_has_its_order() {
     assert_eq!((status, &replay["id"]), (StatusCode::OK, &order["id"]));
     assert_eq!(replay["status"], "released");
 }
+
+/// Broke: the store knew the order, and its buyer was told that nobody knew whether they had bought.
+#[tokio::test]
+async fn a_retry_while_the_ledger_is_away_is_told_what_the_store_knows_for_sure() {
+    let shop = shop().await;
+    let (_, held) = shop.buy("ann", "k1", 1).await;
+    let (_, released) = shop.buy("bob", "k2", 1).await;
+    let store = shop.parts.engine.store();
+    let open = shop.parts.engine.catalogue().sales()[0].clone();
+    let segment = open.segments().next().unwrap().id.clone();
+    let order = released["id"].as_str().unwrap().parse().unwrap();
+    store.release_many(&segment, &[order]).await.unwrap();
+    shop.parts.engine.ledger().pool().close().await;
+    shop.parts.engine.ledger().readers().close().await;
+
+    // Whether it was paid or cancelled meanwhile only the ledger can say (INV-ORDER-5).
+    let (status, told) = shop.buy("ann", "k1", 1).await;
+    assert_eq!(status, StatusCode::ACCEPTED, "{told}");
+    assert_eq!(
+        (&told["id"], &told["status"]),
+        (&held["id"], &json!("unknown"))
+    );
+    // Nothing comes after this.
+    let (status, told) = shop.buy("bob", "k2", 1).await;
+    assert_eq!(status, StatusCode::OK, "{told}");
+    assert_eq!(
+        (&told["id"], &told["status"]),
+        (&released["id"], &json!("released"))
+    );
+    // What has not been bought before still can be.
+    assert_eq!(shop.buy("cat", "k3", 1).await.0, StatusCode::CREATED);
+}

@@ -127,7 +127,9 @@ fn known_version(headers: &HeaderMap) -> Option<Known> {
             let version = opaque
                 .strip_prefix('"')
                 .and_then(|rest| rest.strip_suffix('"'))
-                .and_then(|digits| digits.parse::<u64>().ok());
+                .and_then(|digits| digits.parse::<u64>().ok())
+                // Tags are opaque: `"01"` is another one than `"1"`.
+                .filter(|version| opaque.len() == version.to_string().len() + 2);
             known = known.max(version);
         }
     }
@@ -222,7 +224,18 @@ mod tests {
         // Told by another node, a moment ahead of this one: never answered with less.
         assert!(at("W/\"3\"").has_copy_of(paying));
         assert!(at("*").has_copy_of(paying));
-        assert!(at("\"of somebody else\"").is_change(paying));
+        for others in [
+            "\"of somebody else\"",
+            "\"02\"",
+            "\"+2\"",
+            "2",
+            "\"2",
+            "W/2",
+            "w/\"2\"",
+            "",
+        ] {
+            assert!(at(others).is_change(paying), "{others}");
+        }
     }
 
     #[test]
