@@ -12,7 +12,7 @@ use std::{
 };
 
 use futures_util::{StreamExt, future::join_all, stream};
-use stock::{SegmentSpec, StockError};
+use stock::{Gate, SegmentSpec, StockError};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -114,7 +114,8 @@ impl SaleEngine {
     ) -> Result<EndedSales, LedgerError> {
         let now_ms = self.now_ms();
         let ended = sales.into_iter().filter(|sale| {
-            sale.rules.stage == Stage::Published && now_ms > sale.last_payment_ms() + GRACE_MS
+            let is_late = now_ms > sale.last_payment_ms() + GRACE_MS;
+            sale.rules.stage == Stage::Published && (is_late || sale.gate == Gate::Closed)
         });
         let ended: Vec<&SaleId> = ended.map(|sale| &sale.id).collect();
         let in_ledger = self.ledger.ended(&ended).await?;
@@ -176,6 +177,10 @@ impl SaleEngine {
             return Ok(false);
         };
         if rebuild::doubts(epoch, &counts) {
+            return Ok(false);
+        }
+        // A sale that was closed within its window is over when its segments know it: until then they sell.
+        if counts.gate != Gate::Closed && self.now_ms() < sale.ends_at_ms {
             return Ok(false);
         }
         Ok(bounded(self.store.depth(&spec.id)).await?.entries == 0)
