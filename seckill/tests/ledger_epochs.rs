@@ -240,6 +240,40 @@ async fn a_lease_of_a_dead_process_runs_out_each_by_its_time() {
     }
 }
 
+/// Broke: a lease was renewed at every look of its holder, one commit a second.
+#[tokio::test]
+async fn a_lease_is_renewed_in_the_second_half_of_its_term_only() {
+    for (work, lasts_ms) in [(REBUILD, 4_000), (RECONCILE, 30_000)] {
+        let test = opened(Engine::Sqlite, 1).await;
+        let until_ms = async || {
+            let until = sqlx::query_scalar("SELECT until_ms FROM sale_leases WHERE name = $1");
+            let until: i64 = until
+                .bind(work)
+                .fetch_one(test.ledger.pool())
+                .await
+                .unwrap();
+            until as u64
+        };
+        let began = test.now_ms();
+        let mut holder = row(&test, work, "one");
+        let token = holder.hold().await.unwrap();
+        assert!(token.is_some());
+        test.advance(lasts_ms / 2 - 1);
+        assert_eq!(holder.hold().await.unwrap(), token);
+        assert_eq!(until_ms().await, began + lasts_ms, "nothing was written");
+        test.advance(1);
+        assert_eq!(holder.hold().await.unwrap(), token);
+        assert_eq!(until_ms().await, test.now_ms() + lasts_ms);
+        // A clock that went back says nothing of the term.
+        test.advance(lasts_ms - 1);
+        assert_eq!(holder.hold().await.unwrap(), token, "it is still its own");
+        holder.give_up().await.unwrap();
+        let next = row(&test, work, "two").hold().await.unwrap();
+        assert!(next > token);
+        assert_eq!(holder.hold().await.unwrap(), None, "given up is not held");
+    }
+}
+
 // On PostgreSQL the clock is the server's, so the row is aged instead.
 #[tokio::test]
 async fn a_lease_on_postgres_runs_out_by_the_servers_clock_whatever_the_nodes_say() {

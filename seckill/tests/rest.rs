@@ -13,7 +13,11 @@ use stock::OrderQueue;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::support::floor::{Cut, FOUR, Floor, buyer_at, floor};
+use crate::support::{
+    bench::Bench,
+    floor::{Cut, FOUR, Floor, buyer_at, floor},
+    ledger::{Engine, segment},
+};
 
 const SEGMENTS: u16 = 32;
 
@@ -67,6 +71,34 @@ async fn a_sale_at_rest_costs_two_store_calls_a_second_for_each_segment() {
     shutdown.cancel();
     settlement.stopped().await;
     assert!(each <= 2.0, "{each:.2}");
+}
+
+/// The same of one queue to the call: an hour of paused time. The ledger is closed, so that nothing real is waited for.
+#[tokio::test]
+async fn a_queue_at_rest_costs_a_look_in_five_seconds_and_a_measure_in_ten() {
+    let bench = Bench::new(Engine::Sqlite, 5).await;
+    bench.test.ledger.pool().close().await;
+    bench.test.ledger.readers().close().await;
+    tokio::time::pause();
+    let shutdown = CancellationToken::new();
+    let parts = settlement::Parts {
+        store: bench.store.clone(),
+        ledger: bench.test.ledger.clone(),
+        clock: bench.test.clock(),
+        accepted: bench.accepted.clone(),
+        violations: Violations::new(),
+        config: SettlementConfig::new("node-1"),
+    };
+    let segments = tokio::sync::watch::channel(vec![segment()]).1;
+    let settlement = Settlement::start(parts, segments, shutdown.clone());
+    sleep(Duration::from_secs(60)).await;
+    let before = bench.store.calls.load(Ordering::SeqCst);
+    sleep(Duration::from_secs(3_600)).await;
+    let calls = bench.store.calls.load(Ordering::SeqCst) - before;
+    // 720 looks and 360 measures, and a little less for the pause after each look.
+    assert!((1_000..=1_080).contains(&calls), "{calls}");
+    shutdown.cancel();
+    settlement.stopped().await;
 }
 
 // The other side of it.

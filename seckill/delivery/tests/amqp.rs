@@ -2,6 +2,7 @@
 //! killed, stopped, or has no place for them.
 
 use std::{
+    collections::HashSet,
     sync::{Arc, Mutex, OnceLock},
     time::Duration,
 };
@@ -70,7 +71,7 @@ async fn channel(port: u16) -> (Connection, Channel) {
     (connection, channel)
 }
 
-/// Takes off a queue all that the broker says is in it, and `least` messages if it says less.
+/// Takes off a queue all that the broker says is in it, and `least` different messages if it says less.
 async fn received(port: u16, queue: &str, least: usize) -> Vec<Received> {
     let (_connection, channel) = channel(port).await;
     let look = QueueDeclareOptions {
@@ -87,16 +88,17 @@ async fn received(port: u16, queue: &str, least: usize) -> Vec<Received> {
         .basic_consume(queue.into(), "test".into(), options, FieldTable::default())
         .await
         .unwrap();
-    let mut received = Vec::new();
+    let (mut received, mut ids) = (Vec::new(), HashSet::new());
     // A broker that was just started may take long to hand out its first one. A silence of a few seconds once ended this too early.
     let patience = Duration::from_secs(60);
-    while received.len() < held.max(least)
+    while (received.len() < held || ids.len() < least)
         && let Ok(Some(message)) = tokio::time::timeout(patience, consumer.next()).await
     {
         let message = message.unwrap();
         let properties = &message.properties;
         assert_eq!(*properties.delivery_mode(), Some(2), "it is on disk");
         let id = properties.message_id().as_ref().unwrap().as_str();
+        ids.insert(id.to_owned());
         let one = Received::new(id, &message.data);
         assert_eq!(properties.kind().as_ref().unwrap().as_str(), one.kind());
         received.push(one);

@@ -24,7 +24,15 @@ pub struct RowLease {
     owner: String,
     work: &'static str,
     lasts: Duration,
-    token: Option<u64>,
+    held: Option<Held>,
+}
+
+/// A term that this node has.
+#[derive(Clone, Copy)]
+struct Held {
+    token: u64,
+    /// When it was asked for, by the node's clock: it ends no earlier than `lasts` after that.
+    asked_ms: u64,
 }
 
 impl RowLease {
@@ -40,27 +48,38 @@ impl RowLease {
             } else {
                 LASTS
             },
-            token: None,
+            held: None,
         }
+    }
+
+    /// The token, in the first half of the term: nobody else can have the lease, and to renew it would only cost a commit. The second
+    /// half is for renewing it, with several tries.
+    fn is_sure(&self, now_ms: u64) -> Option<u64> {
+        let held = self.held?;
+        let passed = now_ms.checked_sub(held.asked_ms)?;
+        (u128::from(passed) < self.lasts.as_millis() / 2).then_some(held.token)
     }
 }
 
 #[async_trait]
 impl Lease for RowLease {
     async fn hold(&mut self) -> Result<Option<u64>, LedgerError> {
-        let now_ms = self.ledger.now_ms((self.clock)()).await?;
+        let asked_ms = (self.clock)();
+        if let Some(token) = self.is_sure(asked_ms) {
+            return Ok(Some(token));
+        }
+        let now_ms = self.ledger.now_ms(asked_ms).await?;
         let until_ms = now_ms.saturating_add(self.lasts.as_millis() as u64);
-        self.token = self
-            .ledger
-            .take_lease(self.work, &self.owner, now_ms, until_ms)
-            .await?;
-        Ok(self.token)
+        let taken = (self.ledger).take_lease(self.work, &self.owner, now_ms, until_ms);
+        let token = taken.await?;
+        self.held = token.map(|token| Held { token, asked_ms });
+        Ok(token)
     }
 
     async fn give_up(&mut self) -> Result<(), LedgerError> {
-        if let Some(token) = self.token.take() {
+        if let Some(held) = self.held.take() {
             self.ledger
-                .give_up_lease(self.work, &self.owner, token)
+                .give_up_lease(self.work, &self.owner, held.token)
                 .await?;
         }
         Ok(())

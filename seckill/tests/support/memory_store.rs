@@ -41,6 +41,8 @@ pub struct MemoryStore {
     segments: Mutex<HashMap<SegmentId, Segment>>,
     /// Every call fails while this is set.
     pub is_down: AtomicBool,
+    /// Calls about a segment.
+    pub calls: AtomicUsize,
     /// Calls of `ack`.
     pub acknowledgements: AtomicUsize,
     /// The next pull panics, taking its worker with it.
@@ -55,6 +57,7 @@ impl MemoryStore {
             clock,
             segments: Mutex::default(),
             is_down: AtomicBool::new(false),
+            calls: AtomicUsize::new(0),
             acknowledgements: AtomicUsize::new(0),
             panics: AtomicBool::new(false),
             meanwhile: Mutex::default(),
@@ -66,6 +69,7 @@ impl MemoryStore {
         id: &SegmentId,
         act: impl FnOnce(&mut Segment) -> T,
     ) -> Result<T, StockError> {
+        self.calls.fetch_add(1, Ordering::SeqCst);
         if self.is_down.load(Ordering::SeqCst) {
             return Err(StockError::Unavailable("down by the test".to_owned()));
         }
