@@ -159,7 +159,7 @@ async fn history(engine: Engine, seed: u64) {
         .unwrap();
     let names: Vec<_> = findings
         .iter()
-        .map(|finding| finding.invariant.name())
+        .map(|finding| finding.invariant.as_str())
         .collect();
     assert!(
         names.iter().all(|name| *name == "INV-STOCK-2"),
