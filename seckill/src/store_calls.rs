@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use metrics::{Counter, Histogram};
 use stock::{
     Capabilities, CartLine, CartVerdict, Confirm, Gate, Lookup, Moves, OrderQueue, Position,
-    Purchase, QueueDepth, QueueEntry, Rebuild, Release, SegmentSpec, Segments, Selling, Snapshot,
-    StockError, StockMoves, StockStore, StoredOrder, Verdict, Wanted,
+    Purchase, QueueDepth, QueueEntry, Rebuild, Release, SegmentSpec, SegmentStatus, Segments,
+    Selling, StockError, StockMoves, StockStore, StoredOrder, Verdict, Wanted,
 };
 use tokio::time::Instant;
 
@@ -34,7 +34,7 @@ labels! { Operation, OPERATIONS:
     SetGate = "set_gate",
     Restock = "restock",
     Withdraw = "withdraw",
-    Snapshot = "snapshot",
+    SegmentStatus = "snapshot",
     Find = "find",
     ReadAccepted = "read_accepted",
     Pull = "pull",
@@ -66,7 +66,7 @@ impl From<&StockError> for Failure {
 }
 
 /// The store, counted.
-pub struct CountedStore {
+pub(crate) struct CountedStore {
     store: Arc<dyn StockStore>,
     seconds: Vec<Histogram>,
     failures: Vec<Counter>,
@@ -74,7 +74,7 @@ pub struct CountedStore {
 
 impl CountedStore {
     /// Counts what is asked of this store; all series are there from now on.
-    pub fn new(store: Arc<dyn StockStore>) -> Self {
+    pub(crate) fn new(store: Arc<dyn StockStore>) -> Self {
         let seconds = |&operation: &&'static str| metrics::histogram!("penstock_store_call_seconds", "operation" => operation);
         let failures = |&error: &&'static str| metrics::counter!("penstock_store_errors_total", "error" => error);
         Self {
@@ -110,16 +110,16 @@ impl Segments for CountedStore {
         self.store.reach().await
     }
 
-    async fn open(&self, spec: &SegmentSpec) -> Result<Snapshot, StockError> {
+    async fn open(&self, spec: &SegmentSpec) -> Result<SegmentStatus, StockError> {
         self.counted(Operation::Open, self.store.open(spec)).await
     }
 
-    async fn snapshot(&self, segment: &SegmentId) -> Result<Snapshot, StockError> {
+    async fn snapshot(&self, segment: &SegmentId) -> Result<SegmentStatus, StockError> {
         let call = self.store.snapshot(segment);
-        self.counted(Operation::Snapshot, call).await
+        self.counted(Operation::SegmentStatus, call).await
     }
 
-    async fn set_gate(&self, segment: &SegmentId, gate: Gate) -> Result<Snapshot, StockError> {
+    async fn set_gate(&self, segment: &SegmentId, gate: Gate) -> Result<SegmentStatus, StockError> {
         let call = self.store.set_gate(segment, gate);
         self.counted(Operation::SetGate, call).await
     }
@@ -188,7 +188,7 @@ impl Moves for CountedStore {
         segment: &SegmentId,
         restock_id: &str,
         units: u64,
-    ) -> Result<Snapshot, StockError> {
+    ) -> Result<SegmentStatus, StockError> {
         let call = self.store.restock(segment, restock_id, units);
         self.counted(Operation::Restock, call).await
     }
@@ -244,7 +244,7 @@ impl Rebuild for CountedStore {
         &self,
         segment: &SegmentId,
         epoch: u64,
-    ) -> Result<Option<Snapshot>, StockError> {
+    ) -> Result<Option<SegmentStatus>, StockError> {
         let call = self.store.freeze(segment, epoch);
         self.counted(Operation::Rebuild, call).await
     }
@@ -284,7 +284,7 @@ impl Rebuild for CountedStore {
         segment: &SegmentId,
         epoch: u64,
         gate: Gate,
-    ) -> Result<Snapshot, StockError> {
+    ) -> Result<SegmentStatus, StockError> {
         let call = self.store.rebuild_finish(segment, epoch, gate);
         self.counted(Operation::Rebuild, call).await
     }

@@ -6,7 +6,7 @@ use axum::{
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
-use stock::{QueueDepth, Snapshot};
+use stock::{QueueDepth, SegmentStatus};
 
 use super::{Engine, PAGE_DEFAULT, PAGE_MAX, extract::OnSale, page_limit};
 use crate::{
@@ -33,7 +33,7 @@ pub(super) struct Page {
 async fn counts(
     engine: &SaleEngine,
     sale: &Sale,
-) -> Result<(Vec<Snapshot>, Vec<QueueDepth>), EngineError> {
+) -> Result<(Vec<SegmentStatus>, Vec<QueueDepth>), EngineError> {
     let (mut snapshots, mut depths) = (Vec::new(), Vec::new());
     for sku in &sale.skus {
         for segment in sale.segments_of(&sku.sku) {

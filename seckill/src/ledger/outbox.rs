@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use async_trait::async_trait;
-pub use delivery::EventKind;
+pub(super) use delivery::EventKind;
 use delivery::{Event, Outbox};
 use sqlx::{AnyConnection, Row, any::AnyRow};
 

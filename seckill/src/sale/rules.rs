@@ -28,7 +28,7 @@ impl Stage {
     }
 }
 
-/// Who may buy. Whoever is on the block list may not, in any of these.
+/// Who may buy. A buyer on the block list may not, in any of these.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Admission {
