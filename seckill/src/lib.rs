@@ -12,6 +12,8 @@
 //! - [`backup`]: a node's store and ledger at one instant, and back.
 //! - [`engine`], [`api`]: all of it joined, and as buyers call it. [`node`] builds and runs everything.
 
+#![warn(unreachable_pub)]
+
 pub use stock::{clock, ids, units};
 
 pub mod bells;

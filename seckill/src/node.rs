@@ -9,7 +9,7 @@ use delivery::{Deliverer, DeliveryConfig, SinkError};
 use futures_util::future::BoxFuture;
 use stock::{
     Durability, StockError, StockStore,
-    embedded::{EmbeddedStore, Health, Options, RecoverError, Sync, Tuning},
+    embedded::{EmbeddedStore, Health, Options, RecoverError, SyncPolicy, Tuning},
     redis::{RedisOptions, RedisStore},
 };
 use tokio::task::JoinSet;
@@ -374,13 +374,13 @@ async fn open_store(
     match &config.store {
         StoreConfig::Embedded(folder) => {
             let sync = match config.durability {
-                Durability::Fast => Sync::Fast,
-                Durability::Replicated | Durability::Durable => Sync::Durable,
+                Durability::Fast => SyncPolicy::Fast,
+                Durability::Replicated | Durability::Durable => SyncPolicy::Durable,
             };
             let options = Options {
                 folder: folder.clone(),
                 sync,
-                method: config.journal,
+                write_mode: config.journal,
             };
             let tuning = Tuning {
                 snapshot_every: config.snapshot_every,

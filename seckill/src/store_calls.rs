@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use metrics::{Counter, Histogram};
 use stock::{
     Capabilities, CartLine, CartVerdict, Confirm, Gate, Lookup, Moves, OrderQueue, Position,
-    Purchase, QueueDepth, QueueEntry, Rebuild, Release, SegmentSpec, Segments, Selling, Snapshot,
-    StockError, StockMoves, StockStore, StoredOrder, Verdict, Wanted,
+    Purchase, QueueDepth, QueueEntry, Rebuild, Release, SegmentSpec, SegmentStatus, Segments,
+    Selling, StockError, StockMoves, StockStore, StoredOrder, Verdict, Wanted,
 };
 use tokio::time::Instant;
 
@@ -62,7 +62,7 @@ impl From<&StockError> for Failure {
 }
 
 /// The store, counted.
-pub struct CountedStore {
+pub(crate) struct CountedStore {
     store: Arc<dyn StockStore>,
     seconds: [Histogram; Operation::ALL.len()],
     failures: [Counter; Failure::ALL.len()],
@@ -70,7 +70,7 @@ pub struct CountedStore {
 
 impl CountedStore {
     /// Counts what is asked of this store; all series are there from now on.
-    pub fn new(store: Arc<dyn StockStore>) -> Self {
+    pub(crate) fn new(store: Arc<dyn StockStore>) -> Self {
         let seconds = |operation: Operation| metrics::histogram!("penstock_store_call_seconds", "operation" => operation.as_str());
         let failures = |error: Failure| metrics::counter!("penstock_store_errors_total", "error" => error.as_str());
         Self {
@@ -119,16 +119,16 @@ impl Segments for CountedStore {
         self.store.reach().await
     }
 
-    async fn open(&self, spec: &SegmentSpec) -> Result<Snapshot, StockError> {
+    async fn open(&self, spec: &SegmentSpec) -> Result<SegmentStatus, StockError> {
         self.counted(Operation::Open, self.store.open(spec)).await
     }
 
-    async fn snapshot(&self, segment: &SegmentId) -> Result<Snapshot, StockError> {
+    async fn snapshot(&self, segment: &SegmentId) -> Result<SegmentStatus, StockError> {
         let call = self.store.snapshot(segment);
         self.counted(Operation::Snapshot, call).await
     }
 
-    async fn set_gate(&self, segment: &SegmentId, gate: Gate) -> Result<Snapshot, StockError> {
+    async fn set_gate(&self, segment: &SegmentId, gate: Gate) -> Result<SegmentStatus, StockError> {
         let call = self.store.set_gate(segment, gate);
         self.counted(Operation::SetGate, call).await
     }
@@ -144,7 +144,7 @@ counted! { Selling:
 }
 
 counted! { Moves:
-    Restock restock(segment: &SegmentId, restock_id: &str, units: u64) -> Snapshot;
+    Restock restock(segment: &SegmentId, restock_id: &str, units: u64) -> SegmentStatus;
     Withdraw withdraw(segment: &SegmentId, withdrawal_id: &str, units: u64) -> u64;
 }
 
@@ -156,9 +156,9 @@ counted! { OrderQueue:
 }
 
 counted! { Rebuild:
-    Rebuild freeze(segment: &SegmentId, epoch: u64) -> Option<Snapshot>;
+    Rebuild freeze(segment: &SegmentId, epoch: u64) -> Option<SegmentStatus>;
     Rebuild unsettled(segment: &SegmentId, after: Position, max: usize) -> Vec<(Position, StoredOrder)>;
     Rebuild rebuild_begin(spec: &SegmentSpec, epoch: u64, moves: &StockMoves) -> ();
     Rebuild rebuild_load(segment: &SegmentId, epoch: u64, orders: &[StoredOrder]) -> ();
-    Rebuild rebuild_finish(segment: &SegmentId, epoch: u64, gate: Gate) -> Snapshot;
+    Rebuild rebuild_finish(segment: &SegmentId, epoch: u64, gate: Gate) -> SegmentStatus;
 }

@@ -139,7 +139,7 @@ async fn a_letter_that_nothing_is_left_for_is_not_settled_and_says_so(kind: Kind
     is_sound(&world).await;
     assert_eq!(replay(&world, &id, false).await, Outcome::Lost);
     assert_eq!(status(&world, order.order).await, None);
-    // More stock helps whoever buys next, not an order that no store holds.
+    // More stock helps the next buyer, not an order that no store holds.
     let restock = seckill::ledger::Restock {
         sku: segment().sku,
         id: "more".to_owned(),

@@ -2,7 +2,7 @@
 
 use axum::{Json, extract::State};
 use serde_json::{Value, json};
-use stock::{QueueDepth, Snapshot};
+use stock::{QueueDepth, SegmentStatus};
 
 use super::{
     Admin, Engine, PAGE_DEFAULT, PAGE_MAX,
@@ -21,7 +21,7 @@ use crate::{
 async fn counts(
     engine: &SaleEngine,
     sale: &Sale,
-) -> Result<(Vec<Snapshot>, Vec<QueueDepth>), EngineError> {
+) -> Result<(Vec<SegmentStatus>, Vec<QueueDepth>), EngineError> {
     let (mut snapshots, mut depths) = (Vec::new(), Vec::new());
     for sku in &sale.skus {
         for segment in sale.segments_of(&sku.sku) {

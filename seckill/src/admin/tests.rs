@@ -473,7 +473,7 @@ async fn a_store_that_lost_a_sale_is_not_filled_again() {
     use crate::engine::SaleEngine;
     use stock::{
         StockStore,
-        embedded::{EmbeddedStore, Method, Options, Sync},
+        embedded::{EmbeddedStore, Options, SyncPolicy, WriteMode},
     };
 
     let desk = desk().await;
@@ -481,8 +481,8 @@ async fn a_store_that_lost_a_sale_is_not_filled_again() {
     let empty = tempfile::tempdir().unwrap();
     let options = Options {
         folder: empty.path().into(),
-        sync: Sync::Fast,
-        method: Method::Plain,
+        sync: SyncPolicy::Fast,
+        write_mode: WriteMode::Plain,
     };
     let store: Arc<dyn StockStore> =
         Arc::new(EmbeddedStore::open(&options, Arc::new(|| START + 1)).unwrap());

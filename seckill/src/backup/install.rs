@@ -22,8 +22,8 @@ use serde::Serialize;
 use stock::{
     StockStore,
     embedded::{
-        self, EmbeddedStore, Method, Options, Sync,
-        faults::{self, Faults, Point},
+        self, EmbeddedStore, Options, SyncPolicy, WriteMode,
+        faults::{self, FaultPoint, Faults},
     },
 };
 
@@ -83,7 +83,7 @@ pub async fn restore_on(
         Err(error) if error.kind() == ErrorKind::NotFound => {
             is_empty(folder, ledger_file)?;
             std::fs::create_dir_all(parent).map_err(at(parent))?;
-            at_point(Point::MarkRestore, &mark)?;
+            at_point(FaultPoint::MarkRestore, &mark)?;
             std::fs::write(&mark, mark_text(folder)?).map_err(at(&mark))?;
         }
         Err(error) => return Err(at(&mark)(error)),
@@ -93,20 +93,20 @@ pub async fn restore_on(
     marked.and_then(|()| sync_names()).map_err(at(&mark))?;
 
     let unfinished = beside(ledger_file, UNFINISHED);
-    at_point(Point::CopyLedger, &unfinished)?;
+    at_point(FaultPoint::CopyLedger, &unfinished)?;
     std::fs::copy(from.join(LEDGER), &unfinished).map_err(at(&unfinished))?;
     let held = embedded::image_epochs(&from.join(STORE))?;
     let epochs = raise_epochs(&unfinished, &held).await?;
     File::open(&unfinished)
         .and_then(|file| file.sync_all())
         .map_err(at(&unfinished))?;
-    at_point(Point::RenameLedger, ledger_file)?;
+    at_point(FaultPoint::RenameLedger, ledger_file)?;
     std::fs::rename(&unfinished, ledger_file).map_err(at(ledger_file))?;
     sync_names().map_err(at(parent))?;
     embedded::install_image(&from.join(STORE), folder, &epochs, &faults)?;
-    at_point(Point::OpenRestored, folder)?;
+    at_point(FaultPoint::OpenRestored, folder)?;
     let sales = compare(folder, ledger_file, clock).await?;
-    at_point(Point::UnmarkRestore, &mark)?;
+    at_point(FaultPoint::UnmarkRestore, &mark)?;
     std::fs::remove_file(&mark).map_err(at(&mark))?;
     sync_names().map_err(at(&mark))?;
     Ok(Restored { manifest, sales })
@@ -187,8 +187,8 @@ async fn compare(
 ) -> Result<Vec<(SaleId, Vec<Finding>)>, BackupError> {
     let options = Options {
         folder: folder.to_owned(),
-        sync: Sync::Durable,
-        method: Method::Plain,
+        sync: SyncPolicy::Durable,
+        write_mode: WriteMode::Plain,
     };
     let store: Arc<dyn StockStore> = Arc::new(EmbeddedStore::open(&options, clock)?);
     let failed = |error: &dyn std::fmt::Display| BackupError::Ledger(error.to_string());

@@ -15,7 +15,7 @@ use futures_util::{
     future::join_all,
     stream::{self, FuturesUnordered},
 };
-use stock::{SegmentSpec, Snapshot, StockError};
+use stock::{SegmentSpec, SegmentStatus, StockError};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -363,7 +363,7 @@ impl SaleEngine {
         &self,
         sale: &Sale,
         stock: &Stock,
-        snapshot: &Snapshot,
+        snapshot: &SegmentStatus,
     ) -> Result<(), EngineError> {
         let id = &snapshot.spec.id;
         let is_asked = snapshot.available == 0 || self.asks_memory_of_all(sale);

@@ -1,5 +1,5 @@
-//! Orders that break a rule of their sale, for [`crate::reconcile`]. All orders of one sale are read once, at its end, and for whoever
-//! asks; while sales run, only what is new is read, all sales together, in bounded pieces (INV-PAST-1).
+//! Orders that break a rule of their sale, for [`crate::reconcile`]. All orders of one sale are read once, at its end, and when
+//! somebody asks; while sales run, only what is new is read, all sales together, in bounded pieces (INV-PAST-1).
 
 use super::{
     LedgerError, LedgerReport, OrderLedger,

@@ -1,7 +1,7 @@
 //! Entries of a lottery and its one draw.
 //!
 //! An entry is written only while the sale's row says `draw = 'open'`; sealing changes that row and waits for the entries that
-//! are being written. After it the entries stand, so whoever draws, on whichever node and after whatever crash, draws the same,
+//! are being written. After it the entries stand, so every node draws the same, after any crash,
 //! and the first who records it has done it for all.
 
 use sqlx::AnyConnection;

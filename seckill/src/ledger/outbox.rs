@@ -7,7 +7,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-pub use delivery::EventKind;
+pub(super) use delivery::EventKind;
 use delivery::{Event, Outbox};
 use sqlx::AnyConnection;
 

@@ -1,4 +1,4 @@
-//! A decision that goes on to its end, whoever still waits for it.
+//! A decision that goes on to its end, also when nobody waits for it any more.
 
 use std::future::Future;
 

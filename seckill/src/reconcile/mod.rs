@@ -14,7 +14,7 @@ use std::{
 
 use metrics::Counter;
 use serde::{Serialize, Serializer};
-use stock::{QueueDepth, SegmentSpec, Snapshot, StockError, StockStore};
+use stock::{QueueDepth, SegmentSpec, SegmentStatus, StockError, StockStore};
 
 use crate::{
     ids::{SaleId, SkuId},
@@ -73,11 +73,11 @@ pub struct Finding {
 #[derive(Debug, Clone)]
 pub struct SegmentReading {
     /// The store's counts before the ledger was read.
-    pub before: Snapshot,
+    pub before: SegmentStatus,
     /// The queue, read after `before`.
     pub depth: QueueDepth,
     /// The store's counts after the ledger was read.
-    pub after: Snapshot,
+    pub after: SegmentStatus,
 }
 
 impl SegmentReading {
@@ -141,7 +141,7 @@ fn found(findings: &mut Vec<Finding>, invariant: Invariant, sku: &SkuId, detail:
     });
 }
 
-fn check_store(snapshot: &Snapshot, findings: &mut Vec<Finding>) {
+fn check_store(snapshot: &SegmentStatus, findings: &mut Vec<Finding>) {
     let sku = &snapshot.spec.id.sku;
     let stock = snapshot.capacity();
     let taken = snapshot.reserved + snapshot.sold;
@@ -154,7 +154,7 @@ fn check_store(snapshot: &Snapshot, findings: &mut Vec<Finding>) {
         );
     }
     if snapshot.available + taken != stock {
-        let Snapshot {
+        let SegmentStatus {
             available,
             reserved,
             sold,

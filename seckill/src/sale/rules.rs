@@ -19,7 +19,7 @@ words! {
 }
 
 words! {
-    /// Who may buy. Whoever is on the block list may not, in any of these.
+    /// Who may buy. A buyer on the block list may not, in any of these.
     #[derive(Default, Serialize, Deserialize)]
     #[serde(rename_all = "snake_case")]
     pub enum Admission {

@@ -64,7 +64,7 @@ impl Alone {
     }
 }
 
-pub struct Worker {
+pub(super) struct Worker {
     segment: SegmentId,
     parts: Arc<Parts>,
     metrics: SettlementMetrics,
@@ -76,7 +76,7 @@ pub struct Worker {
 }
 
 impl Worker {
-    pub fn new(
+    pub(super) fn new(
         segment: SegmentId,
         parts: Arc<Parts>,
         metrics: SettlementMetrics,
@@ -93,7 +93,7 @@ impl Worker {
         }
     }
 
-    pub async fn run(mut self) {
+    pub(super) async fn run(mut self) {
         let bell = self.parts.accepted.of(&self.segment);
         while !self.shutdown.is_cancelled() {
             let config = &self.parts.config;

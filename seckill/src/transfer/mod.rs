@@ -19,7 +19,7 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use stock::{Snapshot, StockError, StockStore};
+use stock::{SegmentStatus, StockError, StockStore};
 
 use self::pass::{Counters, Pass};
 use crate::{
@@ -57,7 +57,7 @@ pub struct Arrived {
     /// them.
     pub units: Option<u64>,
     /// The destination after they did, if this call brought them.
-    pub destination: Option<Snapshot>,
+    pub destination: Option<SegmentStatus>,
 }
 
 /// Begins and finishes transfers.

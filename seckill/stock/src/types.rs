@@ -167,7 +167,7 @@ pub enum Verdict {
         remaining: u64,
         /// Version of the stock at the decision.
         version: u64,
-        /// How many orders this segment has ever accepted: whoever knows as many request ids knows all of them.
+        /// How many orders this segment has ever accepted: a reader of as many request ids has all of them.
         accepted: u64,
     },
     /// Quantity 0. The API refuses it earlier; a store refuses it again.
@@ -230,7 +230,7 @@ pub enum Confirm {
 
 /// Counts of a segment at one instant. INV-STOCK-2: `available + reserved + sold = stock + restocked - withdrawn`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Snapshot {
+pub struct SegmentStatus {
     /// The rules in force.
     pub spec: SegmentSpec,
     /// The operator's gate.
@@ -256,7 +256,7 @@ pub struct Snapshot {
     pub needs_rebuild: bool,
 }
 
-impl Snapshot {
+impl SegmentStatus {
     /// Units that the segment has to account for.
     pub fn capacity(&self) -> u64 {
         (self.spec.stock + self.restocked).saturating_sub(self.withdrawn)

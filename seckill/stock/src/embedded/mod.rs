@@ -32,12 +32,12 @@ pub use self::{
     health::Health,
     image::{Image, holds_a_store, image_epochs, install_image, remove_store},
     install::installation,
-    journal::{Method, RecoverError, Sync},
+    journal::{RecoverError, SyncPolicy, WriteMode},
 };
 use crate::{
     Capabilities, CartLine, CartVerdict, Confirm, Durability, Gate, KEPT, Lookup, Moves,
     OrderQueue, Position, Purchase, QueueDepth, QueueEntry, Rebuild, Release, SegmentSpec,
-    Segments, Selling, Snapshot, StockError, StockMoves, StoredOrder, Verdict, Wanted,
+    SegmentStatus, Segments, Selling, StockError, StockMoves, StoredOrder, Verdict, Wanted,
     clock::WallClock,
     ids::{OrderId, SegmentId},
 };
@@ -51,9 +51,9 @@ pub struct Options {
     /// Folder of the journal; made if it does not exist.
     pub folder: PathBuf,
     /// Whether answers wait for the disk.
-    pub sync: Sync,
+    pub sync: SyncPolicy,
     /// How the journal is written.
-    pub method: Method,
+    pub write_mode: WriteMode,
 }
 
 /// Large enough that a sale of a million orders is written out once or twice, small enough that a start replays a few seconds of
@@ -189,19 +189,19 @@ impl Segments for EmbeddedStore {
         Ok(())
     }
 
-    async fn open(&self, spec: &SegmentSpec) -> Result<Snapshot, StockError> {
+    async fn open(&self, spec: &SegmentSpec) -> Result<SegmentStatus, StockError> {
         let _caused = self.ledger_calls.read().await;
         let spec = spec.clone();
         self.call(move |engine| engine.open(spec)).await
     }
 
-    async fn snapshot(&self, segment: &SegmentId) -> Result<Snapshot, StockError> {
+    async fn snapshot(&self, segment: &SegmentId) -> Result<SegmentStatus, StockError> {
         let segment = segment.clone();
         self.call(move |engine| Ok(engine.segment(&segment)?.snapshot()))
             .await
     }
 
-    async fn set_gate(&self, segment: &SegmentId, gate: Gate) -> Result<Snapshot, StockError> {
+    async fn set_gate(&self, segment: &SegmentId, gate: Gate) -> Result<SegmentStatus, StockError> {
         let _caused = self.ledger_calls.read().await;
         let segment = segment.clone();
         self.call(move |engine| engine.set_gate(&segment, gate))
@@ -283,7 +283,7 @@ impl Moves for EmbeddedStore {
         segment: &SegmentId,
         restock_id: &str,
         units: u64,
-    ) -> Result<Snapshot, StockError> {
+    ) -> Result<SegmentStatus, StockError> {
         let _caused = self.ledger_calls.read().await;
         let (segment, id) = (segment.clone(), restock_id.to_owned());
         self.call(move |engine| engine.restock(&segment, &id, units))
@@ -305,7 +305,7 @@ impl Moves for EmbeddedStore {
 
 #[async_trait]
 impl OrderQueue for EmbeddedStore {
-    /// One process, one queue: whoever pulls is the consumer, so `consumer` only matters to stores that several nodes share.
+    /// One process, one queue: the one that pulls is the consumer, so `consumer` only matters to stores that several nodes share.
     async fn pull(
         &self,
         segment: &SegmentId,
@@ -349,7 +349,7 @@ impl Rebuild for EmbeddedStore {
         &self,
         segment: &SegmentId,
         epoch: u64,
-    ) -> Result<Option<Snapshot>, StockError> {
+    ) -> Result<Option<SegmentStatus>, StockError> {
         let _caused = self.ledger_calls.read().await;
         let segment = segment.clone();
         self.call(move |engine| engine.freeze(&segment, epoch))
@@ -396,7 +396,7 @@ impl Rebuild for EmbeddedStore {
         segment: &SegmentId,
         epoch: u64,
         gate: Gate,
-    ) -> Result<Snapshot, StockError> {
+    ) -> Result<SegmentStatus, StockError> {
         let _caused = self.ledger_calls.read().await;
         let segment = segment.clone();
         self.call(move |engine| engine.rebuild_finish(&segment, epoch, gate))
@@ -430,8 +430,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let options = Options {
             folder: folder.path().to_owned(),
-            sync: Sync::Fast,
-            method: Method::Plain,
+            sync: SyncPolicy::Fast,
+            write_mode: WriteMode::Plain,
         };
         let store = EmbeddedStore::open(&options, Arc::new(|| 1)).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread()

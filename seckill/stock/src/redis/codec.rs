@@ -17,8 +17,8 @@ pub(super) use self::{
     rebuild::{begin_args, epoch_arg, load_args, move_args},
 };
 use crate::{
-    Confirm, Durability, Gate, OrderState, Purchase, Release, SegmentSpec, Snapshot, StockError,
-    StoredOrder, Verdict,
+    Confirm, Durability, Gate, OrderState, Purchase, Release, SegmentSpec, SegmentStatus,
+    StockError, StoredOrder, Verdict,
     ids::{OrderId, SegmentId},
     units::MAX_UNITS,
 };
@@ -206,9 +206,12 @@ fn read_settled<T>(
 }
 
 /// `numbers… gate doubt durability`
-pub(super) fn read_snapshot(answer: &str, segment: &SegmentId) -> Result<Snapshot, StockError> {
+pub(super) fn read_snapshot(
+    answer: &str,
+    segment: &SegmentId,
+) -> Result<SegmentStatus, StockError> {
     let mut words = Words::new(answer);
-    let mut counts = Snapshot {
+    let mut counts = SegmentStatus {
         spec: SegmentSpec {
             id: segment.clone(),
             stock: words.next()?,

@@ -172,7 +172,7 @@ impl Segment {
         }
     }
 
-    /// Only what was frozen is wiped: whoever did not freeze has not read what was unsettled.
+    /// Only what was frozen is wiped: a caller that did not freeze it has not read what was unsettled.
     pub(in crate::embedded) fn decide_begin(
         &self,
         spec: &SegmentSpec,
