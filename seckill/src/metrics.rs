@@ -92,25 +92,21 @@ impl SaleMetrics {
     }
 }
 
-impl PurchaseMetrics {
+impl Default for PurchaseMetrics {
     /// Registers all series.
-    pub fn new() -> Self {
+    fn default() -> Self {
         Self {
             of_others: SaleMetrics::new(""),
             seconds: PurchaseResult::ALL.map(|outcome| metrics::histogram!("penstock_sale_purchase_duration_seconds", "outcome" => outcome.as_str())),
         }
     }
+}
 
+impl PurchaseMetrics {
     /// Counts one purchase of a sale; `None` is one that is not going on.
     pub fn record(&self, sale: Option<&SaleMetrics>, result: PurchaseResult, seconds: f64) {
         let sale = sale.unwrap_or(&self.of_others);
         sale.total[result as usize].increment(1);
         self.seconds[result as usize].record(seconds);
-    }
-}
-
-impl Default for PurchaseMetrics {
-    fn default() -> Self {
-        Self::new()
     }
 }

@@ -248,8 +248,7 @@ fn named(
     headers: &HeaderMap,
 ) -> Result<Named, Problem> {
     let buyer = api.buyer(headers)?;
-    let Query(query) =
-        query.map_err(|error| Problem::new(Code::InvalidRequest, error.body_text()))?;
+    let query = extract::query(query)?;
     let request = extract::id(&query.request_id, Code::InvalidRequest)?;
     let open = with_carts(api.sale(&extract::path(sale)?)?)?;
     Ok(Named {

@@ -200,7 +200,7 @@ async fn compare(
         .await
         .map_err(|error| failed(&error))?;
     let ledger = OrderLedger::new(pool.clone());
-    let reconciler = Reconciler::new(store, ledger.clone(), Violations::new());
+    let reconciler = Reconciler::new(store, ledger.clone(), Violations::default());
     let mut found = Vec::new();
     for sale in ledger.sales().await.map_err(|error| failed(&error))? {
         let findings = reconciler

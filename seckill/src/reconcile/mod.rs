@@ -342,9 +342,9 @@ pub struct Violations {
     known: Arc<Mutex<HashSet<(SaleId, Invariant, String)>>>,
 }
 
-impl Violations {
+impl Default for Violations {
     /// Registers all series.
-    pub fn new() -> Self {
+    fn default() -> Self {
         let counter = |invariant: &Invariant| {
             (
                 *invariant,
@@ -356,7 +356,9 @@ impl Violations {
             known: Arc::default(),
         }
     }
+}
 
+impl Violations {
     /// One violation was seen as it happened.
     pub fn count(&self, invariant: Invariant) {
         if let Some(counter) = self.counters.get(&invariant) {
@@ -372,11 +374,5 @@ impl Violations {
                 self.count(finding.invariant);
             }
         }
-    }
-}
-
-impl Default for Violations {
-    fn default() -> Self {
-        Self::new()
     }
 }
