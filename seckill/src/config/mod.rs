@@ -2,6 +2,7 @@
 
 mod buyer;
 mod keys;
+pub(crate) mod public_key;
 mod store;
 
 use std::{sync::Arc, time::Duration};
