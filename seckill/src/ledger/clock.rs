@@ -16,7 +16,7 @@ use tracing::warn;
 use super::{LedgerError, OrderLedger, engine::Engine, rows::count, sql};
 use crate::clock::{WallClock, WrongClock, check_at_start};
 
-use crate::locks::Locked;
+use crate::{locks::Locked, ticks::Ticks};
 
 /// How often it is read: two quartz clocks drift apart by far less than a millisecond meanwhile.
 const READ_EVERY: Duration = Duration::from_secs(10);
@@ -115,12 +115,10 @@ impl LedgerClock {
 
     /// Reads it again and again until `shutdown`. While the ledger does not answer, the clock goes on by itself.
     pub async fn keep(self, shutdown: CancellationToken) {
-        let mut ticks = tokio::time::interval(READ_EVERY);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut ticks = Ticks::every(READ_EVERY);
         for tick in 0u32.. {
-            tokio::select! {
-                () = shutdown.cancelled() => return,
-                _ = ticks.tick() => {}
+            if !ticks.next(&shutdown).await {
+                return;
             }
             let done = match self.ledger.engine {
                 Engine::Postgres => self.read().await,
