@@ -155,7 +155,7 @@ async fn the_series_of_a_sale_leave_with_it() {
 // Broke: those of a sale that was closed stayed until its window would have ended.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_series_of_a_closed_sale_leave_when_nothing_of_it_is_left() {
-    let mut world = World::new(Kind::Embedded, 5).await;
+    let world = World::new(Kind::Embedded, 5).await;
     let bought = world.take(1).await;
     let id = segment().sale;
     let now = Arc::new(AtomicU64::new(T0));

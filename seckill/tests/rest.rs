@@ -86,7 +86,7 @@ async fn a_queue_at_rest_costs_a_look_in_five_seconds_and_a_measure_in_ten() {
         ledger: bench.test.ledger.clone(),
         clock: bench.test.clock(),
         accepted: bench.accepted.clone(),
-        violations: Violations::new(),
+        violations: Violations::default(),
         config: SettlementConfig::new("node-1"),
     };
     let segments = tokio::sync::watch::channel(vec![segment()]).1;

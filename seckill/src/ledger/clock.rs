@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::{LedgerError, OrderLedger, engine::Engine, rows::count, sql};
+use super::{LedgerError, OrderLedger, engine::Engine, query::query};
 use crate::clock::{WallClock, WrongClock, check_at_start};
 
 use crate::{locks::Locked, ticks::Ticks};
@@ -68,22 +68,17 @@ impl OrderLedger {
         }
         if accepts {
             for statement in SET_BACK {
-                let done = sqlx::query(statement).bind(sql(own_ms)).execute(&self.pool);
-                done.await.map_err(LedgerError::from)?;
+                query!(statement, own_ms).run(&self.pool).await?;
             }
         } else {
-            let row = sqlx::query(NEWEST_KNOWN).fetch_one(&self.pool).await;
-            let newest_ms = count(&row.map_err(LedgerError::from)?, 0)?;
+            let newest_ms = query!(NEWEST_KNOWN).one(&self.pool).await?;
             check_at_start(newest_ms, own_ms)?;
         }
         Ok(self.write_time(own_ms).await?)
     }
 
     async fn write_time(&self, now_ms: u64) -> Result<(), LedgerError> {
-        sqlx::query(NEWEST)
-            .bind(sql(now_ms))
-            .execute(&self.pool)
-            .await?;
+        query!(NEWEST, now_ms).run(&self.pool).await?;
         Ok(())
     }
 
