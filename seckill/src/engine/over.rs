@@ -5,11 +5,7 @@
 //! that the ledger decides must reach it. So a sale is over only while the ledger wants nothing of it and each of its segments
 //! is whole; otherwise settlement and rebuilds go on with it as before its end.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard},
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, future::join_all, stream};
 use stock::{SegmentSpec, StockError};
@@ -90,12 +86,12 @@ impl SaleEngine {
             Ok(true) if is_retired => {}
             Ok(true) => {
                 if self.retire(sale).await && self.now_ms() >= sale.kept_until_ms() + GRACE_MS {
-                    lock(&self.retired).insert(sale.id.clone());
+                    self.retired.locked().insert(sale.id.clone());
                 }
             }
             Ok(false) => {
                 tracing::info!(sale = %sale.id, "a sale that was over has work again");
-                lock(&self.retired).remove(&sale.id);
+                self.retired.locked().remove(&sale.id);
                 self.adopt(sale).await;
             }
             Err(error) => {
@@ -105,7 +101,7 @@ impl SaleEngine {
     }
 
     fn is_retired(&self, sale: &SaleId) -> bool {
-        lock(&self.retired).contains(sale)
+        self.retired.locked().contains(sale)
     }
 
     /// Asks the ledger about those of `sales` whose time is over: two questions, however many they are.
@@ -235,8 +231,4 @@ impl SaleEngine {
             self.tell_segments();
         }
     }
-}
-
-fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
-    of.locked()
 }

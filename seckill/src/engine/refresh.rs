@@ -6,7 +6,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, MutexGuard},
+    sync::Arc,
     time::Duration,
 };
 
@@ -24,7 +24,6 @@ use crate::{
     catalogue::OpenSale,
     ids::{SaleId, SegmentId, SkuId},
     locks::Locked,
-    pace::Pace,
     sale::{Admission, Sale, Stage},
     sku_stock::{SegmentRuntime, Stock},
     ticks::{self, Ticks},
@@ -289,7 +288,7 @@ impl SaleEngine {
             tick.is_none_or(|tick| {
                 // Not all at the same tick.
                 let tick = tick + u64::from(segment.id.index);
-                self.asks_memory(sale, segment) || pace(segment).is_due(tick, now_ms)
+                self.asks_memory(sale, segment) || segment.pace.locked().is_due(tick, now_ms)
             })
         };
         let read: FuturesUnordered<_> = stock
@@ -298,8 +297,8 @@ impl SaleEngine {
             .filter(is_due)
             .map(async |segment| {
                 let snapshot = bounded(self.store.snapshot(&segment.id)).await;
-                let snapshot = snapshot.inspect_err(|_| pace(segment).disturb())?;
-                if pace(segment).learn(&snapshot) {
+                let snapshot = snapshot.inspect_err(|_| segment.pace.locked().disturb())?;
+                if segment.pace.locked().learn(&snapshot) {
                     self.makes.accepted.ring(&segment.id);
                 }
                 let wanted = wanted.iter().find(|spec| spec.id == segment.id);
@@ -385,10 +384,6 @@ impl SaleEngine {
     fn asks_memory_of_all(&self, sale: &Sale) -> bool {
         sale.carts || sale.rules.admission != Admission::Open || self.admission.has_lists(&sale.id)
     }
-}
-
-fn pace(segment: &SegmentRuntime) -> MutexGuard<'_, Pace> {
-    segment.pace.locked()
 }
 
 /// A call of the store that gives up; all of these are repeated by the next refresh.
