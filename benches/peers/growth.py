@@ -45,7 +45,7 @@ class Program(peers.Running):
     def __init__(self, binary, folder, processes, stores=EMBEDDED, name="penstock"):
         front, admin = peers.free_ports(2)
         text = (peers.CONFIGS / "growth.toml.tmpl").read_text()
-        (folder / "penstock.toml").write_text(peers.fill(text, {"HTTP": front, "ADMIN": admin} | stores))
+        (folder / "penstock.toml").write_text(peers.fill(text, {"HTTP": front, "ADMIN": admin, "WORKERS": 2} | stores))
         began = time.monotonic()
         process = processes.start(name, [binary, "serve", "--config", "penstock.toml"], peers.PROXY_CORE, folder)
         super().__init__(name, process, front, admin)
