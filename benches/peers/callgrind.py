@@ -17,6 +17,7 @@ LIBC, TGKILL = ctypes.CDLL(None, use_errno=True), 234
 DUMP_SECONDS = 60
 # The functions that hand out memory. What they call among themselves (`_int_malloc`) has other names.
 ALLOCATORS = re.compile(r"(mi_|je_|_rjem_)?(malloc|calloc|realloc|memalign|posix_memalign|aligned_alloc|mallocx|rallocx)(_aligned)?$")
+COPIERS = re.compile(r"_*mem(cpy|move)(_|@|$)")
 # valgrind hides the vDSO, so reading a clock is a system call only here. It is counted apart.
 CLOCK = "clock_gettime"
 # What the marks themselves cause.
@@ -35,6 +36,8 @@ class Counts:
     clock_reads: int = 0
     system_calls: collections.Counter = dataclasses.field(default_factory=collections.Counter)
     functions: collections.Counter = dataclasses.field(default_factory=collections.Counter)
+    # By the function that copies, the instructions of `memcpy` and `memmove`.
+    copies: collections.Counter = dataclasses.field(default_factory=collections.Counter)
 
     def __add__(self, other):
         names = (field.name for field in dataclasses.fields(self))
@@ -57,6 +60,8 @@ def read_dump(lines):
         elif line[:1].isdigit() or line[:1] in ("+", "-", "*"):
             if not of_a_call:
                 counts.functions[function] += int(line.split()[1])
+            elif COPIERS.match(callee):
+                counts.copies[function] += int(line.split()[1])
             of_a_call = False
         elif line.startswith("thread:"):
             thread = int(line[7:])
@@ -79,9 +84,9 @@ def read_system_calls(text):
 class Callgrind:
     """Prepares a program, and reads what is counted when it runs."""
 
-    def __init__(self, binary, folder):
+    def __init__(self, binary, folder, counts_bytes=False):
         """Reading the lines of a large program takes callgrind seconds; names of functions are enough."""
-        self.folder = folder
+        self.folder, self.counts_bytes = folder, counts_bytes
         self.binary, self.mark_library = folder / "program", folder / "mark.so"
         peers.output_of(["strip", "--strip-debug", "-o", str(self.binary), str(binary)])
         source = str(peers.HERE / "callgrind_mark.c")
@@ -97,8 +102,9 @@ class Callgrind:
         ]  # fmt: skip
 
     def environment(self):
-        # valgrind counts each byte that `rep movsb` copies as an instruction, so libc copies with vectors instead.
-        return os.environ | {"LD_PRELOAD": str(self.mark_library), "GLIBC_TUNABLES": "glibc.cpu.hwcaps=-ERMS,-FSRM"}
+        preloaded = os.environ | {"LD_PRELOAD": str(self.mark_library)}
+        # valgrind counts each byte that `rep movsb` copies as an instruction, so libc copies with vectors instead. Unless that is wanted.
+        return preloaded if self.counts_bytes else preloaded | {"GLIBC_TUNABLES": "glibc.cpu.hwcaps=-ERMS,-FSRM"}
 
 
 class Marks:

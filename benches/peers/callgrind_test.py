@@ -19,6 +19,10 @@ cfn=__rust_alloc
 calls=3 0
 0 90
 0 20
+cob=/lib/libc.so.6
+cfn=__memcpy_avx_unaligned_erms
+calls=2 0
+0 8200
 
 fn=__rust_alloc
 0 15
@@ -69,6 +73,12 @@ class Dump(unittest.TestCase):
 
     def test_what_an_allocator_asks_of_itself_is_no_allocation(self):
         self.assertEqual(self.counts.allocations, 3)
+
+    def test_a_copy_is_counted_for_whom_it_is_made(self):
+        self.assertEqual(self.counts.copies, {"gateway::serve": 8200})
+        for name in ("memcpy", "memmove@@GLIBC_2.2.5", "__memmove_avx_unaligned_erms", "__memcpy_avx_unaligned"):
+            self.assertTrue(callgrind.COPIERS.match(name), name)
+        self.assertFalse(callgrind.COPIERS.match("__memcmp_avx2_movbe"))
 
     def test_the_thread_is_told(self):
         self.assertEqual(self.thread, 11)

@@ -11,7 +11,7 @@ import instructions
 
 def measured(instructions=1000.0, **other):
     one = {"instructions": instructions, "allocations": 10.0, "system_calls": 6.0, "clock_reads": 14.0, "behind": 0.0}
-    return {"h1": one | {"functions": {"memcpy": 400.0, "parse": 300.0}, "spread": {"instructions": 0.001}, "calls": {}} | other}
+    return {"h1": one | {"functions": {"memcpy": 400.0, "parse": 300.0}, "spread": {"instructions": 0.001}, "calls": {}, "copies": {}} | other}
 
 
 def budget(**other):

@@ -8,6 +8,7 @@ taken off, and the median of the samples is the figure. The kernel's own instruc
     benches/peers/instructions.py                             all cases, compared with the budget, instructions.json
     benches/peers/instructions.py --write-budget              what is measured is the budget from now on
     benches/peers/instructions.py --only h1,h2-tls --functions 20
+    benches/peers/instructions.py --only h2-tls --copies      who copies how many bytes for a request
     benches/peers/instructions.py --binary PATH --label OLD   another build's figures: printed, not compared; --json FILE keeps them
 
 The budget is of target/release/penstock. Above it by more than the slack: exit 1, with the functions that grew. Below it: a line says so.
@@ -45,6 +46,7 @@ TOOLS = {
 IDLE_SECONDS = 0.5
 # Under valgrind, on a machine that does other work too.
 START_SECONDS = 120
+WORTH_TELLING_BYTES = 1000
 
 
 @dataclasses.dataclass
@@ -75,16 +77,16 @@ def per_request(threads, path, requests, idle, seconds):
     none = callgrind.Counts()
     counts, resting = (sum((of[name] for name in path if name in of), none) for of in (threads, idle))
     behind, behind_idle = (sum((one for name, one in of.items() if name not in path), none) for of in (threads, idle))
-    calls, functions = each_without_idle("system_calls"), each_without_idle("functions")
+    calls, functions, copies = (each_without_idle(name) for name in ("system_calls", "functions", "copies"))
     figures = {name: without_idle(getattr(counts, name), getattr(resting, name)) for name in ("instructions", "allocations", "clock_reads")}
     figures["behind"] = without_idle(behind.instructions, behind_idle.instructions)
-    return figures | {"system_calls": sum(calls.values()), "calls": calls, "functions": functions}
+    return figures | {"system_calls": sum(calls.values()), "calls": calls, "functions": functions, "copies": copies}
 
 
 def median_of(samples):
     """The medians, and by what part of it each of them is apart."""
     middle = sorted(samples, key=lambda sample: sample["instructions"])[len(samples) // 2]
-    figures = {"calls": middle["calls"], "functions": middle["functions"], "spread": {}, "samples": {}}
+    figures = {"calls": middle["calls"], "functions": middle["functions"], "copies": middle["copies"], "spread": {}, "samples": {}}
     for metric in (*instruction_budget.METRICS, "behind"):
         taken = [sample[metric] for sample in samples]
         figures[metric] = statistics.median(taken)
@@ -124,6 +126,7 @@ def arguments():
     parser.add_argument("--only", default=cases, help=f"comma-separated cases (default: {cases})")
     parser.add_argument("--samples", type=int, help="of each case (default: three, five of those that spread)")
     parser.add_argument("--functions", type=int, default=0, metavar="N", help="print the N heaviest functions of each case")
+    parser.add_argument("--copies", action="store_true", help="count the bytes of large copies (2 KiB and more) instead, and print who makes them")
     parser.add_argument("--binary", type=lambda path: pathlib.Path(path).resolve(), default=RELEASE)
     parser.add_argument("--label", help="what the figures are of; they are not compared with the budget")
     parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write all figures to a file")
@@ -131,8 +134,10 @@ def arguments():
     chosen = parser.parse_args()
     wanted = [name.strip() for name in chosen.only.split(",")]
     unknown = [name for name in wanted if name not in instruction_cases.CASES]
-    if unknown or (chosen.samples or 1) < 1 or (chosen.label and chosen.write_budget):
-        parser.error(f"--only must name some of {cases}; --samples at least 1; --label goes without --write-budget")
+    if unknown or (chosen.samples or 1) < 1 or ((chosen.label or chosen.copies) and chosen.write_budget):
+        parser.error(f"--only must name some of {cases}; --samples at least 1; --label and --copies go without --write-budget")
+    if chosen.copies:
+        chosen.label = chosen.label or "bytes that are copied count as instructions"
     chosen.only = [name for name in instruction_cases.CASES if name in wanted]
     return chosen
 
@@ -148,6 +153,10 @@ def show(chosen, measured, budget):
     for name, one in measured.items():
         for function, count in instruction_budget.heaviest(one, chosen.functions).items():
             print(f"{name} {count:8,}  {function}")
+        if chosen.copies:
+            copies = sorted(one["copies"].items(), key=lambda item: -item[1])
+            print(f"{name}: {sum(one['copies'].values()):,.0f} bytes copied")
+            print("\n".join(f"{name} {count:8,.0f}  by {function}" for function, count in copies if count >= WORTH_TELLING_BYTES))
 
 
 def judge(built, measured, budget):
@@ -181,7 +190,7 @@ def main():
             cores = ",".join(map(str, sorted(os.sched_getaffinity(0))))
             origin = peers.Setting.prepare(pathlib.Path(folder), processes, cores)
             setting = Setting(origin.folder, processes, origin.values, cores)
-            under = callgrind.Callgrind(chosen.binary, setting.folder)
+            under = callgrind.Callgrind(chosen.binary, setting.folder, chosen.copies)
             built = instruction_budget.build(chosen.binary)
             for name in chosen.only:
                 measured[name] = measure(name, setting, under, chosen)
