@@ -109,7 +109,7 @@ async fn settle(ledger: OrderLedger, orders: u64) -> anyhow::Result<Duration> {
         ledger,
         clock: Arc::new(now_ms),
         accepted: Arc::default(),
-        violations: Violations::new(),
+        violations: Violations::default(),
         config: SettlementConfig {
             batch: BATCH,
             ..SettlementConfig::new("bench")

@@ -51,6 +51,8 @@ pub mod node;
 mod pace;
 pub mod series;
 mod store_calls;
+mod ticks;
+mod words;
 
 #[cfg(test)]
 mod test_shop;

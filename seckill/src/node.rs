@@ -172,7 +172,7 @@ impl Node {
             engine.use_checkin_key(key);
         }
 
-        let violations = Violations::new();
+        let violations = Violations::default();
         let reconciler = Reconciler::new(store, ledger.clone(), violations.clone());
         let backups = Backups::new(
             embedded.clone().map(|store| (store, config.ledger.clone())),

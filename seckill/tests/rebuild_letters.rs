@@ -73,7 +73,7 @@ async fn taken(world: &World, available: u64, reserved: u64) {
 /// as orders that the store must have: an alarm for ever, and a segment that was frozen while it sold.
 async fn is_sound(world: &World) {
     let (store, ledger) = (world.store.clone(), world.ledger().clone());
-    let reconciler = Reconciler::new(store, ledger, Violations::new());
+    let reconciler = Reconciler::new(store, ledger, Violations::default());
     assert_eq!(reconciler.run(&world.sale).await.unwrap(), []);
     let repairs = reconciler.repair(&world.sale, 5).await.unwrap();
     assert!(repairs.is_empty(), "{repairs:?}");
@@ -96,7 +96,7 @@ async fn a_letter_from_before_a_rebuild_is_settled_once(kind: Kind) {
     );
     // It has another position now; the reconciler takes it for no leak.
     let (store, ledger) = (world.store.clone(), world.ledger().clone());
-    let reconciler = Reconciler::new(store, ledger, Violations::new());
+    let reconciler = Reconciler::new(store, ledger, Violations::default());
     let repairs = reconciler.repair(&world.sale, 5).await.unwrap();
     assert!(repairs.is_empty(), "{repairs:?}");
     world

@@ -35,7 +35,7 @@ fn desk_of(parts: TestShop) -> Desk {
             currency("kwd", 10, 99_999_990),
         ],
     };
-    let reconciler = Reconciler::new(store, ledger, Violations::new());
+    let reconciler = Reconciler::new(store, ledger, Violations::default());
     let api = router(parts.engine.clone(), reconciler, Some(payable));
     Desk { parts, api }
 }
@@ -175,7 +175,7 @@ async fn a_sale_that_was_never_open_has_no_findings_and_a_lost_one_is_not_taken_
     let desk = desk().await;
     let engine = &desk.parts.engine;
     let (store, ledger) = (engine.store().clone(), engine.ledger().clone());
-    let reconciler = Reconciler::new(store, ledger.clone(), Violations::new());
+    let reconciler = Reconciler::new(store, ledger.clone(), Violations::default());
     let new: crate::sale::NewSale = serde_json::from_value(sale("summer")).unwrap();
     let unopened = new.check().unwrap();
     ledger.create_sale(&unopened, START).await.unwrap();

@@ -18,7 +18,7 @@ use std::{
 };
 
 use serde::Serialize;
-use sqlx::Row;
+
 use stock::{
     StockStore,
     embedded::{
@@ -33,8 +33,8 @@ use super::{
 };
 use crate::{
     clock::WallClock,
-    ids::{SaleId, SegmentId, SkuId},
-    ledger::{self, OrderLedger},
+    ids::{SaleId, SegmentId},
+    ledger::{self, LedgerError, OrderLedger},
     reconcile::{Finding, Reconciler, Violations},
 };
 
@@ -164,59 +164,19 @@ fn clear(text: &str, mark: &Path, folder: &Path, ledger_file: &Path) -> Result<(
     Ok(())
 }
 
-/// Gives every segment an epoch above all that ledger and store have seen, in the ledger, and answers them.
+/// Raises the epoch of every segment in a copy of the ledger.
 async fn raise_epochs(
     file: &Path,
     held: &[(SegmentId, u64)],
 ) -> Result<HashMap<SegmentId, u64>, BackupError> {
-    let failed = |error: sqlx::Error| BackupError::Ledger(error.to_string());
+    let failed = |error: LedgerError| BackupError::Ledger(error.to_string());
     let pool = ledger::connect(&format!("sqlite:{}", file.display()))
         .await
-        .map_err(|error| BackupError::Ledger(error.to_string()))?;
-    let rows = sqlx::query("SELECT sale, sku, segment, epoch FROM sale_segments")
-        .fetch_all(&pool)
-        .await
         .map_err(failed)?;
-    let mut epochs: HashMap<SegmentId, u64> = held.iter().cloned().collect();
-    for row in rows {
-        let (sale, sku): (String, String) = (
-            row.try_get(0).map_err(failed)?,
-            row.try_get(1).map_err(failed)?,
-        );
-        let (index, epoch): (i64, i64) = (
-            row.try_get(2).map_err(failed)?,
-            row.try_get(3).map_err(failed)?,
-        );
-        let invalid = |error: crate::ids::InvalidId| BackupError::Ledger(error.to_string());
-        let id = SegmentId {
-            sale: SaleId::try_new(&sale).map_err(invalid)?,
-            sku: SkuId::try_new(&sku).map_err(invalid)?,
-            index: u16::try_from(index).unwrap_or_default(),
-        };
-        let known = epochs.entry(id).or_default();
-        *known = (*known).max(u64::try_from(epoch).unwrap_or_default());
-    }
-    for (id, epoch) in &mut epochs {
-        *epoch += 1;
-        let statement =
-            "UPDATE sale_segments SET epoch = $1 WHERE sale = $2 AND sku = $3 AND segment = $4";
-        sqlx::query(statement)
-            .bind(i64::try_from(*epoch).unwrap_or(i64::MAX))
-            .bind(id.sale.as_str())
-            .bind(id.sku.as_str())
-            .bind(i64::from(id.index))
-            .execute(&pool)
-            .await
-            .map_err(failed)?;
-    }
-    // The restored store is an installation of its own, which registers when it is started.
-    sqlx::query("DELETE FROM sale_installs")
-        .execute(&pool)
-        .await
-        .map_err(failed)?;
+    let raised = OrderLedger::new(pool.clone()).raise_all(held).await;
     // The last connection takes the write-ahead log back into the file.
     pool.close().await;
-    Ok(epochs)
+    raised.map_err(failed)
 }
 
 /// Opens both as a node would and compares every sale.
@@ -240,7 +200,7 @@ async fn compare(
         .await
         .map_err(|error| failed(&error))?;
     let ledger = OrderLedger::new(pool.clone());
-    let reconciler = Reconciler::new(store, ledger.clone(), Violations::new());
+    let reconciler = Reconciler::new(store, ledger.clone(), Violations::default());
     let mut found = Vec::new();
     for sale in ledger.sales().await.map_err(|error| failed(&error))? {
         let findings = reconciler

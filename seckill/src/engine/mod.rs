@@ -203,7 +203,7 @@ impl SaleEngine {
             shown: Mutex::default(),
             retired: Mutex::default(),
             segments: watch::Sender::new(Vec::new()),
-            metrics: PurchaseMetrics::new(),
+            metrics: PurchaseMetrics::default(),
         });
         engine.refresh().await?;
         Ok(engine)

@@ -2,40 +2,21 @@
 
 use stock::{Gate, SegmentStatus};
 
-/// Why a segment needs a rebuild.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cause {
-    /// The ledger remembers it as open, the store does not know it.
-    Lost,
-    /// The store doubts it: another server answers than the one that sold, or a call died half way.
-    Doubtful,
-    /// It is frozen: somebody suspected an oversell, or a rebuild ended half way.
-    Frozen,
-    /// Store and ledger are at different epochs: a rebuild ended before it reached the store, or one of the two is an old copy.
-    EpochGap,
-    /// It has gone back to a version that was passed before.
-    VersionGap,
-}
+use crate::words::words;
 
-impl Cause {
-    /// All of them.
-    pub const ALL: [Self; 5] = [
-        Self::Lost,
-        Self::Doubtful,
-        Self::Frozen,
-        Self::EpochGap,
-        Self::VersionGap,
-    ];
-
-    /// The word in logs and metrics.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Lost => "lost",
-            Self::Doubtful => "doubtful",
-            Self::Frozen => "frozen",
-            Self::EpochGap => "epoch_gap",
-            Self::VersionGap => "version_gap",
-        }
+words! {
+    /// Why a segment needs a rebuild.
+    pub enum Cause {
+        /// The ledger remembers it as open, the store does not know it.
+        Lost = "lost",
+        /// The store doubts it: another server answers than the one that sold, or a call died half way.
+        Doubtful = "doubtful",
+        /// It is frozen: somebody suspected an oversell, or a rebuild ended half way.
+        Frozen = "frozen",
+        /// Store and ledger are at different epochs: a rebuild ended before it reached the store, or one of the two is an old copy.
+        EpochGap = "epoch_gap",
+        /// It has gone back to a version that was passed before.
+        VersionGap = "version_gap",
     }
 }
 

@@ -87,6 +87,22 @@ pub struct Purchase {
     pub quantity: u32,
 }
 
+impl Purchase {
+    /// The order that it becomes when it is accepted.
+    pub(crate) fn reserved(&self, created_at_ms: u64, pay_by_ms: u64) -> StoredOrder {
+        StoredOrder {
+            order: self.order,
+            buyer: self.buyer.clone(),
+            request: self.request.clone(),
+            quantity: self.quantity,
+            fingerprint: self.fingerprint,
+            state: OrderState::Reserved,
+            created_at_ms,
+            pay_by_ms,
+        }
+    }
+}
+
 /// Where an order stands in the store. The ledger says the same with more detail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -232,10 +232,7 @@ pub fn is_accepted(outcome: &Outcome) -> bool {
 }
 
 pub fn is_sold_out(outcome: &Outcome) -> bool {
-    matches!(
-        outcome,
-        Outcome::SoldOutFromMemory | Outcome::Decided(Verdict::SoldOut { .. })
-    )
+    matches!(outcome, Outcome::Decided(Verdict::SoldOut { .. }))
 }
 
 async fn node(

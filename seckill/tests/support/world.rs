@@ -167,7 +167,7 @@ impl World {
     pub async fn apply_effects(&self) -> Result<usize, StoreSyncError> {
         let nobody = |_| -> BoxFuture<'static, ()> { Box::pin(async {}) };
         let (store, ledger) = (self.store.clone(), self.ledger().clone());
-        let effects = StoreSync::new(store, ledger, Violations::new(), Arc::new(nobody));
+        let effects = StoreSync::new(store, ledger, Violations::default(), Arc::new(nobody));
         effects.apply_pending().await
     }
 
