@@ -118,9 +118,9 @@ class Marks:
         """By the name of threads, what those of that name did since the last mark. Threads that have ended are not counted."""
         threads = {}
         for task in sorted(pathlib.Path(f"/proc/{self.process.pid}/task").iterdir(), key=lambda task: int(task.name)):
-            # The number behind a name is that of a core or a worker.
-            name = (task / "comm").read_text().strip().rstrip("-0123456789")
-            threads.update({number: (name, counts) for number, counts in [self.dump(int(task.name))]})
+            if dumped := self.dump(task):
+                name, number, counts = dumped
+                threads[number] = (name, counts)
         with (self.folder / f"{self.name}.calls").open(encoding="utf-8", errors="replace") as log:
             log.seek(self.read_to)
             calls = read_system_calls(log.read())
@@ -133,16 +133,23 @@ class Marks:
         return names
 
     def dump(self, task):
+        """A thread's name, its number for callgrind, and its counts; nothing if it has ended, which it may at any time."""
+        try:
+            # The number behind a name is that of a core or a worker.
+            name = (task / "comm").read_text().strip().rstrip("-0123456789")
+        except (FileNotFoundError, ProcessLookupError):
+            return None
         # Python's own call signals a whole process.
-        if LIBC.syscall(TGKILL, self.process.pid, task, MARK) != 0:
-            raise peers.Failed(f"{self.name}: thread {task} has ended")
+        LIBC.syscall(TGKILL, self.process.pid, int(task.name), MARK)
         deadline = time.monotonic() + DUMP_SECONDS
         while True:
             for path in self.folder.glob(f"{self.name}.out.*"):
                 text = path.read_text(encoding="utf-8", errors="replace")
                 if "\ntotals:" in text[-200:]:
                     path.unlink()
-                    return read_dump(text.splitlines())
+                    return name, *read_dump(text.splitlines())
+            if self.process.poll() is None and not task.exists():
+                return None
             if self.process.poll() is not None or time.monotonic() > deadline:
                 raise peers.Failed(f"{self.name}: no counts after {DUMP_SECONDS} s, or it ended")
             time.sleep(0.005)

@@ -1,6 +1,9 @@
 """What callgrind and valgrind write is counted once, by function and by thread."""
 
+import pathlib
+import tempfile
 import unittest
+from unittest import mock
 
 import callgrind
 
@@ -92,6 +95,42 @@ class Dump(unittest.TestCase):
     def test_counts_of_threads_are_added_up(self):
         both = self.counts + self.counts
         self.assertEqual((both.instructions, both.allocations, both.functions["malloc"]), (310, 6, 90))
+
+
+class Threads(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = pathlib.Path(folder.name)
+        self.task = self.folder / "123"
+        process = mock.Mock(pid=1, poll=lambda: None)
+        self.marks = callgrind.Marks(mock.Mock(folder=self.folder), "h1", process)
+
+    def dump(self, on_signal):
+        with mock.patch.object(callgrind, "LIBC", mock.Mock(syscall=on_signal)):
+            return self.marks.dump(self.task)
+
+    def begin(self):
+        self.task.mkdir()
+        (self.task / "comm").write_text("edge-0\n")
+
+    def end(self, *_):
+        (self.task / "comm").unlink()
+        self.task.rmdir()
+
+    def test_a_thread_that_ended_before_its_mark_is_left_out(self):
+        self.assertIsNone(self.dump(lambda *_: -1))
+
+    def test_a_thread_that_ends_before_it_has_dumped_is_left_out(self):
+        self.begin()
+        self.assertIsNone(self.dump(self.end))
+
+    def test_a_thread_has_its_name_without_its_number(self):
+        self.begin()
+        written = self.folder / "h1.out.3-11"
+        name, number, counts = self.dump(lambda *_: written.write_text(DUMP + "\ntotals: 185\n"))
+        self.assertEqual((name, number, counts.allocations), ("edge", 11, 3))
+        self.assertFalse(written.exists())
 
 
 class SystemCalls(unittest.TestCase):
