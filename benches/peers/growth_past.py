@@ -26,6 +26,8 @@ class Sqlite:
         # Nothing of the copying is kept if it fails.
         self.db.execute("PRAGMA journal_mode = off")
         self.db.execute("PRAGMA synchronous = off")
+        # The pages that rows are added to stay in memory; KiB.
+        self.db.execute("PRAGMA cache_size = -524288")
 
     def rows(self, table):
         """The table's rows, each a value by column."""

@@ -49,6 +49,12 @@ impl EndedSales {
 
 impl SaleEngine {
     pub(super) async fn keep_reviewing(&self, shutdown: CancellationToken) {
+        // The first review is of those that were just read.
+        let mut over_read = self.over_read.subscribe();
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            _ = over_read.wait_for(|is_read| *is_read) => {}
+        }
         let mut ticks = ticks(REVIEW_EVERY);
         while is_next(&mut ticks, &shutdown).await {
             self.review().await;
