@@ -251,7 +251,7 @@ async fn buyers_of_new_orders_are_asked_about_one_by_one() {
     let rows = sqlx::query(sqlx::AssertSqlSafe(explain));
     let rows = rows.fetch_all(&mut *conn).await.unwrap();
     let plan: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
-    let by_buyer = |line: &String| line.contains("AND (buyer = order_orders.buyer)");
+    let by_buyer = |line: &String| line.contains("Index Cond: ((sale = order_orders.sale)");
     assert!(plan.iter().any(by_buyer), "{plan:#?}");
 }
 
