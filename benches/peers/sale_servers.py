@@ -97,6 +97,8 @@ class Postgres:
             initdb = [str(programs / "initdb"), "-D", str(data / "db"), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8"]
             peers.output_of([*run_as, *initdb])
         settings = ["fsync=on", "listen_addresses=127.0.0.1", "shared_buffers=256MB", "max_wal_size=4GB", "checkpoint_timeout=1h"]
+        # Eight nodes want more than the hundred of the default.
+        settings += ["max_connections=400"]
         command = [*run_as, str(programs / "postgres"), "-D", str(data / "db"), "-p", str(self.port), "-k", str(data)]
         self.process = processes.start("postgres", command + [word for one in settings for word in ("-c", one)], BACK_CORE, folder)
         peers.wait_for_port("postgres", self.process, self.port)
