@@ -61,6 +61,15 @@ impl SaleEngine {
         }
     }
 
+    /// Waits until those that are over are read, or for so long: a node with much behind it sells before.
+    pub(crate) async fn over_read_within(&self, patience: Duration) {
+        let mut over_read = self.over_read.subscribe();
+        let is_read = over_read.wait_for(|is_read| *is_read);
+        if tokio::time::timeout(patience, is_read).await.is_err() {
+            tracing::info!("sales that are over are still being read");
+        }
+    }
+
     /// Looks at all sales that are over, and takes those up again that something is still to be done for: the next refresh
     /// watches them. One whose store does not answer is looked at again later, and so are all if the ledger does not.
     pub async fn review(&self) {
