@@ -7,10 +7,10 @@ use std::{path::Path, time::Duration};
 
 use benches::purchases::{Arrival, time_purchases};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use stock::embedded::{Method, Sync};
+use stock::embedded::{SyncPolicy, WriteMode};
 
 /// `Auto` is io_uring where the kernel allows it.
-const METHODS: [(&str, Method); 2] = [("auto", Method::Auto), ("plain", Method::Plain)];
+const METHODS: [(&str, WriteMode); 2] = [("auto", WriteMode::Auto), ("plain", WriteMode::Plain)];
 
 const ARRIVALS: [Arrival; 4] = [
     Arrival {
@@ -39,11 +39,11 @@ fn durable(criterion: &mut Criterion) {
     group.measurement_time(Duration::from_secs(2));
     for arrival in ARRIVALS {
         group.throughput(Throughput::Elements(arrival.purchases() as u64));
-        for (method_name, method) in METHODS {
+        for (method_name, write_mode) in METHODS {
             let name = format!("{method_name}/{}-callers", arrival.callers);
             group.bench_function(BenchmarkId::new(name, arrival.batch), |bencher| {
                 bencher.iter_custom(|rounds| {
-                    time_purchases(folder, Sync::Durable, method, arrival, rounds)
+                    time_purchases(folder, SyncPolicy::Durable, write_mode, arrival, rounds)
                 });
             });
         }

@@ -15,7 +15,7 @@ use seckill::{
 };
 use stock::{
     Purchase, SegmentSpec, StockStore, Verdict,
-    embedded::{Method, Sync},
+    embedded::{SyncPolicy, WriteMode},
 };
 use tokio::{
     runtime::{self, Handle},
@@ -33,7 +33,8 @@ const BATCH_MAX: usize = 256;
 const COMPANY: usize = 32;
 /// Far beyond what a call takes.
 const DEADLINE: Duration = Duration::from_secs(30);
-const LEVELS: [(&str, Sync); 2] = [("durable", Sync::Durable), ("fast", Sync::Fast)];
+const LEVELS: [(&str, SyncPolicy); 2] =
+    [("durable", SyncPolicy::Durable), ("fast", SyncPolicy::Fast)];
 
 #[derive(Clone, Copy, Debug)]
 enum Way {
@@ -61,9 +62,9 @@ fn main() {
     }
 }
 
-fn watch(folder: &Path, level: Sync, way: Way, buyers: usize, control: &Handle) -> String {
+fn watch(folder: &Path, level: SyncPolicy, way: Way, buyers: usize, control: &Handle) -> String {
     let folder = tempfile::tempdir_in(folder).expect("the folder is writable");
-    let store = purchases::embedded(folder.path(), level, Method::Auto);
+    let store = purchases::embedded(folder.path(), level, WriteMode::Auto);
     let core = runtime::Builder::new_current_thread()
         .enable_all()
         .build()

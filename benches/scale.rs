@@ -11,7 +11,7 @@ use benches::{
 use clap::{Args, Parser, Subcommand};
 use futures_util::future::try_join_all;
 use hdrhistogram::Histogram;
-use stock::embedded::{Method, Sync};
+use stock::embedded::{SyncPolicy, WriteMode};
 use tokio::time::Instant;
 
 /// The longest latency that is told apart, in nanoseconds.
@@ -83,8 +83,8 @@ impl Orders {
             .context("--store must be embedded:FOLDER, embedded-fast:FOLDER or redis://…")?;
         let folder = PathBuf::from(place);
         let store = match kind {
-            "embedded" => embedded(&folder, Sync::Durable, Method::Auto),
-            "embedded-fast" => embedded(&folder, Sync::Fast, Method::Auto),
+            "embedded" => embedded(&folder, SyncPolicy::Durable, WriteMode::Auto),
+            "embedded-fast" => embedded(&folder, SyncPolicy::Fast, WriteMode::Auto),
             _ => redis(&self.store).await,
         };
         let spec = segments("curve", 1).swap_remove(0);

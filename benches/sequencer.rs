@@ -5,7 +5,7 @@ use std::{path::Path, time::Duration};
 
 use benches::purchases::{Arrival, time_purchases};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use stock::embedded::{Method, Sync};
+use stock::embedded::{SyncPolicy, WriteMode};
 
 const ARRIVALS: [Arrival; 5] = [
     Arrival {
@@ -42,7 +42,7 @@ fn decisions(criterion: &mut Criterion) {
         let name = format!("{}-callers", arrival.callers);
         group.bench_function(BenchmarkId::new(name, arrival.batch), |bencher| {
             bencher.iter_custom(|rounds| {
-                time_purchases(folder, Sync::Fast, Method::Plain, arrival, rounds)
+                time_purchases(folder, SyncPolicy::Fast, WriteMode::Plain, arrival, rounds)
             });
         });
     }

@@ -17,7 +17,7 @@ use seckill::{
 use sqlx::{ConnectOptions, Connection, PgConnection, postgres::PgConnectOptions};
 use stock::{
     Purchase, SegmentSpec, StockStore,
-    embedded::{Method, Sync},
+    embedded::{SyncPolicy, WriteMode},
 };
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -98,7 +98,7 @@ async fn main() -> anyhow::Result<()> {
 /// The real path, from a queue that holds all orders to the last acknowledgement.
 async fn settle(ledger: OrderLedger, orders: u64) -> anyhow::Result<Duration> {
     let folder = tempfile::tempdir()?;
-    let store = embedded(folder.path(), Sync::Fast, Method::Plain);
+    let store = embedded(folder.path(), SyncPolicy::Fast, WriteMode::Plain);
     let sale = sale("settle");
     ledger.create_sale(&sale, now_ms()).await?;
     let spec = sale.segment_specs().swap_remove(0);
@@ -109,7 +109,7 @@ async fn settle(ledger: OrderLedger, orders: u64) -> anyhow::Result<Duration> {
         ledger,
         clock: Arc::new(now_ms),
         accepted: Arc::default(),
-        violations: Violations::new(),
+        violations: Violations::default(),
         config: SettlementConfig {
             batch: BATCH,
             ..SettlementConfig::new("bench")

@@ -20,7 +20,7 @@ use metrics::{
 };
 use stock::{
     OrderQueue, Position, Purchase, SegmentSpec, Segments, Selling, Verdict,
-    embedded::{EmbeddedStore, Method, Options, Sync, Tuning},
+    embedded::{EmbeddedStore, Options, SyncPolicy, Tuning, WriteMode},
     ids::{BuyerId, OrderId, RequestId, SaleId, SegmentId, SkuId},
 };
 use tokio::time::Instant;
@@ -105,8 +105,8 @@ fn open(folder: &Path, snapshot_every: u64) -> EmbeddedStore {
     let options = Options {
         folder: folder.to_owned(),
         // The disk's part is another bench's; this one asks whether the store itself slows down.
-        sync: Sync::Fast,
-        method: Method::Auto,
+        sync: SyncPolicy::Fast,
+        write_mode: WriteMode::Auto,
     };
     let tuning = Tuning {
         snapshot_every,

@@ -11,7 +11,7 @@ use futures_util::future::join_all;
 use seckill::sale::{NewSale, NewSku, Sale};
 use stock::{
     Durability, Purchase, SegmentSpec, StockStore, Verdict,
-    embedded::{EmbeddedStore, Method, Options, Sync},
+    embedded::{EmbeddedStore, Options, SyncPolicy, WriteMode},
     ids::{BuyerId, OrderId, RequestId, SegmentId},
     redis::{RedisOptions, RedisStore},
 };
@@ -41,13 +41,13 @@ impl Arrival {
 /// Buys `rounds` times as the arrival says, from a store of its own in `folder`; the time from the first call to the last answer.
 pub fn time_purchases(
     folder: &Path,
-    sync: Sync,
-    method: Method,
+    sync: SyncPolicy,
+    write_mode: WriteMode,
     arrival: Arrival,
     rounds: u64,
 ) -> Duration {
     let folder = tempfile::tempdir_in(folder).expect("the target folder is writable");
-    let store = embedded(folder.path(), sync, method);
+    let store = embedded(folder.path(), sync, write_mode);
     block_on(async {
         let spec = segments("bench", 1).swap_remove(0);
         let opened = store.open(&spec).await.expect("it is new");
@@ -66,11 +66,11 @@ pub fn time_purchases(
 }
 
 /// An embedded store on a journal in this folder.
-pub fn embedded(folder: &Path, sync: Sync, method: Method) -> Arc<dyn StockStore> {
+pub fn embedded(folder: &Path, sync: SyncPolicy, write_mode: WriteMode) -> Arc<dyn StockStore> {
     let options = Options {
         folder: folder.to_owned(),
         sync,
-        method,
+        write_mode,
     };
     let store = EmbeddedStore::open(&options, Arc::new(now_ms));
     Arc::new(store.expect("a fresh journal opens"))

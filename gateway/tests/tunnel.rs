@@ -12,7 +12,7 @@ use crate::support::{
 const SWITCH: &[u8] =
     b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
 
-/// Tunnels, echoing, whoever asks for it; everybody else gets `ok`.
+/// Tunnels, echoing, if it is asked to; any other request gets `ok`.
 async fn echoing() -> Origin {
     Origin::scripted(|_, mut stream| async move {
         while let Some(head) = read_head(&mut stream).await {

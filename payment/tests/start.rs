@@ -34,7 +34,7 @@ async fn a_key_that_is_not_there_is_made_and_opens_the_api() {
         .await;
     assert_eq!(list.status, 200);
     assert_eq!(payments.reader.books().check().await.unwrap(), []);
-    // The file is there now; whoever still says that it is not is refused, and the key stays.
+    // The file is there now; a request that still says otherwise is refused, and the key stays.
     let again = payment::start(setup(&db, config));
     assert!(matches!(again, Err(StartError::ApiKey(_))));
 }

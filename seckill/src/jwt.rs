@@ -195,6 +195,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::config::public_key::read_public_key;
 
     fn lenient(algorithm: Algorithm) -> Validation {
         let mut validation = Validation::new(algorithm);
@@ -274,7 +275,7 @@ mod tests {
     fn a_token_signed_with_rsa_elsewhere_is_verified() {
         let public = include_bytes!("../tests/keys/rsa.pub.pem");
         let token = include_str!("../tests/keys/rs256.jwt").trim();
-        let key = DecodingKey::from_rsa_pem(public).unwrap();
+        let key = read_public_key(Algorithm::RS256, public).unwrap();
         assert_eq!(read(token, &key, Algorithm::RS256).unwrap()["sub"], "ann");
         let mut forged = token.to_owned();
         forged.replace_range(30..31, if &token[30..31] == "A" { "B" } else { "A" });

@@ -12,6 +12,8 @@
 //! - [`backup`]: a node's store and ledger at one instant, and back.
 //! - [`engine`], [`api`]: all of it joined, and as buyers call it. [`node`] builds and runs everything.
 
+#![warn(unreachable_pub)]
+
 pub use stock::{clock, ids, units};
 
 pub mod bells;
@@ -49,6 +51,8 @@ pub mod node;
 mod pace;
 pub mod series;
 mod store_calls;
+mod ticks;
+mod words;
 
 #[cfg(test)]
 mod test_shop;

@@ -3,44 +3,35 @@
 use metrics::{Counter, Histogram};
 use stock::{CartVerdict, Verdict};
 
-use crate::{
-    purchase::{CartOutcome, Outcome},
-    series,
-};
+use crate::{purchase::Outcome, series, words::words};
 
-macro_rules! results {
-    ($($name:ident = $label:literal,)*) => {
-        /// How a purchase ended, as the `outcome` label.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        #[allow(missing_docs, reason = "the label says it")]
-        pub enum PurchaseResult {
-            $($name,)*
-        }
-
-        const LABELS: &[&str] = &[$($label,)*];
-    };
+words! {
+    /// How a purchase ended, as the `outcome` label.
+    #[allow(missing_docs, reason = "the label says it")]
+    pub enum PurchaseResult {
+        Accepted = "accepted",
+        Replayed = "replayed",
+        SoldOut = "sold_out",
+        BuyerLimit = "buyer_limit",
+        NotStarted = "not_started",
+        Ended = "ended",
+        Paused = "paused",
+        Frozen = "frozen",
+        KeyReused = "key_reused",
+        NotFound = "not_found",
+        NotAdmitted = "not_admitted",
+        Unknown = "unknown",
+        Invalid = "invalid",
+    }
 }
 
-results! {
-    Accepted = "accepted",
-    Replayed = "replayed",
-    SoldOut = "sold_out",
-    BuyerLimit = "buyer_limit",
-    NotStarted = "not_started",
-    Ended = "ended",
-    Paused = "paused",
-    Frozen = "frozen",
-    KeyReused = "key_reused",
-    NotFound = "not_found",
-    NotAdmitted = "not_admitted",
-    Unknown = "unknown",
-    Invalid = "invalid",
-}
-
-impl From<&Outcome> for PurchaseResult {
-    fn from(outcome: &Outcome) -> Self {
+impl PurchaseResult {
+    /// How a purchase or a cart ended.
+    pub fn of<V>(outcome: &Outcome<V>) -> Self
+    where
+        for<'a> Self: From<&'a V>,
+    {
         match outcome {
-            Outcome::SoldOutFromMemory => Self::SoldOut,
             Outcome::Unknown => Self::Unknown,
             Outcome::Unavailable => Self::Frozen,
             Outcome::Decided(verdict) => Self::from(verdict),
@@ -49,15 +40,12 @@ impl From<&Outcome> for PurchaseResult {
 }
 
 /// A cart counts once, whatever its lines.
-impl From<&CartOutcome> for PurchaseResult {
-    fn from(outcome: &CartOutcome) -> Self {
-        match outcome {
-            CartOutcome::SoldOutFromMemory { .. } => Self::SoldOut,
-            CartOutcome::Unknown => Self::Unknown,
-            CartOutcome::Unavailable => Self::Frozen,
-            CartOutcome::Decided(CartVerdict::Accepted(_)) => Self::Accepted,
-            CartOutcome::Decided(CartVerdict::Replayed(_)) => Self::Replayed,
-            CartOutcome::Decided(CartVerdict::Refused { verdict, .. }) => Self::from(verdict),
+impl From<&CartVerdict> for PurchaseResult {
+    fn from(verdict: &CartVerdict) -> Self {
+        match verdict {
+            CartVerdict::Accepted(_) => Self::Accepted,
+            CartVerdict::Replayed(_) => Self::Replayed,
+            CartVerdict::Refused { verdict, .. } => Self::from(verdict),
         }
     }
 }
@@ -83,49 +71,42 @@ impl From<&Verdict> for PurchaseResult {
 pub struct PurchaseMetrics {
     /// Of sales that there are not, or that are over: an empty label is none.
     of_others: SaleMetrics,
-    seconds: Vec<Histogram>,
+    seconds: [Histogram; PurchaseResult::ALL.len()],
 }
 
 /// The purchases of one sale, on `/metrics` until this is dropped.
 pub struct SaleMetrics {
-    total: Vec<Counter>,
+    total: [Counter; PurchaseResult::ALL.len()],
 }
 
 impl SaleMetrics {
     /// Registers the series of a sale.
     pub fn new(sale: &str) -> Self {
-        let counter = |&outcome: &&'static str| {
-            let labels = [("sale", sale), ("outcome", outcome)];
+        let counter = |outcome: PurchaseResult| {
+            let labels = [("sale", sale), ("outcome", outcome.as_str())];
             series::counter("penstock_sale_purchases_total", &labels)
         };
         Self {
-            total: LABELS.iter().map(counter).collect(),
+            total: PurchaseResult::ALL.map(counter),
+        }
+    }
+}
+
+impl Default for PurchaseMetrics {
+    /// Registers all series.
+    fn default() -> Self {
+        Self {
+            of_others: SaleMetrics::new(""),
+            seconds: PurchaseResult::ALL.map(|outcome| metrics::histogram!("penstock_sale_purchase_duration_seconds", "outcome" => outcome.as_str())),
         }
     }
 }
 
 impl PurchaseMetrics {
-    /// Registers all series.
-    pub fn new() -> Self {
-        Self {
-            of_others: SaleMetrics::new(""),
-            seconds: LABELS
-                .iter()
-                .map(|&label| metrics::histogram!("penstock_sale_purchase_duration_seconds", "outcome" => label))
-                .collect(),
-        }
-    }
-
     /// Counts one purchase of a sale; `None` is one that is not going on.
     pub fn record(&self, sale: Option<&SaleMetrics>, result: PurchaseResult, seconds: f64) {
         let sale = sale.unwrap_or(&self.of_others);
         sale.total[result as usize].increment(1);
         self.seconds[result as usize].record(seconds);
-    }
-}
-
-impl Default for PurchaseMetrics {
-    fn default() -> Self {
-        Self::new()
     }
 }

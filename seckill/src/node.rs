@@ -9,7 +9,7 @@ use delivery::{Deliverer, DeliveryConfig, SinkError};
 use futures_util::future::BoxFuture;
 use stock::{
     Durability, StockError, StockStore,
-    embedded::{EmbeddedStore, Health, Options, RecoverError, Sync, Tuning},
+    embedded::{EmbeddedStore, Health, Options, RecoverError, SyncPolicy, Tuning},
     redis::{RedisOptions, RedisStore},
 };
 use tokio::task::JoinSet;
@@ -175,7 +175,7 @@ impl Node {
             engine.use_checkin_key(key);
         }
 
-        let violations = Violations::new();
+        let violations = Violations::default();
         let reconciler = Reconciler::new(store, ledger.clone(), violations.clone());
         let backups = Backups::new(
             embedded.clone().map(|store| (store, config.ledger.clone())),
@@ -378,13 +378,13 @@ async fn open_store(
     match &config.store {
         StoreConfig::Embedded(folder) => {
             let sync = match config.durability {
-                Durability::Fast => Sync::Fast,
-                Durability::Replicated | Durability::Durable => Sync::Durable,
+                Durability::Fast => SyncPolicy::Fast,
+                Durability::Replicated | Durability::Durable => SyncPolicy::Durable,
             };
             let options = Options {
                 folder: folder.clone(),
                 sync,
-                method: config.journal,
+                write_mode: config.journal,
             };
             let tuning = Tuning {
                 snapshot_every: config.snapshot_every,

@@ -1,6 +1,6 @@
 //! How often the timers of a node read a segment: seldom while nothing happens in it. Pure: readings and ticks go in.
 
-use stock::{Gate, Snapshot};
+use stock::{Gate, SegmentStatus};
 
 /// So many readings without a change, and a segment is at rest.
 const REST_AFTER: u32 = 4;
@@ -11,7 +11,7 @@ const NOT_SELLING: u64 = 4;
 
 /// What the last readings of a segment said.
 #[derive(Debug, Default)]
-pub struct Pace {
+pub(crate) struct Pace {
     last: Option<Last>,
     /// Readings in a row that said the same.
     same: u32,
@@ -29,7 +29,7 @@ struct Last {
 
 impl Pace {
     /// Learns from a reading. Answers whether orders may have been accepted since the one before.
-    pub fn learn(&mut self, snapshot: &Snapshot) -> bool {
+    pub(crate) fn learn(&mut self, snapshot: &SegmentStatus) -> bool {
         let now = Last {
             epoch: snapshot.epoch,
             version: snapshot.version,
@@ -47,12 +47,12 @@ impl Pace {
     }
 
     /// The segment did not answer: it is read at every tick until it does.
-    pub fn disturb(&mut self) {
+    pub(crate) fn disturb(&mut self) {
         self.same = 0;
     }
 
     /// Whether the segment is read at this tick.
-    pub fn is_due(&self, tick: u64, now_ms: u64) -> bool {
+    pub(crate) fn is_due(&self, tick: u64, now_ms: u64) -> bool {
         let Some(last) = self.last.as_ref().filter(|_| self.same >= REST_AFTER) else {
             return true;
         };
@@ -69,8 +69,8 @@ mod tests {
 
     const ON: u64 = 15;
 
-    fn reading(version: u64, accepted: u64) -> Snapshot {
-        Snapshot {
+    fn reading(version: u64, accepted: u64) -> SegmentStatus {
+        SegmentStatus {
             spec: SegmentSpec {
                 id: SegmentId {
                     sale: "s".parse().unwrap(),

@@ -12,6 +12,7 @@ use tracing::{error, info};
 use crate::{
     clock::WallClock,
     ledger::{LedgerError, OrderLedger},
+    ticks::Ticks,
 };
 use limiter::troubles::Troubles;
 
@@ -53,14 +54,9 @@ static UNRETURNED: Troubles = Troubles::new("unpaid orders are not returned");
 
 /// Looks every second until `shutdown`.
 pub async fn run(ledger: OrderLedger, clock: WallClock, shutdown: CancellationToken) {
-    let mut ticks = tokio::time::interval(EVERY);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut ticks = Ticks::every(EVERY);
     let mut is_off = false;
-    loop {
-        tokio::select! {
-            () = shutdown.cancelled() => return,
-            _ = ticks.tick() => {}
-        }
+    while ticks.next(&shutdown).await {
         match look(&ledger, clock()).await {
             Ok(Some(orders)) => {
                 UNRETURNED.works("all");

@@ -22,7 +22,7 @@ use std::{
 
 use ahash::{AHashSet, RandomState};
 use arc_swap::ArcSwap;
-use stock::{OrderQueue, Position, Snapshot, StockError};
+use stock::{OrderQueue, Position, SegmentStatus, StockError};
 
 use crate::{
     ids::{BuyerId, RequestId, SegmentId},
@@ -136,7 +136,7 @@ impl SoldOut {
         &self,
         id: &SegmentId,
         store: &dyn OrderQueue,
-        snapshot: &Snapshot,
+        snapshot: &SegmentStatus,
     ) -> Result<(), StockError> {
         self.enter(snapshot.epoch);
         let memory = self.memory.load_full();

@@ -7,49 +7,45 @@ use async_trait::async_trait;
 use metrics::{Counter, Histogram};
 use stock::{
     Capabilities, CartLine, CartVerdict, Confirm, Gate, Lookup, Moves, OrderQueue, Position,
-    Purchase, QueueDepth, QueueEntry, Rebuild, Release, SegmentSpec, Segments, Selling, Snapshot,
-    StockError, StockMoves, StockStore, StoredOrder, Verdict, Wanted,
+    Purchase, QueueDepth, QueueEntry, Rebuild, Release, SegmentSpec, SegmentStatus, Segments,
+    Selling, StockError, StockMoves, StockStore, StoredOrder, Verdict, Wanted,
 };
 use tokio::time::Instant;
 
-use crate::ids::{OrderId, SegmentId};
+use crate::{
+    ids::{OrderId, SegmentId},
+    words::words,
+};
 
-macro_rules! labels {
-    ($type:ident, $all:ident: $($name:ident = $label:literal,)*) => {
-        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        enum $type {
-            $($name,)*
-        }
-
-        const $all: &[&str] = &[$($label,)*];
-    };
+words! {
+    enum Operation {
+        Open = "open",
+        Buy = "buy",
+        BuyCart = "buy_cart",
+        Release = "release",
+        Confirm = "confirm",
+        SetGate = "set_gate",
+        Restock = "restock",
+        Withdraw = "withdraw",
+        Snapshot = "snapshot",
+        Find = "find",
+        ReadAccepted = "read_accepted",
+        Pull = "pull",
+        Ack = "ack",
+        Depth = "depth",
+        Rebuild = "rebuild",
+    }
 }
 
-labels! { Operation, OPERATIONS:
-    Open = "open",
-    Buy = "buy",
-    BuyCart = "buy_cart",
-    Release = "release",
-    Confirm = "confirm",
-    SetGate = "set_gate",
-    Restock = "restock",
-    Withdraw = "withdraw",
-    Snapshot = "snapshot",
-    Find = "find",
-    ReadAccepted = "read_accepted",
-    Pull = "pull",
-    Ack = "ack",
-    Depth = "depth",
-    Rebuild = "rebuild",
-}
-
-labels! { Failure, FAILURES:
-    NotOpen = "not_open",
-    Unavailable = "unavailable",
-    Unknown = "unknown",
-    AwaitsRebuild = "awaits_rebuild",
-    StaleEpoch = "stale_epoch",
-    Corrupt = "corrupt",
+words! {
+    enum Failure {
+        NotOpen = "not_open",
+        Unavailable = "unavailable",
+        Unknown = "unknown",
+        AwaitsRebuild = "awaits_rebuild",
+        StaleEpoch = "stale_epoch",
+        Corrupt = "corrupt",
+    }
 }
 
 impl From<&StockError> for Failure {
@@ -66,21 +62,21 @@ impl From<&StockError> for Failure {
 }
 
 /// The store, counted.
-pub struct CountedStore {
+pub(crate) struct CountedStore {
     store: Arc<dyn StockStore>,
-    seconds: Vec<Histogram>,
-    failures: Vec<Counter>,
+    seconds: [Histogram; Operation::ALL.len()],
+    failures: [Counter; Failure::ALL.len()],
 }
 
 impl CountedStore {
     /// Counts what is asked of this store; all series are there from now on.
-    pub fn new(store: Arc<dyn StockStore>) -> Self {
-        let seconds = |&operation: &&'static str| metrics::histogram!("penstock_store_call_seconds", "operation" => operation);
-        let failures = |&error: &&'static str| metrics::counter!("penstock_store_errors_total", "error" => error);
+    pub(crate) fn new(store: Arc<dyn StockStore>) -> Self {
+        let seconds = |operation: Operation| metrics::histogram!("penstock_store_call_seconds", "operation" => operation.as_str());
+        let failures = |error: Failure| metrics::counter!("penstock_store_errors_total", "error" => error.as_str());
         Self {
             store,
-            seconds: OPERATIONS.iter().map(seconds).collect(),
-            failures: FAILURES.iter().map(failures).collect(),
+            seconds: Operation::ALL.map(seconds),
+            failures: Failure::ALL.map(failures),
         }
     }
 
@@ -99,6 +95,19 @@ impl CountedStore {
     }
 }
 
+/// The calls of one part of the store, each counted as an operation.
+macro_rules! counted {
+    ($part:ident: $($operation:ident $name:ident($($given:ident: $type:ty),*) -> $answer:ty;)*) => {
+        #[async_trait]
+        impl $part for CountedStore {
+            $(async fn $name(&self, $($given: $type),*) -> Result<$answer, StockError> {
+                let call = self.store.$name($($given),*);
+                self.counted(Operation::$operation, call).await
+            })*
+        }
+    };
+}
+
 #[async_trait]
 impl Segments for CountedStore {
     fn capabilities(&self) -> Capabilities {
@@ -110,182 +119,46 @@ impl Segments for CountedStore {
         self.store.reach().await
     }
 
-    async fn open(&self, spec: &SegmentSpec) -> Result<Snapshot, StockError> {
+    async fn open(&self, spec: &SegmentSpec) -> Result<SegmentStatus, StockError> {
         self.counted(Operation::Open, self.store.open(spec)).await
     }
 
-    async fn snapshot(&self, segment: &SegmentId) -> Result<Snapshot, StockError> {
+    async fn snapshot(&self, segment: &SegmentId) -> Result<SegmentStatus, StockError> {
         let call = self.store.snapshot(segment);
         self.counted(Operation::Snapshot, call).await
     }
 
-    async fn set_gate(&self, segment: &SegmentId, gate: Gate) -> Result<Snapshot, StockError> {
+    async fn set_gate(&self, segment: &SegmentId, gate: Gate) -> Result<SegmentStatus, StockError> {
         let call = self.store.set_gate(segment, gate);
         self.counted(Operation::SetGate, call).await
     }
 }
 
-#[async_trait]
-impl Selling for CountedStore {
-    async fn buy(
-        &self,
-        segment: &SegmentId,
-        epoch: u64,
-        purchase: Purchase,
-        wanted: Wanted,
-    ) -> Result<Verdict, StockError> {
-        let call = self.store.buy(segment, epoch, purchase, wanted);
-        self.counted(Operation::Buy, call).await
-    }
-
-    async fn buy_many(
-        &self,
-        segment: &SegmentId,
-        epoch: u64,
-        purchases: Vec<Purchase>,
-    ) -> Result<Vec<Verdict>, StockError> {
-        let call = self.store.buy_many(segment, epoch, purchases);
-        self.counted(Operation::Buy, call).await
-    }
-
-    async fn buy_cart(&self, lines: Vec<CartLine>) -> Result<CartVerdict, StockError> {
-        let call = self.store.buy_cart(lines);
-        self.counted(Operation::BuyCart, call).await
-    }
-
-    async fn release_many(
-        &self,
-        segment: &SegmentId,
-        orders: &[OrderId],
-    ) -> Result<Vec<Release>, StockError> {
-        let call = self.store.release_many(segment, orders);
-        self.counted(Operation::Release, call).await
-    }
-
-    async fn confirm_many(
-        &self,
-        segment: &SegmentId,
-        orders: &[OrderId],
-    ) -> Result<Vec<Confirm>, StockError> {
-        let call = self.store.confirm_many(segment, orders);
-        self.counted(Operation::Confirm, call).await
-    }
-
-    async fn find(
-        &self,
-        segment: &SegmentId,
-        lookup: &Lookup,
-    ) -> Result<Option<StoredOrder>, StockError> {
-        let call = self.store.find(segment, lookup);
-        self.counted(Operation::Find, call).await
-    }
+counted! { Selling:
+    Buy buy(segment: &SegmentId, epoch: u64, purchase: Purchase, wanted: Wanted) -> Verdict;
+    Buy buy_many(segment: &SegmentId, epoch: u64, purchases: Vec<Purchase>) -> Vec<Verdict>;
+    BuyCart buy_cart(lines: Vec<CartLine>) -> CartVerdict;
+    Release release_many(segment: &SegmentId, orders: &[OrderId]) -> Vec<Release>;
+    Confirm confirm_many(segment: &SegmentId, orders: &[OrderId]) -> Vec<Confirm>;
+    Find find(segment: &SegmentId, lookup: &Lookup) -> Option<StoredOrder>;
 }
 
-#[async_trait]
-impl Moves for CountedStore {
-    async fn restock(
-        &self,
-        segment: &SegmentId,
-        restock_id: &str,
-        units: u64,
-    ) -> Result<Snapshot, StockError> {
-        let call = self.store.restock(segment, restock_id, units);
-        self.counted(Operation::Restock, call).await
-    }
-
-    async fn withdraw(
-        &self,
-        segment: &SegmentId,
-        withdrawal_id: &str,
-        units: u64,
-    ) -> Result<u64, StockError> {
-        let call = self.store.withdraw(segment, withdrawal_id, units);
-        self.counted(Operation::Withdraw, call).await
-    }
+counted! { Moves:
+    Restock restock(segment: &SegmentId, restock_id: &str, units: u64) -> SegmentStatus;
+    Withdraw withdraw(segment: &SegmentId, withdrawal_id: &str, units: u64) -> u64;
 }
 
-#[async_trait]
-impl OrderQueue for CountedStore {
-    async fn pull(
-        &self,
-        segment: &SegmentId,
-        consumer: &str,
-        max: usize,
-        reclaim_after: Duration,
-    ) -> Result<Vec<QueueEntry>, StockError> {
-        let call = self.store.pull(segment, consumer, max, reclaim_after);
-        self.counted(Operation::Pull, call).await
-    }
-
-    async fn ack(&self, segment: &SegmentId, positions: &[Position]) -> Result<(), StockError> {
-        let call = self.store.ack(segment, positions);
-        self.counted(Operation::Ack, call).await
-    }
-
-    async fn depth(&self, segment: &SegmentId) -> Result<QueueDepth, StockError> {
-        let call = self.store.depth(segment);
-        self.counted(Operation::Depth, call).await
-    }
-
-    async fn accepted_after(
-        &self,
-        segment: &SegmentId,
-        after: Position,
-        max: usize,
-    ) -> Result<Vec<(Position, StoredOrder)>, StockError> {
-        let call = self.store.accepted_after(segment, after, max);
-        self.counted(Operation::ReadAccepted, call).await
-    }
+counted! { OrderQueue:
+    Pull pull(segment: &SegmentId, consumer: &str, max: usize, reclaim_after: Duration) -> Vec<QueueEntry>;
+    Ack ack(segment: &SegmentId, positions: &[Position]) -> ();
+    Depth depth(segment: &SegmentId) -> QueueDepth;
+    ReadAccepted accepted_after(segment: &SegmentId, after: Position, max: usize) -> Vec<(Position, StoredOrder)>;
 }
 
-#[async_trait]
-impl Rebuild for CountedStore {
-    async fn freeze(
-        &self,
-        segment: &SegmentId,
-        epoch: u64,
-    ) -> Result<Option<Snapshot>, StockError> {
-        let call = self.store.freeze(segment, epoch);
-        self.counted(Operation::Rebuild, call).await
-    }
-
-    async fn unsettled(
-        &self,
-        segment: &SegmentId,
-        after: Position,
-        max: usize,
-    ) -> Result<Vec<(Position, StoredOrder)>, StockError> {
-        let call = self.store.unsettled(segment, after, max);
-        self.counted(Operation::Rebuild, call).await
-    }
-
-    async fn rebuild_begin(
-        &self,
-        spec: &SegmentSpec,
-        epoch: u64,
-        moves: &StockMoves,
-    ) -> Result<(), StockError> {
-        let call = self.store.rebuild_begin(spec, epoch, moves);
-        self.counted(Operation::Rebuild, call).await
-    }
-
-    async fn rebuild_load(
-        &self,
-        segment: &SegmentId,
-        epoch: u64,
-        orders: &[StoredOrder],
-    ) -> Result<(), StockError> {
-        let call = self.store.rebuild_load(segment, epoch, orders);
-        self.counted(Operation::Rebuild, call).await
-    }
-
-    async fn rebuild_finish(
-        &self,
-        segment: &SegmentId,
-        epoch: u64,
-        gate: Gate,
-    ) -> Result<Snapshot, StockError> {
-        let call = self.store.rebuild_finish(segment, epoch, gate);
-        self.counted(Operation::Rebuild, call).await
-    }
+counted! { Rebuild:
+    Rebuild freeze(segment: &SegmentId, epoch: u64) -> Option<SegmentStatus>;
+    Rebuild unsettled(segment: &SegmentId, after: Position, max: usize) -> Vec<(Position, StoredOrder)>;
+    Rebuild rebuild_begin(spec: &SegmentSpec, epoch: u64, moves: &StockMoves) -> ();
+    Rebuild rebuild_load(segment: &SegmentId, epoch: u64, orders: &[StoredOrder]) -> ();
+    Rebuild rebuild_finish(segment: &SegmentId, epoch: u64, gate: Gate) -> SegmentStatus;
 }

@@ -189,7 +189,7 @@ impl StoreSync {
         order: OrderId,
         what: &'static str,
     ) {
-        error!(invariant = invariant.name(), %segment, %order, what, "ledger and store disagree");
+        error!(invariant = invariant.as_str(), %segment, %order, what, "ledger and store disagree");
         self.violations.count(invariant);
     }
 }

@@ -14,7 +14,7 @@ use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use stock::{
     StockStore,
-    embedded::{EmbeddedStore, Method, Options, Sync, Tuning},
+    embedded::{EmbeddedStore, Options, SyncPolicy, Tuning, WriteMode},
 };
 use tower::ServiceExt;
 
@@ -53,8 +53,8 @@ impl TestShop {
         let clock: WallClock = Arc::new(move || reader.load(Ordering::Relaxed));
         let options = Options {
             folder: folder.path().join("journal"),
-            sync: Sync::Durable,
-            method: Method::Plain,
+            sync: SyncPolicy::Durable,
+            write_mode: WriteMode::Plain,
         };
         let tuning = Tuning {
             guards_clock: false,

@@ -12,7 +12,7 @@ use seckill::{
 use serde_json::json;
 use stock::{
     Moves, OrderQueue, Position, Purchase, Rebuild, Segments, Selling, StoredOrder, Verdict,
-    embedded::{EmbeddedStore, Method, faults::Point, holds_a_store},
+    embedded::{EmbeddedStore, WriteMode, faults::FaultPoint, holds_a_store},
 };
 use testkit::{
     disk::{Disk, EIO},
@@ -45,7 +45,7 @@ impl Node {
     async fn start(folder: &Path) -> Self {
         let url = format!("sqlite:{}", folder.join("penstock.db").display());
         let ledger = OrderLedger::new(connect(&url).await.unwrap());
-        let store = open(&folder.join("store"), Method::Auto);
+        let store = open(&folder.join("store"), WriteMode::Auto);
         Self { store, ledger, url }
     }
 
@@ -265,7 +265,7 @@ async fn a_restored_backup_is_an_installation_of_its_own() {
     restore(&copy, &target, &file, wall_clock()).await.unwrap();
     let url = format!("sqlite:{}", file.display());
     let ledger = OrderLedger::new(connect(&url).await.unwrap());
-    let _store = open(&target, Method::Plain);
+    let _store = open(&target, WriteMode::Plain);
     claim(&ledger, &target, "new", RebuildElsewhere::Refused, 2)
         .await
         .unwrap();
@@ -358,17 +358,17 @@ async fn a_damaged_copy_is_refused_before_anything_is_written() {
 }
 
 /// Every step of a restore, in their order.
-const STEPS: [Point; 10] = [
-    Point::MarkRestore,
-    Point::CopyLedger,
-    Point::RenameLedger,
-    Point::CreateJournal,
-    Point::WriteSnapshot,
-    Point::SyncSnapshot,
-    Point::RenameSnapshot,
-    Point::SyncSnapshotName,
-    Point::OpenRestored,
-    Point::UnmarkRestore,
+const STEPS: [FaultPoint; 10] = [
+    FaultPoint::MarkRestore,
+    FaultPoint::CopyLedger,
+    FaultPoint::RenameLedger,
+    FaultPoint::CreateJournal,
+    FaultPoint::WriteSnapshot,
+    FaultPoint::SyncSnapshot,
+    FaultPoint::RenameSnapshot,
+    FaultPoint::SyncSnapshotName,
+    FaultPoint::OpenRestored,
+    FaultPoint::UnmarkRestore,
 ];
 
 // Half a restore used to look like a node whose store was lost: it was rebuilt from the ledger alone, without what was accepted and
@@ -407,7 +407,7 @@ async fn a_restore_that_dies_at_any_step_leaves_nothing_a_node_would_open() {
         }
         // Nor does another restore mix its own with it.
         let elsewhere = target.join("elsewhere");
-        if step != Point::MarkRestore {
+        if step != FaultPoint::MarkRestore {
             let mixed = restore(&copy, &elsewhere, &ledger, wall_clock()).await;
             let refused = matches!(mixed, Err(BackupError::Unfinished { .. }));
             assert!(refused, "{step:?}: {mixed:?}");

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use futures_util::future::join_all;
 use seckill::{
     ids::{BuyerId, RequestId, SegmentId},
-    purchase::CartOutcome,
+    purchase::Outcome,
 };
 use stock::{CartVerdict, Segments, Verdict};
 
@@ -32,15 +32,15 @@ fn key() -> RequestId {
 }
 
 /// A shoe and its lace, or two laces for one shoe.
-async fn buy(floor: &Floor, buyer: BuyerId, shoes: u32, laces: u32) -> CartOutcome {
+async fn buy(floor: &Floor, buyer: BuyerId, shoes: u32, laces: u32) -> Outcome<CartVerdict> {
     let open = floor.engine.catalogue().sale(&floor.sale.id).unwrap();
     let line = |sku: &str, units| (open.stock(&sku.parse().unwrap()).unwrap().clone(), units);
     let lines = vec![line("shoe", shoes), line("lace", laces)];
     floor.engine.buy_cart(&open, lines, buyer, key()).await
 }
 
-fn is_accepted(outcome: &CartOutcome) -> bool {
-    matches!(outcome, CartOutcome::Decided(CartVerdict::Accepted(_)))
+fn is_accepted(outcome: &Outcome<CartVerdict>) -> bool {
+    matches!(outcome, Outcome::Decided(CartVerdict::Accepted(_)))
 }
 
 fn segment(floor: &Floor, sku: &str) -> SegmentId {
@@ -64,11 +64,10 @@ async fn many_carts_sell_pairs_to_the_last(on: On) {
     let refused = outcomes.iter().filter(|one| {
         matches!(
             one,
-            CartOutcome::SoldOutFromMemory { line: 1 }
-                | CartOutcome::Decided(CartVerdict::Refused {
-                    line: 1,
-                    verdict: Verdict::SoldOut { .. }
-                })
+            Outcome::Decided(CartVerdict::Refused {
+                line: 1,
+                verdict: Verdict::SoldOut { .. }
+            })
         )
     });
     assert_eq!(refused.count(), 25, "{outcomes:?}");
@@ -110,7 +109,7 @@ async fn a_cart_whose_caller_left_during_the_decision_is_found_later() {
     assert_eq!(reserved(&floor).await, (1, 1));
     let again = buy(&floor, buyer(1), 1, 1).await;
     assert!(
-        matches!(again, CartOutcome::Decided(CartVerdict::Replayed(_))),
+        matches!(again, Outcome::Decided(CartVerdict::Replayed(_))),
         "{again:?}"
     );
 }

@@ -44,7 +44,7 @@ async fn history(engine: Engine, seed: u64) {
     let effects = StoreSync::new(
         store.clone(),
         ledger.clone(),
-        Violations::new(),
+        Violations::default(),
         Arc::new(|_| Box::pin(async {})),
     );
     let mut accepted = 0u64;
@@ -153,13 +153,13 @@ async fn history(engine: Engine, seed: u64) {
         "seed {seed}"
     );
     // This store admits anything, so its count of what is left means nothing here.
-    let findings = Reconciler::new(store, ledger.clone(), Violations::new())
+    let findings = Reconciler::new(store, ledger.clone(), Violations::default())
         .run(&sale(STOCK))
         .await
         .unwrap();
     let names: Vec<_> = findings
         .iter()
-        .map(|finding| finding.invariant.name())
+        .map(|finding| finding.invariant.as_str())
         .collect();
     assert!(
         names.iter().all(|name| *name == "INV-STOCK-2"),

@@ -18,7 +18,7 @@ use seckill::{
     sale::Sale,
     series,
 };
-use stock::{KEPT, OrderState, StockError, embedded::Method};
+use stock::{KEPT, OrderState, StockError, embedded::WriteMode};
 use testkit::embedded;
 
 use crate::support::{
@@ -115,7 +115,7 @@ async fn the_series_of_a_sale_leave_with_it() {
         ..ledger_sale(5)
     };
     ledger.create_sale(&sale, T0).await.unwrap();
-    let store = Arc::new(embedded::open(folder.path(), Method::Plain));
+    let store = Arc::new(embedded::open(folder.path(), WriteMode::Plain));
     let now = Arc::new(AtomicU64::new(sale.starts_at_ms + 1));
     let patience = Duration::from_secs(5);
     let bells = Arc::default();

@@ -15,7 +15,7 @@ use seckill::{
     sale::Sale,
 };
 use sqlx::Row;
-use stock::embedded::Method;
+use stock::embedded::WriteMode;
 use tempfile::TempDir;
 use testkit::{embedded, faulty_store::FaultyStore};
 use tokio_util::sync::CancellationToken;
@@ -70,7 +70,7 @@ impl Past {
         };
         ledger.create_sale(&on, T0).await.unwrap();
         let folder = tempfile::tempdir().unwrap();
-        let store = embedded::open(folder.path(), Method::Plain);
+        let store = embedded::open(folder.path(), WriteMode::Plain);
         Self {
             ledger,
             store: FaultyStore::new(Arc::new(store)),

@@ -209,7 +209,7 @@ async fn two_rebuilders_at_once_leave_one_truth(kind: Kind) {
     let (first, second) = tokio::join!(one.look(&shoes), other.look(&shoes));
     first.unwrap();
     second.unwrap();
-    // Whoever was overtaken left nothing behind; the next look finds a healthy segment or finishes it.
+    // The one that was overtaken left nothing behind; the next look finds a healthy segment or finishes it.
     world.recover().await;
     world.agree().await;
     assert_eq!(world.counts().await.available, 20);

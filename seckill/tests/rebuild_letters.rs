@@ -73,7 +73,7 @@ async fn taken(world: &World, available: u64, reserved: u64) {
 /// as orders that the store must have: an alarm for ever, and a segment that was frozen while it sold.
 async fn is_sound(world: &World) {
     let (store, ledger) = (world.store.clone(), world.ledger().clone());
-    let reconciler = Reconciler::new(store, ledger, Violations::new());
+    let reconciler = Reconciler::new(store, ledger, Violations::default());
     assert_eq!(reconciler.run(&world.sale).await.unwrap(), []);
     let repairs = reconciler.repair(&world.sale, 5).await.unwrap();
     assert!(repairs.is_empty(), "{repairs:?}");
@@ -96,7 +96,7 @@ async fn a_letter_from_before_a_rebuild_is_settled_once(kind: Kind) {
     );
     // It has another position now; the reconciler takes it for no leak.
     let (store, ledger) = (world.store.clone(), world.ledger().clone());
-    let reconciler = Reconciler::new(store, ledger, Violations::new());
+    let reconciler = Reconciler::new(store, ledger, Violations::default());
     let repairs = reconciler.repair(&world.sale, 5).await.unwrap();
     assert!(repairs.is_empty(), "{repairs:?}");
     world
@@ -139,7 +139,7 @@ async fn a_letter_that_nothing_is_left_for_is_not_settled_and_says_so(kind: Kind
     is_sound(&world).await;
     assert_eq!(replay(&world, &id, false).await, Outcome::Lost);
     assert_eq!(status(&world, order.order).await, None);
-    // More stock helps whoever buys next, not an order that no store holds.
+    // More stock helps the next buyer, not an order that no store holds.
     let restock = seckill::ledger::Restock {
         sku: segment().sku,
         id: "more".to_owned(),

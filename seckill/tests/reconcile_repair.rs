@@ -15,7 +15,7 @@ async fn repair(world: &World) -> Repairs {
     let reconciler = Reconciler::new(
         world.store.clone(),
         world.ledger().clone(),
-        Violations::new(),
+        Violations::default(),
     );
     reconciler.repair(&world.sale, 9).await.unwrap()
 }
@@ -207,7 +207,7 @@ async fn a_sale_is_read_whole_once_after_its_end_and_in_new_orders_before() {
     for kind in [Kind::Embedded, Kind::Redis] {
         let world = World::new(kind, 5).await;
         let store = world.store.clone();
-        let reconciler = Reconciler::new(store, world.ledger().clone(), Violations::new());
+        let reconciler = Reconciler::new(store, world.ledger().clone(), Violations::default());
         let mut watch = Watch::new(reconciler);
         let now_ms = world.test.now_ms();
         let (goes_on, over) = ([(world.sale.clone(), false)], [(world.sale.clone(), true)]);

@@ -24,7 +24,7 @@ fn run(floor: &Floor, shutdown: &CancellationToken) -> Settlement {
         ledger: floor.ledger.clone(),
         clock: floor.clock(),
         accepted: floor.accepted.clone(),
-        violations: Violations::new(),
+        violations: Violations::default(),
         config: SettlementConfig::new("node-1"),
     };
     let segments = floor.engine.segments();

@@ -319,7 +319,7 @@ async fn a_source_that_dies_in_mid_transfer_holds_up_no_other_segments() {
     let mark = floor.ledger.transfer_mark(&floor.sale.id, &sku);
     assert!(mark.await.unwrap().is_stuck(0, 1));
     floor.store.resume();
-    // It answers again: whoever comes next brings what was on its way, and sold out is what is.
+    // It answers again: the next purchase brings what was on its way, and sold out is what is.
     floor.take(&buyer_at(0, 4, 0), "r", 2).await;
     floor.take(&buyer_at(3, 4, 0), "r", 1).await;
     let arrived = floor.ledger.transfer(&begun.id).await.unwrap().unwrap();

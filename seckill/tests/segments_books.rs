@@ -26,7 +26,11 @@ const THREE: Cut = Cut {
 };
 
 fn reconciler(floor: &Floor) -> Reconciler {
-    Reconciler::new(floor.store.clone(), floor.ledger.clone(), Violations::new())
+    Reconciler::new(
+        floor.store.clone(),
+        floor.ledger.clone(),
+        Violations::default(),
+    )
 }
 
 async fn units_that_move_while_the_books_are_read_are_no_finding(engine: Engine) {

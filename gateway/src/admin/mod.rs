@@ -1,6 +1,6 @@
 //! The admin listener: life, readiness, metrics, and the admin API behind a token. Runs on the control runtime.
 //!
-//! `/live`, `/ready` and `/metrics` are open to whoever reaches the address; `/admin/*` asks for the bearer token when one is
+//! `/live`, `/ready` and `/metrics` are open to everybody who reaches the address; `/admin/*` asks for the bearer token when one is
 //! configured, answers no web page, and draws from one token bucket, so that nobody can try tokens quickly.
 
 mod metrics_page;
@@ -126,7 +126,7 @@ pub fn with_refusals(router: Router) -> Router {
         .method_not_allowed_fallback(async || Problem::MethodNotAllowed)
 }
 
-/// Refuses what a web page in the operator's browser sends, whoever made that page. A browser says so itself (`Origin`,
+/// Refuses what a web page in the operator's browser sends, from any site. A browser says so itself (`Origin`,
 /// `Sec-Fetch-Site`), except to a name that the page's owner has pointed at this address: then both are of one site. Without a token
 /// the address is a loopback one, so only names that cannot be pointed anywhere pass; a token is what such a page does not have.
 async fn check_site(State(has_token): State<bool>, request: Request, next: Next) -> Response {

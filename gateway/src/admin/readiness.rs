@@ -1,7 +1,7 @@
 //! Whether the process wants requests: `/ready`, `/ready/PART` and the gauge of each part.
 //!
 //! The edge is ready whatever becomes of the sale where it has a shop behind it: which parts count is the configuration's to begin with,
-//! and whoever asks may name others.
+//! and a request may name others.
 
 use std::{
     fmt,
@@ -227,7 +227,7 @@ mod tests {
         ] {
             assert_eq!(asked(&readiness, Some(parts)).await.0, status, "{parts:?}");
         }
-        // A drain is the process's own, whoever asks for what.
+        // A drain is the process's own, whatever is asked for.
         readiness.start_draining();
         let (status, told) = asked(&readiness, Some(&[])).await;
         assert_eq!((status, &told["missing"]), (503, &json!(["draining"])));

@@ -154,7 +154,7 @@ impl Reloader {
 }
 
 impl Live {
-    /// Waits until every core serves by this generation, so that whoever asked for it finds it in force. A core that has ended is not
+    /// Waits until every core serves by this generation, so that the caller finds it in force. A core that has ended is not
     /// waited for, nor one that is stuck.
     async fn wait_until_adopted(&self, generation: u64) {
         for adopted in &self.adopted {

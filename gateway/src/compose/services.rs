@@ -306,7 +306,7 @@ impl Running {
         draining: &CancellationToken,
         shutdown: CancellationToken,
     ) -> Result<Self, StartError> {
-        // Whoever gives up in between, by an error or by not asking on, leaves nothing behind.
+        // A caller that gives up in between, by an error or by not asking on, leaves nothing behind.
         let half_way = shutdown.clone().drop_guard();
         let node = Node::start(Parts {
             config: &config.sale,

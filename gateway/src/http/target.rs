@@ -1,6 +1,6 @@
 //! One reading of a request's target and host: the one that the server behind will make. Pure.
 //!
-//! A route is chosen by the path and guards it with limits. Whoever finds a spelling that the gateway reads as one path and the shop as
+//! A route is chosen by the path and guards it with limits. A client that finds a spelling that the gateway reads as one path and the shop as
 //! another walks round them. So the path is read as servers read it (RFC 3986 6.2.2: percent-decoded once, with empty segments merged and
 //! the parameters of segments left out, as nginx, Apache and servlet containers do), and what they read differently is refused.
 

@@ -120,7 +120,7 @@ impl Buyer {
         let (market, client) = (Arc::clone(&self.market), self.client);
         let purchase = Purchase::new(&market.goods, &mut self.random, client, self.number);
         let mut seen = market.buy(client, front, &purchase).await;
-        // Whoever hears nothing asks again, with the same key, elsewhere.
+        // A client that hears nothing asks again, with the same key, elsewhere.
         if seen == Seen::Unknown && self.random.random_ratio(1, 2) {
             seen = market.buy(client, front + 1, &purchase).await;
         }

@@ -16,7 +16,7 @@ use crate::{
 const LATE_BUYERS: u64 = 200;
 /// A node learns twice a second what others sold, if nothing keeps it from it.
 const MEMORY: Duration = Duration::from_millis(700);
-/// No machine is so busy that a node still speaks from an old memory after this: whoever says "sold out" then, of units that are
+/// No machine is so busy that a node still speaks from an old memory after this: a node that says "sold out" then, of units that are
 /// free, is judged by it.
 const PATIENCE: Duration = Duration::from_secs(20);
 

@@ -153,6 +153,8 @@ pub struct Plan {
     pub pay_within: Duration,
     /// The window opens so long after the first client.
     pub opens_after: Duration,
+    /// Buyers only buy and ask, and nobody operates, whatever the faults are.
+    pub calm: bool,
     pub faults: Vec<Fault>,
 }
 
@@ -183,7 +185,7 @@ impl Plan {
     /// Whether buyers only buy and ask, and nobody operates: what only the ledger had (returns, payments, restocks) is lost with it.
     pub fn only_buys(&self) -> bool {
         let mut faults = self.faults.iter();
-        faults.any(|fault| fault.what.takes_ledger_back())
+        self.calm || faults.any(|fault| fault.what.takes_ledger_back())
     }
 
     /// Whether PostgreSQL has a standby.

@@ -1,6 +1,6 @@
 //! The second half of the saga: what the channel said becomes an order paid and money posted, or neither, in one transaction.
 //!
-//! Called by the request that asked the channel, or by the resolver when that request could not finish. Whoever ends the charge's row
+//! Called by the request that asked the channel, or by the resolver when that request could not finish. The one that ends the charge's row
 //! first does the work; the other finds it done.
 
 use sqlx::AnyConnection;

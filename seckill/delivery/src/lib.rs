@@ -4,6 +4,8 @@
 //! order for each order: a POST to the shop itself, RabbitMQ, NATS JetStream or Kafka. What an order is, and where the outbox is kept, the
 //! crate does not know.
 
+#![warn(unreachable_pub)]
+
 mod event;
 mod outbox;
 mod pause;

@@ -1,39 +1,27 @@
 //! What an operator reads of a sale: its account, its orders, and whether store and ledger agree.
 
-use axum::{
-    Json,
-    extract::{Query, State, rejection::QueryRejection},
-};
-use serde::Deserialize;
+use axum::{Json, extract::State};
 use serde_json::{Value, json};
-use stock::{QueueDepth, Snapshot};
+use stock::{QueueDepth, SegmentStatus};
 
-use super::{Engine, PAGE_DEFAULT, PAGE_MAX, extract::OnSale, page_limit};
+use super::{
+    Admin, Engine, PAGE_DEFAULT, PAGE_MAX,
+    extract::{OnSale, Page},
+};
 use crate::{
-    api::{
-        extract,
-        problem::{Code, Problem},
-    },
+    api::problem::{Code, Problem},
     engine::{EngineError, SaleEngine},
     ids::SaleId,
-    reconcile::{ReconcileError, Reconciler},
+    reconcile::ReconcileError,
     sale::Sale,
     sku_stock::StockCounts,
 };
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Page {
-    #[serde(default)]
-    after: String,
-    limit: Option<u32>,
-}
 
 /// Counts of all segments of a sale.
 async fn counts(
     engine: &SaleEngine,
     sale: &Sale,
-) -> Result<(Vec<Snapshot>, Vec<QueueDepth>), EngineError> {
+) -> Result<(Vec<SegmentStatus>, Vec<QueueDepth>), EngineError> {
     let (mut snapshots, mut depths) = (Vec::new(), Vec::new());
     for sku in &sale.skus {
         for segment in sale.segments_of(&sku.sku) {
@@ -90,17 +78,12 @@ pub(super) async fn report(
 pub(super) async fn orders(
     State(engine): Engine,
     OnSale(sale): OnSale,
-    query: Result<Query<Page>, QueryRejection>,
+    page: Page,
 ) -> Result<Json<Value>, Problem> {
-    let page = extract::query(query)?;
-    let limit = page_limit(page.limit, PAGE_DEFAULT, PAGE_MAX)?;
-    let after = match page.after.as_str() {
-        "" => None,
-        text => Some(
-            text.parse()
-                .map_err(|_| Problem::new(Code::InvalidRequest, "after: must be an order id"))?,
-        ),
-    };
+    let (after, limit) = page.read(PAGE_DEFAULT, PAGE_MAX, |text| {
+        text.parse()
+            .map_err(|_| Problem::new(Code::InvalidRequest, "after: must be an order id"))
+    })?;
     let found = engine.ledger().orders_page(&sale, after, limit).await?;
     let rows: Vec<Value> = found
         .orders
@@ -117,10 +100,11 @@ pub(super) async fn orders(
 
 /// Looks, and changes nothing.
 pub(super) async fn compare_sale(
-    State(reconciler): State<Reconciler>,
+    State(admin): State<Admin>,
     OnSale(sale): OnSale,
 ) -> Result<Json<Value>, Problem> {
-    let findings = reconciler
+    let findings = admin
+        .reconciler
         .run(&sale)
         .await
         .map_err(|error| not_reconciled(&sale.id, &error))?;
@@ -131,15 +115,12 @@ pub(super) async fn compare_sale(
 
 /// Mends what can be mended, then looks.
 pub(super) async fn reconcile_sale(
-    State(engine): Engine,
-    State(reconciler): State<Reconciler>,
+    State(admin): State<Admin>,
     OnSale(sale): OnSale,
 ) -> Result<Json<Value>, Problem> {
+    let (reconciler, now_ms) = (&admin.reconciler, admin.engine.now_ms());
     let failed = |error| not_reconciled(&sale.id, &error);
-    let repairs = reconciler
-        .repair(&sale, engine.now_ms())
-        .await
-        .map_err(failed)?;
+    let repairs = reconciler.repair(&sale, now_ms).await.map_err(failed)?;
     let findings = reconciler.run(&sale).await.map_err(failed)?;
     Ok(Json(
         json!({"sale": sale.id, "ok": findings.is_empty(), "findings": findings, "repairs": repairs}),

@@ -2,15 +2,14 @@
 
 use axum::{
     Json,
-    extract::{
-        Path, Query, State,
-        rejection::{PathRejection, QueryRejection},
-    },
+    extract::{Path, State, rejection::PathRejection},
 };
-use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Engine, PAGE_DEFAULT, extract::OnSale, page_limit};
+use super::{
+    Engine, PAGE_DEFAULT,
+    extract::{OnSale, Page, row},
+};
 use crate::{
     api::{
         extract,
@@ -22,34 +21,15 @@ use crate::{
 /// Events in one answer.
 const PAGE_MAX: u32 = 1_000;
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Page {
-    #[serde(default)]
-    after: String,
-    limit: Option<u32>,
-}
-
-fn event(text: &str, otherwise: Code) -> Result<EventId, Problem> {
-    text.parse()
-        .map_err(|error: String| Problem::new(otherwise, error))
-}
-
 pub(super) async fn list(
     State(engine): Engine,
     OnSale(sale): OnSale,
-    query: Result<Query<Page>, QueryRejection>,
+    page: Page,
 ) -> Result<Json<Value>, Problem> {
-    let page = extract::query(query)?;
-    let limit = page_limit(page.limit, PAGE_DEFAULT, PAGE_MAX)?;
-    let after = match page.after.as_str() {
-        "" => None,
-        text => Some(event(text, Code::InvalidRequest)?),
-    };
-    let page = engine
-        .ledger()
-        .dead_deliveries(&sale.id, after, limit)
-        .await?;
+    let event = |text: &str| row(text, Code::InvalidRequest);
+    let (after, limit) = page.read(PAGE_DEFAULT, PAGE_MAX, event)?;
+    let ledger = engine.ledger();
+    let page = ledger.dead_deliveries(&sale.id, after, limit).await?;
     Ok(Json(
         json!({"sale": sale.id, "dead_events": page.events, "next": page.next}),
     ))
@@ -72,7 +52,7 @@ pub(super) async fn replay_one(
     path: Result<Path<(String, String)>, PathRejection>,
 ) -> Result<Json<Value>, Problem> {
     let (_, id) = extract::path(path)?;
-    let id = event(&id, Code::NoSuchEvent)?;
+    let id: EventId = row(&id, Code::NoSuchEvent)?;
     let revived = engine
         .ledger()
         .revive_event(&sale.id, id, engine.now_ms())

@@ -4,44 +4,34 @@ use axum::{
     Json,
     body::Bytes,
     extract::{
-        Path, Query, State,
-        rejection::{BytesRejection, PathRejection, QueryRejection},
+        Path, State,
+        rejection::{BytesRejection, PathRejection},
     },
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{BODY_LIMIT, Engine, extract::OnSale, page_limit};
+use super::{
+    Admin, BODY_LIMIT, Engine,
+    extract::{OnSale, Page, row},
+};
 use crate::{
     api::{
         extract,
         problem::{Code, Problem},
     },
     ledger::LetterId,
-    settlement::replay::{Outcome, Replayer},
+    settlement::replay::Outcome,
 };
 
 /// Letters in one answer; each replay is a transaction of its own.
 const PAGE_MAX: u32 = 1_000;
 const PAGE_DEFAULT: u32 = 100;
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Page {
-    #[serde(default)]
-    after: String,
-    limit: Option<u32>,
-}
-
-impl Page {
-    fn read(self) -> Result<(Option<LetterId>, usize), Problem> {
-        let limit = page_limit(self.limit, PAGE_DEFAULT, PAGE_MAX)?;
-        let after = match self.after.as_str() {
-            "" => None,
-            text => Some(letter(text, Code::InvalidRequest)?),
-        };
-        Ok((after, limit))
-    }
+fn read(page: Page) -> Result<(Option<LetterId>, usize), Problem> {
+    page.read(PAGE_DEFAULT, PAGE_MAX, |text| {
+        row(text, Code::InvalidRequest)
+    })
 }
 
 /// How to replay; an empty body is the default.
@@ -59,35 +49,29 @@ fn how(body: Result<Bytes, BytesRejection>) -> Result<How, Problem> {
     }
 }
 
-fn letter(text: &str, otherwise: Code) -> Result<LetterId, Problem> {
-    text.parse()
-        .map_err(|error: String| Problem::new(otherwise, error))
-}
-
 pub(super) async fn list(
     State(engine): Engine,
     OnSale(sale): OnSale,
-    query: Result<Query<Page>, QueryRejection>,
+    page: Page,
 ) -> Result<Json<Value>, Problem> {
-    let (after, limit) = extract::query(query)?.read()?;
-    let page = engine
-        .ledger()
-        .dead_letters(&sale.id, after.as_ref(), limit)
-        .await?;
+    let (after, limit) = read(page)?;
+    let ledger = engine.ledger();
+    let page = ledger.dead_letters(&sale.id, after.as_ref(), limit).await?;
     Ok(Json(
         json!({"sale": sale.id, "dead_letters": page.letters, "next": page.next}),
     ))
 }
 
 pub(super) async fn replay_page(
-    State(replayer): State<Replayer>,
+    State(admin): State<Admin>,
     OnSale(sale): OnSale,
-    query: Result<Query<Page>, QueryRejection>,
+    page: Page,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Value>, Problem> {
-    let (after, limit) = extract::query(query)?.read()?;
+    let (after, limit) = read(page)?;
     let how = how(body)?;
-    let page = replayer
+    let page = admin
+        .replayer
         .page(&sale.id, after.as_ref(), limit, how.or_refuse)
         .await?;
     let closed = page.replays.iter().filter(|replay| replay.closed);
@@ -97,15 +81,15 @@ pub(super) async fn replay_page(
 }
 
 pub(super) async fn replay_one(
-    State(replayer): State<Replayer>,
+    State(admin): State<Admin>,
     OnSale(sale): OnSale,
     path: Result<Path<(String, String)>, PathRejection>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Value>, Problem> {
     let (_, id) = extract::path(path)?;
     let how = how(body)?;
-    let id = letter(&id, Code::NoSuchLetter)?;
-    let replay = replayer.one(&sale.id, &id, how.or_refuse).await?;
+    let id: LetterId = row(&id, Code::NoSuchLetter)?;
+    let replay = admin.replayer.one(&sale.id, &id, how.or_refuse).await?;
     if replay.outcome == Outcome::Unknown {
         return Err(Problem::new(Code::NoSuchLetter, replay.detail));
     }

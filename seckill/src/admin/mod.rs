@@ -18,7 +18,7 @@ use std::sync::Arc;
 use axum::{
     Router,
     extract::{DefaultBodyLimit, FromRef, State},
-    routing,
+    routing::{get, post},
 };
 use stock::Gate;
 
@@ -47,24 +47,6 @@ impl FromRef<Admin> for Arc<SaleEngine> {
     }
 }
 
-impl FromRef<Admin> for Option<Arc<Payable>> {
-    fn from_ref(admin: &Admin) -> Self {
-        admin.payable.clone()
-    }
-}
-
-impl FromRef<Admin> for Reconciler {
-    fn from_ref(admin: &Admin) -> Self {
-        admin.reconciler.clone()
-    }
-}
-
-impl FromRef<Admin> for Replayer {
-    fn from_ref(admin: &Admin) -> Self {
-        admin.replayer.clone()
-    }
-}
-
 type Engine = State<Arc<SaleEngine>>;
 
 /// Rows of one page at most.
@@ -82,83 +64,65 @@ pub fn router(engine: Arc<SaleEngine>, reconciler: Reconciler, payable: Option<P
         Arc::new(move || clock.now_ms()),
     );
     Router::new()
-        .route(
-            "/admin/v1/sales",
-            routing::get(sales::list).post(sales::create),
-        )
+        .route("/admin/v1/sales", get(sales::list).post(sales::create))
         .route(
             "/admin/v1/sales/{sale}",
-            routing::get(schedule::show)
+            get(schedule::show)
                 .put(schedule::replace)
                 .patch(schedule::change),
         )
-        .route(
-            "/admin/v1/sales/{sale}/publish",
-            routing::post(schedule::publish),
-        )
+        .route("/admin/v1/sales/{sale}/publish", post(schedule::publish))
         .route(
             "/admin/v1/sales/{sale}/pause",
-            routing::post(|e, s| sales::set_gate(e, s, Gate::Paused)),
+            post(|e, s| sales::set_gate(e, s, Gate::Paused)),
         )
         .route(
             "/admin/v1/sales/{sale}/resume",
-            routing::post(|e, s| sales::set_gate(e, s, Gate::Open)),
+            post(|e, s| sales::set_gate(e, s, Gate::Open)),
         )
         .route(
             "/admin/v1/sales/{sale}/close",
-            routing::post(|e, s| sales::set_gate(e, s, Gate::Closed)),
+            post(|e, s| sales::set_gate(e, s, Gate::Closed)),
         )
         .route(
             "/admin/v1/sales/{sale}/lists/{list}",
-            routing::get(lists::show).put(lists::change),
+            get(lists::show).put(lists::change),
         )
-        .route("/admin/v1/sales/{sale}/draw", routing::post(lottery::draw))
+        .route("/admin/v1/sales/{sale}/draw", post(lottery::draw))
         .route(
             "/admin/v1/sales/{sale}/draw/rounds",
-            routing::post(lottery::call_reserve),
+            post(lottery::call_reserve),
         )
-        .route("/admin/v1/sales/{sale}/slots", routing::get(slots::report))
-        .route(
-            "/admin/v1/sales/{sale}/checkin",
-            routing::post(slots::check_in),
-        )
-        .route(
-            "/admin/v1/sales/{sale}/tokens",
-            routing::post(tokens::issue),
-        )
-        .route(
-            "/admin/v1/sales/{sale}/restock",
-            routing::post(restock::restock),
-        )
-        .route("/admin/v1/sales/{sale}/report", routing::get(books::report))
-        .route("/admin/v1/sales/{sale}/orders", routing::get(books::orders))
+        .route("/admin/v1/sales/{sale}/slots", get(slots::report))
+        .route("/admin/v1/sales/{sale}/checkin", post(slots::check_in))
+        .route("/admin/v1/sales/{sale}/tokens", post(tokens::issue))
+        .route("/admin/v1/sales/{sale}/restock", post(restock::restock))
+        .route("/admin/v1/sales/{sale}/report", get(books::report))
+        .route("/admin/v1/sales/{sale}/orders", get(books::orders))
         .route(
             "/admin/v1/sales/{sale}/reconcile",
-            routing::get(books::compare_sale).post(books::reconcile_sale),
+            get(books::compare_sale).post(books::reconcile_sale),
         )
-        .route(
-            "/admin/v1/sales/{sale}/dead-events",
-            routing::get(dead_events::list),
-        )
+        .route("/admin/v1/sales/{sale}/dead-events", get(dead_events::list))
         .route(
             "/admin/v1/sales/{sale}/dead-events/replay",
-            routing::post(dead_events::replay_all),
+            post(dead_events::replay_all),
         )
         .route(
             "/admin/v1/sales/{sale}/dead-events/{event}/replay",
-            routing::post(dead_events::replay_one),
+            post(dead_events::replay_one),
         )
         .route(
             "/admin/v1/sales/{sale}/dead-letters",
-            routing::get(dead_letters::list),
+            get(dead_letters::list),
         )
         .route(
             "/admin/v1/sales/{sale}/dead-letters/replay",
-            routing::post(dead_letters::replay_page),
+            post(dead_letters::replay_page),
         )
         .route(
             "/admin/v1/sales/{sale}/dead-letters/{letter}/replay",
-            routing::post(dead_letters::replay_one),
+            post(dead_letters::replay_one),
         )
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .with_state(Admin {
@@ -181,18 +145,6 @@ fn invalid(problems: Vec<FieldProblem>) -> Problem {
         .map(|p| format!("{} = {:?}: must be {}", p.field, p.value, p.allowed))
         .collect();
     Problem::new(Code::InvalidDocument, told.join("; ")).with_problems(&problems)
-}
-
-/// How many rows a page has.
-fn page_limit(asked: Option<u32>, default: u32, max: u32) -> Result<usize, Problem> {
-    let limit = asked.unwrap_or(default);
-    match (1..=max).contains(&limit) {
-        true => Ok(limit as usize),
-        false => Err(Problem::new(
-            Code::InvalidRequest,
-            format!("limit = {limit}: must be from 1 to {max}"),
-        )),
-    }
 }
 
 #[cfg(test)]

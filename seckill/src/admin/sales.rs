@@ -1,14 +1,12 @@
 //! Sales are listed and created, opened and shut.
 
-use std::sync::Arc;
-
 use axum::{Json, extract::State, response::Response};
 use http::StatusCode;
 use serde_json::{Value, json};
 use stock::Gate;
 
 use super::{
-    Engine, Payable,
+    Admin, Engine, Payable,
     extract::{Document, Stored},
     invalid, schedule,
 };
@@ -31,8 +29,9 @@ pub(super) async fn list(State(engine): Engine) -> Result<Json<Value>, Problem> 
 }
 
 pub(super) async fn create(
-    State(engine): Engine,
-    State(payable): State<Option<Arc<Payable>>>,
+    State(Admin {
+        engine, payable, ..
+    }): State<Admin>,
     Document(new): Document<NewSale>,
 ) -> Result<Response, Problem> {
     let sale = checked(&engine, &new, payable.as_deref())?;

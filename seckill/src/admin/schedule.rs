@@ -2,8 +2,6 @@
 //!
 //! The version is an entity tag (RFC 9110): `GET` answers it as `ETag`, and every change names it in `If-Match`.
 
-use std::sync::Arc;
-
 use axum::{
     extract::State,
     response::{IntoResponse, Response},
@@ -12,7 +10,7 @@ use http::{HeaderMap, HeaderValue, header};
 use serde_json::{Map, Value, json};
 
 use super::{
-    Engine, Payable, bad,
+    Admin, Engine, Payable, bad,
     extract::{Document, Stored},
     sales::checked,
 };
@@ -55,8 +53,9 @@ pub(super) async fn show(State(engine): Engine, Stored(sale): Stored) -> Result<
 
 /// `PUT`: the whole document of a draft.
 pub(super) async fn replace(
-    State(engine): Engine,
-    State(payable): State<Option<Arc<Payable>>>,
+    State(Admin {
+        engine, payable, ..
+    }): State<Admin>,
     Stored(known): Stored,
     headers: HeaderMap,
     Document(new): Document<NewSale>,
@@ -67,8 +66,9 @@ pub(super) async fn replace(
 
 /// `PATCH`: some fields, as a JSON merge patch (RFC 7396); of a published sale those of its window.
 pub(super) async fn change(
-    State(engine): Engine,
-    State(payable): State<Option<Arc<Payable>>>,
+    State(Admin {
+        engine, payable, ..
+    }): State<Admin>,
     Stored(known): Stored,
     headers: HeaderMap,
     Document(patch): Document<Map<String, Value>>,
@@ -104,8 +104,9 @@ pub(super) async fn change(
 }
 
 pub(super) async fn publish(
-    State(engine): Engine,
-    State(payable): State<Option<Arc<Payable>>>,
+    State(Admin {
+        engine, payable, ..
+    }): State<Admin>,
     Stored(known): Stored,
 ) -> Result<Response, Problem> {
     // Payments may have been configured, or otherwise, since the draft was made.

@@ -64,8 +64,7 @@ pub(super) async fn report(
     Stored(sale): Stored,
 ) -> Result<Json<Value>, Problem> {
     let rules = rules_of(&sale)?;
-    let counts = engine.ledger().slot_counts(&sale.id).await;
-    let counts = counts?;
+    let counts = engine.ledger().slot_counts(&sale.id).await?;
     let slots: Vec<Value> = rules
         .slots()
         .into_iter()

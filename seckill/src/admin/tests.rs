@@ -35,7 +35,7 @@ fn desk_of(parts: TestShop) -> Desk {
             currency("kwd", 10, 99_999_990),
         ],
     };
-    let reconciler = Reconciler::new(store, ledger, Violations::new());
+    let reconciler = Reconciler::new(store, ledger, Violations::default());
     let api = router(parts.engine.clone(), reconciler, Some(payable));
     Desk { parts, api }
 }
@@ -175,7 +175,7 @@ async fn a_sale_that_was_never_open_has_no_findings_and_a_lost_one_is_not_taken_
     let desk = desk().await;
     let engine = &desk.parts.engine;
     let (store, ledger) = (engine.store().clone(), engine.ledger().clone());
-    let reconciler = Reconciler::new(store, ledger.clone(), Violations::new());
+    let reconciler = Reconciler::new(store, ledger.clone(), Violations::default());
     let new: crate::sale::NewSale = serde_json::from_value(sale("summer")).unwrap();
     let unopened = new.check().unwrap();
     ledger.create_sale(&unopened, START).await.unwrap();
@@ -473,7 +473,7 @@ async fn a_store_that_lost_a_sale_is_not_filled_again() {
     use crate::engine::SaleEngine;
     use stock::{
         StockStore,
-        embedded::{EmbeddedStore, Method, Options, Sync},
+        embedded::{EmbeddedStore, Options, SyncPolicy, WriteMode},
     };
 
     let desk = desk().await;
@@ -481,8 +481,8 @@ async fn a_store_that_lost_a_sale_is_not_filled_again() {
     let empty = tempfile::tempdir().unwrap();
     let options = Options {
         folder: empty.path().into(),
-        sync: Sync::Fast,
-        method: Method::Plain,
+        sync: SyncPolicy::Fast,
+        write_mode: WriteMode::Plain,
     };
     let store: Arc<dyn StockStore> =
         Arc::new(EmbeddedStore::open(&options, Arc::new(|| START + 1)).unwrap());

@@ -38,13 +38,13 @@ const LEDGER_WAIT: Duration = Duration::from_secs(2);
 /// When a refusal that passes by itself is worth another try.
 pub(super) const RETRY_SOON_MS: u64 = 1_000;
 
-/// The quantity is wide, so that −1 and 2^63 are told as out of range and not as malformed.
+/// The body of a purchase, or a line of a cart. The quantity is wide, so that −1 and 2^63 are told as out of range and not as malformed.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct BuyBody {
-    sku: String,
+pub(super) struct BodyLine {
+    pub(super) sku: String,
     #[serde(default = "one")]
-    quantity: i128,
+    pub(super) quantity: i128,
 }
 
 fn one() -> i128 {
@@ -71,29 +71,33 @@ pub(super) async fn buy(
     // Taken apart by hand: axum's own extractors would copy the header map.
     let (head, body) = request.into_parts();
     let named = extract::path(path);
-    let checked = match &named {
-        Ok(sale) => check(&api, sale, &head.headers, body).await,
-        Err(problem) => Err(problem.clone()),
+    let answered = async {
+        let sale = named.as_deref().map_err(Problem::clone)?;
+        let checked = check(&api, sale, &head.headers, body).await?;
+        Ok(decide(&api, checked).await)
     };
-    let (sale, result, response) = match checked {
+    let answered = answered.await;
+    counted(&api, named, answered, started)
+}
+
+/// The answer to a purchase or a cart, counted among those of its sale.
+pub(super) fn counted(
+    api: &Api,
+    named: Result<String, Problem>,
+    answered: Result<(Arc<OpenSale>, PurchaseResult, Response), Problem>,
+    started: Instant,
+) -> Response {
+    let (sale, result, response) = match answered {
+        Ok((sale, result, response)) => (Some(sale), result, response),
         Err(problem) => {
             let sale = named.ok().and_then(|sale| api.sale(&sale).ok());
             (sale, refused(&problem), problem.into_response())
         }
-        Ok(checked) => {
-            let (sale, result, response) = decide(&api, checked).await;
-            (Some(sale), result, response)
-        }
     };
-    count(&api, sale.as_deref(), result, started);
-    response
-}
-
-/// Counts a purchase or a cart among those of its sale.
-pub(super) fn count(api: &Api, sale: Option<&OpenSale>, result: PurchaseResult, started: Instant) {
-    let sale = sale.and_then(|sale| sale.metrics.as_ref());
+    let sale = sale.as_ref().and_then(|sale| sale.metrics.as_ref());
     let took = started.elapsed().as_secs_f64();
     api.engine.metrics.record(sale, result, took);
+    response
 }
 
 async fn decide(api: &Api, checked: Checked) -> (Arc<OpenSale>, PurchaseResult, Response) {
@@ -114,7 +118,7 @@ async fn decide(api: &Api, checked: Checked) -> (Arc<OpenSale>, PurchaseResult, 
         .engine
         .purchase(&stock, buyer, request.clone(), quantity)
         .await;
-    let result = PurchaseResult::from(&outcome);
+    let result = PurchaseResult::of(&outcome);
     let asked = Asked {
         api,
         sale: &sale,
@@ -130,7 +134,7 @@ async fn decide(api: &Api, checked: Checked) -> (Arc<OpenSale>, PurchaseResult, 
 async fn check(api: &Api, sale: &str, headers: &HeaderMap, body: Body) -> Result<Checked, Problem> {
     let buyer = api.buyer(headers)?;
     extract::is_json(headers)?;
-    let body: BuyBody = extract::document(&read(body).await?)?;
+    let body: BodyLine = extract::document(&read(body).await?)?;
     let sale = api.sale(sale)?;
     let stock = stock_of(&sale, &body.sku)?;
     if !(1..=QUANTITY_MAX).contains(&body.quantity) {
@@ -201,7 +205,7 @@ impl Asked<'_> {
     async fn answer(&self, outcome: Outcome) -> Response {
         let verdict = match outcome {
             Outcome::Decided(verdict) => verdict,
-            Outcome::SoldOutFromMemory => return problem::sold_out(),
+
             Outcome::Unknown => return unknown(self.home, self.request),
             Outcome::Unavailable => return unavailable().into_response(),
         };

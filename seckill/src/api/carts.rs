@@ -23,7 +23,7 @@ use tokio::time::Instant;
 use super::{
     Api, admit,
     buy::{
-        self, QUANTITY_MAX, in_query, not_known_yet, refusal, refused, replayed, standing_now,
+        self, BodyLine, QUANTITY_MAX, in_query, not_known_yet, refusal, replayed, standing_now,
         unavailable,
     },
     extract,
@@ -37,7 +37,7 @@ use crate::{
     ids::{BuyerId, RequestId},
     ledger::{CancelAll, Standing},
     metrics::PurchaseResult,
-    purchase::CartOutcome,
+    purchase::Outcome,
     sale::Admission,
     sku_stock::Stock,
 };
@@ -46,19 +46,6 @@ use crate::{
 #[serde(deny_unknown_fields)]
 struct CartBody {
     lines: Vec<BodyLine>,
-}
-
-/// The quantity is wide, so that −1 and 2^63 are told as out of range and not as malformed.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct BodyLine {
-    sku: String,
-    #[serde(default = "one")]
-    quantity: i128,
-}
-
-fn one() -> i128 {
-    1
 }
 
 /// A cart whose form is right.
@@ -77,28 +64,20 @@ pub(super) async fn buy(
     let started = Instant::now();
     let (head, body) = request.into_parts();
     let named = extract::path(path);
-    let checked = match &named {
-        Ok(sale) => check(&api, sale, &head.headers, body).await,
-        Err(problem) => Err(problem.clone()),
+    let answered = async {
+        let sale = named.as_deref().map_err(Problem::clone)?;
+        let cart = check(&api, sale, &head.headers, body).await?;
+        let (lines, request) = (cart.lines.clone(), cart.request.clone());
+        let outcome = api
+            .engine
+            .buy_cart(&cart.sale, lines, cart.buyer.clone(), request)
+            .await;
+        let result = PurchaseResult::of(&outcome);
+        let response = answer(&api, &cart, outcome).await;
+        Ok((cart.sale, result, response))
     };
-    let (sale, result, response) = match checked {
-        Err(problem) => {
-            let sale = named.ok().and_then(|sale| api.sale(&sale).ok());
-            (sale, refused(&problem), problem.into_response())
-        }
-        Ok(cart) => {
-            let (lines, request) = (cart.lines.clone(), cart.request.clone());
-            let outcome = api
-                .engine
-                .buy_cart(&cart.sale, lines, cart.buyer.clone(), request)
-                .await;
-            let result = PurchaseResult::from(&outcome);
-            let response = answer(&api, &cart, outcome).await;
-            (Some(cart.sale), result, response)
-        }
-    };
-    buy::count(&api, sale.as_deref(), result, started);
-    response
+    let answered = answered.await;
+    buy::counted(&api, named, answered, started)
 }
 
 async fn check(api: &Api, sale: &str, headers: &HeaderMap, body: Body) -> Result<Checked, Problem> {
@@ -186,15 +165,11 @@ fn in_range(index: usize, stock: &Stock, quantity: i128) -> Result<(), Problem> 
     Err(Problem::new(Code::InvalidQuantity, detail).with_sku(&stock.sku))
 }
 
-async fn answer(api: &Api, cart: &Checked, outcome: CartOutcome) -> Response {
+async fn answer(api: &Api, cart: &Checked, outcome: Outcome<CartVerdict>) -> Response {
     let verdict = match outcome {
-        CartOutcome::Decided(verdict) => verdict,
-        CartOutcome::SoldOutFromMemory { line } => {
-            let detail = Problem::new(Code::SoldOut, "no unit is left");
-            return detail.with_sku(&cart.lines[line].0.sku).into_response();
-        }
-        CartOutcome::Unknown => return unknown(&cart.sale, &cart.request),
-        CartOutcome::Unavailable => return unavailable().into_response(),
+        Outcome::Decided(verdict) => verdict,
+        Outcome::Unknown => return unknown(&cart.sale, &cart.request),
+        Outcome::Unavailable => return unavailable().into_response(),
     };
     match verdict {
         CartVerdict::Accepted(verdicts) => {
@@ -273,8 +248,7 @@ fn named(
     headers: &HeaderMap,
 ) -> Result<Named, Problem> {
     let buyer = api.buyer(headers)?;
-    let Query(query) =
-        query.map_err(|error| Problem::new(Code::InvalidRequest, error.body_text()))?;
+    let query = extract::query(query)?;
     let request = extract::id(&query.request_id, Code::InvalidRequest)?;
     let open = with_carts(api.sale(&extract::path(sale)?)?)?;
     Ok(Named {

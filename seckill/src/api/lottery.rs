@@ -73,8 +73,7 @@ pub(super) async fn own(
     let buyer = api.buyer(&headers)?;
     let open = api.sale(&extract::path(sale)?)?;
     rules_of(&open)?;
-    let entry = api.engine.ledger().entry(&open.sale.id, &buyer).await;
-    let entry = entry?;
+    let entry = api.engine.ledger().entry(&open.sale.id, &buyer).await?;
     let entry = entry.ok_or_else(|| {
         Problem::new(
             Code::NoSuchEntry,
@@ -139,8 +138,7 @@ pub(super) async fn entries(
     sale: Result<Path<String>, PathRejection>,
     query: Result<Query<Page>, QueryRejection>,
 ) -> Result<Json<Value>, Problem> {
-    let Query(page) =
-        query.map_err(|error| Problem::new(Code::InvalidRequest, error.body_text()))?;
+    let page = extract::query(query)?;
     let limit = page.limit.unwrap_or(PAGE_MAX);
     if !(1..=PAGE_MAX).contains(&limit) {
         let detail = format!("limit = {limit}: must be from 1 to {PAGE_MAX}");
@@ -160,8 +158,7 @@ pub(super) async fn entries(
         let detail = "the entries are published when the lottery is drawn";
         return Err(Problem::new(Code::NotDrawnYet, detail));
     }
-    let found = ledger.entries(id, &page.after, limit).await;
-    let found = found?;
+    let found = ledger.entries(id, &page.after, limit).await?;
     let next = found.last().filter(|_| found.len() == limit).cloned();
     Ok(Json(json!({"entries": found, "next": next})))
 }

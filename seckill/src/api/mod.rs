@@ -16,7 +16,11 @@ mod waiting;
 
 use std::sync::Arc;
 
-use axum::{Router, extract::DefaultBodyLimit, routing};
+use axum::{
+    Router,
+    extract::DefaultBodyLimit,
+    routing::{get, post},
+};
 use http::{HeaderMap, Method};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
@@ -108,36 +112,25 @@ pub fn router_with(
     control: Option<Handle>,
 ) -> Router {
     Router::new()
-        .route("/v1/sales/{sale}", routing::get(orders::sale))
-        .route(
-            "/v1/sales/{sale}/orders",
-            routing::post(buy::buy).get(orders::poll),
-        )
+        .route("/v1/sales/{sale}", get(orders::sale))
+        .route("/v1/sales/{sale}/orders", post(buy::buy).get(orders::poll))
         .route(
             "/v1/sales/{sale}/entries",
-            routing::post(lottery::enter).get(lottery::own),
+            post(lottery::enter).get(lottery::own),
         )
-        .route("/v1/sales/{sale}/draw", routing::get(lottery::draw))
-        .route("/v1/sales/{sale}/slots", routing::get(slots::list))
-        .route("/v1/orders/{order}/code", routing::post(slots::code))
-        .route(
-            "/v1/sales/{sale}/draw/entries",
-            routing::get(lottery::entries),
-        )
+        .route("/v1/sales/{sale}/draw", get(lottery::draw))
+        .route("/v1/sales/{sale}/slots", get(slots::list))
+        .route("/v1/orders/{order}/code", post(slots::code))
+        .route("/v1/sales/{sale}/draw/entries", get(lottery::entries))
         .route(
             "/v1/sales/{sale}/carts",
-            routing::post(carts::buy)
-                .get(carts::poll)
-                .delete(carts::cancel),
+            post(carts::buy).get(carts::poll).delete(carts::cancel),
         )
         .route(
             "/v1/orders/{order}",
-            routing::get(orders::show).delete(orders::cancel),
+            get(orders::show).delete(orders::cancel),
         )
-        .route(
-            "/v1/orders/{order}/events",
-            routing::get(waiting::events::events),
-        )
+        .route("/v1/orders/{order}/events", get(waiting::events::events))
         .fallback(|| async { Problem::new(Code::NotFound, "the sale API has no such path") })
         .method_not_allowed_fallback(|| async {
             Problem::new(

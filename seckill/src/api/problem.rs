@@ -16,7 +16,7 @@ macro_rules! codes {
         /// Why a request was refused. The text form is stable: clients may switch on it.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub enum Code {
-            $($(#[$doc])* $name,)*
+            $(#[doc = $title] $(#[$doc])* $name,)*
         }
 
         impl Code {
@@ -45,11 +45,8 @@ codes! {
     InvalidRequest = BAD_REQUEST, "invalid_request", "The request is malformed";
     /// The body is not JSON or has a wrong or unknown field.
     InvalidBody = BAD_REQUEST, "invalid_body", "The body is malformed";
-    /// The quantity is out of range.
     InvalidQuantity = BAD_REQUEST, "invalid_quantity", "The quantity is out of range";
-    /// More units in one order than the sale allows.
     OrderLimit = BAD_REQUEST, "order_limit", "One order may not hold so many units";
-    /// `Idempotency-Key` is missing.
     MissingKey = BAD_REQUEST, "missing_idempotency_key", "An Idempotency-Key is required";
     /// The buyer is not named, or not by a hop that may.
     Unauthenticated = UNAUTHORIZED, "unauthenticated", "The buyer is not known";
@@ -59,37 +56,26 @@ codes! {
     NotAllowed = FORBIDDEN, "not_allowed", "The buyer is not among those who may buy here";
     /// The buyer is not among the winners of the sale's lottery.
     NotDrawn = FORBIDDEN, "not_drawn", "The buyer was not drawn";
-    /// The code shown at the store is not the booking's.
     WrongCode = FORBIDDEN, "wrong_code", "The code is wrong";
-    /// The sale is for holders of entitlement tokens.
     TokenRequired = FORBIDDEN, "token_required", "An entitlement token is required";
     /// The token is not valid, or not for this buyer, sale, sku or quantity.
     TokenInvalid = FORBIDDEN, "token_invalid", "The entitlement token is not valid here";
     /// The token was valid.
     TokenExpired = FORBIDDEN, "token_expired", "The entitlement token has expired";
-    /// No sale of that id.
     NoSuchSale = NOT_FOUND, "no_such_sale", "There is no such sale";
-    /// The sale does not sell that sku.
     NoSuchSku = NOT_FOUND, "no_such_sku", "The sale does not sell this sku";
     /// No order of that id, or it is somebody else's.
     NoSuchOrder = NOT_FOUND, "no_such_order", "There is no such order";
-    /// No dead letter of that id.
     NoSuchLetter = NOT_FOUND, "no_such_letter", "There is no such dead letter";
-    /// No event of that id.
     NoSuchEvent = NOT_FOUND, "no_such_event", "There is no such event";
-    /// The skus of the sale are no slots.
     NoSlots = NOT_FOUND, "no_slots", "The sale has no slots";
-    /// The sale has no lottery.
     NoLottery = NOT_FOUND, "no_lottery", "The sale has no lottery";
-    /// The buyer has not entered the lottery.
     NoSuchEntry = NOT_FOUND, "no_such_entry", "The buyer has not entered";
-    /// No such path.
     NotFound = NOT_FOUND, "not_found", "There is nothing here";
     /// The path exists, the method does not.
     MethodNotAllowed = METHOD_NOT_ALLOWED, "method_not_allowed", "The method is not allowed here";
     /// Fewer units are left than asked for.
     SoldOut = CONFLICT, "sold_out", "Sold out";
-    /// The buyer would hold more than the limit.
     BuyerLimit = CONFLICT, "buyer_limit", "The buyer limit is reached";
     /// The token bought something else before.
     TokenUsed = CONFLICT, "token_used", "The entitlement token was used";
@@ -97,19 +83,15 @@ codes! {
     NoSigningKey = CONFLICT, "no_signing_key", "No key can sign tokens here";
     /// Too many tries at a code, or too many codes.
     CodeLocked = CONFLICT, "code_locked", "The code is locked";
-    /// The booking was used.
     CheckedIn = CONFLICT, "checked_in", "The booking was used";
     /// The booking does not stand, or is not paid.
     NotBooked = CONFLICT, "not_booked", "The booking does not stand";
-    /// The lottery was not drawn yet.
     NotDrawnYet = CONFLICT, "not_drawn_yet", "The lottery was not drawn yet";
-    /// The window has not begun.
     NotStarted = CONFLICT, "not_started", "The sale has not started";
     /// The order is on its way into the ledger.
     InFlight = CONFLICT, "in_flight", "The order is still being settled";
     /// The order is paid, being paid or returned.
     NotCancellable = CONFLICT, "not_cancellable", "The order can no longer be cancelled";
-    /// A sale of that id exists with other content.
     SaleExists = CONFLICT, "sale_exists", "A sale of this id exists already";
     /// Where the sale stands forbids this change of it.
     NotEditable = CONFLICT, "not_editable", "The sale cannot be changed in this way";
@@ -117,23 +99,16 @@ codes! {
     VersionConflict = PRECONDITION_FAILED, "version_conflict", "The sale is another version by now";
     /// A change does not name the version that it was made from.
     VersionRequired = PRECONDITION_REQUIRED, "version_required", "The version of the sale is required";
-    /// The lottery takes no entries any more.
     EntriesClosed = GONE, "entries_closed", "Entries are closed";
-    /// The sale sells one sku at a time.
     NoCarts = CONFLICT, "no_carts", "This sale takes no carts";
-    /// The window is over.
     Ended = GONE, "ended", "The sale has ended";
-    /// The body is larger than any valid one.
     BodyTooLarge = PAYLOAD_TOO_LARGE, "body_too_large", "The body is too large";
-    /// The body is not declared as JSON.
     UnsupportedMediaType = UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "The body must be application/json";
-    /// The key was used before with other content.
     KeyReused = UNPROCESSABLE_ENTITY, "key_reused", "The Idempotency-Key was used with other content";
     /// A document failed its checks.
     InvalidDocument = UNPROCESSABLE_ENTITY, "invalid_document", "The document has problems";
     /// The buyer has as many requests waiting as it may.
     TooManyWaiting = TOO_MANY_REQUESTS, "too_many_waiting", "Too many requests of this buyer are waiting";
-    /// As many requests wait on this node as may.
     WaitingFull = SERVICE_UNAVAILABLE, "waiting_full", "No more requests can wait here";
     /// An operator has paused the sale.
     Paused = SERVICE_UNAVAILABLE, "paused", "The sale is paused";

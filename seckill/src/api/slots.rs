@@ -36,8 +36,7 @@ pub(super) async fn list(
     sale: Result<Path<String>, PathRejection>,
     query: Result<Query<Wanted>, QueryRejection>,
 ) -> Result<Json<Value>, Problem> {
-    let Query(wanted) =
-        query.map_err(|error| Problem::new(Code::InvalidRequest, error.body_text()))?;
+    let wanted = extract::query(query)?;
     let open = api.sale(&extract::path(sale)?)?;
     let rules = open.sale.rules.slots.as_ref();
     let rules = rules.ok_or_else(|| Problem::new(Code::NoSlots, "this sale has no slots"))?;

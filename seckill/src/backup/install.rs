@@ -18,12 +18,12 @@ use std::{
 };
 
 use serde::Serialize;
-use sqlx::Row;
+
 use stock::{
     StockStore,
     embedded::{
-        self, EmbeddedStore, Method, Options, Sync,
-        faults::{self, Faults, Point},
+        self, EmbeddedStore, Options, SyncPolicy, WriteMode,
+        faults::{self, FaultPoint, Faults},
     },
 };
 
@@ -33,8 +33,8 @@ use super::{
 };
 use crate::{
     clock::WallClock,
-    ids::{SaleId, SegmentId, SkuId},
-    ledger::{self, OrderLedger},
+    ids::{SaleId, SegmentId},
+    ledger::{self, LedgerError, OrderLedger},
     reconcile::{Finding, Reconciler, Violations},
 };
 
@@ -83,7 +83,7 @@ pub async fn restore_on(
         Err(error) if error.kind() == ErrorKind::NotFound => {
             is_empty(folder, ledger_file)?;
             std::fs::create_dir_all(parent).map_err(at(parent))?;
-            at_point(Point::MarkRestore, &mark)?;
+            at_point(FaultPoint::MarkRestore, &mark)?;
             std::fs::write(&mark, mark_text(folder)?).map_err(at(&mark))?;
         }
         Err(error) => return Err(at(&mark)(error)),
@@ -93,20 +93,20 @@ pub async fn restore_on(
     marked.and_then(|()| sync_names()).map_err(at(&mark))?;
 
     let unfinished = beside(ledger_file, UNFINISHED);
-    at_point(Point::CopyLedger, &unfinished)?;
+    at_point(FaultPoint::CopyLedger, &unfinished)?;
     std::fs::copy(from.join(LEDGER), &unfinished).map_err(at(&unfinished))?;
     let held = embedded::image_epochs(&from.join(STORE))?;
     let epochs = raise_epochs(&unfinished, &held).await?;
     File::open(&unfinished)
         .and_then(|file| file.sync_all())
         .map_err(at(&unfinished))?;
-    at_point(Point::RenameLedger, ledger_file)?;
+    at_point(FaultPoint::RenameLedger, ledger_file)?;
     std::fs::rename(&unfinished, ledger_file).map_err(at(ledger_file))?;
     sync_names().map_err(at(parent))?;
     embedded::install_image(&from.join(STORE), folder, &epochs, &faults)?;
-    at_point(Point::OpenRestored, folder)?;
+    at_point(FaultPoint::OpenRestored, folder)?;
     let sales = compare(folder, ledger_file, clock).await?;
-    at_point(Point::UnmarkRestore, &mark)?;
+    at_point(FaultPoint::UnmarkRestore, &mark)?;
     std::fs::remove_file(&mark).map_err(at(&mark))?;
     sync_names().map_err(at(&mark))?;
     Ok(Restored { manifest, sales })
@@ -164,59 +164,19 @@ fn clear(text: &str, mark: &Path, folder: &Path, ledger_file: &Path) -> Result<(
     Ok(())
 }
 
-/// Gives every segment an epoch above all that ledger and store have seen, in the ledger, and answers them.
+/// Raises the epoch of every segment in a copy of the ledger.
 async fn raise_epochs(
     file: &Path,
     held: &[(SegmentId, u64)],
 ) -> Result<HashMap<SegmentId, u64>, BackupError> {
-    let failed = |error: sqlx::Error| BackupError::Ledger(error.to_string());
+    let failed = |error: LedgerError| BackupError::Ledger(error.to_string());
     let pool = ledger::connect(&format!("sqlite:{}", file.display()))
         .await
-        .map_err(|error| BackupError::Ledger(error.to_string()))?;
-    let rows = sqlx::query("SELECT sale, sku, segment, epoch FROM sale_segments")
-        .fetch_all(&pool)
-        .await
         .map_err(failed)?;
-    let mut epochs: HashMap<SegmentId, u64> = held.iter().cloned().collect();
-    for row in rows {
-        let (sale, sku): (String, String) = (
-            row.try_get(0).map_err(failed)?,
-            row.try_get(1).map_err(failed)?,
-        );
-        let (index, epoch): (i64, i64) = (
-            row.try_get(2).map_err(failed)?,
-            row.try_get(3).map_err(failed)?,
-        );
-        let invalid = |error: crate::ids::InvalidId| BackupError::Ledger(error.to_string());
-        let id = SegmentId {
-            sale: SaleId::try_new(&sale).map_err(invalid)?,
-            sku: SkuId::try_new(&sku).map_err(invalid)?,
-            index: u16::try_from(index).unwrap_or_default(),
-        };
-        let known = epochs.entry(id).or_default();
-        *known = (*known).max(u64::try_from(epoch).unwrap_or_default());
-    }
-    for (id, epoch) in &mut epochs {
-        *epoch += 1;
-        let statement =
-            "UPDATE sale_segments SET epoch = $1 WHERE sale = $2 AND sku = $3 AND segment = $4";
-        sqlx::query(statement)
-            .bind(i64::try_from(*epoch).unwrap_or(i64::MAX))
-            .bind(id.sale.as_str())
-            .bind(id.sku.as_str())
-            .bind(i64::from(id.index))
-            .execute(&pool)
-            .await
-            .map_err(failed)?;
-    }
-    // The restored store is an installation of its own, which registers when it is started.
-    sqlx::query("DELETE FROM sale_installs")
-        .execute(&pool)
-        .await
-        .map_err(failed)?;
+    let raised = OrderLedger::new(pool.clone()).raise_all(held).await;
     // The last connection takes the write-ahead log back into the file.
     pool.close().await;
-    Ok(epochs)
+    raised.map_err(failed)
 }
 
 /// Opens both as a node would and compares every sale.
@@ -227,8 +187,8 @@ async fn compare(
 ) -> Result<Vec<(SaleId, Vec<Finding>)>, BackupError> {
     let options = Options {
         folder: folder.to_owned(),
-        sync: Sync::Durable,
-        method: Method::Plain,
+        sync: SyncPolicy::Durable,
+        write_mode: WriteMode::Plain,
     };
     let store: Arc<dyn StockStore> = Arc::new(EmbeddedStore::open(&options, clock)?);
     let failed = |error: &dyn std::fmt::Display| BackupError::Ledger(error.to_string());
@@ -240,7 +200,7 @@ async fn compare(
         .await
         .map_err(|error| failed(&error))?;
     let ledger = OrderLedger::new(pool.clone());
-    let reconciler = Reconciler::new(store, ledger.clone(), Violations::new());
+    let reconciler = Reconciler::new(store, ledger.clone(), Violations::default());
     let mut found = Vec::new();
     for sale in ledger.sales().await.map_err(|error| failed(&error))? {
         let findings = reconciler

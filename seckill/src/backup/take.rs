@@ -181,7 +181,7 @@ mod tests {
     use crate::ids::{OrderId, SaleId, SegmentId, SkuId};
     use stock::{
         Purchase, SegmentSpec, Segments, Selling,
-        embedded::{Method, Options, Sync},
+        embedded::{Options, SyncPolicy, WriteMode},
     };
 
     /// INV-STOCK-1: whatever reaches the ledger before its copy begins is in the store's copy.
@@ -190,8 +190,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let options = Options {
             folder: folder.path().to_owned(),
-            sync: Sync::Durable,
-            method: Method::Plain,
+            sync: SyncPolicy::Durable,
+            write_mode: WriteMode::Plain,
         };
         let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_millis() as u64;
         let store = EmbeddedStore::open(&options, Arc::new(move || now)).unwrap();

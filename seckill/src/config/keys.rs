@@ -1,9 +1,9 @@
 //! `[[seckill.token_keys]]`, and every key that checks tokens: out of files or the environment.
 
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, errors::Error as JwtError};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey};
 use settings::{Inputs, Section};
 
-use super::SECRET_MIN;
+use super::{SECRET_MIN, public_key::read_public_key};
 use crate::entitlement::{TokenKey, TokenKeys};
 
 /// Keys in force at once: two while one is being replaced, for several issuers.
@@ -11,15 +11,14 @@ const TOKEN_KEYS_MAX: usize = 32;
 /// What stands in the header of every token.
 const KID_MAX: usize = 64;
 
-type FromPem = fn(&[u8]) -> Result<DecodingKey, JwtError>;
+/// An algorithm and its name.
+pub(super) type Kind = (&'static str, Algorithm);
 
-/// An algorithm: its name, what it is, and how its public keys are read. A shared secret is no PEM.
-pub(super) type Kind = (&'static str, (Algorithm, Option<FromPem>));
-
-pub(super) const HS256: Kind = ("HS256", (Algorithm::HS256, None));
-pub(super) const RS256: Kind = ("RS256", (Algorithm::RS256, Some(DecodingKey::from_rsa_pem)));
-pub(super) const ES256: Kind = ("ES256", (Algorithm::ES256, Some(DecodingKey::from_ec_pem)));
-pub(super) const ED_DSA: Kind = ("EdDSA", (Algorithm::EdDSA, Some(DecodingKey::from_ed_pem)));
+/// With a shared secret. The others have a public key, in PEM.
+pub(super) const HS256: Kind = ("HS256", Algorithm::HS256);
+pub(super) const RS256: Kind = ("RS256", Algorithm::RS256);
+pub(super) const ES256: Kind = ("ES256", Algorithm::ES256);
+pub(super) const ED_DSA: Kind = ("EdDSA", Algorithm::EdDSA);
 
 /// A key as it was read.
 pub(super) struct ReadKey {
@@ -35,34 +34,28 @@ pub(super) fn read_key(
     kinds: &[Kind],
     inputs: &Inputs<'_>,
 ) -> Option<ReadKey> {
-    let kind = match section.value("algorithm") {
+    let algorithm = match section.value("algorithm") {
         None => Some(HS256.1),
         Some(_) => section.choice("algorithm", kinds),
     };
     section.require_secret("key");
-    let is_shared = matches!(kind, Some((_, None)));
+    let is_shared = algorithm == Some(HS256.1);
     let least = if is_shared { SECRET_MIN } else { 1 };
     let bytes = section.secret("key", least, inputs);
-    let ((algorithm, from_pem), bytes) = kind.zip(bytes)?;
-    let Some(from_pem) = from_pem else {
-        return Some(ReadKey {
-            algorithm,
-            verify: DecodingKey::from_secret(&bytes),
-            sign: Some(EncodingKey::from_secret(&bytes)),
-        });
+    let (algorithm, bytes) = algorithm.zip(bytes)?;
+    let verify = match is_shared {
+        true => Ok(DecodingKey::from_secret(&bytes)),
+        false => read_public_key(algorithm, &bytes),
     };
-    match from_pem(&bytes) {
-        Ok(verify) => Some(ReadKey {
-            algorithm,
-            verify,
-            sign: None,
-        }),
-        Err(error) => {
-            let what = format!("must hold a public key for {algorithm:?} in PEM ({error})");
-            section.bad_secret("key", what);
-            None
-        }
-    }
+    let verify = verify.map_err(|why| {
+        let what = format!("must hold a public key for {algorithm:?} in PEM ({why})");
+        section.bad_secret("key", what);
+    });
+    Some(ReadKey {
+        algorithm,
+        verify: verify.ok()?,
+        sign: is_shared.then(|| EncodingKey::from_secret(&bytes)),
+    })
 }
 
 /// Reads all keys of entitlement tokens.

@@ -2,6 +2,7 @@
 
 mod buyer;
 mod keys;
+pub(crate) mod public_key;
 mod store;
 
 use std::{sync::Arc, time::Duration};
@@ -42,7 +43,7 @@ pub struct Config {
     /// How safe an answered order is.
     pub durability: Durability,
     /// How the embedded journal is written.
-    pub journal: embedded::Method,
+    pub journal: embedded::WriteMode,
     /// When the embedded store writes a snapshot, in bytes of journal.
     pub snapshot_every: u64,
     /// How long ended and settled sales keep their orders in the embedded store.
@@ -82,8 +83,8 @@ impl Config {
         let store = store::store(&section, inputs);
         let ledger = ledger(&section);
         let journals = [
-            ("auto", embedded::Method::Auto),
-            ("plain", embedded::Method::Plain),
+            ("auto", embedded::WriteMode::Auto),
+            ("plain", embedded::WriteMode::Plain),
         ];
         let rebuild_elsewhere = match section.flag("rebuild_elsewhere") {
             Some(true) => RebuildElsewhere::Allowed,
@@ -109,7 +110,7 @@ impl Config {
             ledger_durability,
             buyer: buyer?,
             durability,
-            journal: journal.unwrap_or(embedded::Method::Plain),
+            journal: journal.unwrap_or(embedded::WriteMode::Plain),
             snapshot_every: snapshot_every.unwrap_or(tuning.snapshot_every),
             retain_ended: retain_ended.unwrap_or(tuning.retain_ended),
             purchase_deadline: purchase_deadline.unwrap_or(PURCHASE_DEADLINE),

@@ -17,7 +17,7 @@ fn an_empty_table_is_the_embedded_default() {
     assert!(matches!(config.buyer, Identity::Header(name) if name == "x-buyer-id"));
     assert_eq!(config.durability, Durability::Durable);
     // What was measured to be faster: docs/adr/0002-io-uring-for-the-journal-only.md.
-    assert_eq!(config.journal, embedded::Method::Plain);
+    assert_eq!(config.journal, embedded::WriteMode::Plain);
 }
 
 #[test]

@@ -10,13 +10,19 @@ use super::{EngineError, FoundOrder, SaleEngine};
 use crate::{
     catalogue::OpenSale,
     ids::{BuyerId, OrderId, RequestId, SaleId, SegmentId, SkuId},
-    purchase::{self, CartOutcome, CartRequest, Line, Outcome},
+    purchase::{self, CartRequest, Line, Outcome},
     sku_stock::{Found, Stock},
 };
 
 /// How often one purchase is decided again because units were on their way to its home. Its deadline is the first bound; this one
 /// ends the chase of last units that others catch first.
 const TRIES: u32 = 16;
+/// What memory answers where nothing is left and the request is new. No call of the store stands behind it, so it teaches nothing.
+const SOLD_OUT: Verdict = Verdict::SoldOut {
+    remaining: 0,
+    version: 0,
+    accepted: 0,
+};
 /// Skus looked into at the same time when a cart is asked for.
 const LOOKUPS_AT_ONCE: usize = 32;
 
@@ -31,7 +37,7 @@ impl SaleEngine {
         quantity: u32,
     ) -> Outcome {
         if stock.refuses(&buyer, &request) {
-            return Outcome::SoldOutFromMemory;
+            return Outcome::Decided(SOLD_OUT);
         }
         let home = stock.home(&buyer).clone();
         let place = stock.home_index(&buyer);
@@ -78,11 +84,12 @@ impl SaleEngine {
         lines: Vec<(Arc<Stock>, u32)>,
         buyer: BuyerId,
         request: RequestId,
-    ) -> CartOutcome {
+    ) -> Outcome<CartVerdict> {
         let refuses = |(stock, _): &(Arc<Stock>, u32)| stock.refuses(&buyer, &request);
         // A replayed cart is known to each of its segments, so one that is known nowhere here is new.
         if let Some(line) = lines.iter().position(refuses) {
-            return CartOutcome::SoldOutFromMemory { line };
+            let verdict = SOLD_OUT;
+            return Outcome::Decided(CartVerdict::Refused { line, verdict });
         }
         // A key belongs to one cart of the sale. What another node took less than half a second ago may not be known yet.
         let is_elsewhere = |stock: &&Arc<Stock>| {
@@ -90,7 +97,7 @@ impl SaleEngine {
             !is_line && stock.segments[0].sold_out.is_known(&buyer, &request)
         };
         if open.stocks().any(|stock| is_elsewhere(&stock)) {
-            return CartOutcome::Decided(CartVerdict::Refused {
+            return Outcome::Decided(CartVerdict::Refused {
                 line: 0,
                 verdict: Verdict::KeyReused,
             });

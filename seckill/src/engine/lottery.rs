@@ -50,7 +50,7 @@ pub enum DrawRefused {
 pub type Drawn = Result<Round, DrawRefused>;
 
 impl SaleEngine {
-    /// Draws the first round, once, whoever asks how often.
+    /// Draws the first round, once, however often it is asked for.
     pub async fn draw(&self, sale: &Sale, seed: &Seed, beacon: &str) -> Result<Drawn, EngineError> {
         let rules = match self.drawable(sale) {
             Ok(rules) => rules,

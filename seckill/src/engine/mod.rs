@@ -28,7 +28,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use futures_util::future::join_all;
 use metrics::Gauge;
 use ring::hmac;
-use stock::{Capabilities, Gate, Lookup, Snapshot, StockError, StockStore, StoredOrder};
+use stock::{Capabilities, Gate, Lookup, SegmentStatus, StockError, StockStore, StoredOrder};
 use tokio::{sync::watch, time::Instant};
 
 use crate::{
@@ -209,7 +209,7 @@ impl SaleEngine {
             shown: Mutex::default(),
             retired: Mutex::default(),
             segments: watch::Sender::new(Vec::new()),
-            metrics: PurchaseMetrics::new(),
+            metrics: PurchaseMetrics::default(),
         });
         engine.read_first().await?;
         Ok(engine)
@@ -410,7 +410,7 @@ impl SaleEngine {
     }
 
     /// Learns from a snapshot and shows it.
-    fn observe(&self, snapshot: &Snapshot) {
+    fn observe(&self, snapshot: &SegmentStatus) {
         if let Some(stock) = self.catalogue.stock_of(&snapshot.spec.id) {
             stock.observe(snapshot, self.now_ms());
             stock.show();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures_util::future::join_all;
-use stock::{Gate, SegmentSpec, Snapshot, StockError};
+use stock::{Gate, SegmentSpec, SegmentStatus, StockError};
 use tokio::runtime::Handle;
 
 use super::{EngineError, SaleEngine, refresh::bounded};
@@ -93,13 +93,13 @@ impl SaleEngine {
     }
 
     /// Sets a segment's gate to the one that was read from the ledger, and looks there again afterwards: another node may have moved
-    /// it since. Whoever moves it writes the ledger first, so either this second look sees the newer gate, or the other node's
+    /// it since. The node that moves it writes the ledger first, so either this second look sees the newer gate, or the other node's
     /// own setting comes after this one. A pause stays a pause.
     async fn match_gate(
         &self,
-        mut snapshot: Snapshot,
+        mut snapshot: SegmentStatus,
         mut wanted: Gate,
-    ) -> Result<Snapshot, EngineError> {
+    ) -> Result<SegmentStatus, EngineError> {
         // Only the rebuild that froze a segment opens it again, never a node that starts.
         while snapshot.gate != wanted && snapshot.gate != Gate::Frozen {
             let id = snapshot.spec.id.clone();

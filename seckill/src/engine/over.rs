@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     EngineError, SaleEngine,
-    refresh::{SALES_AT_ONCE, bounded, is_next, ticks},
+    refresh::{SALES_AT_ONCE, bounded},
 };
 use crate::{
     catalogue::OpenSale,
@@ -26,6 +26,7 @@ use crate::{
     locks::Locked,
     rebuild,
     sale::{Sale, Stage},
+    ticks::Ticks,
 };
 
 /// How often sales that are over are looked at: bounds how long an unpaid order of one may wait for a rebuild to begin.
@@ -55,8 +56,8 @@ impl SaleEngine {
             () = shutdown.cancelled() => return,
             _ = over_read.wait_for(|is_read| *is_read) => {}
         }
-        let mut ticks = ticks(REVIEW_EVERY);
-        while is_next(&mut ticks, &shutdown).await {
+        let mut ticks = Ticks::every(REVIEW_EVERY);
+        while ticks.next(&shutdown).await {
             self.review().await;
         }
     }

@@ -15,8 +15,8 @@ use futures_util::{
     future::join_all,
     stream::{self, FuturesUnordered},
 };
-use stock::{SegmentSpec, Snapshot, StockError};
-use tokio::time::{Instant, Interval, timeout};
+use stock::{SegmentSpec, SegmentStatus, StockError};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{EngineError, Health, SaleEngine, balance, over::EndedSales};
@@ -27,6 +27,7 @@ use crate::{
     pace::Pace,
     sale::{Admission, Sale, Stage},
     sku_stock::{SegmentRuntime, Stock},
+    ticks::{self, Ticks},
 };
 use limiter::troubles::Troubles;
 
@@ -59,9 +60,9 @@ impl SaleEngine {
     }
 
     async fn keep_refreshing(self: Arc<Self>, shutdown: CancellationToken) {
-        let mut ticks = ticks(REFRESH_EVERY);
+        let mut ticks = Ticks::every(REFRESH_EVERY);
         let mut tick = 0;
-        while is_next(&mut ticks, &shutdown).await {
+        while ticks.next(&shutdown).await {
             match self.refresh_at(Some(tick)).await {
                 Ok(()) => UNREAD.works("all"),
                 Err(error) => UNREAD.failed("all", &error),
@@ -71,8 +72,8 @@ impl SaleEngine {
     }
 
     async fn keep_sweeping(self: Arc<Self>, shutdown: CancellationToken) {
-        let mut ticks = ticks(SWEEP_EVERY);
-        while is_next(&mut ticks, &shutdown).await {
+        let mut ticks = Ticks::every(SWEEP_EVERY);
+        while ticks.next(&shutdown).await {
             match self.makes.transfers.sweep().await {
                 Ok(_) => UNSWEPT.works("all"),
                 Err(error) => UNSWEPT.failed("all", &error),
@@ -372,7 +373,7 @@ impl SaleEngine {
         &self,
         sale: &Sale,
         stock: &Stock,
-        snapshot: &Snapshot,
+        snapshot: &SegmentStatus,
     ) -> Result<(), EngineError> {
         let id = &snapshot.spec.id;
         let is_asked = snapshot.available == 0 || self.asks_memory_of_all(sale);
@@ -400,27 +401,11 @@ fn pace(segment: &SegmentRuntime) -> MutexGuard<'_, Pace> {
     segment.pace.locked()
 }
 
-pub(super) fn ticks(period: Duration) -> Interval {
-    let mut ticks = tokio::time::interval(period);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    ticks
-}
-
-/// Waits for the next tick; false when it is time to end.
-pub(super) async fn is_next(ticks: &mut Interval, shutdown: &CancellationToken) -> bool {
-    tokio::select! {
-        () = shutdown.cancelled() => false,
-        _ = ticks.tick() => true,
-    }
-}
-
-/// A call of the store that gives up: the store may have done it, and all of these are repeated by the next refresh.
+/// A call of the store that gives up; all of these are repeated by the next refresh.
 pub(super) async fn bounded<T>(
     call: impl Future<Output = Result<T, StockError>>,
 ) -> Result<T, StockError> {
-    timeout(READ, call)
-        .await
-        .unwrap_or_else(|_| Err(StockError::Unknown("no answer in time".to_owned())))
+    ticks::bounded(READ, call).await
 }
 
 fn first_trouble(results: Vec<Result<(), EngineError>>) -> Result<(), EngineError> {

@@ -1,6 +1,6 @@
 //! Entitlement tokens: who holds one may buy once in one sale.
 //!
-//! A token is a JSON Web Token (RFC 7519) whose `typ` is [`TYPE`], bound to a buyer (`sub`) and a sale, minted here or by whoever
+//! A token is a JSON Web Token (RFC 7519) whose `typ` is [`TYPE`], bound to a buyer (`sub`) and a sale, minted here or by anybody who
 //! holds a key that is configured. Nothing counts its uses: a purchase under it takes its request id from the token's id
 //! ([`Entitlement::request`]), and the stock store takes each request id once, ever. A token that names no sku is taken only in
 //! a sale that has one, because request ids are kept for each sku.
@@ -76,7 +76,7 @@ pub struct Entitlement {
     pub is_expired: bool,
 }
 
-/// Why a token is no token here. Which check failed is for the log, not for whoever tries tokens.
+/// Why a token is no token here. Which check failed is for the log, not for a client that tries tokens.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Flaw(&'static str);

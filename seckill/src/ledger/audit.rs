@@ -1,10 +1,10 @@
-//! Orders that break a rule of their sale, for [`crate::reconcile`]. All orders of one sale are read once, at its end, and for whoever
-//! asks; while sales run, only what is new is read, all sales together, in bounded pieces (INV-PAST-1).
+//! Orders that break a rule of their sale, for [`crate::reconcile`]. All orders of one sale are read once, at its end, and when
+//! somebody asks; while sales run, only what is new is read, all sales together, in bounded pieces (INV-PAST-1).
 
 use super::{
     LedgerError, LedgerReport, OrderLedger,
-    report::{read_counts, scalar},
-    rows::{count, parsed},
+    query::{from_row, query},
+    report::read_counts,
 };
 use crate::ids::{BuyerId, OrderId, SaleId, SkuId};
 
@@ -44,6 +44,8 @@ pub struct NewOrders {
     pub over_limit: Vec<(SaleId, BuyerOverLimit)>,
 }
 
+from_row!(BuyerOverLimit: buyer, sku, units);
+
 const OUTSIDE: &str = "SELECT COUNT(*) FROM order_orders o JOIN sale_sales s ON s.sale = o.sale \
     WHERE o.sale = $1 AND (o.created_at_ms < s.starts_at_ms OR o.created_at_ms >= s.ends_at_ms)";
 const OVER_LIMIT: &str = "SELECT o.buyer, o.sku, CAST(SUM(o.quantity) AS BIGINT) FROM order_orders o \
@@ -62,18 +64,13 @@ impl OrderLedger {
         let Some(report) = read_counts(&mut tx, sale).await? else {
             return Ok(None);
         };
-        let outside_window = scalar(&mut tx, OUTSIDE, sale).await?;
-        let over = sqlx::query(OVER_LIMIT)
-            .bind(sale.as_str())
-            .bind(NAMED_BUYERS)
-            .fetch_all(&mut *tx)
-            .await?;
+        let outside_window = query!(OUTSIDE, sale).one(&mut *tx).await?;
+        let over_limit = query!(OVER_LIMIT, sale, NAMED_BUYERS).all(&mut *tx).await?;
         tx.commit().await?;
-        let over_limit = over.iter().map(|row| over_limit(row, 0));
         Ok(Some(LedgerAudit {
             report,
             outside_window,
-            over_limit: over_limit.collect::<Result<_, LedgerError>>()?,
+            over_limit,
         }))
     }
 
@@ -84,61 +81,39 @@ impl OrderLedger {
         before: OrderId,
         limit: usize,
     ) -> Result<NewOrders, LedgerError> {
-        let (after, before) = (after.to_string(), before.to_string());
         let mut tx = self.begin_read().await?;
-        let piece = sqlx::query(PIECE)
-            .bind(&after)
-            .bind(&before)
-            .bind(limit as i64)
-            .fetch_all(&mut *tx)
-            .await?;
-        let Some(last) = piece.last() else {
+        let piece: Vec<OrderId> = query!(PIECE, after, before, limit).all(&mut *tx).await?;
+        let Some(&last) = piece.last() else {
             return Ok(NewOrders::default());
         };
-        let last: OrderId = parsed(last, 0)?;
-        let ids = (after, last.to_string());
-        let outside = sqlx::query(NEW_OUTSIDE).bind(&ids.0).bind(&ids.1);
-        let outside = outside.fetch_all(&mut *tx).await?;
-        let over = sqlx::query(NEW_OVER_LIMIT).bind(&ids.0).bind(&ids.1);
-        let over = over.bind(NAMED_BUYERS).fetch_all(&mut *tx).await?;
+        let outside = query!(NEW_OUTSIDE, after, last).all(&mut *tx).await?;
+        let over = query!(NEW_OVER_LIMIT, after, last, NAMED_BUYERS)
+            .all(&mut *tx)
+            .await?;
         tx.commit().await?;
-        let outside = outside
-            .iter()
-            .map(|row| Ok((parsed(row, 0)?, count(row, 1)?)));
-        let over = over
-            .iter()
-            .map(|row| Ok((parsed(row, 0)?, over_limit(row, 1)?)));
         Ok(NewOrders {
             up_to: (piece.len() == limit).then_some(last),
-            outside_window: outside.collect::<Result<_, LedgerError>>()?,
-            over_limit: over.collect::<Result<_, LedgerError>>()?,
+            outside_window: outside,
+            over_limit: over,
         })
     }
 
     /// Published sales that were not audited at their end yet.
     pub async fn unaudited(&self) -> Result<Vec<SaleId>, LedgerError> {
-        let rows = sqlx::query(UNAUDITED).fetch_all(self.reads()).await?;
-        rows.iter().map(|row| parsed(row, 0)).collect()
+        query!(UNAUDITED).all(self.reads()).await
     }
 
     /// A sale was audited after its end.
     pub async fn mark_audited(&self, sale: &SaleId, now_ms: u64) -> Result<(), LedgerError> {
-        sqlx::query("UPDATE sale_sales SET audited_at_ms = $2 WHERE sale = $1")
-            .bind(sale.as_str())
-            .bind(super::sql(now_ms))
-            .execute(&self.pool)
-            .await?;
+        query!(
+            "UPDATE sale_sales SET audited_at_ms = $2 WHERE sale = $1",
+            sale,
+            now_ms
+        )
+        .run(&self.pool)
+        .await?;
         Ok(())
     }
-}
-
-/// Reads buyer, sku and units from a column on.
-fn over_limit(row: &sqlx::any::AnyRow, first: usize) -> Result<BuyerOverLimit, LedgerError> {
-    Ok(BuyerOverLimit {
-        buyer: parsed(row, first)?,
-        sku: parsed(row, first + 1)?,
-        units: count(row, first + 2)?,
-    })
 }
 
 #[cfg(test)]

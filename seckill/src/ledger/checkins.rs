@@ -1,12 +1,10 @@
 //! One-time codes of bookings: only a keyed hash is kept, tries are counted before they are judged, and a code opens once.
 
-use sqlx::{AnyConnection, Row};
+use std::collections::HashMap;
 
-use super::{
-    LedgerError, LedgerOrder, OrderLedger, OrderStatus, Payment, checkout,
-    rows::{count, parsed},
-    sql,
-};
+use sqlx::AnyConnection;
+
+use super::{LedgerError, LedgerOrder, OrderLedger, OrderStatus, Payment, checkout, query::query};
 use crate::ids::{OrderId, SaleId, SkuId};
 
 /// Tries at one code.
@@ -73,14 +71,8 @@ impl OrderLedger {
         order: OrderId,
         mac: &str,
     ) -> Result<bool, LedgerError> {
-        let made = sqlx::query(NEW_CODE)
-            .bind(order.to_string())
-            .bind(sale.as_str())
-            .bind(mac)
-            .bind(i64::from(CODES_MAX))
-            .execute(&self.pool)
-            .await?;
-        Ok(made.rows_affected() == 1)
+        let made = query!(NEW_CODE, order, sale, mac, CODES_MAX);
+        Ok(made.run(&self.pool).await? == 1)
     }
 
     /// Uses a booking, if its code is right. `is_right` is given the hash that is kept.
@@ -92,28 +84,19 @@ impl OrderLedger {
         now_ms: u64,
     ) -> Result<CheckIn, LedgerError> {
         let mut tx = self.pool.begin().await?;
-        let tried = sqlx::query(TRY)
-            .bind(order.to_string())
-            .bind(sale.as_str())
-            .bind(i64::from(ATTEMPTS_MAX))
-            .fetch_all(&mut *tx)
+        let tried = query!(TRY, order, sale, ATTEMPTS_MAX)
+            .first(&mut *tx)
             .await?;
-        let Some(row) = tried.first() else {
-            let known = sqlx::query(STATE)
-                .bind(order.to_string())
-                .bind(sale.as_str())
-                .fetch_optional(&mut *tx)
-                .await?;
+        let Some((mac, used)): Option<(String, u32)> = tried else {
+            let known = query!(STATE, order, sale).first(&mut *tx).await?;
             tx.rollback().await?;
-            return Ok(match known.map(|row| count(&row, 0)).transpose()? {
+            return Ok(match known {
                 None => CheckIn::Unknown,
                 Some(0) => CheckIn::Locked,
                 Some(at_ms) => CheckIn::Before { at_ms },
             });
         };
-        let mac: &str = row.try_get(0)?;
-        if !is_right(mac) {
-            let used = count(row, 1)? as u32;
+        if !is_right(&mac) {
             tx.commit().await?;
             let left = ATTEMPTS_MAX.saturating_sub(used);
             return Ok(CheckIn::Wrong { left });
@@ -122,11 +105,7 @@ impl OrderLedger {
             tx.commit().await?;
             return Ok(CheckIn::NotBooked);
         };
-        sqlx::query(USE)
-            .bind(order.to_string())
-            .bind(sql(now_ms))
-            .execute(&mut *tx)
-            .await?;
+        query!(USE, order, now_ms).run(&mut *tx).await?;
         tx.commit().await?;
         self.wake();
         Ok(CheckIn::Done(Box::new(booking)))
@@ -136,17 +115,13 @@ impl OrderLedger {
     pub async fn slot_counts(
         &self,
         sale: &SaleId,
-    ) -> Result<std::collections::HashMap<SkuId, SlotCounts>, LedgerError> {
-        let rows = sqlx::query(COUNTS)
-            .bind(sale.as_str())
-            .fetch_all(self.reads())
-            .await?;
-        let mut slots = std::collections::HashMap::new();
-        for row in &rows {
-            let slot: &mut SlotCounts = slots.entry(parsed(row, 0)?).or_default();
-            let reason: &str = row.try_get(2)?;
-            let units = count(row, 4)?;
-            match (parsed(row, 1)?, reason, count(row, 3)? == 1) {
+    ) -> Result<HashMap<SkuId, SlotCounts>, LedgerError> {
+        let rows: Vec<(SkuId, OrderStatus, String, bool, u64)> =
+            query!(COUNTS, sale).all(self.reads()).await?;
+        let mut slots = HashMap::<_, SlotCounts>::new();
+        for (sku, status, reason, is_used, units) in rows {
+            let slot = slots.entry(sku).or_default();
+            match (status, reason.as_str(), is_used) {
                 (OrderStatus::Paid, _, true) => slot.checked_in += units,
                 (OrderStatus::Reserved | OrderStatus::Paying | OrderStatus::Paid, ..) => {
                     slot.booked += units;

@@ -8,7 +8,8 @@ use sqlx::AnyConnection;
 use super::{
     Action, LedgerError, LedgerOrder, OrderLedger, OrderStatus,
     outbox::{self, EventKind},
-    rows::{order_columns, read_order},
+    query::query,
+    rows::order_columns,
     store_tasks,
 };
 use crate::ids::OrderId;
@@ -89,13 +90,10 @@ impl OrderLedger {
         intent: &str,
         now_ms: u64,
     ) -> Result<Hold, LedgerError> {
-        let held = sqlx::query(HOLD)
-            .bind(order.to_string())
-            .bind(intent)
-            .bind(super::sql(now_ms));
-        if let Some(row) = held.fetch_all(&mut *connection).await?.first() {
+        let held = query!(HOLD, order, intent, now_ms);
+        if let Some(held) = held.first(&mut *connection).await? {
             self.shared.order_watch.touch([order]);
-            return Ok(Hold::Held(read_order(row)?));
+            return Ok(Hold::Held(held));
         }
         Ok(Hold::NotPayable(why_not(read(connection, order).await?)))
     }
@@ -109,9 +107,8 @@ impl OrderLedger {
         intent: &str,
         now_ms: u64,
     ) -> Result<Payment, LedgerError> {
-        let paid = sqlx::query(PAY).bind(order.to_string()).bind(intent);
-        if let Some(row) = paid.fetch_all(&mut *connection).await?.first() {
-            let paid = read_order(row)?;
+        let paid = query!(PAY, order, intent);
+        if let Some(paid) = paid.first::<LedgerOrder>(&mut *connection).await? {
             self.shared.order_watch.touch([order]);
             store_tasks::insert(connection, order, &paid.segment, Action::Confirm, now_ms).await?;
             if self.has_outbox {
@@ -137,18 +134,11 @@ impl OrderLedger {
         order: OrderId,
         intent: &str,
     ) -> Result<Dropped, LedgerError> {
-        let dropped = sqlx::query(DROP)
-            .bind(order.to_string())
-            .bind(intent)
-            .fetch_all(connection)
-            .await?;
-        match dropped.first() {
-            Some(row) => {
-                self.shared.order_watch.touch([order]);
-                Ok(Dropped::Dropped(Box::new(read_order(row)?)))
-            }
-            None => Ok(Dropped::NotHeld),
-        }
+        let Some(dropped) = query!(DROP, order, intent).first(connection).await? else {
+            return Ok(Dropped::NotHeld);
+        };
+        self.shared.order_watch.touch([order]);
+        Ok(Dropped::Dropped(Box::new(dropped)))
     }
 }
 
@@ -157,11 +147,7 @@ pub(super) async fn read(
     connection: &mut AnyConnection,
     order: OrderId,
 ) -> Result<Option<LedgerOrder>, LedgerError> {
-    let row = sqlx::query(READ)
-        .bind(order.to_string())
-        .fetch_optional(connection)
-        .await?;
-    row.as_ref().map(read_order).transpose()
+    query!(READ, order).first(connection).await
 }
 
 fn why_not(order: Option<LedgerOrder>) -> NotPayable {

@@ -16,7 +16,7 @@ use super::{LedgerError, OrderLedger, engine::Engine};
 use crate::clock::WallClock;
 use limiter::troubles::Troubles;
 
-use crate::locks::Locked;
+use crate::{locks::Locked, ticks::Ticks};
 
 /// How often it is read: two quartz clocks drift apart by far less than a millisecond meanwhile.
 const READ_EVERY: Duration = Duration::from_secs(10);
@@ -63,13 +63,8 @@ impl LedgerClock {
 
     /// Reads it again and again until `shutdown`. While the ledger does not answer, the clock goes on by itself.
     pub async fn keep(self, shutdown: CancellationToken) {
-        let mut ticks = tokio::time::interval(READ_EVERY);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                () = shutdown.cancelled() => return,
-                _ = ticks.tick() => {}
-            }
+        let mut ticks = Ticks::every(READ_EVERY);
+        while ticks.next(&shutdown).await {
             match self.read().await {
                 Ok(()) => UNREAD.works("all"),
                 Err(error) => UNREAD.failed("all", &error),

@@ -4,12 +4,10 @@
 use std::{fmt, str::FromStr};
 
 use serde::{Serialize, Serializer};
-use sqlx::{Row, any::AnyRow};
 
 use super::{
     LedgerError, OrderLedger,
-    rows::{count, parsed},
-    sql,
+    query::{Columns, FromRow, query},
 };
 use crate::ids::{OrderId, SaleId};
 
@@ -87,14 +85,10 @@ impl OrderLedger {
         limit: usize,
     ) -> Result<DeadDeliveryPage, LedgerError> {
         let limit = limit.clamp(1, MAX_PAGE);
-        let rows = sqlx::query(PAGE)
-            .bind(sale.as_str())
-            .bind(after.map_or_else(String::new, |id| id.order.to_string()))
-            .bind(after.map_or(0, |id| i64::from(id.step)))
-            .bind(limit as i64)
-            .fetch_all(self.reads())
-            .await?;
-        let events = rows.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+        let order = after.map_or_else(String::new, |id| id.order.to_string());
+        let step = after.map_or(0, |id| id.step);
+        let page = query!(PAGE, sale, order, step, limit);
+        let events: Vec<DeadDelivery> = page.all(self.reads()).await?;
         let is_full = events.len() == limit;
         let next = events.last().filter(|_| is_full).map(|event| event.id);
         Ok(DeadDeliveryPage { events, next })
@@ -107,24 +101,13 @@ impl OrderLedger {
         id: EventId,
         now_ms: u64,
     ) -> Result<Revived, LedgerError> {
-        let revived = sqlx::query(ONE)
-            .bind(sql(now_ms))
-            .bind(id.order.to_string())
-            .bind(i64::from(id.step))
-            .bind(sale.as_str())
-            .execute(&self.pool)
-            .await?;
-        if revived.rows_affected() > 0 {
+        let revived = query!(ONE, now_ms, id.order, id.step, sale);
+        if revived.run(&self.pool).await? > 0 {
             self.wake();
             return Ok(Revived::Due);
         }
-        let known: i64 = sqlx::query_scalar(KNOWN)
-            .bind(id.order.to_string())
-            .bind(i64::from(id.step))
-            .bind(sale.as_str())
-            .fetch_one(self.reads())
-            .await?;
-        Ok(match known {
+        let known = query!(KNOWN, id.order, id.step, sale);
+        Ok(match known.one::<u64>(self.reads()).await? {
             0 => Revived::Unknown,
             _ => Revived::Alive,
         })
@@ -134,13 +117,7 @@ impl OrderLedger {
     pub async fn revive_events(&self, sale: &SaleId, now_ms: u64) -> Result<u64, LedgerError> {
         let mut all = 0;
         loop {
-            let revived = sqlx::query(ALL)
-                .bind(sql(now_ms))
-                .bind(sale.as_str())
-                .bind(MAX_PAGE as i64)
-                .execute(&self.pool)
-                .await?
-                .rows_affected();
+            let revived = query!(ALL, now_ms, sale, MAX_PAGE).run(&self.pool).await?;
             all += revived;
             if revived < MAX_PAGE as u64 {
                 self.wake();
@@ -182,19 +159,22 @@ impl Serialize for EventId {
     }
 }
 
-fn read(row: &AnyRow) -> Result<DeadDelivery, LedgerError> {
-    let order: OrderId = parsed(row, 0)?;
-    let step = count(row, 1)?;
-    let step = u32::try_from(step).map_err(|_| LedgerError::Corrupt(format!("step {step}")))?;
-    Ok(DeadDelivery {
-        id: EventId { order, step },
-        order,
-        kind: row.try_get(2)?,
-        created_at_ms: count(row, 3)?,
-        attempts: count(row, 4)?,
-        dead_at_ms: count(row, 5)?,
-        reason: row.try_get(6)?,
-    })
+impl FromRow for DeadDelivery {
+    fn read(columns: &mut Columns<'_>) -> Result<Self, LedgerError> {
+        let id = EventId {
+            order: columns.take()?,
+            step: columns.take()?,
+        };
+        Ok(Self {
+            id,
+            order: id.order,
+            kind: columns.take()?,
+            created_at_ms: columns.take()?,
+            attempts: columns.take()?,
+            dead_at_ms: columns.take()?,
+            reason: columns.take()?,
+        })
+    }
 }
 
 #[cfg(test)]

@@ -2,15 +2,13 @@
 //! taken up again when the operator says so.
 
 use serde::Serialize;
-use sqlx::{AnyConnection, Row, any::AnyRow};
+use sqlx::AnyConnection;
 use stock::{OrderState, StoredOrder};
 
 use super::{
     LedgerError, LetterId, OrderLedger, Settled,
-    held_letters::{read_held, write_held},
-    rows::{count, parsed, read_segment},
+    query::{Columns, FromRow, as_json, query},
     settle::units_left,
-    sql,
 };
 use crate::ids::{OrderId, SaleId, SegmentId, SkuId};
 
@@ -93,10 +91,10 @@ pub enum Replayed {
 
 const INSERT: &str = "INSERT INTO order_dead_letters (sale, sku, segment, position, reason, raw, at_ms, order_id, held) \
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING";
-/// The columns that [`read_letter`] expects.
+/// The columns of a [`StoredDeadLetter`].
 macro_rules! letter_columns {
     () => {
-        "sale, sku, segment, position, reason, raw, at_ms, order_id, replays, outcome, held"
+        "sku, segment, position, order_id, reason, raw, at_ms, replays, outcome, held"
     };
 }
 const PAGE: &str = concat!(
@@ -131,8 +129,7 @@ impl OrderLedger {
 
     /// How many letters wait for an operator, over all sales.
     pub async fn letters_open(&self) -> Result<u64, LedgerError> {
-        let row = sqlx::query(OPEN).fetch_one(self.reads()).await?;
-        count(&row, 0)
+        query!(OPEN).one(self.reads()).await
     }
 
     /// The letters of a sale that wait for an operator, after a cursor.
@@ -143,18 +140,11 @@ impl OrderLedger {
         limit: usize,
     ) -> Result<LetterPage, LedgerError> {
         let limit = limit.clamp(1, MAX_PAGE);
-        let rows = sqlx::query(PAGE)
-            .bind(sale.as_str())
-            .bind(after.map_or("", |id| id.sku.as_str()))
-            .bind(after.map_or(-1, |id| i64::from(id.segment)))
-            .bind(after.map_or("", |id| id.position.as_str()))
-            .bind(limit as i64)
-            .fetch_all(self.reads())
-            .await?;
-        let letters = rows
-            .iter()
-            .map(read_letter)
-            .collect::<Result<Vec<_>, _>>()?;
+        let (sku, segment, position) = after.map_or(("", -1, ""), |id| {
+            (id.sku.as_str(), i64::from(id.segment), id.position.as_str())
+        });
+        let page = query!(PAGE, sale, sku, segment, position, limit);
+        let letters: Vec<StoredDeadLetter> = page.all(self.reads()).await?;
         let is_full = letters.len() == limit;
         let last = letters.last().filter(|_| is_full);
         let next = last.map(|letter| letter.id.clone());
@@ -167,8 +157,7 @@ impl OrderLedger {
         sale: &SaleId,
         id: &LetterId,
     ) -> Result<Option<StoredDeadLetter>, LedgerError> {
-        let rows = of(ONE, sale, id).fetch_all(self.reads()).await?;
-        rows.first().map(read_letter).transpose()
+        query!(ONE, sale, id).first(self.reads()).await
     }
 
     /// Takes up the order of a letter, as the store has it under this epoch, in one transaction with the letter: closed exactly once. With
@@ -218,7 +207,7 @@ impl OrderLedger {
             let left = units_left(&mut tx, &segment).await?;
             if u64::from(order.quantity) > left {
                 let reason = format!("{} units are wanted and {left} are left", order.quantity);
-                of(BLAME, sale, id).bind(reason).execute(&mut *tx).await?;
+                query!(BLAME, sale, id, reason).run(&mut *tx).await?;
                 tx.commit().await?;
                 let wanted = order.quantity;
                 return Ok(Replayed::NoUnits { wanted, left });
@@ -230,14 +219,14 @@ impl OrderLedger {
             Settled::SecondOrder => {
                 // It has a letter under its own id now; two for one order would count it twice.
                 if id.position != order.order.to_string() {
-                    let close = of(CLOSE, sale, id).bind(settled.as_str());
-                    close.execute(&mut *tx).await?;
+                    let close = query!(CLOSE, sale, id, settled.as_str());
+                    close.run(&mut *tx).await?;
                 }
                 Replayed::SecondOrder
             }
             closed => {
-                let close = of(CLOSE, sale, id).bind(closed.as_str());
-                close.execute(&mut *tx).await?;
+                let close = query!(CLOSE, sale, id, closed.as_str());
+                close.run(&mut *tx).await?;
                 Replayed::Closed(closed)
             }
         };
@@ -262,8 +251,8 @@ impl OrderLedger {
         }
         let refused = self.refuse_within(&mut tx, &segment, order, now_ms);
         let refused = refused.await?;
-        let close = of(CLOSE, sale, id).bind(refused.as_str());
-        close.execute(&mut *tx).await?;
+        let close = query!(CLOSE, sale, id, refused.as_str());
+        close.run(&mut *tx).await?;
         tx.commit().await?;
         self.announce(&segment, std::slice::from_ref(order));
         Ok(Replayed::Closed(refused))
@@ -277,9 +266,10 @@ impl OrderLedger {
         reason: &str,
     ) -> Result<(), LedgerError> {
         let mut tx = self.pool.begin().await?;
-        if !of(CLAIM, sale, id).fetch_all(&mut *tx).await?.is_empty() {
-            let blame = of(BLAME, sale, id).bind(clean(reason));
-            blame.execute(&mut *tx).await?;
+        let claimed: Option<u64> = query!(CLAIM, sale, id).first(&mut *tx).await?;
+        if claimed.is_some() {
+            let blame = query!(BLAME, sale, id, clean(reason));
+            blame.run(&mut *tx).await?;
         }
         tx.commit().await?;
         Ok(())
@@ -304,12 +294,11 @@ async fn claim(
     sale: &SaleId,
     id: &LetterId,
 ) -> Result<Option<Replayed>, LedgerError> {
-    let claimed = of(CLAIM, sale, id).fetch_all(&mut *connection).await?;
-    if !claimed.is_empty() {
+    let claimed: Option<u64> = query!(CLAIM, sale, id).first(&mut *connection).await?;
+    if claimed.is_some() {
         return Ok(None);
     }
-    let known = of(ONE, sale, id).fetch_all(connection).await?;
-    let known = known.first().map(read_letter).transpose()?;
+    let known: Option<StoredDeadLetter> = query!(ONE, sale, id).first(connection).await?;
     Ok(Some(match known.and_then(|letter| letter.outcome) {
         Some(outcome) => Replayed::Before(outcome),
         None => Replayed::Unknown,
@@ -323,18 +312,18 @@ pub(super) async fn insert(
     now_ms: u64,
 ) -> Result<(), LedgerError> {
     let order = letter.order.map(|order| order.to_string());
-    sqlx::query(INSERT)
-        .bind(letter.segment.sale.as_str())
-        .bind(letter.segment.sku.as_str())
-        .bind(i64::from(letter.segment.index))
-        .bind(clean(&letter.position))
-        .bind(clean(&letter.reason))
-        .bind(clean(&letter.raw))
-        .bind(sql(now_ms))
-        .bind(order.unwrap_or_default())
-        .bind(write_held(letter.held.as_ref()))
-        .execute(connection)
-        .await?;
+    query!(
+        INSERT,
+        &letter.segment,
+        clean(&letter.position),
+        clean(&letter.reason),
+        clean(&letter.raw),
+        now_ms,
+        order.unwrap_or_default(),
+        as_json(&letter.held)
+    )
+    .run(connection)
+    .await?;
     Ok(())
 }
 
@@ -343,39 +332,24 @@ fn clean(text: &str) -> String {
     text.replace('\0', "\u{fffd}")
 }
 
-type Query = sqlx::query::Query<'static, sqlx::Any, sqlx::any::AnyArguments>;
-
-/// A statement about one letter.
-fn of(statement: &'static str, sale: &SaleId, id: &LetterId) -> Query {
-    sqlx::query(statement)
-        .bind(sale.as_str().to_owned())
-        .bind(id.sku.as_str().to_owned())
-        .bind(i64::from(id.segment))
-        .bind(id.position.clone())
-}
-
-/// Reads a row of `letter_columns`.
-fn read_letter(row: &AnyRow) -> Result<StoredDeadLetter, LedgerError> {
-    let segment = read_segment(row, 0)?;
-    let some = |text: String| Some(text).filter(|text| !text.is_empty());
-    let order = match row.try_get::<&str, _>(7)? {
-        "" => None,
-        _ => Some(parsed(row, 7)?),
-    };
-    Ok(StoredDeadLetter {
-        id: LetterId {
-            sku: segment.sku.clone(),
-            segment: segment.index,
-            position: row.try_get(3)?,
-        },
-        sku: segment.sku,
-        segment: segment.index,
-        order,
-        reason: row.try_get(4)?,
-        raw: row.try_get(5)?,
-        at_ms: count(row, 6)?,
-        replays: count(row, 8)?,
-        outcome: some(row.try_get(9)?),
-        held: read_held(row.try_get(10)?)?,
-    })
+impl FromRow for StoredDeadLetter {
+    fn read(columns: &mut Columns<'_>) -> Result<Self, LedgerError> {
+        let id = LetterId {
+            sku: columns.take()?,
+            segment: columns.take()?,
+            position: columns.take()?,
+        };
+        Ok(Self {
+            sku: id.sku.clone(),
+            segment: id.segment,
+            id,
+            order: columns.if_any()?,
+            reason: columns.take()?,
+            raw: columns.take()?,
+            at_ms: columns.take()?,
+            replays: columns.take()?,
+            outcome: columns.if_any()?,
+            held: columns.json()?,
+        })
+    }
 }

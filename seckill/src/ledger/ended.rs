@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::{
     LedgerError, OrderLedger,
     engine::{Statement, among, list},
-    rows::{count, parsed, read_segment},
+    query::{from_row, query},
 };
 use crate::ids::{SaleId, SegmentId};
 
@@ -18,6 +18,8 @@ pub struct Ended {
     /// Whether it was compared with the store after its end. Then it was at rest once, and nothing is sold since.
     pub is_audited: bool,
 }
+
+from_row!(Ended: is_audited, has_work);
 
 /// Each part is one look into an index.
 const ENDED: Statement = among!(
@@ -40,16 +42,8 @@ impl OrderLedger {
         if sales.is_empty() {
             return Ok(HashMap::new());
         }
-        let rows = sqlx::query(ENDED.on(self.engine)).bind(list(sales));
-        let rows = rows.fetch_all(self.reads()).await?;
-        let ended = |row| {
-            let ended = Ended {
-                is_audited: count(row, 1)? > 0,
-                has_work: count(row, 2)? > 0,
-            };
-            Ok((parsed(row, 0)?, ended))
-        };
-        rows.iter().map(ended).collect()
+        let ended = query!(ENDED.on(self.engine), list(sales));
+        ended.all(self.reads()).await
     }
 
     /// The epochs of all segments of these sales that were ever opened, in one question.
@@ -60,11 +54,8 @@ impl OrderLedger {
         if sales.is_empty() {
             return Ok(HashMap::new());
         }
-        let rows = sqlx::query(EPOCHS.on(self.engine)).bind(list(sales));
-        let rows = rows.fetch_all(self.reads()).await?;
-        rows.iter()
-            .map(|row| Ok((read_segment(row, 0)?, count(row, 3)?)))
-            .collect()
+        let epochs = query!(EPOCHS.on(self.engine), list(sales));
+        epochs.all(self.reads()).await
     }
 }
 

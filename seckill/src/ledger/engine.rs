@@ -5,9 +5,7 @@
 //! `sql/postgres/NAME.sql` and `sql/sqlite/NAME.sql`: [`side_by_side!`].
 
 use serde::Serialize;
-use sqlx::{Any, AnyPool, any::AnyArguments, query::Query};
-
-use crate::ids::SegmentId;
+use sqlx::AnyPool;
 
 /// Which database the ledger is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,15 +83,4 @@ pub(super) use {among, from_list, side_by_side};
 pub(super) fn list<T: Serialize>(items: impl IntoIterator<Item = T>) -> String {
     let items: Vec<T> = items.into_iter().collect();
     serde_json::to_string(&items).expect("ids, words and numbers are valid JSON")
-}
-
-/// A query whose first three parameters are a segment's sale, sku and index.
-pub(super) fn of_segment<'q>(
-    statement: &'static str,
-    segment: &'q SegmentId,
-) -> Query<'q, Any, AnyArguments> {
-    sqlx::query(statement)
-        .bind(segment.sale.as_str())
-        .bind(segment.sku.as_str())
-        .bind(i64::from(segment.index))
 }

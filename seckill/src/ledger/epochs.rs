@@ -3,14 +3,13 @@
 //! An epoch is raised here before anything else happens to the segment. From then on the ledger takes no order that was pulled
 //! under an older one ([`OrderLedger::settle`]), so what a rebuild reads is all there will ever be of the past (INV-EPOCH-1).
 
+use std::collections::HashMap;
+
 use sqlx::AnyConnection;
 use stock::{OrderState, StockMoves, StoredOrder};
 
 use super::{
-    LedgerError, LedgerOrder, OrderLedger, OrderStatus,
-    engine::of_segment,
-    rows::{count, order_columns, read_order},
-    sql,
+    LedgerError, LedgerOrder, OrderLedger, OrderStatus, query::query, rows::order_columns,
 };
 use crate::{
     ids::{OrderId, SegmentId},
@@ -32,6 +31,10 @@ const IS_HOLDER: &str =
     "UPDATE sale_leases SET token = token WHERE name = 'recovery' AND token = $1";
 const RAISE: &str = "UPDATE sale_segments SET epoch = CASE WHEN epoch > $4 THEN epoch ELSE $4 END + 1 \
     WHERE sale = $1 AND sku = $2 AND segment = $3 RETURNING epoch";
+const EPOCHS: &str = "SELECT sale, sku, segment, epoch FROM sale_segments";
+const SET: &str =
+    "UPDATE sale_segments SET epoch = $4 WHERE sale = $1 AND sku = $2 AND segment = $3";
+const FORGET_INSTALL: &str = "DELETE FROM sale_installs";
 /// Nothing was taken for these yet, as far as anybody can still prove; the store is told so when it is rebuilt.
 const CALL_OFF: &str = "UPDATE sale_transfers SET state = 'cancelled' \
     WHERE sale = $1 AND sku = $2 AND source = $3 AND state = 'pending'";
@@ -58,22 +61,14 @@ impl OrderLedger {
         token: u64,
     ) -> Result<Raised, LedgerError> {
         let mut tx = self.pool.begin().await?;
-        let holds = sqlx::query(IS_HOLDER)
-            .bind(sql(token))
-            .execute(&mut *tx)
-            .await?;
-        if holds.rows_affected() == 0 {
+        if query!(IS_HOLDER, token).run(&mut *tx).await? == 0 {
             return Ok(Raised::LeaseLost);
         }
-        let raised = of_segment(RAISE, segment)
-            .bind(sql(above))
-            .fetch_all(&mut *tx)
-            .await?;
-        let Some(row) = raised.first() else {
+        let raised = query!(RAISE, segment, above).first(&mut *tx).await?;
+        let Some(epoch) = raised else {
             return Ok(Raised::NeverOpened);
         };
-        let epoch = count(row, 0)?;
-        of_segment(CALL_OFF, segment).execute(&mut *tx).await?;
+        query!(CALL_OFF, segment).run(&mut *tx).await?;
         tx.commit().await?;
         Ok(Raised::To(epoch))
     }
@@ -85,12 +80,28 @@ impl OrderLedger {
         epoch: u64,
         now_ms: u64,
     ) -> Result<bool, LedgerError> {
-        let current = of_segment(IS_EPOCH, segment)
-            .bind(sql(epoch))
-            .bind(sql(now_ms))
-            .execute(connection)
-            .await?;
-        Ok(current.rows_affected() > 0)
+        let current = query!(IS_EPOCH, segment, epoch, now_ms);
+        Ok(current.run(connection).await? > 0)
+    }
+
+    /// Gives every segment an epoch above all that the ledger and a store's copy have seen, and answers them. For a restore: the store
+    /// beside the ledger is an installation of its own from now on, which registers when it is started.
+    pub(crate) async fn raise_all(
+        &self,
+        held: &[(SegmentId, u64)],
+    ) -> Result<HashMap<SegmentId, u64>, LedgerError> {
+        let known: Vec<(SegmentId, u64)> = query!(EPOCHS).all(&self.pool).await?;
+        let mut epochs = HashMap::<SegmentId, u64>::new();
+        for (segment, epoch) in held.iter().cloned().chain(known) {
+            let newest = epochs.entry(segment).or_default();
+            *newest = epoch.max(*newest);
+        }
+        for (segment, epoch) in &mut epochs {
+            *epoch += 1;
+            query!(SET, segment, *epoch).run(&self.pool).await?;
+        }
+        query!(FORGET_INSTALL).run(&self.pool).await?;
+        Ok(epochs)
     }
 
     /// What came to a segment and left it, beside orders: its share of the sku's restocks, and transfers.
@@ -114,12 +125,8 @@ impl OrderLedger {
             (LEFT, &mut moves.withdrawals),
             (ARRIVED, &mut moves.restocks),
         ] {
-            let rows = of_segment(statement, segment)
-                .fetch_all(self.reads())
-                .await?;
-            for row in &rows {
-                list.push((sqlx::Row::try_get(row, 0)?, count(row, 1)?));
-            }
+            let moved: Vec<(String, u64)> = query!(statement, segment).all(self.reads()).await?;
+            list.extend(moved);
         }
         Ok(moves)
     }
@@ -131,13 +138,8 @@ impl OrderLedger {
         after: Option<OrderId>,
         limit: usize,
     ) -> Result<Vec<LedgerOrder>, LedgerError> {
-        let after = after.unwrap_or(OrderId::from_u128(0)).to_string();
-        let rows = of_segment(PAGE, segment)
-            .bind(after)
-            .bind(limit as i64)
-            .fetch_all(self.reads())
-            .await?;
-        rows.iter().map(read_order).collect()
+        let after = after.unwrap_or(OrderId::from_u128(0));
+        query!(PAGE, segment, after, limit).all(self.reads()).await
     }
 }
 

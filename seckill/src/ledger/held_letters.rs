@@ -1,15 +1,27 @@
 //! Orders of dead letters while an operator has not decided: their buyers were told that they have them, so their units stay held,
 //! over rebuilds too. [`crate::rebuild`] loads them into the rebuilt store beside the ledger's orders.
 
-use sqlx::{AnyConnection, Row};
+use sqlx::AnyConnection;
 use stock::StoredOrder;
 
-use super::{DeadLetter, LedgerError, OrderLedger, OrderStatus, Settled, engine::of_segment};
+use super::{
+    DeadLetter, LedgerError, OrderLedger, OrderStatus, Settled,
+    query::{Columns, FromRow, query},
+};
 use crate::ids::{OrderId, SegmentId};
 
 const HELD: &str = "SELECT held FROM order_dead_letters \
     WHERE sale = $1 AND sku = $2 AND segment = $3 AND outcome = '' AND held <> '' AND order_id > $4 \
     ORDER BY order_id LIMIT $5";
+
+/// The column `held`: '' where nothing is.
+struct Held(Option<StoredOrder>);
+
+impl FromRow for Held {
+    fn read(columns: &mut Columns<'_>) -> Result<Self, LedgerError> {
+        columns.json().map(Self)
+    }
+}
 
 impl DeadLetter {
     /// The letter of an order that the ledger refused for its own sake.
@@ -39,17 +51,11 @@ impl OrderLedger {
         after: Option<OrderId>,
         limit: usize,
     ) -> Result<Vec<StoredOrder>, LedgerError> {
-        let after = after.unwrap_or(OrderId::from_u128(0)).to_string();
-        let rows = of_segment(HELD, segment)
-            .bind(after)
-            .bind(limit as i64)
-            .fetch_all(self.reads())
+        let after = after.unwrap_or(OrderId::from_u128(0));
+        let held: Vec<Held> = query!(HELD, segment, after, limit)
+            .all(self.reads())
             .await?;
-        let mut held = Vec::with_capacity(rows.len());
-        for row in &rows {
-            held.extend(read_held(row.try_get(0)?)?);
-        }
-        Ok(held)
+        Ok(held.into_iter().filter_map(|held| held.0).collect())
     }
 
     /// Records an order as refused for which the store holds nothing, whatever is left of the sku: what is left is somebody else's.
@@ -74,20 +80,4 @@ impl OrderLedger {
         }
         Ok(Settled::Refused)
     }
-}
-
-/// The column `held`: '' where nothing is.
-pub(super) fn read_held(text: &str) -> Result<Option<StoredOrder>, LedgerError> {
-    match text {
-        "" => Ok(None),
-        json => serde_json::from_str(json)
-            .map(Some)
-            .map_err(|error| LedgerError::Corrupt(format!("order of a dead letter: {error}"))),
-    }
-}
-
-pub(super) fn write_held(held: Option<&StoredOrder>) -> String {
-    held.map_or_else(String::new, |order| {
-        serde_json::to_string(order).expect("ids and numbers are valid JSON")
-    })
 }

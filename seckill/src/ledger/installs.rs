@@ -1,7 +1,10 @@
 //! Which installation of the embedded store sells from this ledger. There is one: two would sell the same units, each from a stock of
 //! its own.
 
-use super::{LedgerError, OrderLedger, rows::count, sql};
+use super::{
+    LedgerError, OrderLedger,
+    query::{from_row, query},
+};
 
 /// An installation, as it is registered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +26,8 @@ pub enum Replace {
     Any,
 }
 
+from_row!(Registered: install, address, at_ms);
+
 const REGISTER: &str = "INSERT INTO sale_installs (kind, install, place, at_ms) VALUES ('embedded', $1, $2, $3) \
     ON CONFLICT (kind) DO UPDATE SET install = $1, place = $2, \
         at_ms = CASE WHEN sale_installs.install = $1 THEN sale_installs.at_ms ELSE $3 END \
@@ -39,21 +44,12 @@ impl OrderLedger {
         now_ms: u64,
     ) -> Result<Registered, LedgerError> {
         let replace = match replace {
-            Replace::SameAddress => 1,
+            Replace::SameAddress => 1_i64,
             Replace::Any => 2,
         };
-        sqlx::query(REGISTER)
-            .bind(install)
-            .bind(address)
-            .bind(sql(now_ms))
-            .bind(replace)
-            .execute(&self.pool)
+        query!(REGISTER, install, address, now_ms, replace)
+            .run(&self.pool)
             .await?;
-        let row = sqlx::query(REGISTERED).fetch_one(&self.pool).await?;
-        Ok(Registered {
-            install: sqlx::Row::try_get(&row, 0)?,
-            address: sqlx::Row::try_get(&row, 1)?,
-            at_ms: count(&row, 2)?,
-        })
+        query!(REGISTERED).one(&self.pool).await
     }
 }

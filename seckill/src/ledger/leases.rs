@@ -1,6 +1,6 @@
 //! The row of a lease: who has it until when, and the fencing token. A lease that is held elsewhere draws its tokens here too.
 
-use super::{LedgerError, OrderLedger, rows::count, sql};
+use super::{LedgerError, OrderLedger, query::query};
 
 /// The lease of the node that rebuilds segments; [`OrderLedger::raise_epoch`] asks for its token.
 pub const REBUILD: &str = "recovery";
@@ -23,21 +23,13 @@ const TOKEN: &str = "SELECT token FROM sale_leases WHERE name = $1";
 impl OrderLedger {
     /// A higher token than any before, for a node that holds the lease elsewhere (a quorum of Redis servers).
     pub async fn next_token(&self, name: &str, owner: &str) -> Result<u64, LedgerError> {
-        let row = sqlx::query(NEXT_TOKEN)
-            .bind(name)
-            .bind(owner)
-            .fetch_one(&self.pool)
-            .await?;
-        count(&row, 0)
+        query!(NEXT_TOKEN, name, owner).one(&self.pool).await
     }
 
     /// The newest token; 0 before the first.
     pub async fn token(&self, name: &str) -> Result<u64, LedgerError> {
-        let row = sqlx::query(TOKEN)
-            .bind(name)
-            .fetch_optional(self.reads())
-            .await?;
-        row.map_or(Ok(0), |row| count(&row, 0))
+        let token = query!(TOKEN, name).first(self.reads()).await?;
+        Ok(token.unwrap_or(0))
     }
 
     /// Takes or prolongs a lease that is a row. `None` while another node has it.
@@ -48,14 +40,8 @@ impl OrderLedger {
         now_ms: u64,
         until_ms: u64,
     ) -> Result<Option<u64>, LedgerError> {
-        let row = sqlx::query(TAKE)
-            .bind(name)
-            .bind(owner)
-            .bind(sql(now_ms))
-            .bind(sql(until_ms))
-            .fetch_optional(&self.pool)
-            .await?;
-        row.map(|row| count(&row, 0)).transpose()
+        let taken = query!(TAKE, name, owner, now_ms, until_ms);
+        taken.first(&self.pool).await
     }
 
     /// Gives such a lease back before its time.
@@ -65,12 +51,7 @@ impl OrderLedger {
         owner: &str,
         token: u64,
     ) -> Result<(), LedgerError> {
-        sqlx::query(GIVE_UP)
-            .bind(name)
-            .bind(owner)
-            .bind(sql(token))
-            .execute(&self.pool)
-            .await?;
+        query!(GIVE_UP, name, owner, token).run(&self.pool).await?;
         Ok(())
     }
 }

@@ -1,61 +1,36 @@
 //! The allow and block lists of sales. Each change of a list has a version, and a buyer who was removed stays as a row that says
 //! so: a node reads what came after the place it has read up to, never the whole list again.
 
-use std::{fmt, str::FromStr};
-
-use sqlx::{AnyConnection, Row};
+use sqlx::AnyConnection;
 
 use super::{
     LedgerError, OrderLedger,
     engine::{self, Statement, among, from_list},
-    rows::{count, parsed},
-    sql,
+    query::{from_row, query},
 };
-use crate::ids::{BuyerId, SaleId};
+use crate::{
+    ids::{BuyerId, SaleId},
+    words::words,
+};
 
 /// Most buyers on one list: what every node keeps of them has 8 to 12 bytes each.
 pub const MAX_LISTED: u64 = 20_000_000;
 
-/// Which list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum ListName {
-    /// The only buyers of a sale with `admission = allow_list`.
-    Allow,
-    /// Buyers who may not buy, whatever else is said.
-    Block,
-    /// The winners of the last round of a lottery. Written by its draw alone.
-    Drawn,
+words! {
+    /// Which list.
+    pub enum ListName {
+        /// The only buyers of a sale with `admission = allow_list`.
+        Allow = "allow",
+        /// Buyers who may not buy, whatever else is said.
+        Block = "block",
+        /// The winners of the last round of a lottery. Written by its draw alone.
+        Drawn = "drawn",
+    }
 }
 
 impl ListName {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Allow, Self::Block, Self::Drawn];
     /// Those that operators upload.
     pub const UPLOADED: [Self; 2] = [Self::Allow, Self::Block];
-
-    /// The word in the ledger and in paths.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Allow => "allow",
-            Self::Block => "block",
-            Self::Drawn => "drawn",
-        }
-    }
-}
-
-impl fmt::Display for ListName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl FromStr for ListName {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let found = Self::ALL.into_iter().find(|list| list.as_str() == text);
-        found.ok_or_else(|| format!("list {text:?}"))
-    }
 }
 
 /// One buyer put on a list or taken off it.
@@ -111,6 +86,9 @@ pub enum ListChanged {
     },
 }
 
+from_row!(ListSize: version, entries);
+from_row!(ListChange: buyer, is_listed);
+
 const ENSURE: &str = "INSERT INTO sale_lists (sale, list, version, entries) VALUES ($1, $2, 0, 0) ON CONFLICT DO NOTHING";
 /// Locks the list, so that versions are committed in their order and a reader misses none.
 const NEXT: &str = "UPDATE sale_lists SET version = version + 1 WHERE sale = $1 AND list = $2 RETURNING version, entries";
@@ -154,14 +132,10 @@ impl OrderLedger {
             if buyers.is_empty() {
                 return Ok(0);
             }
-            let done = sqlx::query(statement.on(self.engine))
-                .bind(sale.as_str())
-                .bind(list.as_str())
-                .bind(sql(version))
-                .bind(engine::list(buyers))
-                .execute(tx)
-                .await?;
-            Ok::<_, LedgerError>(done.rows_affected())
+            let buyers = engine::list(buyers);
+            query!(statement.on(self.engine), sale, list, version, buyers)
+                .run(tx)
+                .await
         };
         let added = run(&mut tx, &ADD, add).await?;
         let removed = run(&mut tx, &REMOVE, remove).await?;
@@ -182,39 +156,20 @@ impl OrderLedger {
 
     /// How large a list is.
     pub async fn list_size(&self, sale: &SaleId, list: ListName) -> Result<ListSize, LedgerError> {
-        let row = sqlx::query(SIZE)
-            .bind(sale.as_str())
-            .bind(list.as_str())
-            .fetch_optional(self.reads())
-            .await?;
-        row.map_or(Ok(ListSize::default()), |row| {
-            Ok(ListSize {
-                version: count(&row, 0)?,
-                entries: count(&row, 1)?,
-            })
-        })
+        let size = query!(SIZE, sale, list).first(self.reads()).await?;
+        Ok(size.unwrap_or_default())
     }
 
     /// Every list that was ever changed, with its version.
     pub async fn list_versions(&self) -> Result<Vec<(SaleId, ListName, u64)>, LedgerError> {
-        self.versions(VERSIONS).await
-    }
-
-    async fn versions(
-        &self,
-        statement: &'static str,
-    ) -> Result<Vec<(SaleId, ListName, u64)>, LedgerError> {
-        let rows = sqlx::query(statement).fetch_all(self.reads()).await?;
-        rows.iter()
-            .map(|row| Ok((parsed(row, 0)?, parsed(row, 1)?, count(row, 2)?)))
-            .collect()
+        query!(VERSIONS).all(self.reads()).await
     }
 
     /// The same of sales that are not known to be over.
     pub async fn list_versions_going_on(
         &self,
     ) -> Result<Vec<(SaleId, ListName, u64)>, LedgerError> {
-        self.versions(VERSIONS_GOING_ON).await
+        query!(VERSIONS_GOING_ON).all(self.reads()).await
     }
 
     /// What changed in a list after a cursor, at most `limit` buyers. A buyer who changed several times is told once.
@@ -225,29 +180,17 @@ impl OrderLedger {
         after: &ListCursor,
         limit: usize,
     ) -> Result<ListPage, LedgerError> {
-        let rows = sqlx::query(CHANGES)
-            .bind(sale.as_str())
-            .bind(list.as_str())
-            .bind(sql(after.version))
-            .bind(after.buyer.as_str())
-            .bind(limit as i64)
-            .fetch_all(self.reads())
-            .await?;
-        let read_up_to = match rows.last() {
+        let changes = query!(CHANGES, sale, list, after.version, &after.buyer, limit);
+        let changes: Vec<(ListChange, u64)> = changes.all(self.reads()).await?;
+        let read_up_to = match changes.last() {
             None => after.clone(),
-            Some(row) => ListCursor {
-                version: count(row, 2)?,
-                buyer: row.try_get(0)?,
+            Some((last, version)) => ListCursor {
+                version: *version,
+                buyer: last.buyer.to_string(),
             },
         };
-        let changes = rows.iter().map(|row| {
-            Ok(ListChange {
-                buyer: parsed(row, 0)?,
-                is_listed: count(row, 1)? == 1,
-            })
-        });
         Ok(ListPage {
-            changes: changes.collect::<Result<_, LedgerError>>()?,
+            changes: changes.into_iter().map(|(change, _)| change).collect(),
             read_up_to,
         })
     }
@@ -259,20 +202,8 @@ pub(super) async fn next_version(
     sale: &SaleId,
     list: ListName,
 ) -> Result<ListSize, LedgerError> {
-    sqlx::query(ENSURE)
-        .bind(sale.as_str())
-        .bind(list.as_str())
-        .execute(&mut *connection)
-        .await?;
-    let next = sqlx::query(NEXT)
-        .bind(sale.as_str())
-        .bind(list.as_str())
-        .fetch_one(connection)
-        .await?;
-    Ok(ListSize {
-        version: count(&next, 0)?,
-        entries: count(&next, 1)?,
-    })
+    query!(ENSURE, sale, list).run(&mut *connection).await?;
+    query!(NEXT, sale, list).one(connection).await
 }
 
 /// Notes how many are on a list.
@@ -282,11 +213,6 @@ pub(super) async fn resize(
     list: ListName,
     entries: u64,
 ) -> Result<(), LedgerError> {
-    sqlx::query(RESIZE)
-        .bind(sale.as_str())
-        .bind(list.as_str())
-        .bind(sql(entries))
-        .execute(connection)
-        .await?;
+    query!(RESIZE, sale, list, entries).run(connection).await?;
     Ok(())
 }

@@ -1,17 +1,16 @@
 //! Entries of a lottery and its one draw.
 //!
 //! An entry is written only while the sale's row says `draw = 'open'`; sealing changes that row and waits for the entries that
-//! are being written. After it the entries stand, so whoever draws, on whichever node and after whatever crash, draws the same,
+//! are being written. After it the entries stand, so every node draws the same, after any crash,
 //! and the first who records it has done it for all.
 
-use sqlx::{AnyConnection, Row};
+use sqlx::AnyConnection;
 
 use super::{
     LedgerError, ListName, OrderLedger,
     engine::{Statement, among, list, side_by_side},
     lists::{LAPSE, next_version, resize},
-    rows::count,
-    sql,
+    query::{Columns, FromRow, from_row, query},
 };
 use crate::{
     ids::{BuyerId, SaleId},
@@ -62,6 +61,21 @@ pub enum Recorded {
     Done,
     /// The round was recorded before; nothing changed.
     Before(Round),
+}
+
+from_row!(Entry: entry, nonce, at_ms);
+from_row!(Round: round, first, count, at_ms);
+
+impl FromRow for Draw {
+    fn read(columns: &mut Columns<'_>) -> Result<Self, LedgerError> {
+        Ok(Self {
+            seed: columns.take()?,
+            beacon: columns.take()?,
+            entries: columns.take()?,
+            root: columns.take()?,
+            drawn_at_ms: Some(columns.take()?).filter(|at| *at > 0),
+        })
+    }
 }
 
 const ENTER: Statement = side_by_side!("enter");
@@ -115,15 +129,17 @@ impl OrderLedger {
         buyer: &BuyerId,
         entry: &Entry,
     ) -> Result<bool, LedgerError> {
-        let entered = sqlx::query(ENTER.on(self.engine))
-            .bind(sale.as_str())
-            .bind(buyer.as_str())
-            .bind(entry.nonce.as_str())
-            .bind(entry.entry.as_str())
-            .bind(sql(entry.at_ms))
-            .execute(connection)
-            .await?;
-        Ok(entered.rows_affected() == 1)
+        let entered = query!(
+            ENTER.on(self.engine),
+            sale,
+            buyer,
+            &entry.nonce,
+            &entry.entry,
+            entry.at_ms
+        )
+        .run(connection)
+        .await?;
+        Ok(entered == 1)
     }
 
     /// A buyer's entry.
@@ -132,19 +148,7 @@ impl OrderLedger {
         sale: &SaleId,
         buyer: &BuyerId,
     ) -> Result<Option<Entry>, LedgerError> {
-        let row = sqlx::query(ENTRY)
-            .bind(sale.as_str())
-            .bind(buyer.as_str())
-            .fetch_optional(self.reads())
-            .await?;
-        row.map(|row| {
-            Ok(Entry {
-                entry: row.try_get(0)?,
-                nonce: row.try_get(1)?,
-                at_ms: count(&row, 2)?,
-            })
-        })
-        .transpose()
+        query!(ENTRY, sale, buyer).first(self.reads()).await
     }
 
     /// Ends the entries of a published sale for good and notes what it will be drawn with. If they were ended before, nothing
@@ -156,33 +160,25 @@ impl OrderLedger {
         beacon: &str,
     ) -> Result<Option<Draw>, LedgerError> {
         let mut tx = self.pool.begin().await?;
-        let sealed = sqlx::query(SEAL)
-            .bind(sale.as_str())
-            .execute(&mut *tx)
-            .await?;
-        if sealed.rows_affected() == 1 {
-            sqlx::query(INSERT_DRAW)
-                .bind(sale.as_str())
-                .bind(seed)
-                .bind(beacon)
-                .execute(&mut *tx)
+        let sealed = query!(SEAL, sale).run(&mut *tx).await?;
+        if sealed == 1 {
+            query!(INSERT_DRAW, sale, seed, beacon)
+                .run(&mut *tx)
                 .await?;
         }
-        let draw = read_draw(&mut tx, sale).await?;
+        let draw = query!(DRAW, sale).first(&mut *tx).await?;
         tx.commit().await?;
         Ok(draw)
     }
 
     /// The draw of a sale, if it was sealed.
     pub async fn draw(&self, sale: &SaleId) -> Result<Option<Draw>, LedgerError> {
-        let mut connection = self.reads().acquire().await?;
-        read_draw(&mut connection, sale).await
+        query!(DRAW, sale).first(self.reads()).await
     }
 
     /// The rounds of a draw, in their order.
     pub async fn draw_rounds(&self, sale: &SaleId) -> Result<Vec<Round>, LedgerError> {
-        let mut connection = self.reads().acquire().await?;
-        read_rounds(&mut connection, sale).await
+        query!(ROUNDS, sale).all(self.reads()).await
     }
 
     /// Entries above one, ascending.
@@ -192,12 +188,7 @@ impl OrderLedger {
         after: &str,
         limit: usize,
     ) -> Result<Vec<String>, LedgerError> {
-        Ok(sqlx::query_scalar(ENTRIES)
-            .bind(sale.as_str())
-            .bind(after)
-            .bind(limit as i64)
-            .fetch_all(self.reads())
-            .await?)
+        query!(ENTRIES, sale, after, limit).all(self.reads()).await
     }
 
     /// Records what was drawn: the first time, for the first round, count and root as well. The winners come on the list of
@@ -212,44 +203,36 @@ impl OrderLedger {
         let mut tx = self.pool.begin().await?;
         // The list's lock comes first, so that two who record meet there and not in the middle.
         let version = next_version(&mut tx, sale, ListName::Drawn).await?.version;
-        let recorded = sqlx::query(INSERT_ROUND)
-            .bind(sale.as_str())
-            .bind(i64::from(round.round))
-            .bind(sql(round.first))
-            .bind(sql(round.count))
-            .bind(sql(round.at_ms))
-            .execute(&mut *tx)
-            .await?;
-        if recorded.rows_affected() == 0 {
-            let known = read_rounds(&mut tx, sale).await?;
+        let recorded = query!(
+            INSERT_ROUND,
+            sale,
+            round.round,
+            round.first,
+            round.count,
+            round.at_ms
+        )
+        .run(&mut *tx)
+        .await?;
+        if recorded == 0 {
+            let known: Vec<Round> = query!(ROUNDS, sale).all(&mut *tx).await?;
             tx.rollback().await?;
             let same = known.into_iter().find(|known| known.round == round.round);
             return same.map(Recorded::Before).ok_or_else(|| {
                 LedgerError::Corrupt(format!("round {} of {sale} came and went", round.round))
             });
         }
-        sqlx::query(FINISH)
-            .bind(sale.as_str())
-            .bind(sql(roll.0))
-            .bind(roll.1)
-            .bind(sql(round.at_ms))
-            .execute(&mut *tx)
+        query!(FINISH, sale, roll.0, roll.1, round.at_ms)
+            .run(&mut *tx)
             .await?;
-        sqlx::query(LAPSE)
-            .bind(sale.as_str())
-            .bind(ListName::Drawn.as_str())
-            .bind(sql(version))
-            .execute(&mut *tx)
+        query!(LAPSE, sale, ListName::Drawn, version)
+            .run(&mut *tx)
             .await?;
         let mut written = 0;
         for chunk in winners.chunks(CHUNK) {
-            let done = sqlx::query(WIN.on(self.engine))
-                .bind(sale.as_str())
-                .bind(sql(version))
-                .bind(list(chunk))
-                .execute(&mut *tx)
+            let done = query!(WIN.on(self.engine), sale, version, list(chunk))
+                .run(&mut *tx)
                 .await?;
-            written += done.rows_affected();
+            written += done;
         }
         if written != winners.len() as u64 {
             return Err(LedgerError::Corrupt(format!(
@@ -261,44 +244,4 @@ impl OrderLedger {
         tx.commit().await?;
         Ok(Recorded::Done)
     }
-}
-
-async fn read_draw(
-    connection: &mut AnyConnection,
-    sale: &SaleId,
-) -> Result<Option<Draw>, LedgerError> {
-    let row = sqlx::query(DRAW)
-        .bind(sale.as_str())
-        .fetch_optional(connection)
-        .await?;
-    row.map(|row| {
-        Ok(Draw {
-            seed: row.try_get(0)?,
-            beacon: row.try_get(1)?,
-            entries: count(&row, 2)?,
-            root: row.try_get(3)?,
-            drawn_at_ms: Some(count(&row, 4)?).filter(|at| *at > 0),
-        })
-    })
-    .transpose()
-}
-
-async fn read_rounds(
-    connection: &mut AnyConnection,
-    sale: &SaleId,
-) -> Result<Vec<Round>, LedgerError> {
-    let rows = sqlx::query(ROUNDS)
-        .bind(sale.as_str())
-        .fetch_all(connection)
-        .await?;
-    rows.iter()
-        .map(|row| {
-            Ok(Round {
-                round: count(row, 0)? as u32,
-                first: count(row, 1)?,
-                count: count(row, 2)?,
-                at_ms: count(row, 3)?,
-            })
-        })
-        .collect()
 }

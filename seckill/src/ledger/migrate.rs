@@ -1,4 +1,4 @@
-//! Lays tables in numbered steps, each once, under one lock. Whoever shares the ledger's database lays its own tables with the same function:
+//! Lays tables in numbered steps, each once, under one lock. Another crate that shares the ledger's database lays its tables with the same function:
 //! the caller gives the steps and the name of the table that counts them.
 
 use sqlx::{AnyPool, AssertSqlSafe};

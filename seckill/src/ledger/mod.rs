@@ -30,6 +30,7 @@ mod orders;
 mod outbox;
 mod poll_changes;
 mod pool;
+mod query;
 mod refill;
 mod repairs;
 mod report;

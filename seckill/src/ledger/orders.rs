@@ -8,8 +8,9 @@ use super::{
     LedgerError, LedgerOrder, OrderLedger, OrderStatus, checkout,
     engine::{Engine, Statement, list, side_by_side},
     outbox::{self, EventKind},
-    rows::{order_columns, read_order},
-    sql, store_tasks,
+    query::query,
+    rows::order_columns,
+    store_tasks,
 };
 use crate::{
     ids::{BuyerId, OrderId, RequestId, SaleId, SegmentId, SkuId},
@@ -102,14 +103,8 @@ impl OrderLedger {
         buyer: &BuyerId,
         request: &RequestId,
     ) -> Result<Option<LedgerOrder>, LedgerError> {
-        let row = sqlx::query(BY_REQUEST)
-            .bind(sale.as_str())
-            .bind(sku.as_str())
-            .bind(buyer.as_str())
-            .bind(request.as_str())
-            .fetch_optional(self.reads())
-            .await?;
-        row.as_ref().map(read_order).transpose()
+        let found = query!(BY_REQUEST, sale, sku, buyer, request);
+        found.first(self.reads()).await
     }
 
     /// The orders of a request in all skus of a sale, in no order.
@@ -119,13 +114,9 @@ impl OrderLedger {
         buyer: &BuyerId,
         request: &RequestId,
     ) -> Result<Vec<LedgerOrder>, LedgerError> {
-        let rows = sqlx::query(ALL_BY_REQUEST)
-            .bind(sale.as_str())
-            .bind(buyer.as_str())
-            .bind(request.as_str())
-            .fetch_all(self.reads())
-            .await?;
-        rows.iter().map(read_order).collect()
+        query!(ALL_BY_REQUEST, sale, buyer, request)
+            .all(self.reads())
+            .await
     }
 
     /// The orders of a sale after a cursor, in the order of their ids.
@@ -142,19 +133,10 @@ impl OrderLedger {
             u32::MAX,
             u64::MAX,
         );
-        let rows = sqlx::query(PAGE)
-            .bind(sale.id.as_str())
-            .bind(after.unwrap_or(first).to_string())
-            .bind(last.to_string())
-            .bind(limit as i64)
-            .fetch_all(self.reads())
-            .await?;
-        let orders = rows.iter().map(read_order).collect::<Result<Vec<_>, _>>()?;
-        let next = if orders.len() == limit {
-            orders.last().map(|order| order.order)
-        } else {
-            None
-        };
+        let page = query!(PAGE, &sale.id, after.unwrap_or(first), last, limit);
+        let orders: Vec<LedgerOrder> = page.all(self.reads()).await?;
+        let is_full = orders.len() == limit;
+        let next = orders.last().filter(|_| is_full).map(|order| order.order);
         Ok(OrderPage { orders, next })
     }
 
@@ -166,12 +148,8 @@ impl OrderLedger {
         now_ms: u64,
     ) -> Result<Cancel, LedgerError> {
         let mut tx = self.pool.begin().await?;
-        let cancelled = sqlx::query(CANCEL)
-            .bind(order.to_string())
-            .bind(buyer.as_str())
-            .fetch_all(&mut *tx)
-            .await?;
-        let Some(row) = cancelled.first() else {
+        let cancelled = query!(CANCEL, order, buyer).first(&mut *tx).await?;
+        let Some(released) = cancelled else {
             let known = checkout::read(&mut tx, order).await?;
             tx.rollback().await?;
             return Ok(match known.filter(|known| known.buyer == *buyer) {
@@ -182,7 +160,7 @@ impl OrderLedger {
                 Some(known) => Cancel::NotCancellable(known),
             });
         };
-        let released = read_order(row)?;
+
         self.give_back(&mut tx, std::slice::from_ref(&released), now_ms)
             .await?;
         tx.commit().await?;
@@ -205,13 +183,8 @@ impl OrderLedger {
         let mut tx = self.pool.begin().await?;
         let (mut all, mut released) = (Vec::with_capacity(sorted.len()), Vec::new());
         for id in sorted {
-            let cancelled = sqlx::query(CANCEL)
-                .bind(id.to_string())
-                .bind(buyer.as_str())
-                .fetch_all(&mut *tx)
-                .await?;
-            if let Some(row) = cancelled.first() {
-                released.push(read_order(row)?);
+            if let Some(order) = query!(CANCEL, id, buyer).first(&mut *tx).await? {
+                released.push(order);
                 continue;
             }
             match checkout::read(&mut tx, id).await? {
@@ -245,23 +218,19 @@ impl OrderLedger {
         if self.engine == Engine::Sqlite {
             return Ok(own_ms);
         }
-        let row = sqlx::query(POSTGRES_NOW).fetch_one(&self.pool).await?;
-        super::rows::count(&row, 0)
+        query!(POSTGRES_NOW).one(&self.pool).await
     }
 
     /// Releases orders that were not paid in time, at most `limit` of them. An order is released by exactly one caller.
     pub async fn expire_due(&self, now_ms: u64, limit: usize) -> Result<Expiry, LedgerError> {
         let mut tx = self.pool.begin().await?;
-        let rows = sqlx::query(EXPIRE.on(self.engine))
-            .bind(sql(now_ms))
-            .bind(limit as i64)
-            .fetch_all(&mut *tx)
-            .await?;
-        if rows.is_empty() {
+        let expired = query!(EXPIRE.on(self.engine), now_ms, limit);
+        let released: Vec<LedgerOrder> = expired.all(&mut *tx).await?;
+        if released.is_empty() {
             tx.rollback().await?;
             return Ok(Expiry::default());
         }
-        let released = rows.iter().map(read_order).collect::<Result<Vec<_>, _>>()?;
+
         self.give_back(&mut tx, &released, now_ms).await?;
         tx.commit().await?;
         self.shared.expired.increment(released.len() as u64);
@@ -288,11 +257,8 @@ impl OrderLedger {
         }
         for (segment, orders) in by_segment {
             let units: i64 = orders.iter().map(|order| i64::from(order.quantity)).sum();
-            sqlx::query(GIVE_BACK)
-                .bind(units)
-                .bind(segment.sale.as_str())
-                .bind(segment.sku.as_str())
-                .execute(&mut *connection)
+            query!(GIVE_BACK, units, &segment.sale, &segment.sku)
+                .run(&mut *connection)
                 .await?;
         }
         let ids = list(released.iter().map(|order| order.order));

@@ -1,19 +1,22 @@
 //! What the shop must still be told. A row is written in the transaction that decided it; [`delivery`] delivers it at least once, the
 //! events of one order in their order, and several nodes share the work by leases.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 
 use async_trait::async_trait;
-pub use delivery::EventKind;
+pub(super) use delivery::EventKind;
 use delivery::{Event, Outbox};
-use sqlx::{AnyConnection, Row, any::AnyRow};
+use sqlx::AnyConnection;
 
 use super::{
     EventId, LedgerError, LedgerOrder, OrderLedger, OrderStatus,
     engine::{Statement, among, from_list, list, side_by_side},
     orders::CLOCK_SLACK_MS,
-    rows::{count, order_columns, read_order},
-    sql,
+    query::{Columns, FromRow, from_row, query},
+    rows::order_columns,
 };
 use crate::ids::OrderId;
 
@@ -70,33 +73,25 @@ impl Outbox for OrderLedger {
         limit: usize,
     ) -> Result<Vec<Event>, LedgerError> {
         let until = now_ms + lease.as_millis() as u64;
-        let rows = sqlx::query(LEASE.on(self.engine))
-            .bind(sql(now_ms))
-            .bind(sql(until))
-            .bind(limit as i64)
-            .fetch_all(&self.pool)
-            .await?;
+        let leased = query!(LEASE.on(self.engine), now_ms, until, limit);
+        let rows: Vec<Leased> = leased.all(&self.pool).await?;
         if rows.is_empty() {
             return Ok(Vec::new());
         }
-        let mut ids = Vec::with_capacity(rows.len());
-        for row in &rows {
-            ids.push(row.try_get::<String, _>(0)?);
-        }
-        let orders = sqlx::query(ORDERS.on(self.engine))
-            .bind(list(&ids))
-            .fetch_all(self.reads())
+        let ids = list(rows.iter().map(|row| row.order));
+        let orders: Vec<LedgerOrder> = query!(ORDERS.on(self.engine), ids)
+            .all(self.reads())
             .await?;
-        let orders = orders
-            .iter()
-            .map(|row| read_order(row).map(|order| (order.order.to_string(), order)))
-            .collect::<Result<std::collections::HashMap<_, _>, _>>()?;
+        let orders: HashMap<OrderId, LedgerOrder> = orders
+            .into_iter()
+            .map(|order| (order.order, order))
+            .collect();
         let mut events = Vec::with_capacity(rows.len());
-        for (row, id) in rows.iter().zip(&ids) {
-            let order = orders
-                .get(id)
-                .ok_or_else(|| LedgerError::Corrupt(format!("event of missing order {id}")))?;
-            events.push(event(row, order)?);
+        for row in rows {
+            let order = orders.get(&row.order).ok_or_else(|| {
+                LedgerError::Corrupt(format!("event of missing order {}", row.order))
+            })?;
+            events.push(row.event(order));
         }
         events.sort_by(|a, b| (a.created_at_ms, &a.order).cmp(&(b.created_at_ms, &b.order)));
         Ok(events)
@@ -121,20 +116,11 @@ impl Outbox for OrderLedger {
         let mut tx = self.pool.begin().await?;
         for (event, reason) in events {
             let order = &event.order;
-            let dead = sqlx::query(DEAD)
-                .bind(sql(now_ms))
-                .bind(order)
-                .bind(i64::from(event.step))
-                .bind(i64::from(event.attempts))
-                .execute(&mut *tx)
-                .await?;
-            if dead.rows_affected() > 0 {
+            let dead = query!(DEAD, now_ms, order, event.step, event.attempts);
+            if dead.run(&mut *tx).await? > 0 {
                 let reason: String = reason.chars().take(REASON_MAX_CHARS).collect();
-                sqlx::query(REASON)
-                    .bind(order)
-                    .bind(i64::from(event.step))
-                    .bind(reason)
-                    .execute(&mut *tx)
+                query!(REASON, order, event.step, reason)
+                    .run(&mut *tx)
                     .await?;
             }
         }
@@ -155,14 +141,12 @@ impl Outbox for OrderLedger {
     async fn events_pending(&self) -> Result<u64, LedgerError> {
         let pending =
             "SELECT COUNT(*) FROM order_outbox WHERE delivered_at_ms = 0 AND dead_at_ms = 0";
-        let row = sqlx::query(pending).fetch_one(self.reads()).await?;
-        count(&row, 0)
+        query!(pending).one(self.reads()).await
     }
 
     async fn events_given_up(&self) -> Result<u64, LedgerError> {
         let given_up = "SELECT COUNT(*) FROM order_outbox WHERE dead_at_ms > 0";
-        let row = sqlx::query(given_up).fetch_one(self.reads()).await?;
-        count(&row, 0)
+        query!(given_up).one(self.reads()).await
     }
 
     async fn prune_events(
@@ -172,13 +156,9 @@ impl Outbox for OrderLedger {
     ) -> Result<u64, LedgerError> {
         // An event is delivered after its order was made, so only ids of that time are looked at.
         let made_before = delivered_before_ms.saturating_add(CLOCK_SLACK_MS);
-        let pruned = sqlx::query(PRUNE)
-            .bind(OrderId::new(made_before, 0, 0).to_string())
-            .bind(sql(delivered_before_ms))
-            .bind(limit as i64)
-            .execute(&self.pool)
-            .await?;
-        Ok(pruned.rows_affected())
+        let up_to = OrderId::new(made_before, 0, 0);
+        let pruned = query!(PRUNE, up_to, delivered_before_ms, limit);
+        pruned.run(&self.pool).await
     }
 
     async fn events_due(&self, at_most: Duration) {
@@ -200,13 +180,15 @@ impl OrderLedger {
             lease.push(&event.order);
         }
         for ((step, attempts), orders) in leases {
-            sqlx::query(statement.on(self.engine))
-                .bind(sql(due_ms))
-                .bind(i64::from(step))
-                .bind(i64::from(attempts))
-                .bind(list(orders))
-                .execute(&self.pool)
-                .await?;
+            query!(
+                statement.on(self.engine),
+                due_ms,
+                step,
+                attempts,
+                list(orders)
+            )
+            .run(&self.pool)
+            .await?;
         }
         Ok(())
     }
@@ -224,49 +206,60 @@ impl OrderLedger {
                 .map(|event| event.order.as_str())
                 .collect();
             if !orders.is_empty() {
-                let update = sqlx::query(statement.on(self.engine))
-                    .bind(sql(now_ms))
-                    .bind(i64::from(step))
-                    .bind(list(orders));
-                update.execute(&self.pool).await?;
+                let update = query!(statement.on(self.engine), now_ms, step, list(orders));
+                update.run(&self.pool).await?;
             }
         }
         Ok(())
     }
 }
 
-/// The event of a row, with its order as it was then: it may have moved on since.
-fn event(row: &AnyRow, order: &LedgerOrder) -> Result<Event, LedgerError> {
-    let word: &str = row.try_get(2)?;
-    let kind = EventKind::ALL
-        .into_iter()
-        .find(|kind| kind.as_str() == word)
-        .ok_or_else(|| LedgerError::Corrupt(format!("event {word:?}")))?;
-    let status = match kind {
-        EventKind::Settled => OrderStatus::Reserved,
-        EventKind::Refused => OrderStatus::Refused,
-        EventKind::Paid => OrderStatus::Paid,
-        EventKind::Released => OrderStatus::Released,
-    };
-    let order = LedgerOrder {
-        status,
-        ..order.clone()
-    };
-    let (step, created_at_ms) = (count(row, 1)? as u32, count(row, 3)?);
-    let id = EventId {
-        order: order.order,
-        step,
-    };
-    let id = id.to_string();
-    Ok(Event {
-        body: Event::document(&id, kind, created_at_ms, &order),
-        id,
-        order: order.order.to_string(),
-        step,
-        kind,
-        created_at_ms,
-        attempts: count(row, 4)? as u32,
-    })
+/// A row that was leased.
+struct Leased {
+    order: OrderId,
+    step: u32,
+    kind: EventKind,
+    created_at_ms: u64,
+    attempts: u32,
+}
+
+from_row!(Leased: order, step, kind, created_at_ms, attempts);
+
+impl FromRow for EventKind {
+    fn read(columns: &mut Columns<'_>) -> Result<Self, LedgerError> {
+        columns.word(&Self::ALL, Self::as_str)
+    }
+}
+
+impl Leased {
+    /// The event, with its order as it was then: it may have moved on since.
+    fn event(self, order: &LedgerOrder) -> Event {
+        let status = match self.kind {
+            EventKind::Settled => OrderStatus::Reserved,
+            EventKind::Refused => OrderStatus::Refused,
+            EventKind::Paid => OrderStatus::Paid,
+            EventKind::Released => OrderStatus::Released,
+        };
+        let order = LedgerOrder {
+            status,
+            ..order.clone()
+        };
+        let (order_id, step) = (self.order, self.step);
+        let id = EventId {
+            order: order_id,
+            step,
+        }
+        .to_string();
+        Event {
+            body: Event::document(&id, self.kind, self.created_at_ms, &order),
+            id,
+            order: order_id.to_string(),
+            step,
+            kind: self.kind,
+            created_at_ms: self.created_at_ms,
+            attempts: self.attempts,
+        }
+    }
 }
 
 /// Writes one event inside a transaction.
@@ -278,12 +271,8 @@ pub(super) async fn insert(
 ) -> Result<(), LedgerError> {
     const INSERT: &str = "INSERT INTO order_outbox (order_id, step, kind, created_at_ms, next_at_ms) \
         VALUES ($1, $2, $3, $4, $4) ON CONFLICT DO NOTHING";
-    sqlx::query(INSERT)
-        .bind(order.to_string())
-        .bind(step(kind))
-        .bind(kind.as_str())
-        .bind(sql(now_ms))
-        .execute(connection)
+    query!(INSERT, order, step(kind), kind.as_str(), now_ms)
+        .run(connection)
         .await?;
     Ok(())
 }
@@ -301,19 +290,21 @@ pub(super) async fn insert_many(
         "$4",
         "WHERE TRUE ON CONFLICT DO NOTHING"
     );
-    sqlx::query(INSERT.on(ledger.engine))
-        .bind(step(kind))
-        .bind(kind.as_str())
-        .bind(sql(now_ms))
-        .bind(orders)
-        .execute(connection)
-        .await?;
+    query!(
+        INSERT.on(ledger.engine),
+        step(kind),
+        kind.as_str(),
+        now_ms,
+        orders
+    )
+    .run(connection)
+    .await?;
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use sqlx::SqlSafeStr;
+    use sqlx::{Row, SqlSafeStr};
 
     use super::*;
     use crate::ledger;

@@ -12,7 +12,8 @@ use super::{
     LedgerError, LedgerOrder, OrderLedger,
     engine::{Statement, from_list, list},
     order_watch::{RequestKey, WatchKey},
-    rows::{order_columns, read_order},
+    query::query,
+    rows::order_columns,
     sql,
 };
 use limiter::backoff::Backoff;
@@ -114,9 +115,9 @@ impl OrderLedger {
         statement: &Statement,
         listed: String,
     ) -> Result<Vec<LedgerOrder>, LedgerError> {
-        let rows = sqlx::query(statement.on(self.engine)).bind(listed);
-        let rows = rows.fetch_all(self.reads()).await?;
-        rows.iter().map(read_order).collect()
+        query!(statement.on(self.engine), listed)
+            .all(self.reads())
+            .await
     }
 }
 

@@ -51,17 +51,17 @@ struct Meters {
     max: Gauge,
 }
 
-/// A connection, given back when it is dropped.
-pub(super) struct Connection {
-    connection: PoolConnection<Any>,
+/// A connection, or a transaction on one.
+pub(super) struct Held<C> {
+    connection: C,
     call: Call,
 }
 
-/// A transaction, rolled back when it is dropped before its commit.
-pub(super) struct Tx {
-    transaction: Transaction<'static, Any>,
-    call: Call,
-}
+/// Given back when it is dropped.
+pub(super) type Connection = Held<PoolConnection<Any>>;
+
+/// Rolled back when it is dropped before its commit.
+pub(super) type Tx = Held<Transaction<'static, Any>>;
 
 /// The time of one call runs until this is dropped.
 struct Call {
@@ -107,36 +107,35 @@ impl Pool {
 
     /// A connection for several statements.
     pub(super) async fn acquire(&self) -> Result<Connection, Error> {
-        self.take(Operation::Connection).await
+        self.held(Operation::Connection, self.pool.acquire()).await
     }
 
     /// Begins a transaction.
     pub(super) async fn begin(&self) -> Result<Tx, Error> {
-        self.begun(self.pool.begin()).await
+        self.held(Operation::Transaction, self.pool.begin()).await
     }
 
     /// Begins a transaction with this statement.
     pub(super) async fn begin_with(&self, statement: &'static str) -> Result<Tx, Error> {
-        self.begun(self.pool.begin_with(statement)).await
+        let begin = self.pool.begin_with(statement);
+        self.held(Operation::Transaction, begin).await
     }
 
-    async fn begun(
+    async fn held<C>(
         &self,
-        begin: impl Future<Output = Result<Transaction<'static, Any>, Error>>,
-    ) -> Result<Tx, Error> {
+        operation: Operation,
+        take: impl Future<Output = Result<C, Error>>,
+    ) -> Result<Held<C>, Error> {
         let asked = Instant::now();
-        let transaction = begin.await;
-        let call = self.call(Operation::Transaction, asked.elapsed());
-        let transaction = call.ended(transaction)?;
-        Ok(Tx { transaction, call })
-    }
-
-    async fn take(&self, operation: Operation) -> Result<Connection, Error> {
-        let asked = Instant::now();
-        let connection = self.pool.acquire().await;
+        let connection = take.await;
         let call = self.call(operation, asked.elapsed());
         let connection = call.ended(connection)?;
-        Ok(Connection { connection, call })
+        Ok(Held { connection, call })
+    }
+
+    /// A connection for one statement.
+    async fn take(&self) -> Result<Connection, Error> {
+        self.held(self.statement, self.pool.acquire()).await
     }
 
     fn call(&self, operation: Operation, waited: Duration) -> Call {
@@ -173,32 +172,18 @@ impl Drop for Call {
 impl Tx {
     /// Commits; what was written is there, or nothing of it.
     pub(super) async fn commit(self) -> Result<(), Error> {
-        let committed = self.transaction.commit().await;
+        let committed = self.connection.commit().await;
         self.call.ended(committed)
     }
 
     /// Takes everything back.
     pub(super) async fn rollback(self) -> Result<(), Error> {
-        let rolled_back = self.transaction.rollback().await;
+        let rolled_back = self.connection.rollback().await;
         self.call.ended(rolled_back)
     }
 }
 
-impl Deref for Tx {
-    type Target = AnyConnection;
-
-    fn deref(&self) -> &AnyConnection {
-        &self.transaction
-    }
-}
-
-impl DerefMut for Tx {
-    fn deref_mut(&mut self) -> &mut AnyConnection {
-        &mut self.transaction
-    }
-}
-
-impl Deref for Connection {
+impl<C: Deref<Target = AnyConnection>> Deref for Held<C> {
     type Target = AnyConnection;
 
     fn deref(&self) -> &AnyConnection {
@@ -206,7 +191,7 @@ impl Deref for Connection {
     }
 }
 
-impl DerefMut for Connection {
+impl<C: DerefMut<Target = AnyConnection>> DerefMut for Held<C> {
     fn deref_mut(&mut self) -> &mut AnyConnection {
         &mut self.connection
     }
@@ -218,46 +203,31 @@ impl std::fmt::Debug for Pool {
     }
 }
 
+/// Runs a statement on a connection of its own.
+macro_rules! in_one_call {
+    ($($name:ident -> $answer:ty;)*) => {
+        $(fn $name<'e, 'q: 'e, E>(self, query: E) -> BoxFuture<'e, Result<$answer, Error>>
+        where
+            'p: 'e,
+            E: 'q + Execute<'q, Any>,
+        {
+            let pool = self.clone();
+            Box::pin(async move {
+                let mut held = pool.take().await?;
+                let done = held.connection.$name(query).await;
+                held.call.ended(done)
+            })
+        })*
+    };
+}
+
 impl<'p> Executor<'p> for &Pool {
     type Database = Any;
 
-    fn execute<'e, 'q: 'e, E>(self, query: E) -> BoxFuture<'e, Result<AnyQueryResult, Error>>
-    where
-        'p: 'e,
-        E: 'q + Execute<'q, Any>,
-    {
-        let pool = self.clone();
-        Box::pin(async move {
-            let mut held = pool.take(pool.statement).await?;
-            let done = held.connection.execute(query).await;
-            held.call.ended(done)
-        })
-    }
-
-    fn fetch_all<'e, 'q: 'e, E>(self, query: E) -> BoxFuture<'e, Result<Vec<AnyRow>, Error>>
-    where
-        'p: 'e,
-        E: 'q + Execute<'q, Any>,
-    {
-        let pool = self.clone();
-        Box::pin(async move {
-            let mut held = pool.take(pool.statement).await?;
-            let rows = held.connection.fetch_all(query).await;
-            held.call.ended(rows)
-        })
-    }
-
-    fn fetch_optional<'e, 'q: 'e, E>(self, query: E) -> BoxFuture<'e, Result<Option<AnyRow>, Error>>
-    where
-        'p: 'e,
-        E: 'q + Execute<'q, Any>,
-    {
-        let pool = self.clone();
-        Box::pin(async move {
-            let mut held = pool.take(pool.statement).await?;
-            let row = held.connection.fetch_optional(query).await;
-            held.call.ended(row)
-        })
+    in_one_call! {
+        execute -> AnyQueryResult;
+        fetch_all -> Vec<AnyRow>;
+        fetch_optional -> Option<AnyRow>;
     }
 
     /// What nobody asks for today; the wait is part of the call here.

@@ -2,12 +2,10 @@
 
 use std::collections::{HashMap, HashSet};
 
-use sqlx::Row;
-
 use super::{
     Action, LedgerError, OrderLedger, OrderStatus,
-    engine::{Statement, among, list, of_segment},
-    rows::{count, parsed},
+    engine::{Statement, among, list},
+    query::query,
     store_tasks,
 };
 use crate::ids::{OrderId, SegmentId};
@@ -31,28 +29,17 @@ const PENDING: &str =
 impl OrderLedger {
     /// How many orders of a segment there are, refused and returned ones included.
     pub async fn order_count(&self, segment: &SegmentId) -> Result<u64, LedgerError> {
-        self.count_of(COUNT, segment).await
+        query!(COUNT, segment).one(self.reads()).await
     }
 
     /// How many of them ever had units: each of these the store has accepted. A letter that was closed as refused it need not know.
     pub async fn taken_count(&self, segment: &SegmentId) -> Result<u64, LedgerError> {
-        self.count_of(COUNT_TAKEN, segment).await
-    }
-
-    async fn count_of(
-        &self,
-        statement: &'static str,
-        segment: &SegmentId,
-    ) -> Result<u64, LedgerError> {
-        let row = of_segment(statement, segment)
-            .fetch_one(self.reads())
-            .await?;
-        count(&row, 0)
+        query!(COUNT_TAKEN, segment).one(self.reads()).await
     }
 
     /// How many units of a segment are paid.
     pub async fn paid_units(&self, segment: &SegmentId) -> Result<u64, LedgerError> {
-        self.count_of(PAID_UNITS, segment).await
+        query!(PAID_UNITS, segment).one(self.reads()).await
     }
 
     /// Where orders stand; those that the ledger does not have are absent.
@@ -60,32 +47,22 @@ impl OrderLedger {
         &self,
         orders: impl IntoIterator<Item = OrderId>,
     ) -> Result<HashMap<OrderId, OrderStatus>, LedgerError> {
-        let rows = sqlx::query(STATUSES.on(self.engine))
-            .bind(list(orders))
-            .fetch_all(self.reads())
-            .await?;
-        rows.iter()
-            .map(|row| Ok((parsed(row, 0)?, parsed(row, 1)?)))
-            .collect()
+        let statuses = query!(STATUSES.on(self.engine), list(orders));
+        statuses.all(self.reads()).await
     }
 
     /// The entries of a segment's queue that are set aside: their positions, and the ids of their orders.
     pub async fn set_aside_in(&self, segment: &SegmentId) -> Result<HashSet<String>, LedgerError> {
-        let rows = of_segment(SET_ASIDE, segment)
-            .fetch_all(self.reads())
-            .await?;
-        let mut names = HashSet::with_capacity(rows.len() * 2);
-        for row in &rows {
-            names.insert(row.try_get(0)?);
-            names.insert(row.try_get(1)?);
-        }
-        Ok(names)
+        let names: Vec<(String, String)> = query!(SET_ASIDE, segment).all(self.reads()).await?;
+        let names = names
+            .into_iter()
+            .flat_map(|(position, order)| [position, order]);
+        Ok(names.collect())
     }
 
     /// The orders of a segment that the store must still be told something about.
     pub async fn with_effects(&self, segment: &SegmentId) -> Result<HashSet<OrderId>, LedgerError> {
-        let rows = of_segment(PENDING, segment).fetch_all(self.reads()).await?;
-        rows.iter().map(|row| parsed(row, 0)).collect()
+        query!(PENDING, segment).all(self.reads()).await
     }
 
     /// Tells the store once more what became of an order.

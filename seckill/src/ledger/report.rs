@@ -3,12 +3,7 @@
 
 use sqlx::AnyConnection;
 
-use super::{
-    LedgerError, OrderLedger, OrderStatus,
-    engine::Engine,
-    pool::Tx,
-    rows::{count, parsed},
-};
+use super::{LedgerError, OrderLedger, OrderStatus, engine::Engine, pool::Tx, query::query};
 use crate::ids::{SaleId, SkuId};
 
 /// The ledger's side of a sale.
@@ -69,7 +64,7 @@ impl OrderLedger {
         let mut tx = self.begin_read().await?;
         let mut report = read_counts(&mut tx, sale).await?;
         if let Some(report) = &mut report {
-            report.outbox_pending = scalar(&mut tx, OUTBOX, sale).await?;
+            report.outbox_pending = query!(OUTBOX, sale).one(&mut *tx).await?;
         }
         tx.commit().await?;
         Ok(report)
@@ -100,17 +95,13 @@ pub(super) async fn read_counts(
     sale: &SaleId,
 ) -> Result<Option<LedgerReport>, LedgerError> {
     let mut report = LedgerReport::default();
-    for row in sqlx::query(SKUS)
-        .bind(sale.as_str())
-        .fetch_all(&mut *connection)
-        .await?
-    {
-        let stock = count(&row, 1)?;
+    let skus: Vec<(SkuId, u64, u64, u64)> = query!(SKUS, sale).all(&mut *connection).await?;
+    for (sku, stock, total, sold) in skus {
         report.skus.push(SkuReport {
-            sku: parsed(&row, 0)?,
+            sku,
             stock,
-            restocked: count(&row, 2)?.saturating_sub(stock),
-            sold: count(&row, 3)?,
+            restocked: total.saturating_sub(stock),
+            sold,
             reserved_units: 0,
             paid_units: 0,
             orders: 0,
@@ -121,13 +112,9 @@ pub(super) async fn read_counts(
     if report.skus.is_empty() {
         return Ok(None);
     }
-    for row in sqlx::query(ORDERS)
-        .bind(sale.as_str())
-        .fetch_all(&mut *connection)
-        .await?
-    {
-        let (sku, status): (SkuId, OrderStatus) = (parsed(&row, 0)?, parsed(&row, 1)?);
-        let (orders, units) = (count(&row, 2)?, count(&row, 3)?);
+    let orders: Vec<(SkuId, OrderStatus, u64, u64)> =
+        query!(ORDERS, sale).all(&mut *connection).await?;
+    for (sku, status, orders, units) in orders {
         report.settled += orders;
         match status {
             OrderStatus::Reserved | OrderStatus::Paying => {}
@@ -145,31 +132,15 @@ pub(super) async fn read_counts(
             }
         }
     }
-    for row in sqlx::query(DEAD)
-        .bind(sale.as_str())
-        .fetch_all(&mut *connection)
-        .await?
-    {
-        let (sku, letters): (SkuId, u64) = (parsed(&row, 0)?, count(&row, 1)?);
+    let dead: Vec<(SkuId, u64)> = query!(DEAD, sale).all(&mut *connection).await?;
+    for (sku, letters) in dead {
         report.dead_letters += letters;
         if let Some(line) = report.skus.iter_mut().find(|line| line.sku == sku) {
             line.dead_letters = letters;
         }
     }
-    report.effects_pending = scalar(connection, EFFECTS, sale).await?;
+    report.effects_pending = query!(EFFECTS, sale).one(connection).await?;
     Ok(Some(report))
-}
-
-pub(super) async fn scalar(
-    connection: &mut AnyConnection,
-    statement: &'static str,
-    sale: &SaleId,
-) -> Result<u64, LedgerError> {
-    let row = sqlx::query(statement)
-        .bind(sale.as_str())
-        .fetch_one(connection)
-        .await?;
-    count(&row, 0)
 }
 
 #[cfg(test)]

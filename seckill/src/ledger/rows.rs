@@ -1,10 +1,11 @@
 //! An order as a row: the columns, their order, and how they are read.
 
+use super::{
+    LedgerError, OrderStatus, Standing,
+    query::{Columns, FromRow},
+};
+use crate::ids::{BuyerId, OrderId, RequestId, SegmentId};
 use serde::{Serialize, Serializer, ser::SerializeStruct};
-use sqlx::{Row, any::AnyRow};
-
-use super::{LedgerError, OrderStatus, Standing};
-use crate::ids::{BuyerId, OrderId, RequestId, SaleId, SegmentId, SkuId};
 
 /// An order of the ledger. Serialized, it is the order document of the sale API.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,7 +70,7 @@ impl Serialize for LedgerOrder {
     }
 }
 
-/// The columns that [`read_order`] expects, for a `SELECT` or `RETURNING` of statements in this folder.
+/// The columns of a [`LedgerOrder`], for a `SELECT` or `RETURNING` of statements in this folder.
 macro_rules! order_columns {
     () => {
         "order_id, sale, sku, segment, buyer, request_id, quantity, amount_minor, currency, status, reason, \
@@ -78,55 +79,24 @@ macro_rules! order_columns {
 }
 pub(super) use order_columns;
 
-/// Reads a row of [`order_columns`].
-pub(super) fn read_order(row: &AnyRow) -> Result<LedgerOrder, LedgerError> {
-    let intent: String = row.try_get(14)?;
-    Ok(LedgerOrder {
-        order: parsed::<OrderId>(row, 0)?,
-        segment: read_segment(row, 1)?,
-        buyer: parsed::<BuyerId>(row, 4)?,
-        request: parsed::<RequestId>(row, 5)?,
-        quantity: count(row, 6)?
-            .try_into()
-            .map_err(|_| LedgerError::Corrupt("quantity above 2^32".to_owned()))?,
-        amount_minor: row.try_get(7)?,
-        currency: row.try_get(8)?,
-        status: parsed::<OrderStatus>(row, 9)?,
-        reason: row.try_get(10)?,
-        created_at_ms: count(row, 11)?,
-        pay_by_ms: count(row, 12)?,
-        settled_at_ms: count(row, 13)?,
-        intent: Some(intent).filter(|intent| !intent.is_empty()),
-        fingerprint: row.try_get::<i64, _>(15)?.cast_unsigned(),
-        version: count(row, 16)?,
-    })
-}
-
-/// Reads `sale, sku, segment` from three columns in a row.
-pub(super) fn read_segment(row: &AnyRow, first: usize) -> Result<SegmentId, LedgerError> {
-    Ok(SegmentId {
-        sale: parsed::<SaleId>(row, first)?,
-        sku: parsed::<SkuId>(row, first + 1)?,
-        index: count(row, first + 2)?
-            .try_into()
-            .map_err(|_| LedgerError::Corrupt("segment above 2^16".to_owned()))?,
-    })
-}
-
-/// Reads a text column as an id or a word.
-pub(super) fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(
-    row: &AnyRow,
-    column: usize,
-) -> Result<T, LedgerError> {
-    let text: &str = row.try_get(column)?;
-    text.parse()
-        .map_err(|error: T::Err| LedgerError::Corrupt(format!("{text:?}: {error}")))
-}
-
-/// Reads a number that is never negative.
-pub(super) fn count(row: &AnyRow, column: usize) -> Result<u64, LedgerError> {
-    let number: i64 = row.try_get(column)?;
-    number
-        .try_into()
-        .map_err(|_| LedgerError::Corrupt(format!("negative count {number}")))
+impl FromRow for LedgerOrder {
+    fn read(columns: &mut Columns<'_>) -> Result<Self, LedgerError> {
+        Ok(Self {
+            order: columns.take()?,
+            segment: columns.take()?,
+            buyer: columns.take()?,
+            request: columns.take()?,
+            quantity: columns.take()?,
+            amount_minor: columns.take()?,
+            currency: columns.take()?,
+            status: columns.take()?,
+            reason: columns.take()?,
+            created_at_ms: columns.take()?,
+            pay_by_ms: columns.take()?,
+            settled_at_ms: columns.take()?,
+            intent: columns.if_any()?,
+            fingerprint: columns.take::<i64>()?.cast_unsigned(),
+            version: columns.take()?,
+        })
+    }
 }

@@ -2,18 +2,17 @@
 
 use std::collections::HashMap;
 
-use serde::{Serialize, de::DeserializeOwned};
-use sqlx::{AnyConnection, Row, any::AnyRow};
+use sqlx::AnyConnection;
 use stock::{Durability, Gate};
 
 use super::{
     LedgerError, OrderLedger,
-    rows::{count, parsed},
+    query::{Columns, FromRow, Query, as_json, from_row, query},
     sql,
 };
 use crate::{
     ids::{SaleId, SegmentId, SkuId},
-    sale::{Rules, Sale, SkuOnSale, Stage, shares},
+    sale::{Rules, Sale, SkuOnSale, shares},
     units::MAX_UNITS,
 };
 
@@ -82,8 +81,8 @@ pub enum GateMoved {
 }
 
 const INSERT_SALE: &str = "INSERT INTO sale_sales \
-    (sale, starts_at_ms, ends_at_ms, pay_within_ms, buyer_limit, currency, gate, created_at_ms, segments, carts, durability, \
-     stage, order_limit, admission, lottery, slots) \
+    (starts_at_ms, ends_at_ms, pay_within_ms, buyer_limit, currency, segments, carts, durability, order_limit, admission, \
+     lottery, slots, sale, gate, created_at_ms, stage) \
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16) ON CONFLICT DO NOTHING";
 const INSERT_SKU: &str = "INSERT INTO sale_skus (sale, sku, position, stock, total, price_minor, held_until_ms) \
     VALUES ($1, $2, $3, $4, $4, $5, $6)";
@@ -114,26 +113,12 @@ impl OrderLedger {
     /// Creates a sale with its skus, all or nothing.
     pub async fn create_sale(&self, sale: &Sale, now_ms: u64) -> Result<Created, LedgerError> {
         let mut tx = self.pool.begin().await?;
-        let created = sqlx::query(INSERT_SALE)
-            .bind(sale.id.as_str())
-            .bind(sql(sale.starts_at_ms))
-            .bind(sql(sale.ends_at_ms))
-            .bind(sql(sale.pay_within_ms))
-            .bind(i64::from(sale.buyer_limit))
-            .bind(sale.currency.as_str())
+        let created = document(INSERT_SALE, sale)
+            .bind(&sale.id)
             .bind(gate_word(sale.gate))
-            .bind(sql(now_ms))
-            .bind(i64::from(sale.segments))
-            .bind(i64::from(sale.carts))
-            .bind(sale.durability.map_or("", Durability::name))
-            .bind(sale.rules.stage.as_str())
-            .bind(sale.rules.order_limit.map_or(0, i64::from))
-            .bind(sale.rules.admission.as_str())
-            .bind(as_json(&sale.rules.lottery))
-            .bind(as_json(&sale.rules.slots))
-            .execute(&mut *tx)
-            .await?;
-        if created.rows_affected() == 0 {
+            .bind(now_ms)
+            .bind(sale.rules.stage.as_str());
+        if created.run(&mut *tx).await? == 0 {
             let mut known = read_sales(&mut tx, sale.id.as_str()).await?;
             tx.rollback().await?;
             // Gate and version are what became of it, not part of what was asked for.
@@ -176,12 +161,8 @@ impl OrderLedger {
         const MOVE: &str = "UPDATE sale_sales SET gate = $1 WHERE sale = $2 \
             AND ($1 = 'closed' OR (gate <> 'closed' AND stage = 'published'))";
         let mut tx = self.pool.begin().await?;
-        let moved = sqlx::query(MOVE)
-            .bind(gate_word(gate))
-            .bind(sale.as_str())
-            .execute(&mut *tx)
-            .await?;
-        if moved.rows_affected() == 1 {
+        let moved = query!(MOVE, gate_word(gate), sale);
+        if moved.run(&mut *tx).await? == 1 {
             tx.commit().await?;
             return Ok(GateMoved::Set);
         }
@@ -203,53 +184,36 @@ impl OrderLedger {
         restock: &Restock,
         now_ms: u64,
     ) -> Result<Restocked, LedgerError> {
+        const INSERT: &str = "INSERT INTO sale_restocks (sale, sku, restock_id, units, at_ms) VALUES ($1, $2, $3, $4, $5) \
+            ON CONFLICT DO NOTHING";
+        const KNOWN: &str =
+            "SELECT units FROM sale_restocks WHERE sale = $1 AND sku = $2 AND restock_id = $3";
+        // The bound is compared with what was there before: a sum could overflow.
+        const RAISE: &str =
+            "UPDATE sale_skus SET total = total + $1 WHERE sale = $2 AND sku = $3 AND total <= $4";
+        const TOTAL: &str = "SELECT total FROM sale_skus WHERE sale = $1 AND sku = $2";
+        let (sku, id, units) = (&restock.sku, &restock.id, restock.units);
         let mut tx = self.pool.begin().await?;
-        let insert = "INSERT INTO sale_restocks (sale, sku, restock_id, units, at_ms) VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING";
-        let inserted = sqlx::query(insert)
-            .bind(sale.as_str())
-            .bind(restock.sku.as_str())
-            .bind(restock.id.as_str())
-            .bind(sql(restock.units))
-            .bind(sql(now_ms))
-            .execute(&mut *tx)
-            .await?;
-        if inserted.rows_affected() == 0 {
-            let known = sqlx::query(
-                "SELECT units FROM sale_restocks WHERE sale = $1 AND sku = $2 AND restock_id = $3",
-            )
-            .bind(sale.as_str())
-            .bind(restock.sku.as_str())
-            .bind(restock.id.as_str())
-            .fetch_one(&mut *tx)
-            .await?;
+        if query!(INSERT, sale, sku, id, units, now_ms)
+            .run(&mut *tx)
+            .await?
+            == 0
+        {
+            let known: u64 = query!(KNOWN, sale, sku, id).one(&mut *tx).await?;
             tx.rollback().await?;
-            return Ok(if count(&known, 0)? == restock.units {
-                Restocked::Repeated
-            } else {
-                Restocked::Conflict
+            return Ok(match known == units {
+                true => Restocked::Repeated,
+                false => Restocked::Conflict,
             });
         }
-        // The bound is compared with what was there before: a sum could overflow.
-        let raised = sqlx::query(
-            "UPDATE sale_skus SET total = total + $1 WHERE sale = $2 AND sku = $3 AND total <= $4",
-        )
-        .bind(sql(restock.units))
-        .bind(sale.as_str())
-        .bind(restock.sku.as_str())
-        .bind(sql(MAX_UNITS) - sql(restock.units))
-        .execute(&mut *tx)
-        .await?;
-        if raised.rows_affected() == 0 {
-            let known = sqlx::query("SELECT total FROM sale_skus WHERE sale = $1 AND sku = $2")
-                .bind(sale.as_str())
-                .bind(restock.sku.as_str())
-                .fetch_all(&mut *tx)
-                .await?;
+        let raised = query!(RAISE, units, sale, sku, sql(MAX_UNITS) - sql(units));
+        if raised.run(&mut *tx).await? == 0 {
+            let total: Option<u64> = query!(TOTAL, sale, sku).first(&mut *tx).await?;
             tx.rollback().await?;
-            return Ok(match known.first() {
+            return Ok(match total {
                 None => Restocked::UnknownSku,
-                Some(row) => Restocked::TooMany {
-                    rest: MAX_UNITS.saturating_sub(count(row, 0)?),
+                Some(total) => Restocked::TooMany {
+                    rest: MAX_UNITS.saturating_sub(total),
                 },
             });
         }
@@ -260,31 +224,35 @@ impl OrderLedger {
     /// Units that were ever added to each sku, for those that had some: what all segments of a sku together have to account for
     /// beside the first stock.
     pub async fn restocked_units(&self) -> Result<HashMap<(SaleId, SkuId), u64>, LedgerError> {
-        let rows =
-            sqlx::query("SELECT sale, sku, total - stock FROM sale_skus WHERE total > stock AND sale IN (SELECT sale FROM sale_sales WHERE audited_at_ms = 0)")
-                .fetch_all(self.reads())
-                .await?;
-        rows.iter()
-            .map(|row| Ok(((parsed(row, 0)?, parsed(row, 1)?), count(row, 2)?)))
-            .collect()
+        const UNITS: &str = "SELECT sale, sku, total - stock FROM sale_skus \
+            WHERE total > stock AND sale IN (SELECT sale FROM sale_sales WHERE audited_at_ms = 0)";
+        query!(UNITS).all(self.reads()).await
     }
 
     /// The restocks of a sale, for a store that may have missed one: repeating them there is harmless.
     pub async fn restocks(&self, sale: &SaleId) -> Result<Vec<Restock>, LedgerError> {
-        let rows = sqlx::query("SELECT sku, restock_id, units FROM sale_restocks WHERE sale = $1 ORDER BY at_ms, restock_id")
-            .bind(sale.as_str())
-            .fetch_all(self.reads())
-            .await?;
-        rows.iter()
-            .map(|row| {
-                Ok(Restock {
-                    sku: parsed(row, 0)?,
-                    id: row.try_get(1)?,
-                    units: count(row, 2)?,
-                })
-            })
-            .collect()
+        const ALL: &str = "SELECT sku, restock_id, units FROM sale_restocks WHERE sale = $1 ORDER BY at_ms, restock_id";
+        query!(ALL, sale).all(self.reads()).await
     }
+}
+
+/// A statement that writes the document of a sale: its first twelve parameters.
+pub(super) fn document<'q>(statement: &'static str, sale: &'q Sale) -> Query<'q> {
+    query!(
+        statement,
+        sale.starts_at_ms,
+        sale.ends_at_ms,
+        sale.pay_within_ms,
+        sale.buyer_limit,
+        &sale.currency,
+        sale.segments,
+        sale.carts,
+        sale.durability.map_or("", Durability::name),
+        sale.rules.order_limit.unwrap_or(0),
+        sale.rules.admission.as_str(),
+        as_json(&sale.rules.lottery),
+        as_json(&sale.rules.slots)
+    )
 }
 
 /// The skus of a sale that has none yet.
@@ -295,15 +263,18 @@ pub(super) async fn insert_skus(
     for (position, sku) in sale.skus.iter().enumerate() {
         let slots = sale.rules.slots.as_ref();
         let held = slots.and_then(|slots| Some(slots.held_until_ms(&slots.slot(&sku.sku)?)));
-        sqlx::query(INSERT_SKU)
-            .bind(sale.id.as_str())
-            .bind(sku.sku.as_str())
-            .bind(position as i64)
-            .bind(sql(sku.stock))
-            .bind(sku.price_minor)
-            .bind(sql(held.unwrap_or(0)))
-            .execute(&mut *connection)
-            .await?;
+        let held = held.unwrap_or(0);
+        query!(
+            INSERT_SKU,
+            &sale.id,
+            &sku.sku,
+            position,
+            sku.stock,
+            sku.price_minor,
+            held
+        )
+        .run(&mut *connection)
+        .await?;
     }
     Ok(())
 }
@@ -321,85 +292,59 @@ async fn read_sales_by(
     [sales, skus]: [&'static str; 2],
     id: &str,
 ) -> Result<Vec<Sale>, LedgerError> {
-    let rows = sqlx::query(sales)
-        .bind(id)
-        .fetch_all(&mut *connection)
-        .await?;
-    let skus = sqlx::query(skus).bind(id).fetch_all(connection).await?;
-    let mut sales = Vec::with_capacity(rows.len());
-    for row in &rows {
-        let buyer_limit = count(row, 4)?
-            .try_into()
-            .map_err(|_| LedgerError::Corrupt("buyer_limit above 2^32".to_owned()))?;
-        sales.push(Sale {
-            id: parsed(row, 0)?,
-            starts_at_ms: count(row, 1)?,
-            ends_at_ms: count(row, 2)?,
-            pay_within_ms: count(row, 3)?,
-            buyer_limit,
-            currency: row.try_get(5)?,
-            gate: read_gate(row.try_get(6)?)?,
-            segments: count(row, 7)?
-                .try_into()
-                .map_err(|_| LedgerError::Corrupt("segments above 2^16".to_owned()))?,
-            carts: count(row, 8)? != 0,
-            durability: Durability::from_name(row.try_get(9)?),
-            rules: read_rules(row, 10)?,
-            skus: Vec::new(),
-        });
-    }
+    let mut sales: Vec<Sale> = query!(sales, id).all(&mut *connection).await?;
+    let skus: Vec<(SkuOnSale, SaleId)> = query!(skus, id).all(connection).await?;
     let place: HashMap<SaleId, usize> = sales
         .iter()
         .enumerate()
         .map(|(place, sale)| (sale.id.clone(), place))
         .collect();
-    for row in &skus {
-        let sale: SaleId = parsed(row, 3)?;
+    for (sku, sale) in skus {
         // A sale created between the two reads has skus here and no row above; the next read has it.
         if let Some(&place) = place.get(&sale) {
-            let sku = SkuOnSale {
-                sku: parsed(row, 0)?,
-                stock: count(row, 1)?,
-                price_minor: row.try_get(2)?,
-            };
             sales[place].skus.push(sku);
         }
     }
     Ok(sales)
 }
 
-/// A part of a sale that SQL need not look into; '' if there is none.
-pub(super) fn as_json<T: Serialize>(part: &Option<T>) -> String {
-    part.as_ref().map_or_else(String::new, |part| {
-        serde_json::to_string(part).expect("plain data is valid JSON")
-    })
-}
+from_row!(Restock: sku, id, units);
+from_row!(SkuOnSale: sku, stock, price_minor);
 
-fn from_json<T: DeserializeOwned>(row: &AnyRow, column: usize) -> Result<Option<T>, LedgerError> {
-    let text: &str = row.try_get(column)?;
-    if text.is_empty() {
-        return Ok(None);
+/// Its skus are rows of their own.
+impl FromRow for Sale {
+    fn read(columns: &mut Columns<'_>) -> Result<Self, LedgerError> {
+        Ok(Self {
+            id: columns.take()?,
+            starts_at_ms: columns.take()?,
+            ends_at_ms: columns.take()?,
+            pay_within_ms: columns.take()?,
+            buyer_limit: columns.take()?,
+            currency: columns.take()?,
+            gate: columns.word(
+                &[Gate::Open, Gate::Paused, Gate::Closed, Gate::Frozen],
+                gate_word,
+            )?,
+            segments: columns.take()?,
+            carts: columns.take()?,
+            durability: Durability::from_name(&columns.take::<String>()?),
+            rules: columns.take()?,
+            skus: Vec::new(),
+        })
     }
-    let read = serde_json::from_str(text);
-    read.map(Some)
-        .map_err(|error| LedgerError::Corrupt(format!("{text:?}: {error}")))
 }
 
-/// Reads `stage, version, order_limit, admission, lottery, slots` from columns in a row.
-fn read_rules(row: &AnyRow, first: usize) -> Result<Rules, LedgerError> {
-    let stage: &str = row.try_get(first)?;
-    let stages = [Stage::Draft, Stage::Published];
-    let known = stages.into_iter().find(|known| known.as_str() == stage);
-    let order_limit = u32::try_from(count(row, first + 2)?)
-        .map_err(|_| LedgerError::Corrupt("order_limit above 2^32".to_owned()))?;
-    Ok(Rules {
-        stage: known.ok_or_else(|| LedgerError::Corrupt(format!("stage {stage:?}")))?,
-        version: count(row, first + 1)?,
-        order_limit: Some(order_limit).filter(|limit| *limit > 0),
-        admission: parsed(row, first + 3)?,
-        lottery: from_json(row, first + 4)?,
-        slots: from_json(row, first + 5)?,
-    })
+impl FromRow for Rules {
+    fn read(columns: &mut Columns<'_>) -> Result<Self, LedgerError> {
+        Ok(Self {
+            stage: columns.take()?,
+            version: columns.take()?,
+            order_limit: Some(columns.take()?).filter(|limit| *limit > 0),
+            admission: columns.take()?,
+            lottery: columns.json()?,
+            slots: columns.json()?,
+        })
+    }
 }
 
 fn gate_word(gate: Gate) -> &'static str {
@@ -409,10 +354,4 @@ fn gate_word(gate: Gate) -> &'static str {
         Gate::Closed => "closed",
         Gate::Frozen => "frozen",
     }
-}
-
-fn read_gate(word: &str) -> Result<Gate, LedgerError> {
-    let all = [Gate::Open, Gate::Paused, Gate::Closed, Gate::Frozen];
-    let found = all.into_iter().find(|gate| gate_word(*gate) == word);
-    found.ok_or_else(|| LedgerError::Corrupt(format!("gate {word:?}")))
 }

@@ -3,10 +3,9 @@
 
 use super::{
     LedgerError, OrderLedger,
-    sales::{as_json, insert_skus, read_sales},
-    sql,
+    query::query,
+    sales::{document, insert_skus, read_sales},
 };
-use stock::Durability;
 
 use crate::{
     ids::SaleId,
@@ -60,30 +59,11 @@ impl OrderLedger {
         now_ms: u64,
     ) -> Result<Edited, LedgerError> {
         let mut tx = self.pool.begin().await?;
-        let edited = sqlx::query(EDIT)
-            .bind(sql(sale.starts_at_ms))
-            .bind(sql(sale.ends_at_ms))
-            .bind(sql(sale.pay_within_ms))
-            .bind(i64::from(sale.buyer_limit))
-            .bind(sale.currency.as_str())
-            .bind(i64::from(sale.segments))
-            .bind(i64::from(sale.carts))
-            .bind(sale.durability.map_or("", Durability::name))
-            .bind(sale.rules.order_limit.map_or(0, i64::from))
-            .bind(sale.rules.admission.as_str())
-            .bind(as_json(&sale.rules.lottery))
-            .bind(as_json(&sale.rules.slots))
-            .bind(sale.id.as_str())
-            .bind(sql(version))
-            .execute(&mut *tx)
-            .await?;
-        let is_done = edited.rows_affected() == 1;
+        let edited = document(EDIT, sale).bind(&sale.id).bind(version);
+        let is_done = edited.run(&mut *tx).await? == 1;
         if is_done {
             // Nothing of a draft was ever sold, so its skus can be written anew.
-            sqlx::query(FORGET_SKUS)
-                .bind(sale.id.as_str())
-                .execute(&mut *tx)
-                .await?;
+            query!(FORGET_SKUS, &sale.id).run(&mut *tx).await?;
             insert_skus(&mut tx, sale).await?;
         }
         let known = read_sales(&mut tx, sale.id.as_str()).await?.pop();
@@ -94,16 +74,12 @@ impl OrderLedger {
     /// Makes a draft visible to buyers. Repeating it changes nothing.
     pub async fn publish(&self, sale: &SaleId, now_ms: u64) -> Result<Published, LedgerError> {
         let mut tx = self.pool.begin().await?;
-        let published = sqlx::query(PUBLISH)
-            .bind(sale.as_str())
-            .bind(sql(now_ms))
-            .execute(&mut *tx)
-            .await?;
+        let published = query!(PUBLISH, sale, now_ms).run(&mut *tx).await?;
         let known = read_sales(&mut tx, sale.as_str()).await?.pop();
         tx.commit().await?;
         Ok(match known {
             None => Published::Unknown,
-            Some(known) if published.rows_affected() == 1 => Published::Done(Box::new(known)),
+            Some(known) if published == 1 => Published::Done(Box::new(known)),
             Some(known) => match known.state_at(now_ms) {
                 // Still a draft: its window lies in the past.
                 SaleState::Draft | SaleState::Ended => Published::Ended,
@@ -124,16 +100,12 @@ impl OrderLedger {
         now_ms: u64,
     ) -> Result<Edited, LedgerError> {
         let mut tx = self.pool.begin().await?;
-        let moved = sqlx::query(MOVE)
-            .bind(sql(starts_at_ms))
-            .bind(sql(ends_at_ms))
-            .bind(sale.as_str())
-            .bind(sql(version))
-            .execute(&mut *tx)
+        let moved = query!(MOVE, starts_at_ms, ends_at_ms, sale, version)
+            .run(&mut *tx)
             .await?;
         let known = read_sales(&mut tx, sale.as_str()).await?.pop();
         tx.commit().await?;
-        Ok(outcome(moved.rows_affected() == 1, known, version, now_ms))
+        Ok(outcome(moved == 1, known, version, now_ms))
     }
 }
 

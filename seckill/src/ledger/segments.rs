@@ -3,9 +3,7 @@
 
 use std::collections::HashMap;
 
-use sqlx::Row;
-
-use super::{LedgerError, OrderLedger, engine::of_segment, rows::read_segment, sql};
+use super::{LedgerError, OrderLedger, query::query};
 use crate::ids::{SaleId, SegmentId};
 
 impl OrderLedger {
@@ -13,10 +11,9 @@ impl OrderLedger {
     /// the segment and before anything of it is sold: a crash in between leaves an open segment without sales, which is opened
     /// again. Repeating it changes nothing.
     pub async fn mark_opened(&self, segment: &SegmentId, now_ms: u64) -> Result<(), LedgerError> {
-        of_segment("INSERT INTO sale_segments (sale, sku, segment, opened_at_ms) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING", segment)
-            .bind(sql(now_ms))
-            .execute(&self.pool)
-            .await?;
+        const MARK: &str = "INSERT INTO sale_segments (sale, sku, segment, opened_at_ms) VALUES ($1, $2, $3, $4) \
+            ON CONFLICT DO NOTHING";
+        query!(MARK, segment, now_ms).run(&self.pool).await?;
         Ok(())
     }
 
@@ -24,18 +21,15 @@ impl OrderLedger {
     pub async fn is_opened(&self, segment: &SegmentId) -> Result<bool, LedgerError> {
         const MARK: &str =
             "SELECT segment FROM sale_segments WHERE sale = $1 AND sku = $2 AND segment = $3";
-        self.has_row(MARK, segment).await
+        let found: Option<u16> = query!(MARK, segment).first(self.reads()).await?;
+        Ok(found.is_some())
     }
 
     /// The segments of a sale that were ever marked as open.
     pub async fn opened(&self, sale: &SaleId) -> Result<Vec<SegmentId>, LedgerError> {
-        let rows = sqlx::query(
-            "SELECT sale, sku, segment FROM sale_segments WHERE sale = $1 ORDER BY sku, segment",
-        )
-        .bind(sale.as_str())
-        .fetch_all(self.reads())
-        .await?;
-        rows.iter().map(|row| read_segment(row, 0)).collect()
+        const OPENED: &str =
+            "SELECT sale, sku, segment FROM sale_segments WHERE sale = $1 ORDER BY sku, segment";
+        query!(OPENED, sale).all(self.reads()).await
     }
 
     /// Where each segment of a sale that was ever open was last seen whole; '' where nobody has looked.
@@ -43,14 +37,8 @@ impl OrderLedger {
         &self,
         sale: &SaleId,
     ) -> Result<HashMap<SegmentId, String>, LedgerError> {
-        let rows =
-            sqlx::query("SELECT sale, sku, segment, place FROM sale_segments WHERE sale = $1")
-                .bind(sale.as_str())
-                .fetch_all(self.reads())
-                .await?;
-        rows.iter()
-            .map(|row| Ok((read_segment(row, 0)?, row.try_get(3)?)))
-            .collect()
+        const PLACES: &str = "SELECT sale, sku, segment, place FROM sale_segments WHERE sale = $1";
+        query!(PLACES, sale).all(self.reads()).await
     }
 
     /// Remembers where a segment is whole.
@@ -59,30 +47,16 @@ impl OrderLedger {
         segment: &SegmentId,
         address: &str,
     ) -> Result<(), LedgerError> {
-        of_segment(
-            "UPDATE sale_segments SET place = $4 WHERE sale = $1 AND sku = $2 AND segment = $3",
-            segment,
-        )
-        .bind(address)
-        .execute(&self.pool)
-        .await?;
+        const SET: &str =
+            "UPDATE sale_segments SET place = $4 WHERE sale = $1 AND sku = $2 AND segment = $3";
+        query!(SET, segment, address).run(&self.pool).await?;
         Ok(())
     }
 
     /// Whether the ledger has any order of a segment. "No" does not say that none was accepted: settlement may be behind.
     pub async fn has_orders(&self, segment: &SegmentId) -> Result<bool, LedgerError> {
         const ORDER: &str = "SELECT segment FROM order_orders WHERE sale = $1 AND sku = $2 AND segment = $3 LIMIT 1";
-        self.has_row(ORDER, segment).await
-    }
-
-    async fn has_row(
-        &self,
-        statement: &'static str,
-        segment: &SegmentId,
-    ) -> Result<bool, LedgerError> {
-        let row = of_segment(statement, segment)
-            .fetch_optional(self.reads())
-            .await?;
-        Ok(row.is_some())
+        let found: Option<u16> = query!(ORDER, segment).first(self.reads()).await?;
+        Ok(found.is_some())
     }
 }

@@ -1,23 +1,25 @@
 //! The life of an order as one function. The guarded updates of the ledger are its image in SQL; a test compares the two.
 
-use std::{fmt, str::FromStr};
-
 use serde::{Deserialize, Serialize};
 
-/// Where an order stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum OrderStatus {
-    /// Units are held, money is awaited until `pay_by_ms`.
-    Reserved,
-    /// A payment is under way; the order does not expire.
-    Paying,
-    /// Paid. Final.
-    Paid,
-    /// The units went back, unpaid or cancelled. Final.
-    Released,
-    /// The store admitted it, the ledger had no unit left. Final.
-    Refused,
+use crate::words::words;
+
+words! {
+    /// Where an order stands.
+    #[derive(Serialize, Deserialize)]
+    #[serde(rename_all = "snake_case")]
+    pub enum OrderStatus {
+        /// Units are held, money is awaited until `pay_by_ms`.
+        Reserved = "reserved",
+        /// A payment is under way; the order does not expire.
+        Paying = "paying",
+        /// Paid. Final.
+        Paid = "paid",
+        /// The units went back, unpaid or cancelled. Final.
+        Released = "released",
+        /// The store admitted it, the ledger had no unit left. Final.
+        Refused = "refused",
+    }
 }
 
 /// What may happen to an order.
@@ -48,15 +50,6 @@ impl OrderEvent {
 }
 
 impl OrderStatus {
-    /// All of them.
-    pub const ALL: [Self; 5] = [
-        Self::Reserved,
-        Self::Paying,
-        Self::Paid,
-        Self::Released,
-        Self::Refused,
-    ];
-
     /// The status after an event; `Err` gives back the status that forbids it.
     pub fn after(self, event: OrderEvent) -> Result<Self, Self> {
         use OrderEvent as E;
@@ -81,32 +74,6 @@ impl OrderStatus {
     /// Whether its units are taken from the stock.
     pub fn is_live(self) -> bool {
         matches!(self, Self::Reserved | Self::Paying | Self::Paid)
-    }
-
-    /// The word in the database and on the wire.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Reserved => "reserved",
-            Self::Paying => "paying",
-            Self::Paid => "paid",
-            Self::Released => "released",
-            Self::Refused => "refused",
-        }
-    }
-}
-
-impl fmt::Display for OrderStatus {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl FromStr for OrderStatus {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let found = Self::ALL.into_iter().find(|status| status.as_str() == text);
-        found.ok_or_else(|| format!("order status {text:?}"))
     }
 }
 

@@ -1,31 +1,24 @@
 //! What the stock store must still be told: written in the transaction that decided it, removed when the store has answered.
 
-use sqlx::{AnyConnection, Row};
+use sqlx::AnyConnection;
 
 use super::{
     LedgerError, OrderLedger,
-    engine::{Statement, among, list, of_segment},
-    rows::{parsed, read_segment},
-    sql,
+    engine::{Statement, among, list},
+    query::{from_row, query},
 };
-use crate::ids::{OrderId, SegmentId};
+use crate::{
+    ids::{OrderId, SegmentId},
+    words::words,
+};
 
-/// What the store must do with an order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Action {
-    /// Take its units back.
-    Release,
-    /// Count its units as sold.
-    Confirm,
-}
-
-impl Action {
-    /// The word in the database.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Release => "release",
-            Self::Confirm => "confirm",
-        }
+words! {
+    /// What the store must do with an order.
+    pub enum Action {
+        /// Take its units back.
+        Release = "release",
+        /// Count its units as sold.
+        Confirm = "confirm",
     }
 }
 
@@ -38,6 +31,8 @@ pub struct StoreTask {
     pub action: Action,
 }
 
+from_row!(StoreTask: order, action);
+
 const SEGMENTS: &str = "SELECT DISTINCT sale, sku, segment FROM order_effects";
 const OLDEST: &str = "SELECT order_id, action FROM order_effects WHERE sale = $1 AND sku = $2 AND segment = $3 \
     ORDER BY created_at_ms, order_id LIMIT $4";
@@ -45,8 +40,7 @@ const OLDEST: &str = "SELECT order_id, action FROM order_effects WHERE sale = $1
 impl OrderLedger {
     /// The segments that have effects pending.
     pub async fn segments_with_effects(&self) -> Result<Vec<SegmentId>, LedgerError> {
-        let rows = sqlx::query(SEGMENTS).fetch_all(self.reads()).await?;
-        rows.iter().map(|row| read_segment(row, 0)).collect()
+        query!(SEGMENTS).all(self.reads()).await
     }
 
     /// The oldest pending effects of a segment.
@@ -55,23 +49,7 @@ impl OrderLedger {
         segment: &SegmentId,
         limit: usize,
     ) -> Result<Vec<StoreTask>, LedgerError> {
-        let rows = of_segment(OLDEST, segment)
-            .bind(limit as i64)
-            .fetch_all(self.reads())
-            .await?;
-        rows.iter()
-            .map(|row| {
-                let action = match row.try_get::<&str, _>(1)? {
-                    "release" => Action::Release,
-                    "confirm" => Action::Confirm,
-                    other => return Err(LedgerError::Corrupt(format!("effect {other:?}"))),
-                };
-                Ok(StoreTask {
-                    order: parsed(row, 0)?,
-                    action,
-                })
-            })
-            .collect()
+        query!(OLDEST, segment, limit).all(self.reads()).await
     }
 
     /// Removes effects that the store has answered.
@@ -87,10 +65,8 @@ impl OrderLedger {
         if orders.is_empty() {
             return Ok(());
         }
-        sqlx::query(DONE.on(self.engine))
-            .bind(action.as_str())
-            .bind(list(orders))
-            .execute(&self.pool)
+        query!(DONE.on(self.engine), action.as_str(), list(orders))
+            .run(&self.pool)
             .await?;
         Ok(())
     }
@@ -106,14 +82,8 @@ pub(super) async fn insert(
 ) -> Result<(), LedgerError> {
     const INSERT: &str = "INSERT INTO order_effects (order_id, action, sale, sku, segment, created_at_ms) \
         VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING";
-    sqlx::query(INSERT)
-        .bind(order.to_string())
-        .bind(action.as_str())
-        .bind(segment.sale.as_str())
-        .bind(segment.sku.as_str())
-        .bind(i64::from(segment.index))
-        .bind(sql(now_ms))
-        .execute(connection)
+    query!(INSERT, order, action.as_str(), segment, now_ms)
+        .run(connection)
         .await?;
     Ok(())
 }
@@ -133,17 +103,15 @@ pub(super) async fn insert_releases(
         "$2",
         " ON CONFLICT DO NOTHING"
     );
-    sqlx::query(INSERT.on(ledger.engine))
-        .bind(sql(now_ms))
-        .bind(orders)
-        .execute(connection)
+    query!(INSERT.on(ledger.engine), now_ms, orders)
+        .run(connection)
         .await?;
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use sqlx::SqlSafeStr;
+    use sqlx::{Row, SqlSafeStr};
 
     use super::*;
     use crate::ledger;

@@ -5,40 +5,30 @@
 
 use std::collections::HashMap;
 
-use sqlx::{Row, any::AnyRow};
-
 use super::{
     LedgerError, OrderLedger,
-    engine::of_segment,
-    rows::{count, parsed},
-    sql,
+    query::{Query, from_row, query},
 };
-use crate::ids::{SaleId, SegmentId, SkuId};
+use crate::{
+    ids::{SaleId, SegmentId, SkuId},
+    words::words,
+};
 
-/// Where a transfer stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TransferState {
-    /// Asked for. Its units may or may not be taken from the source.
-    Pending,
-    /// Taken from the source. They may or may not have arrived.
-    Moving,
-    /// Arrived.
-    Done,
-    /// Nothing was moved, and nothing ever will be.
-    Cancelled,
+words! {
+    /// Where a transfer stands.
+    pub enum TransferState {
+        /// Asked for. Its units may or may not be taken from the source.
+        Pending = "pending",
+        /// Taken from the source. They may or may not have arrived.
+        Moving = "moving",
+        /// Arrived.
+        Done = "done",
+        /// Nothing was moved, and nothing ever will be.
+        Cancelled = "cancelled",
+    }
 }
 
 impl TransferState {
-    /// The word in the ledger.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Pending => "pending",
-            Self::Moving => "moving",
-            Self::Done => "done",
-            Self::Cancelled => "cancelled",
-        }
-    }
-
     /// Whether something is left to do.
     pub fn is_open(self) -> bool {
         matches!(self, Self::Pending | Self::Moving)
@@ -120,7 +110,7 @@ const TAKEN: &str = "UPDATE sale_transfers SET state = 'moving', units = $2 WHER
 const DONE: &str =
     "UPDATE sale_transfers SET state = 'done' WHERE transfer_id = $1 AND state = 'moving'";
 const CANCEL: &str = "UPDATE sale_transfers SET state = 'cancelled', units = 0 WHERE transfer_id = $1 AND state = 'pending'";
-/// The columns that [`read`] expects.
+/// The columns of a [`Transfer`], and whether it is stuck.
 macro_rules! select {
     ($rest:literal) => {
         concat!(
@@ -141,17 +131,14 @@ const IN_TRANSIT: &str = "SELECT sku, CAST(SUM(units) AS BIGINT) FROM sale_trans
     WHERE sale = $1 AND state = 'moving' GROUP BY sku";
 
 /// In place of the other segment of a move of which only one is known. A sku has 64 segments at most.
-const UNKNOWN: i64 = 65_535;
+const UNKNOWN: u16 = 65_535;
 const CALLED_OFF: &str = "SELECT CAST(COALESCE(SUM(units), 0) AS BIGINT) FROM sale_transfers \
     WHERE sale = $1 AND sku = $2 AND source = $3 AND state = 'cancelled'";
 
 impl OrderLedger {
     /// Units of transfers out of a segment that a rebuild has called off: they may have been taken in the store.
     pub async fn called_off_units(&self, segment: &SegmentId) -> Result<u64, LedgerError> {
-        let row = of_segment(CALLED_OFF, segment)
-            .fetch_one(self.reads())
-            .await?;
-        count(&row, 0)
+        query!(CALLED_OFF, segment).one(self.reads()).await
     }
 
     /// Writes down units that came to a segment and left it by transfers which the ledger has lost, for a rebuild under this epoch.
@@ -163,22 +150,23 @@ impl OrderLedger {
         left: u64,
         now_ms: u64,
     ) -> Result<(), LedgerError> {
-        let own = i64::from(segment.index);
+        let own = segment.index;
         let mut tx = self.pool.begin().await?;
         for (way, source, destination, units) in
             [("in", UNKNOWN, own, came), ("out", own, UNKNOWN, left)]
         {
             if units > 0 {
-                sqlx::query(ARRIVED)
-                    .bind(format!("t:lost-{way}:{segment}:{epoch}"))
-                    .bind(segment.sale.as_str())
-                    .bind(segment.sku.as_str())
-                    .bind(source)
-                    .bind(destination)
-                    .bind(sql(units))
-                    .bind(sql(now_ms))
-                    .execute(&mut *tx)
-                    .await?;
+                let lost = Transfer {
+                    id: format!("t:lost-{way}:{segment}:{epoch}"),
+                    sale: segment.sale.clone(),
+                    sku: segment.sku.clone(),
+                    source,
+                    destination,
+                    units,
+                    state: TransferState::Done,
+                    created_at_ms: now_ms,
+                };
+                written(ARRIVED, &lost).run(&mut *tx).await?;
             }
         }
         Ok(tx.commit().await?)
@@ -187,75 +175,44 @@ impl OrderLedger {
     /// Writes down a new transfer; false if one of the sku is under way already, or one of the same pair of segments is stuck,
     /// whichever node began it.
     pub async fn begin_transfer(&self, transfer: &Transfer) -> Result<bool, LedgerError> {
-        let begun = sqlx::query(BEGIN)
-            .bind(transfer.id.as_str())
-            .bind(transfer.sale.as_str())
-            .bind(transfer.sku.as_str())
-            .bind(i64::from(transfer.source))
-            .bind(i64::from(transfer.destination))
-            .bind(sql(transfer.units))
-            .bind(sql(transfer.created_at_ms))
-            .execute(&self.pool)
-            .await?;
-        Ok(begun.rows_affected() == 1)
+        Ok(written(BEGIN, transfer).run(&self.pool).await? == 1)
     }
 
     /// Pending → moving, with the units that the source gave. False if it was not pending any more.
     pub async fn transfer_taken(&self, id: &str, units: u64) -> Result<bool, LedgerError> {
-        let moved = sqlx::query(TAKEN)
-            .bind(id)
-            .bind(sql(units))
-            .execute(&self.pool)
-            .await?;
-        Ok(moved.rows_affected() == 1)
+        Ok(query!(TAKEN, id, units).run(&self.pool).await? == 1)
     }
 
     /// Moving → done. False if it was not moving any more.
     pub async fn transfer_done(&self, id: &str) -> Result<bool, LedgerError> {
-        let done = sqlx::query(DONE).bind(id).execute(&self.pool).await?;
-        Ok(done.rows_affected() == 1)
+        Ok(query!(DONE, id).run(&self.pool).await? == 1)
     }
 
     /// Writes down a transfer that has arrived and of which the ledger has nothing any more: it went back in time meanwhile.
     pub async fn transfer_arrived(&self, transfer: &Transfer) -> Result<(), LedgerError> {
-        sqlx::query(ARRIVED)
-            .bind(transfer.id.as_str())
-            .bind(transfer.sale.as_str())
-            .bind(transfer.sku.as_str())
-            .bind(i64::from(transfer.source))
-            .bind(i64::from(transfer.destination))
-            .bind(sql(transfer.units))
-            .bind(sql(transfer.created_at_ms))
-            .execute(&self.pool)
-            .await?;
+        written(ARRIVED, transfer).run(&self.pool).await?;
         Ok(())
     }
 
     /// Pending → cancelled. False if it was not pending any more.
     pub async fn cancel_transfer(&self, id: &str) -> Result<bool, LedgerError> {
-        let cancelled = sqlx::query(CANCEL).bind(id).execute(&self.pool).await?;
-        Ok(cancelled.rows_affected() == 1)
+        Ok(query!(CANCEL, id).run(&self.pool).await? == 1)
     }
 
     /// Sets an open transfer aside, so that others of its sku can begin. It stays open, and any node may finish it.
     pub async fn transfer_stuck(&self, id: &str) -> Result<(), LedgerError> {
-        sqlx::query(STUCK).bind(id).execute(&self.pool).await?;
+        query!(STUCK, id).run(&self.pool).await?;
         Ok(())
     }
 
     /// One transfer.
     pub async fn transfer(&self, id: &str) -> Result<Option<Transfer>, LedgerError> {
-        let row = sqlx::query(ONE)
-            .bind(id)
-            .fetch_optional(self.reads())
-            .await?;
-        row.as_ref().map(read).transpose()
+        query!(ONE, id).first(self.reads()).await
     }
 
     /// All transfers that are not finished, oldest first; one a sku at most, and one a pair of its segments that is stuck.
     pub async fn open_transfers(&self) -> Result<Vec<Transfer>, LedgerError> {
-        let rows = sqlx::query(OPEN).fetch_all(self.reads()).await?;
-        rows.iter().map(read).collect()
+        query!(OPEN).all(self.reads()).await
     }
 
     /// What is known of a sku's transfers.
@@ -265,24 +222,16 @@ impl OrderLedger {
         sku: &SkuId,
     ) -> Result<TransferMark, LedgerError> {
         // In this order: a transfer that begins in between is seen as open, or is missing in this number and in the next one.
-        let begun = sqlx::query(BEGUN)
-            .bind(sale.as_str())
-            .bind(sku.as_str())
-            .fetch_one(self.reads())
-            .await?;
-        let rows = sqlx::query(OPEN_OF_SKU)
-            .bind(sale.as_str())
-            .bind(sku.as_str())
-            .fetch_all(self.reads())
-            .await?;
+        let begun = query!(BEGUN, sale, sku).one(self.reads()).await?;
+        let open: Vec<(Transfer, bool)> = query!(OPEN_OF_SKU, sale, sku).all(self.reads()).await?;
         let mut mark = TransferMark {
-            begun: count(&begun, 0)?,
+            begun,
             ..TransferMark::default()
         };
-        for row in &rows {
-            match count(row, 8)? {
-                0 => mark.open = Some(read(row)?),
-                _ => mark.stuck.push(read(row)?),
+        for (transfer, is_stuck) in open {
+            match is_stuck {
+                false => mark.open = Some(transfer),
+                true => mark.stuck.push(transfer),
             }
         }
         Ok(mark)
@@ -293,39 +242,22 @@ impl OrderLedger {
         &self,
         sale: &SaleId,
     ) -> Result<HashMap<SkuId, u64>, LedgerError> {
-        let rows = sqlx::query(IN_TRANSIT)
-            .bind(sale.as_str())
-            .fetch_all(self.reads())
-            .await?;
-        rows.iter()
-            .map(|row| Ok((parsed(row, 0)?, count(row, 1)?)))
-            .collect()
+        query!(IN_TRANSIT, sale).all(self.reads()).await
     }
 }
 
-fn read(row: &AnyRow) -> Result<Transfer, LedgerError> {
-    let index = |column| -> Result<u16, LedgerError> {
-        let index = count(row, column)?;
-        index
-            .try_into()
-            .map_err(|_| LedgerError::Corrupt(format!("segment {index} above 2^16")))
-    };
-    let word: &str = row.try_get(6)?;
-    let all = [
-        TransferState::Pending,
-        TransferState::Moving,
-        TransferState::Done,
-        TransferState::Cancelled,
-    ];
-    let state = all.into_iter().find(|state| state.name() == word);
-    Ok(Transfer {
-        id: row.try_get(0)?,
-        sale: parsed(row, 1)?,
-        sku: parsed(row, 2)?,
-        source: index(3)?,
-        destination: index(4)?,
-        units: count(row, 5)?,
-        state: state.ok_or_else(|| LedgerError::Corrupt(format!("transfer state {word:?}")))?,
-        created_at_ms: count(row, 7)?,
-    })
+/// A statement that writes a transfer down.
+fn written<'q>(statement: &'static str, transfer: &'q Transfer) -> Query<'q> {
+    query!(
+        statement,
+        &transfer.id,
+        &transfer.sale,
+        &transfer.sku,
+        transfer.source,
+        transfer.destination,
+        transfer.units,
+        transfer.created_at_ms
+    )
 }
+
+from_row!(Transfer: id, sale, sku, source, destination, units, state, created_at_ms);

@@ -8,11 +8,7 @@ use std::sync::{Arc, atomic::Ordering};
 use stock::{CartLine, CartVerdict, Purchase, Selling, StockError, Verdict};
 use tokio::{runtime::Handle, sync::Semaphore, time::Instant};
 
-use super::{
-    UNDECIDED,
-    decided::{Undecided, decided},
-    learn,
-};
+use super::{Outcome, UNDECIDED, decided::decided, learn};
 use crate::{
     ids::{BuyerId, OrderId, RequestId},
     sku_stock::{InFlight, SegmentRuntime, Stock},
@@ -52,31 +48,6 @@ pub struct CartRequest {
     pub lines: Vec<Line>,
 }
 
-/// What became of a cart, as seen by the caller that waited for it.
-#[derive(Debug)]
-pub enum CartOutcome {
-    /// The store has decided.
-    Decided(CartVerdict),
-    /// Refused from memory: of this line nothing is left, and the request is new.
-    SoldOutFromMemory {
-        /// Index of the line.
-        line: usize,
-    },
-    /// The deadline passed, or the store cannot say: the cart may have been bought. The caller polls with the same ids.
-    Unknown,
-    /// Certainly nothing happened; retry later.
-    Unavailable,
-}
-
-impl From<Undecided> for CartOutcome {
-    fn from(undecided: Undecided) -> Self {
-        match undecided {
-            Undecided::Unknown => Self::Unknown,
-            Undecided::Unavailable => Self::Unavailable,
-        }
-    }
-}
-
 /// The carts of one sale that are under way.
 pub struct Carts {
     /// What bounds the calls of the store; never closed.
@@ -105,9 +76,9 @@ pub async fn buy_cart(
     deadline: Instant,
     runtime: &Handle,
     on_accepted: impl FnOnce() + Send + 'static,
-) -> CartOutcome {
+) -> Outcome<CartVerdict> {
     let Some(entry) = carts.in_flight.enter(&cart.buyer, &cart.request) else {
-        return CartOutcome::Unavailable;
+        return Outcome::Unavailable;
     };
     let carts = carts.clone();
     let decide = |wanted: stock::Wanted| async move {
@@ -128,31 +99,19 @@ pub async fn buy_cart(
         }
         verdict
     };
-    match decided(runtime, deadline, decide).await {
-        Ok(verdict) => CartOutcome::Decided(verdict),
-        Err(undecided) => undecided.into(),
-    }
+    decided(runtime, deadline, decide).await
 }
 
 /// Decides a cart; for every line whose segment has moved to a new epoch, learns it and decides again with the same ids.
 async fn decide(cart: &CartRequest, store: &dyn Selling) -> Result<CartVerdict, StockError> {
     let mut stale_lines = 0;
     loop {
-        let epochs: Vec<u64> = cart
+        let lines: Vec<CartLine> = cart
             .lines
             .iter()
-            .map(|line| line.segment().epoch())
+            .map(|line| cart_line(cart, line))
             .collect();
-        let purchases: Vec<Purchase> = cart.lines.iter().map(|line| purchase(cart, line)).collect();
-        let lines = cart.lines.iter().zip(&epochs).zip(&purchases);
-        let lines = lines
-            .map(|((line, epoch), purchase)| CartLine {
-                segment: line.segment().id.clone(),
-                epoch: *epoch,
-                purchase: purchase.clone(),
-            })
-            .collect();
-        let verdict = store.buy_cart(lines).await?;
+        let verdict = store.buy_cart(lines.clone()).await?;
         if let CartVerdict::Refused {
             line,
             verdict: Verdict::StaleEpoch { current },
@@ -166,10 +125,11 @@ async fn decide(cart: &CartRequest, store: &dyn Selling) -> Result<CartVerdict, 
             continue;
         }
         let learn_line = |line: usize, verdict: &Verdict| {
+            let asked = &lines[line];
             learn(
                 cart.lines[line].segment(),
-                epochs[line],
-                &purchases[line],
+                asked.epoch,
+                &asked.purchase,
                 verdict,
             );
         };
@@ -195,12 +155,16 @@ async fn decide(cart: &CartRequest, store: &dyn Selling) -> Result<CartVerdict, 
     }
 }
 
-fn purchase(cart: &CartRequest, line: &Line) -> Purchase {
-    Purchase {
-        order: line.order,
-        buyer: cart.buyer.clone(),
-        request: cart.request.clone(),
-        fingerprint: cart.fingerprint,
-        quantity: line.quantity,
+fn cart_line(cart: &CartRequest, line: &Line) -> CartLine {
+    CartLine {
+        segment: line.segment().id.clone(),
+        epoch: line.segment().epoch(),
+        purchase: Purchase {
+            order: line.order,
+            buyer: cart.buyer.clone(),
+            request: cart.request.clone(),
+            fingerprint: cart.fingerprint,
+            quantity: line.quantity,
+        },
     }
 }

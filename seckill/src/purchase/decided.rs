@@ -1,22 +1,14 @@
-//! A decision that goes on to its end, whoever still waits for it.
+//! A decision that goes on to its end, also when nobody waits for it any more.
 
 use std::future::Future;
 
+use super::Outcome;
 use stock::{StockError, Wanted};
 use tokio::{
     runtime::Handle,
     sync::oneshot,
     time::{Instant, timeout_at},
 };
-
-/// Why a caller learns no verdict.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Undecided {
-    /// It may have happened: the caller polls with the same ids.
-    Unknown,
-    /// Certainly nothing happened: retry later.
-    Unavailable,
-}
 
 /// Gives up when the caller goes away.
 struct Caller(Wanted);
@@ -33,7 +25,7 @@ pub(super) async fn decided<T, F>(
     runtime: &Handle,
     deadline: Instant,
     decide: impl FnOnce(Wanted) -> F,
-) -> Result<T, Undecided>
+) -> Outcome<T>
 where
     T: Send + 'static,
     F: Future<Output = Result<T, StockError>> + Send + 'static,
@@ -46,16 +38,16 @@ where
         let _ = answer.send(deciding.await);
     });
     match timeout_at(deadline, answered).await {
-        Ok(Ok(Ok(verdict))) => Ok(verdict),
+        Ok(Ok(Ok(verdict))) => Outcome::Decided(verdict),
         Ok(Ok(Err(
             StockError::Unavailable(_)
             | StockError::NotOpen(_)
             | StockError::AwaitsRebuild(_)
             | StockError::StaleEpoch { .. },
-        ))) => Err(Undecided::Unavailable),
+        ))) => Outcome::Unavailable,
         // The deadline passed, the store cannot say (a corrupt answer may follow an execution), or the runtime ended.
         Ok(Ok(Err(StockError::Unknown(_) | StockError::Corrupt(_)))) | Ok(Err(_)) | Err(_) => {
-            Err(Undecided::Unknown)
+            Outcome::Unknown
         }
     }
 }

@@ -12,32 +12,21 @@ use std::sync::{Arc, atomic::Ordering};
 use stock::{Purchase, Selling, StockError, Verdict, Wanted};
 use tokio::{runtime::Handle, time::Instant};
 
-pub use self::carts::{CartOutcome, CartRequest, Carts, Line, buy_cart};
+pub use self::carts::{CartRequest, Carts, Line, buy_cart};
 use limiter::troubles::Troubles;
 
-use self::decided::{Undecided, decided};
+use self::decided::decided;
 use crate::sku_stock::SegmentRuntime;
 
-/// What became of a purchase, as seen by the caller that waited for it.
+/// What became of a purchase, or of a cart, as seen by the caller that waited for it.
 #[derive(Debug, Clone)]
-pub enum Outcome {
-    /// The store has decided.
-    Decided(Verdict),
-    /// Refused from memory: nothing is left and the request is new.
-    SoldOutFromMemory,
-    /// The deadline passed, or the store cannot say: the purchase may have happened. The caller polls with the same ids.
+pub enum Outcome<V = Verdict> {
+    /// The store has decided, or the memory of what is sold out.
+    Decided(V),
+    /// The deadline passed, or the store cannot say: it may have been bought. The caller polls with the same ids.
     Unknown,
     /// Certainly nothing happened; retry later.
     Unavailable,
-}
-
-impl From<Undecided> for Outcome {
-    fn from(undecided: Undecided) -> Self {
-        match undecided {
-            Undecided::Unknown => Self::Unknown,
-            Undecided::Unavailable => Self::Unavailable,
-        }
-    }
 }
 
 static UNDECIDED: Troubles = Troubles::new("purchases are not decided");
@@ -71,10 +60,7 @@ pub async fn buy(
         drop(entry);
         verdict
     };
-    match decided(&Handle::current(), deadline, decide).await {
-        Ok(verdict) => Outcome::Decided(verdict),
-        Err(undecided) => undecided.into(),
-    }
+    decided(&Handle::current(), deadline, decide).await
 }
 
 /// Decides a purchase; if the segment has moved to a new epoch, learns it and decides once more with the same ids.

@@ -5,7 +5,7 @@ use std::{sync::atomic::AtomicBool, time::Duration};
 use super::*;
 use stock::{
     Lookup, SegmentSpec, StockStore,
-    embedded::{EmbeddedStore, Method, Options, Sync, Tuning},
+    embedded::{EmbeddedStore, Options, SyncPolicy, Tuning, WriteMode},
 };
 
 use crate::{
@@ -28,8 +28,8 @@ async fn shop_with(stock: u64, clock: crate::clock::WallClock) -> Shop {
     let folder = tempfile::tempdir().unwrap();
     let options = Options {
         folder: folder.path().into(),
-        sync: Sync::Fast,
-        method: Method::Plain,
+        sync: SyncPolicy::Fast,
+        write_mode: WriteMode::Plain,
     };
     let tuning = Tuning {
         guards_clock: false,

@@ -1,41 +1,22 @@
 //! Whether a segment can be trusted. Pure: what the ledger and the store say goes in, a cause for a rebuild comes out.
 
-use stock::{Gate, Snapshot};
+use stock::{Gate, SegmentStatus};
 
-/// Why a segment needs a rebuild.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cause {
-    /// The ledger remembers it as open, the store does not know it.
-    Lost,
-    /// The store doubts it: another server answers than the one that sold, or a call died half way.
-    Doubtful,
-    /// It is frozen: somebody suspected an oversell, or a rebuild ended half way.
-    Frozen,
-    /// Store and ledger are at different epochs: a rebuild ended before it reached the store, or one of the two is an old copy.
-    EpochGap,
-    /// It has gone back to a version that was passed before.
-    VersionGap,
-}
+use crate::words::words;
 
-impl Cause {
-    /// All of them.
-    pub const ALL: [Self; 5] = [
-        Self::Lost,
-        Self::Doubtful,
-        Self::Frozen,
-        Self::EpochGap,
-        Self::VersionGap,
-    ];
-
-    /// The word in logs and metrics.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Lost => "lost",
-            Self::Doubtful => "doubtful",
-            Self::Frozen => "frozen",
-            Self::EpochGap => "epoch_gap",
-            Self::VersionGap => "version_gap",
-        }
+words! {
+    /// Why a segment needs a rebuild.
+    pub enum Cause {
+        /// The ledger remembers it as open, the store does not know it.
+        Lost = "lost",
+        /// The store doubts it: another server answers than the one that sold, or a call died half way.
+        Doubtful = "doubtful",
+        /// It is frozen: somebody suspected an oversell, or a rebuild ended half way.
+        Frozen = "frozen",
+        /// Store and ledger are at different epochs: a rebuild ended before it reached the store, or one of the two is an old copy.
+        EpochGap = "epoch_gap",
+        /// It has gone back to a version that was passed before.
+        VersionGap = "version_gap",
     }
 }
 
@@ -47,7 +28,7 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    pub(super) fn learn(&mut self, counts: &Snapshot) {
+    pub(super) fn learn(&mut self, counts: &SegmentStatus) {
         *self = Self {
             epoch: counts.epoch,
             version: counts.version,
@@ -56,7 +37,7 @@ impl Seen {
 }
 
 /// What is wrong with a segment that the ledger has at `epoch` and the store counts so (`None`: does not know).
-pub(super) fn diagnose(epoch: u64, counts: Option<&Snapshot>, seen: Seen) -> Option<Cause> {
+pub(super) fn diagnose(epoch: u64, counts: Option<&SegmentStatus>, seen: Seen) -> Option<Cause> {
     let Some(counts) = counts else {
         return Some(Cause::Lost);
     };
@@ -74,7 +55,7 @@ pub(super) fn diagnose(epoch: u64, counts: Option<&Snapshot>, seen: Seen) -> Opt
 }
 
 /// Whether a segment that the ledger has at `epoch` needs a rebuild, as far as one look can tell.
-pub(crate) fn doubts(epoch: u64, counts: &Snapshot) -> bool {
+pub(crate) fn doubts(epoch: u64, counts: &SegmentStatus) -> bool {
     diagnose(epoch, Some(counts), Seen::default()).is_some()
 }
 
@@ -84,8 +65,8 @@ mod tests {
     use crate::ids::SegmentId;
     use stock::SegmentSpec;
 
-    fn counts(epoch: u64, version: u64) -> Snapshot {
-        Snapshot {
+    fn counts(epoch: u64, version: u64) -> SegmentStatus {
+        SegmentStatus {
             spec: SegmentSpec {
                 id: SegmentId::first("s".parse().unwrap(), "k".parse().unwrap()),
                 stock: 5,
@@ -122,12 +103,12 @@ mod tests {
         let mut seen = Seen::default();
         seen.learn(&counts(3, 9));
         assert_eq!(diagnose(3, None, seen), Some(Cause::Lost));
-        let doubtful = Snapshot {
+        let doubtful = SegmentStatus {
             needs_rebuild: true,
             ..counts(3, 9)
         };
         assert_eq!(diagnose(3, Some(&doubtful), seen), Some(Cause::Doubtful));
-        let frozen = Snapshot {
+        let frozen = SegmentStatus {
             gate: Gate::Frozen,
             ..counts(3, 9)
         };
@@ -150,7 +131,7 @@ mod tests {
     #[test]
     fn a_paused_or_closed_segment_is_healthy() {
         for gate in [Gate::Paused, Gate::Closed] {
-            let counts = Snapshot {
+            let counts = SegmentStatus {
                 gate,
                 ..counts(1, 1)
             };

@@ -54,7 +54,7 @@ impl RebuildMetrics {
 }
 
 fn rebuilds(cause: Cause) -> metrics::Counter {
-    metrics::counter!("penstock_recovery_rebuilds_total", "cause" => cause.name())
+    metrics::counter!("penstock_recovery_rebuilds_total", "cause" => cause.as_str())
 }
 
 #[cfg(test)]

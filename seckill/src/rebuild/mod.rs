@@ -18,7 +18,7 @@ use std::{
 
 use futures_util::{StreamExt, stream};
 use stock::{Rebuild, StockError};
-use tokio::{sync::watch, time::timeout};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -35,6 +35,7 @@ use crate::{
     locks::Locked,
     pace::Pace,
     sale::Sale,
+    ticks::{Ticks, bounded},
 };
 use limiter::troubles::Troubles;
 
@@ -153,15 +154,10 @@ impl Rebuilder {
         segments: watch::Receiver<Vec<SegmentId>>,
         shutdown: CancellationToken,
     ) {
-        let mut ticks = tokio::time::interval(LOOK_EVERY);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut ticks = Ticks::every(LOOK_EVERY);
         let mut tick = 0;
-        loop {
+        while ticks.next(&shutdown).await {
             tick += 1;
-            tokio::select! {
-                () = shutdown.cancelled() => break,
-                _ = ticks.tick() => {}
-            }
             let wanted = segments.borrow().clone();
             // A rebuild that shutdown interrupts is begun anew by the next holder.
             tokio::select! {
@@ -251,7 +247,7 @@ impl Rebuilder {
             error!(%segment, seen_at, here = self.here(), "this store never had the segment: is the node pointed at the right one? if it moved and its data is lost, set rebuild_elsewhere");
             return Looked::Waits;
         }
-        error!(%segment, cause = cause.name(), "segment needs a rebuild; it sells nothing until then");
+        error!(%segment, cause = cause.as_str(), "segment needs a rebuild; it sells nothing until then");
         match self.rebuild(segment, cause, token).await {
             Ok(done) => {
                 self.note_address(segment, seen_at).await;
@@ -342,11 +338,10 @@ impl Rebuilder {
         segment: &SegmentId,
         epoch: u64,
     ) -> Result<Option<Cause>, RebuildError> {
-        let counts = match timeout(ANSWER, self.store.snapshot(segment)).await {
-            Ok(Ok(counts)) => Some(counts),
-            Ok(Err(StockError::NotOpen(_))) => None,
-            Ok(Err(error)) => return Err(error.into()),
-            Err(_) => return Err(StockError::Unknown("no answer in time".to_owned()).into()),
+        let counts = match bounded(ANSWER, self.store.snapshot(segment)).await {
+            Ok(counts) => Some(counts),
+            Err(StockError::NotOpen(_)) => None,
+            Err(error) => return Err(error.into()),
         };
         let mut all = self.seen();
         let watched = all.entry(segment.clone()).or_default();

@@ -14,13 +14,14 @@ use std::{
 
 use metrics::Counter;
 use serde::{Serialize, Serializer};
-use stock::{QueueDepth, SegmentSpec, Snapshot, StockError, StockStore};
+use stock::{QueueDepth, SegmentSpec, SegmentStatus, StockError, StockStore};
 
 use crate::{
     ids::{SaleId, SkuId},
     ledger::{BuyerOverLimit, LedgerAudit, LedgerError, LedgerReport, OrderLedger, SkuReport},
     locks::Locked,
     sale::Sale,
+    words::words,
 };
 
 pub use self::{
@@ -28,50 +29,31 @@ pub use self::{
     watch::{Watch, run},
 };
 
-macro_rules! invariants {
-    ($($(#[$doc:meta])* $variant:ident = $name:literal,)*) => {
-        /// The invariants of stock and orders, by the names of `docs/invariants.md`.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-        pub enum Invariant {
-            $($(#[$doc])* $variant,)*
-        }
-
-        impl Invariant {
-            /// All of them.
-            pub const ALL: &[Self] = &[$(Self::$variant,)*];
-
-            /// The name.
-            pub fn name(self) -> &'static str {
-                match self {
-                    $(Self::$variant => $name,)*
-                }
-            }
-        }
-    };
-}
-
-invariants! {
-    /// No oversell.
-    Stock1 = "INV-STOCK-1",
-    /// available + reserved + sold = stock + restocks.
-    Stock2 = "INV-STOCK-2",
-    /// A buyer's live units are within the limit.
-    Buyer1 = "INV-BUYER-1",
-    /// One order per request id, ever.
-    Order1 = "INV-ORDER-1",
-    /// No order without deduction, no deduction without order.
-    Order2 = "INV-ORDER-2",
-    /// An acknowledged order is never lost.
-    Order3 = "INV-ORDER-3",
-    /// Returned at most once, never after paid.
-    Order4 = "INV-ORDER-4",
-    /// Nothing is sold outside the window.
-    Window1 = "INV-WINDOW-1",
+words! {
+    /// The invariants of stock and orders, by the names of `docs/invariants.md`.
+    pub enum Invariant {
+        /// No oversell.
+        Stock1 = "INV-STOCK-1",
+        /// available + reserved + sold = stock + restocks.
+        Stock2 = "INV-STOCK-2",
+        /// A buyer's live units are within the limit.
+        Buyer1 = "INV-BUYER-1",
+        /// One order per request id, ever.
+        Order1 = "INV-ORDER-1",
+        /// No order without deduction, no deduction without order.
+        Order2 = "INV-ORDER-2",
+        /// An acknowledged order is never lost.
+        Order3 = "INV-ORDER-3",
+        /// Returned at most once, never after paid.
+        Order4 = "INV-ORDER-4",
+        /// Nothing is sold outside the window.
+        Window1 = "INV-WINDOW-1",
+    }
 }
 
 impl Serialize for Invariant {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.name())
+        serializer.collect_str(self)
     }
 }
 
@@ -91,11 +73,11 @@ pub struct Finding {
 #[derive(Debug, Clone)]
 pub struct SegmentReading {
     /// The store's counts before the ledger was read.
-    pub before: Snapshot,
+    pub before: SegmentStatus,
     /// The queue, read after `before`.
     pub depth: QueueDepth,
     /// The store's counts after the ledger was read.
-    pub after: Snapshot,
+    pub after: SegmentStatus,
 }
 
 impl SegmentReading {
@@ -159,7 +141,7 @@ fn found(findings: &mut Vec<Finding>, invariant: Invariant, sku: &SkuId, detail:
     });
 }
 
-fn check_store(snapshot: &Snapshot, findings: &mut Vec<Finding>) {
+fn check_store(snapshot: &SegmentStatus, findings: &mut Vec<Finding>) {
     let sku = &snapshot.spec.id.sku;
     let stock = snapshot.capacity();
     let taken = snapshot.reserved + snapshot.sold;
@@ -172,7 +154,7 @@ fn check_store(snapshot: &Snapshot, findings: &mut Vec<Finding>) {
         );
     }
     if snapshot.available + taken != stock {
-        let Snapshot {
+        let SegmentStatus {
             available,
             reserved,
             sold,
@@ -360,13 +342,13 @@ pub struct Violations {
     known: Arc<Mutex<HashSet<(SaleId, Invariant, String)>>>,
 }
 
-impl Violations {
+impl Default for Violations {
     /// Registers all series.
-    pub fn new() -> Self {
+    fn default() -> Self {
         let counter = |invariant: &Invariant| {
             (
                 *invariant,
-                metrics::counter!("penstock_invariant_violations_total", "invariant" => invariant.name()),
+                metrics::counter!("penstock_invariant_violations_total", "invariant" => invariant.as_str()),
             )
         };
         Self {
@@ -374,7 +356,9 @@ impl Violations {
             known: Arc::default(),
         }
     }
+}
 
+impl Violations {
     /// One violation was seen as it happened.
     pub fn count(&self, invariant: Invariant) {
         if let Some(counter) = self.counters.get(&invariant) {
@@ -386,15 +370,9 @@ impl Violations {
         let mut known = self.known.locked();
         for finding in findings {
             if known.insert((sale.clone(), finding.invariant, finding.subject.clone())) {
-                tracing::error!(%sale, invariant = finding.invariant.name(), detail = finding.detail, "invariant broken");
+                tracing::error!(%sale, invariant = finding.invariant.as_str(), detail = finding.detail, "invariant broken");
                 self.count(finding.invariant);
             }
         }
-    }
-}
-
-impl Default for Violations {
-    fn default() -> Self {
-        Self::new()
     }
 }

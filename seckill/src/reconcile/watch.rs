@@ -14,6 +14,7 @@ use crate::{
     lease::Lease,
     ledger::LedgerError,
     sale::Sale,
+    ticks::Ticks,
 };
 
 /// How soon what does not fit is found.
@@ -134,13 +135,8 @@ pub async fn run(
     shutdown: CancellationToken,
 ) {
     let mut watch = Watch::new(reconciler);
-    let mut ticks = tokio::time::interval(EVERY);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            () = shutdown.cancelled() => break,
-            _ = ticks.tick() => {}
-        }
+    let mut ticks = Ticks::every(EVERY);
+    while ticks.next(&shutdown).await {
         let held = lease.hold().await;
         let now_ms = engine.ledger().now_ms(engine.now_ms()).await;
         match (held, now_ms) {

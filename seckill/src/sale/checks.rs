@@ -28,6 +28,20 @@ impl Problems {
         });
     }
 
+    /// Notes a value that nothing was read from; gives back what was.
+    pub(crate) fn some<T>(
+        &mut self,
+        field: &str,
+        value: impl ToString,
+        read: Option<T>,
+        allowed: impl Into<String>,
+    ) -> Option<T> {
+        if read.is_none() {
+            self.add(field, value, allowed);
+        }
+        read
+    }
+
     pub(crate) fn id<T>(
         &mut self,
         field: &str,
@@ -35,20 +49,14 @@ impl Problems {
         read: fn(&str) -> Result<T, crate::ids::InvalidId>,
     ) -> Option<T> {
         let text = text.unwrap_or_default();
-        match read(text) {
-            Ok(id) => Some(id),
-            Err(invalid) => {
-                self.add(
-                    field,
-                    text,
-                    format!(
-                        "{}..={} characters of {}",
-                        invalid.min, invalid.max, invalid.allowed
-                    ),
-                );
-                None
-            }
-        }
+        let invalid = match read(text) {
+            Ok(id) => return Some(id),
+            Err(invalid) => invalid,
+        };
+        let (min, max) = (invalid.min, invalid.max);
+        let allowed = format!("{min}..={max} characters of {}", invalid.allowed);
+        self.add(field, text, allowed);
+        None
     }
 
     pub(crate) fn number(
@@ -59,20 +67,19 @@ impl Problems {
         max: i128,
     ) -> Option<i128> {
         let valid = value.filter(|number| (min..=max).contains(number));
-        if valid.is_none() {
-            let given = value.map(|number| number.to_string()).unwrap_or_default();
-            self.add(field, given, format!("a whole number from {min} to {max}"));
-        }
-        valid
+        let given = value.map(|number| number.to_string()).unwrap_or_default();
+        self.some(
+            field,
+            given,
+            valid,
+            format!("a whole number from {min} to {max}"),
+        )
     }
 
     pub(super) fn durability(&mut self, given: Option<&str>) -> Option<Durability> {
         let given = given?;
         let known = Durability::from_name(given);
-        if known.is_none() {
-            self.add("durability", given, "fast, replicated or durable");
-        }
-        known
+        self.some("durability", given, known, "fast, replicated or durable")
     }
 
     pub(super) fn admission(&mut self, given: Option<&str>) -> Admission {
@@ -90,11 +97,8 @@ impl Problems {
             (Some(lottery), Admission::Lottery) => lottery,
             (None, Admission::Lottery) | (Some(_), _) => {
                 let given = admission.as_str();
-                self.add(
-                    "lottery",
-                    given,
-                    "given with admission = lottery, and only then",
-                );
+                let allowed = "given with admission = lottery, and only then";
+                self.add("lottery", given, allowed);
                 return None;
             }
         };
@@ -142,11 +146,8 @@ impl Problems {
         }
         let is_cut = new.carts.unwrap_or(false) || new.segments.is_some_and(|parts| parts > 1);
         if is_cut {
-            self.add(
-                "segments",
-                "…",
-                "one segment and no carts, in a sale of slots",
-            );
+            let allowed = "one segment and no carts, in a sale of slots";
+            self.add("segments", "…", allowed);
         }
         let first = rules.slots().first().map(|slot| slot.starts_at_ms);
         if let (Some(first), Some(starts)) = (first, new.starts_at_ms)
@@ -184,31 +185,15 @@ impl Problems {
         let mut seen = HashSet::new();
         let mut skus = Vec::with_capacity(given.len().min(MAX_SKUS));
         for (index, new) in given.iter().enumerate().take(MAX_SKUS) {
-            let sku = self.id(
-                &format!("skus[{index}].sku"),
-                new.sku.as_deref(),
-                SkuId::try_new,
-            );
-            let stock = self.number(
-                &format!("skus[{index}].stock"),
-                new.stock,
-                0,
-                i128::from(MAX_UNITS),
-            );
-            let price = self.number(
-                &format!("skus[{index}].price_minor"),
-                new.price_minor,
-                0,
-                MAX_PRICE_MINOR,
-            );
+            let field = |name: &str| format!("skus[{index}].{name}");
+            let sku = self.id(&field("sku"), new.sku.as_deref(), SkuId::try_new);
+            let stock = self.number(&field("stock"), new.stock, 0, i128::from(MAX_UNITS));
+            let price = self.number(&field("price_minor"), new.price_minor, 0, MAX_PRICE_MINOR);
             if let Some(sku) = &sku
                 && !seen.insert(sku.clone())
             {
-                self.add(
-                    &format!("skus[{index}].sku"),
-                    sku,
-                    "a sku that the sale does not list twice",
-                );
+                let allowed = "a sku that the sale does not list twice";
+                self.add(&field("sku"), sku, allowed);
             }
             if let (Some(sku), Some(stock), Some(price)) = (sku, stock, price) {
                 skus.push(SkuOnSale {

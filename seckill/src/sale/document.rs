@@ -104,31 +104,19 @@ impl NewSale {
         if let (Some(starts), Some(ends)) = (starts_at_ms, ends_at_ms)
             && starts >= ends
         {
-            problems.add(
-                "ends_at_ms",
-                ends,
-                format!("later than starts_at_ms ({starts})"),
-            );
+            let allowed = format!("later than starts_at_ms ({starts})");
+            problems.add("ends_at_ms", ends, allowed);
         }
-        let pay_within_ms = self.pay_within.as_deref().and_then(duration_ms);
-        let pay_within_ms =
-            pay_within_ms.filter(|ms| (MIN_PAY_WITHIN_MS..=MAX_PAY_WITHIN_MS).contains(ms));
-        if pay_within_ms.is_none() {
-            let given = self.pay_within.clone().unwrap_or_default();
-            problems.add(
-                "pay_within",
-                given,
-                "a duration from 1s to 30d, as in 90s, 15m, 2h",
-            );
-        }
+        let given = self.pay_within.as_deref().unwrap_or_default();
+        let is_payable = |ms: &u64| (MIN_PAY_WITHIN_MS..=MAX_PAY_WITHIN_MS).contains(ms);
+        let pay_within_ms = duration_ms(given).filter(is_payable);
+        let allowed = "a duration from 1s to 30d, as in 90s, 15m, 2h";
+        let pay_within_ms = problems.some("pay_within", given, pay_within_ms, allowed);
         let buyer_limit = problems.number("buyer_limit", self.buyer_limit, 1, MAX_BUYER_LIMIT);
         let currency = self.currency.clone().unwrap_or_default();
         if currency.len() != 3 || !currency.bytes().all(|byte| byte.is_ascii_lowercase()) {
-            problems.add(
-                "currency",
-                &currency,
-                "an ISO 4217 code in lower case, as in usd",
-            );
+            let allowed = "an ISO 4217 code in lower case, as in usd";
+            problems.add("currency", &currency, allowed);
         }
         let slots = problems.slots(self);
         let skus = match &slots {
@@ -142,57 +130,38 @@ impl NewSale {
             && segments as u64 * skus.len() as u64 > MAX_SEGMENTS_OF_SALE
         {
             let most = MAX_SEGMENTS_OF_SALE / skus.len() as u64;
-            problems.add(
-                "segments",
-                segments,
-                format!("at most {most} for so many skus"),
-            );
+            let allowed = format!("at most {most} for so many skus");
+            problems.add("segments", segments, allowed);
         }
         let carts = self.carts.unwrap_or(false);
         if carts && segments.is_some_and(|segments| segments > 1) {
-            problems.add(
-                "carts",
-                carts,
-                "false in a sale whose stock is cut into segments",
-            );
+            let allowed = "false in a sale whose stock is cut into segments";
+            problems.add("carts", carts, allowed);
         }
         let durability = problems.durability(self.durability.as_deref());
         let mut rules = problems.rules(self);
         rules.slots = slots;
-
-        match (
-            problems.0.is_empty(),
+        let window = starts_at_ms.zip(ends_at_ms);
+        let limits = pay_within_ms.zip(buyer_limit).zip(segments);
+        let (true, Some(id), Some((starts, ends)), Some(((pay_within_ms, limit), segments))) =
+            (problems.0.is_empty(), id, window, limits)
+        else {
+            return Err(problems.0);
+        };
+        Ok(Sale {
             id,
-            starts_at_ms,
-            ends_at_ms,
+            starts_at_ms: starts as u64,
+            ends_at_ms: ends as u64,
             pay_within_ms,
-            buyer_limit,
-            segments,
-        ) {
-            (
-                true,
-                Some(id),
-                Some(starts),
-                Some(ends),
-                Some(pay_within_ms),
-                Some(limit),
-                Some(segments),
-            ) => Ok(Sale {
-                id,
-                starts_at_ms: starts as u64,
-                ends_at_ms: ends as u64,
-                pay_within_ms,
-                buyer_limit: limit as u32,
-                currency,
-                skus,
-                gate: Gate::Open,
-                segments: segments as u16,
-                carts,
-                durability,
-                rules,
-            }),
-            _ => Err(problems.0),
-        }
+            buyer_limit: limit as u32,
+            currency,
+            skus,
+            gate: Gate::Open,
+            segments: segments as u16,
+            carts,
+            durability,
+            rules,
+        })
     }
 }
 

@@ -4,6 +4,8 @@
 //! booking is an order, and nothing else in the engine knows of slots. Pure; local time is that of an IANA zone, or UTC and a fixed offset.
 //! The zones' rules are built into the program, so that all nodes of a version agree on every slot.
 
+use std::collections::HashSet;
+
 use jiff::{
     ToSpan,
     civil::{Date, date},
@@ -12,7 +14,7 @@ use jiff::{
 use serde::{Deserialize, Serialize};
 use settings::units::duration_ms;
 
-use super::{FieldProblem, MAX_SKUS, SkuOnSale};
+use super::{FieldProblem, MAX_PRICE_MINOR, MAX_SKUS, Problems, SkuOnSale};
 use crate::ids::SkuId;
 
 const MINUTE_MS: u64 = 60_000;
@@ -103,18 +105,9 @@ pub struct Slot {
 impl NewSlots {
     /// Checks the description, or names its problems.
     pub fn check(&self) -> Result<SlotRules, Vec<FieldProblem>> {
-        let mut problems = Vec::new();
-        let mut bad = |field: &str, value: String, allowed: String| {
-            problems.push(FieldProblem {
-                field: format!("slots.{field}"),
-                value,
-                allowed,
-            });
-        };
+        let mut problems = Problems::default();
         let is_store = |store: &String| store.len() <= STORE_MAX && SkuId::try_new(store).is_ok();
-        let mut distinct = self.stores.clone();
-        distinct.sort();
-        distinct.dedup();
+        let distinct: HashSet<&String> = self.stores.iter().collect();
         if self.stores.is_empty()
             || distinct.len() != self.stores.len()
             || !self.stores.iter().all(is_store)
@@ -122,111 +115,84 @@ impl NewSlots {
             let allowed = format!(
                 "one or more distinct ids of 1..={STORE_MAX} characters of A-Z a-z 0-9 - _ ."
             );
-            bad("stores", self.stores.join(", "), allowed);
+            problems.add("slots.stores", self.stores.join(", "), allowed);
         }
-        let first_day = parse_day(&self.from);
-        if first_day.is_none() {
-            let allowed = "a day from 1970-01-01 to 9999-12-31, as in 2026-12-01";
-            bad("from", self.from.clone(), allowed.into());
-        }
-        let opens = parse_clock(&self.opens);
-        let closes = parse_clock(&self.closes);
+        let allowed = "a day from 1970-01-01 to 9999-12-31, as in 2026-12-01";
+        let first_day = problems.some("slots.from", &self.from, parse_day(&self.from), allowed);
         let slot = duration_ms(&self.slot)
             .filter(|ms| ms % MINUTE_MS == 0)
             .map(|ms| ms / MINUTE_MS)
             .filter(|minutes| (u64::from(SLOT_MIN)..=u64::from(DAY_MIN)).contains(minutes));
-        if slot.is_none() {
-            let allowed = format!("whole minutes from {SLOT_MIN}m to 24h");
-            bad("slot", self.slot.clone(), allowed);
-        }
-        let slot = slot.unwrap_or(u64::from(DAY_MIN)) as u32;
-        let hours = opens
-            .zip(closes)
-            .filter(|(opens, closes)| opens + slot <= *closes);
-        if hours.is_none() {
-            let given = format!("{} to {}", self.opens, self.closes);
-            let allowed = "times as in 09:30 and 18:00 with room for a slot between them";
-            bad("opens", given, allowed.into());
-        }
+        let allowed = format!("whole minutes from {SLOT_MIN}m to 24h");
+        let slot = problems.some("slots.slot", &self.slot, slot, allowed);
+        let slot_min = slot.unwrap_or(u64::from(DAY_MIN)) as u32;
+        let hours = parse_clock(&self.opens)
+            .zip(parse_clock(&self.closes))
+            .filter(|(opens, closes)| opens + slot_min <= *closes);
+        let given = format!("{} to {}", self.opens, self.closes);
+        let allowed = "times as in 09:30 and 18:00 with room for a slot between them";
+        let hours = problems.some("slots.opens", given, hours, allowed);
         let (opens_min, closes_min) = hours.unwrap_or((0, DAY_MIN));
-        let a_day = u128::from((closes_min - opens_min) / slot).max(1);
+        let a_day = u128::from((closes_min - opens_min) / slot_min).max(1);
         let count = self.stores.len() as u128 * u128::from(self.days) * a_day;
         if !(1..=MAX_SKUS as u128).contains(&count) {
             let allowed = format!("such that there are 1 to {MAX_SKUS} slots; this makes {count}");
-            bad("days", self.days.to_string(), allowed);
+            problems.add("slots.days", self.days, allowed);
         }
-        let offset = match (&self.utc_offset, &self.time_zone) {
+        let offset_min = self.offset_min(&mut problems);
+        problems.number("slots.capacity", Some(self.capacity), 1, CAPACITY_MAX);
+        problems.number(
+            "slots.price_minor",
+            Some(self.price_minor),
+            0,
+            MAX_PRICE_MINOR,
+        );
+        let given = self.cancel_before.as_deref().unwrap_or("0s");
+        let allowed = "a duration, as in 2h";
+        let cancel = problems.some("slots.cancel_before", given, duration_ms(given), allowed);
+        let given = self.grace.as_deref().unwrap_or("15m");
+        let grace = duration_ms(given).filter(|ms| *ms <= GRACE_MAX_MS);
+        let allowed = "a duration up to 24h, as in 15m";
+        let grace = problems.some("slots.grace", given, grace, allowed);
+        let (true, Some(first_day), Some(offset_min), Some(cancel_before_ms), Some(grace_ms)) =
+            (problems.0.is_empty(), first_day, offset_min, cancel, grace)
+        else {
+            return Err(problems.0);
+        };
+        Ok(SlotRules {
+            stores: self.stores.clone(),
+            first_day,
+            days: self.days,
+            opens_min,
+            closes_min,
+            slot_min,
+            offset_min,
+            time_zone: self.time_zone.clone(),
+            capacity: self.capacity as u64,
+            price_minor: self.price_minor as i64,
+            cancel_before_ms,
+            grace_ms,
+        })
+    }
+
+    /// How far local time is ahead of UTC; 0 where a zone says it.
+    fn offset_min(&self, problems: &mut Problems) -> Option<i32> {
+        match (&self.utc_offset, &self.time_zone) {
             (Some(text), None) => {
-                let offset = parse_offset(text);
-                if offset.is_none() {
-                    let allowed = "from -14:00 to +14:00, as in +08:00";
-                    bad("utc_offset", text.clone(), allowed.into());
-                }
-                offset
+                let allowed = "from -14:00 to +14:00, as in +08:00";
+                problems.some("slots.utc_offset", text, parse_offset(text), allowed)
             }
             (None, Some(name)) => {
-                if TimeZone::get(name).is_err() {
-                    let allowed = "the name of an IANA time zone, as in Europe/Berlin";
-                    bad("time_zone", name.clone(), allowed.into());
-                }
-                Some(0)
+                let zone = TimeZone::get(name).ok();
+                let allowed = "the name of an IANA time zone, as in Europe/Berlin";
+                problems.some("slots.time_zone", name, zone.map(|_| 0), allowed)
             }
             (given, _) => {
                 let allowed = "one of time_zone, as in Europe/Berlin, and utc_offset, as in +08:00";
-                bad(
-                    "time_zone",
-                    given.clone().unwrap_or_default(),
-                    allowed.into(),
-                );
+                let given = given.clone().unwrap_or_default();
+                problems.add("slots.time_zone", given, allowed);
                 None
             }
-        };
-        if !(1..=CAPACITY_MAX).contains(&self.capacity) {
-            let allowed = format!("a whole number from 1 to {CAPACITY_MAX}");
-            bad("capacity", self.capacity.to_string(), allowed);
-        }
-        if !(0..=super::MAX_PRICE_MINOR).contains(&self.price_minor) {
-            let allowed = format!("a whole number from 0 to {}", super::MAX_PRICE_MINOR);
-            bad("price_minor", self.price_minor.to_string(), allowed);
-        }
-        let cancel_before = self.cancel_before.as_deref().unwrap_or("0s");
-        let cancel_before_ms = duration_ms(cancel_before);
-        if cancel_before_ms.is_none() {
-            bad(
-                "cancel_before",
-                cancel_before.into(),
-                "a duration, as in 2h".into(),
-            );
-        }
-        let grace = self.grace.as_deref().unwrap_or("15m");
-        let grace_ms = duration_ms(grace).filter(|ms| *ms <= GRACE_MAX_MS);
-        if grace_ms.is_none() {
-            bad(
-                "grace",
-                grace.into(),
-                "a duration up to 24h, as in 15m".into(),
-            );
-        }
-        match (first_day, offset, cancel_before_ms, grace_ms) {
-            (Some(first_day), Some(offset_min), Some(cancel_before_ms), Some(grace_ms))
-                if problems.is_empty() =>
-            {
-                Ok(SlotRules {
-                    stores: self.stores.clone(),
-                    first_day,
-                    days: self.days,
-                    opens_min,
-                    closes_min,
-                    slot_min: slot,
-                    offset_min,
-                    time_zone: self.time_zone.clone(),
-                    capacity: self.capacity as u64,
-                    price_minor: self.price_minor as i64,
-                    cancel_before_ms,
-                    grace_ms,
-                })
-            }
-            _ => Err(problems),
         }
     }
 }

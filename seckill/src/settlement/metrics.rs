@@ -20,9 +20,9 @@ pub struct SettlementMetrics {
     dead_letters: Gauge,
 }
 
-impl SettlementMetrics {
+impl Default for SettlementMetrics {
     /// Registers the series.
-    pub fn new() -> Self {
+    fn default() -> Self {
         let orders = |outcome: &'static str| metrics::counter!("penstock_settlement_orders_total", "outcome" => outcome);
         Self {
             settled: orders("settled"),
@@ -36,7 +36,9 @@ impl SettlementMetrics {
             dead_letters: metrics::gauge!("penstock_settlement_dead_letters"),
         }
     }
+}
 
+impl SettlementMetrics {
     /// One order went through the ledger.
     pub fn settled(&self, outcome: Settled) {
         match outcome {
@@ -70,11 +72,5 @@ impl SettlementMetrics {
     /// What was set aside and waits for an operator, over all sales.
     pub fn set_aside(&self, letters: u64) {
         self.dead_letters.set(letters as f64);
-    }
-}
-
-impl Default for SettlementMetrics {
-    fn default() -> Self {
-        Self::new()
     }
 }

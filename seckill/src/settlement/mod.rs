@@ -117,7 +117,7 @@ impl Settlement {
     ) -> Self {
         let supervisor = Supervisor {
             parts: Arc::new(parts),
-            metrics: SettlementMetrics::new(),
+            metrics: SettlementMetrics::default(),
             shutdown,
             workers: JoinSet::new(),
             running: HashMap::new(),
@@ -203,13 +203,14 @@ impl Supervisor {
             }
             let token = self.shutdown.child_token();
             let has_pulled = Arc::new(AtomicBool::new(false));
-            let worker = Worker::new(
-                segment.clone(),
-                self.parts.clone(),
-                self.metrics.clone(),
-                token.clone(),
-                has_pulled.clone(),
-            );
+            let worker = Worker {
+                segment: segment.clone(),
+                parts: self.parts.clone(),
+                metrics: self.metrics.clone(),
+                shutdown: token.clone(),
+                has_pulled: has_pulled.clone(),
+                failures: 0,
+            };
             let running = Running {
                 task: self.workers.spawn(worker.run()).id(),
                 token,

@@ -15,49 +15,39 @@ use crate::{
     engine::EngineError,
     ids::{OrderId, SaleId, SegmentId},
     ledger::{LetterId, OrderLedger, Replayed, Settled},
+    words::words,
 };
 
-/// How one replay ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Outcome {
-    /// The order is in the ledger now. The letter is closed, as it is for the next three.
-    Settled,
-    /// It was there already.
-    Duplicate,
-    /// It is recorded as refused: no unit was left, and the operator said that this is enough.
-    Refused,
-    /// An earlier replay had closed the letter; nothing was changed.
-    Before,
-    /// No unit is left for it; restock, or replay with `or_refuse`. The letter stays, as it does for all below.
-    NoUnits,
-    /// Its request has another order, which stands.
-    SecondOrder,
-    /// The ledger refuses the order for its own sake; the reason says why.
-    Failed,
-    /// The entry could not be read: there is no order to take up.
-    Unreadable,
-    /// The store no longer knows the order, so that nobody holds units for it: it was lost, and a rebuild found none left.
-    Lost,
-    /// There is no such letter.
-    Unknown,
+words! {
+    /// How one replay ended.
+    #[derive(Serialize)]
+    #[serde(rename_all = "snake_case")]
+    pub enum Outcome {
+        /// The order is in the ledger now. The letter is closed, as it is for the next three.
+        Settled = "settled",
+        /// It was there already.
+        Duplicate = "duplicate",
+        /// It is recorded as refused: no unit was left, and the operator said that this is enough.
+        Refused = "refused",
+        /// An earlier replay had closed the letter; nothing was changed.
+        Before = "before",
+        /// No unit is left for it; restock, or replay with `or_refuse`. The letter stays, as it does for all below.
+        NoUnits = "no_units",
+        /// Its request has another order, which stands.
+        SecondOrder = "second_order",
+        /// The ledger refuses the order for its own sake; the reason says why.
+        Failed = "failed",
+        /// The entry could not be read: there is no order to take up.
+        Unreadable = "unreadable",
+        /// The store no longer knows the order, so that nobody holds units for it: it was lost, and a rebuild found none left.
+        Lost = "lost",
+        /// There is no such letter.
+        Unknown = "unknown",
+    }
 }
 
 const LOST: &str =
     "the store holds nothing for the order any more; replay with or_refuse to tell its buyer";
-
-const OUTCOMES: [(Outcome, &str); 10] = [
-    (Outcome::Settled, "settled"),
-    (Outcome::Duplicate, "duplicate"),
-    (Outcome::Refused, "refused"),
-    (Outcome::Before, "before"),
-    (Outcome::NoUnits, "no_units"),
-    (Outcome::SecondOrder, "second_order"),
-    (Outcome::Failed, "failed"),
-    (Outcome::Unreadable, "unreadable"),
-    (Outcome::Lost, "lost"),
-    (Outcome::Unknown, "unknown"),
-];
 
 /// The answer to one replay.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -102,12 +92,12 @@ pub struct Replayer {
 impl Replayer {
     /// Joins the parts.
     pub fn new(store: Arc<dyn Selling>, ledger: OrderLedger, clock: WallClock) -> Self {
-        let counter = |(_, outcome): (Outcome, &'static str)| metrics::counter!("penstock_dead_letter_replays_total", "outcome" => outcome);
+        let counter = |outcome: Outcome| metrics::counter!("penstock_dead_letter_replays_total", "outcome" => outcome.as_str());
         Self {
             store,
             ledger,
             clock,
-            counters: OUTCOMES.map(counter).into(),
+            counters: Outcome::ALL.map(counter).into(),
         }
     }
 
@@ -273,9 +263,9 @@ mod tests {
 
     #[test]
     fn every_outcome_is_counted_under_its_word() {
-        for (place, (outcome, word)) in OUTCOMES.into_iter().enumerate() {
+        for (place, outcome) in Outcome::ALL.into_iter().enumerate() {
             assert_eq!(outcome as usize, place);
-            assert_eq!(serde_json::json!(outcome), word);
+            assert_eq!(serde_json::json!(outcome), outcome.as_str());
         }
     }
 }

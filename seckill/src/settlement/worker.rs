@@ -64,36 +64,19 @@ impl Alone {
     }
 }
 
-pub struct Worker {
-    segment: SegmentId,
-    parts: Arc<Parts>,
-    metrics: SettlementMetrics,
-    shutdown: CancellationToken,
+pub(super) struct Worker {
+    pub(super) segment: SegmentId,
+    pub(super) parts: Arc<Parts>,
+    pub(super) metrics: SettlementMetrics,
+    pub(super) shutdown: CancellationToken,
     /// For the measurement of the queue.
-    has_pulled: Arc<AtomicBool>,
+    pub(super) has_pulled: Arc<AtomicBool>,
     /// Failures in a row.
-    failures: u32,
+    pub(super) failures: u32,
 }
 
 impl Worker {
-    pub fn new(
-        segment: SegmentId,
-        parts: Arc<Parts>,
-        metrics: SettlementMetrics,
-        shutdown: CancellationToken,
-        has_pulled: Arc<AtomicBool>,
-    ) -> Self {
-        Self {
-            segment,
-            parts,
-            metrics,
-            shutdown,
-            has_pulled,
-            failures: 0,
-        }
-    }
-
-    pub async fn run(mut self) {
+    pub(super) async fn run(mut self) {
         let bell = self.parts.accepted.of(&self.segment);
         while !self.shutdown.is_cancelled() {
             let config = &self.parts.config;

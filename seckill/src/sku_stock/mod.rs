@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use arc_swap::ArcSwapOption;
 use metrics::Gauge;
 use serde::Serialize;
-use stock::{Gate, Snapshot};
+use stock::{Gate, SegmentStatus};
 
 use crate::{
     ids::{BuyerId, RequestId, SaleId, SkuId},
@@ -40,7 +40,7 @@ pub struct Stock {
     /// Brings units to buyers whose home has none.
     pub rebalancer: Rebalancer,
     /// What was last read of each segment.
-    readings: Vec<ArcSwapOption<Snapshot>>,
+    readings: Vec<ArcSwapOption<SegmentStatus>>,
     /// There while the sale goes on. A `std` lock, held to set five numbers.
     gauges: Mutex<Option<Gauges>>,
 }
@@ -64,7 +64,7 @@ pub struct StockCounts {
 
 impl StockCounts {
     /// Sums the counts of segments.
-    pub fn sum<'a>(snapshots: impl IntoIterator<Item = &'a Snapshot>) -> Self {
+    pub fn sum<'a>(snapshots: impl IntoIterator<Item = &'a SegmentStatus>) -> Self {
         snapshots
             .into_iter()
             .fold(Self::default(), |sum, one| Self {
@@ -123,7 +123,7 @@ impl Stock {
     }
 
     /// Learns from a snapshot of one of its segments.
-    pub fn observe(&self, snapshot: &Snapshot, now_ms: u64) {
+    pub fn observe(&self, snapshot: &SegmentStatus, now_ms: u64) {
         let same = |segment: &Arc<SegmentRuntime>| segment.id == snapshot.spec.id;
         let Some(place) = self.segments.iter().position(same) else {
             return;
@@ -150,7 +150,7 @@ impl Stock {
     }
 
     /// The last reading of each segment; `None` while one of them was never read.
-    pub fn readings(&self) -> Option<Vec<Arc<Snapshot>>> {
+    pub fn readings(&self) -> Option<Vec<Arc<SegmentStatus>>> {
         self.readings.iter().map(ArcSwapOption::load_full).collect()
     }
 
@@ -182,7 +182,7 @@ impl Stock {
 }
 
 /// Whether a segment takes orders, as far as its gate and its window go.
-pub fn is_selling(snapshot: &Snapshot, now_ms: u64) -> bool {
+pub fn is_selling(snapshot: &SegmentStatus, now_ms: u64) -> bool {
     let window = snapshot.spec.starts_at_ms..snapshot.spec.ends_at_ms;
     snapshot.gate == Gate::Open && window.contains(&now_ms)
 }

@@ -19,8 +19,7 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use stock::{Snapshot, StockError, StockStore};
-use tokio::time::timeout;
+use stock::{SegmentStatus, StockError, StockStore};
 
 use self::pass::{Counters, Pass};
 use crate::{
@@ -29,6 +28,7 @@ use crate::{
     ledger::{LedgerError, OrderLedger, Transfer, TransferState},
     locks::Locked,
     sku_stock::{REBALANCER_DEPTH, RebalancerWork, Stock},
+    ticks::bounded,
 };
 
 /// An open row older than this has lost its node. Finishing one that has not is harmless, so clocks may differ.
@@ -57,7 +57,7 @@ pub struct Arrived {
     /// them.
     pub units: Option<u64>,
     /// The destination after they did, if this call brought them.
-    pub destination: Option<Snapshot>,
+    pub destination: Option<SegmentStatus>,
 }
 
 /// Begins and finishes transfers.
@@ -122,7 +122,9 @@ impl Transfers {
         }
         let segment = moving.destination_id();
         let arrives = self.store.restock(&segment, &moving.id, moving.units);
-        let destination = step(arrives).await.inspect_err(|_| self.keep(&moving))?;
+        let destination = bounded(STEP, arrives)
+            .await
+            .inspect_err(|_| self.keep(&moving))?;
         let written = self.write_arrived(&moving).await;
         written.inspect_err(|_| self.keep(&moving))?;
         Ok(Arrived {
@@ -171,7 +173,7 @@ impl Transfers {
     async fn take(&self, pending: Transfer) -> Result<Option<Transfer>, TransferError> {
         let segment = pending.source_id();
         let leaves = self.store.withdraw(&segment, &pending.id, pending.units);
-        let units = step(leaves).await?;
+        let units = bounded(STEP, leaves).await?;
         let (written, state) = match units {
             0 => (
                 self.ledger.cancel_transfer(&pending.id).await,
@@ -265,11 +267,4 @@ pub async fn run_rebalancer(mut work: RebalancerWork, stock: Weak<Stock>, transf
         .run(std::mem::take(&mut jobs))
         .await;
     }
-}
-
-/// One store call of a transfer, bounded.
-async fn step<T>(call: impl Future<Output = Result<T, StockError>>) -> Result<T, StockError> {
-    timeout(STEP, call)
-        .await
-        .unwrap_or_else(|_| Err(StockError::Unknown("no answer in time".to_owned())))
 }

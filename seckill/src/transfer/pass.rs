@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use metrics::Counter;
-use stock::{Gate, Snapshot};
+use stock::{Gate, SegmentStatus};
 use tokio::{
     sync::oneshot,
     time::{sleep, timeout},
@@ -50,7 +50,7 @@ struct Waiting {
 }
 
 impl Waiting {
-    /// Enough for whoever wants most and can have it: for a wish beyond all there is nothing moves.
+    /// Enough for the largest purchase that all units together can serve. For a larger one nothing moves.
     fn wanted(&self, all: u64) -> u64 {
         let can_be = self.wants.iter().filter(|(units, _)| *units <= all);
         can_be.map(|(units, _)| *units).max().unwrap_or(0)
@@ -73,7 +73,7 @@ struct Observation {
     /// Whether a transfer that was stuck came to its end meanwhile.
     has_unstuck: bool,
     /// Each segment, where it answered.
-    snapshots: Vec<Option<Snapshot>>,
+    snapshots: Vec<Option<SegmentStatus>>,
     /// Units for sale in each segment that can give and take, now.
     available: Vec<Option<u64>>,
     /// Transfers of this pass.
@@ -137,7 +137,7 @@ impl Pass<'_> {
         for snapshot in snapshots.iter().flatten() {
             self.stock.observe(snapshot, now_ms);
         }
-        let usable = |snapshot: &Option<Snapshot>| {
+        let usable = |snapshot: &Option<SegmentStatus>| {
             let snapshot = snapshot.as_ref()?;
             let is_frozen = snapshot.gate == Gate::Frozen || snapshot.needs_rebuild;
             (!is_frozen).then_some(snapshot.available)
@@ -328,7 +328,7 @@ impl Pass<'_> {
     /// Lets the next requests be refused from memory. Only a look that moved nothing has read counts that belong together.
     async fn remember_empty(&self, seen: &Observation) {
         let now_ms = (self.transfers.clock)();
-        let all: Vec<&Snapshot> = seen.snapshots.iter().flatten().collect();
+        let all: Vec<&SegmentStatus> = seen.snapshots.iter().flatten().collect();
         let all_sell = all.iter().all(|one| is_selling(one, now_ms));
         if seen.begun > 0 || !all_sell {
             return;

@@ -6,6 +6,8 @@
 //!
 //! This crate knows no HTTP and no SQL: what sells must not wait for either.
 
+#![warn(unreachable_pub)]
+
 pub mod clock;
 pub mod embedded;
 pub mod ids;
@@ -20,7 +22,7 @@ use std::time::Duration;
 pub use self::store::{Capabilities, Moves, OrderQueue, Rebuild, Segments, Selling, StockStore};
 pub use self::types::{
     CartLine, CartVerdict, Confirm, Durability, Gate, Lookup, OrderState, Position, Purchase,
-    QueueDepth, QueueEntry, Release, SegmentSpec, Snapshot, StockMoves, StoredOrder, Verdict,
+    QueueDepth, QueueEntry, Release, SegmentSpec, SegmentStatus, StockMoves, StoredOrder, Verdict,
 };
 pub use self::wanted::Wanted;
 use crate::ids::SegmentId;

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use crate::{
     CartLine, CartVerdict, Confirm, Durability, Gate, Lookup, Position, Purchase, QueueDepth,
-    QueueEntry, Release, SegmentSpec, Snapshot, StockError, StockMoves, StoredOrder, Verdict,
+    QueueEntry, Release, SegmentSpec, SegmentStatus, StockError, StockMoves, StoredOrder, Verdict,
     Wanted,
     ids::{OrderId, SegmentId},
 };
@@ -36,13 +36,13 @@ pub trait Segments: Send + Sync + 'static {
 
     /// Opens a segment, or takes over changed rules (window, limit, pay_within) of an open one; its `stock` is only read the
     /// first time (use [`Moves::restock`] after that). Idempotent.
-    async fn open(&self, spec: &SegmentSpec) -> Result<Snapshot, StockError>;
+    async fn open(&self, spec: &SegmentSpec) -> Result<SegmentStatus, StockError>;
 
     /// Counts at one instant.
-    async fn snapshot(&self, segment: &SegmentId) -> Result<Snapshot, StockError>;
+    async fn snapshot(&self, segment: &SegmentId) -> Result<SegmentStatus, StockError>;
 
     /// Sets the operator's gate.
-    async fn set_gate(&self, segment: &SegmentId, gate: Gate) -> Result<Snapshot, StockError>;
+    async fn set_gate(&self, segment: &SegmentId, gate: Gate) -> Result<SegmentStatus, StockError>;
 }
 
 /// Orders: who gets units, who gives them back, who has paid. Batches answer in the order of their items. Whatever is repeated with
@@ -103,7 +103,7 @@ pub trait Moves: Segments {
         segment: &SegmentId,
         restock_id: &str,
         units: u64,
-    ) -> Result<Snapshot, StockError>;
+    ) -> Result<SegmentStatus, StockError>;
 
     /// Takes up to `units` unsold units away, to be added to another segment; answers how many. The same `withdrawal_id` takes
     /// once and gives the first answer again. Moves units while paused too, never while frozen.
@@ -157,8 +157,11 @@ pub trait Rebuild: OrderQueue {
     /// Stops a segment under a new epoch: nothing is sold, released, confirmed, handed out or acknowledged until
     /// [`Rebuild::rebuild_finish`]. Replays and lookups go on. A segment that the store does not know (lost data) is no
     /// error: answers `None`. Works on one that `needs_rebuild`.
-    async fn freeze(&self, segment: &SegmentId, epoch: u64)
-    -> Result<Option<Snapshot>, StockError>;
+    async fn freeze(
+        &self,
+        segment: &SegmentId,
+        epoch: u64,
+    ) -> Result<Option<SegmentStatus>, StockError>;
 
     /// Entries of the queue that were never acknowledged, handed out or not, after a position; works while frozen and on a
     /// segment that `needs_rebuild`. An unknown segment has none. Entries that cannot be read are left out.
@@ -192,5 +195,5 @@ pub trait Rebuild: OrderQueue {
         segment: &SegmentId,
         epoch: u64,
         gate: Gate,
-    ) -> Result<Snapshot, StockError>;
+    ) -> Result<SegmentStatus, StockError>;
 }

@@ -87,6 +87,22 @@ pub struct Purchase {
     pub quantity: u32,
 }
 
+impl Purchase {
+    /// The order that it becomes when it is accepted.
+    pub(crate) fn reserved(&self, created_at_ms: u64, pay_by_ms: u64) -> StoredOrder {
+        StoredOrder {
+            order: self.order,
+            buyer: self.buyer.clone(),
+            request: self.request.clone(),
+            quantity: self.quantity,
+            fingerprint: self.fingerprint,
+            state: OrderState::Reserved,
+            created_at_ms,
+            pay_by_ms,
+        }
+    }
+}
+
 /// Where an order stands in the store. The ledger says the same with more detail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -167,7 +183,7 @@ pub enum Verdict {
         remaining: u64,
         /// Version of the stock at the decision.
         version: u64,
-        /// How many orders this segment has ever accepted: whoever knows as many request ids knows all of them.
+        /// How many orders this segment has ever accepted: a reader of as many request ids has all of them.
         accepted: u64,
     },
     /// Quantity 0. The API refuses it earlier; a store refuses it again.
@@ -230,7 +246,7 @@ pub enum Confirm {
 
 /// Counts of a segment at one instant. INV-STOCK-2: `available + reserved + sold = stock + restocked - withdrawn`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Snapshot {
+pub struct SegmentStatus {
     /// The rules in force.
     pub spec: SegmentSpec,
     /// The operator's gate.
@@ -256,7 +272,7 @@ pub struct Snapshot {
     pub needs_rebuild: bool,
 }
 
-impl Snapshot {
+impl SegmentStatus {
     /// Units that the segment has to account for.
     pub fn capacity(&self) -> u64 {
         (self.spec.stock + self.restocked).saturating_sub(self.withdrawn)

@@ -8,7 +8,7 @@ use std::{
 use stock::{
     CartLine, CartVerdict, Durability, Gate, Moves, OrderQueue, OrderState, Position, Rebuild,
     SegmentSpec, Segments, Selling, StockError, StockMoves, Verdict,
-    embedded::{EmbeddedStore, Method, RecoverError, Tuning, faults::Point},
+    embedded::{EmbeddedStore, RecoverError, Tuning, WriteMode, faults::FaultPoint},
     ids::{SaleId, SegmentId, SkuId},
 };
 use testkit::{
@@ -21,7 +21,7 @@ use testkit::{
 async fn a_restart_brings_everything_back() {
     let folder = tempfile::tempdir().unwrap();
     let spec = spec("s", 1000);
-    let store = open(folder.path(), Method::Auto);
+    let store = open(folder.path(), WriteMode::Auto);
     store.open(&spec).await.unwrap();
     let verdicts = store
         .buy_many(&spec.id, 1, (0..100).map(purchase).collect())
@@ -49,7 +49,7 @@ async fn a_restart_brings_everything_back() {
     let before = store.snapshot(&spec.id).await.unwrap();
     close(store, folder.path()).await;
 
-    let store = open(folder.path(), Method::Plain);
+    let store = open(folder.path(), WriteMode::Plain);
     assert_eq!(store.snapshot(&spec.id).await.unwrap(), before);
     let replay = store
         .buy_many(&spec.id, 1, vec![purchase(1), purchase(3)])
@@ -81,7 +81,7 @@ async fn a_restart_brings_everything_back() {
 
 /// The bytes of a journal that holds one order of this segment.
 async fn journal_of_one_order(folder: &Path, spec: &SegmentSpec) -> (PathBuf, Vec<u8>) {
-    let store = open(folder, Method::Auto);
+    let store = open(folder, WriteMode::Auto);
     store.open(spec).await.unwrap();
     store
         .buy_many(&spec.id, 1, vec![purchase(0)])
@@ -100,14 +100,14 @@ async fn a_torn_tail_loses_only_what_was_never_answered() {
     bytes.extend_from_slice(b"PSF2\x10\x00");
     std::fs::write(&journal, &bytes).unwrap();
 
-    let store = open(folder.path(), Method::Auto);
+    let store = open(folder.path(), WriteMode::Auto);
     assert_eq!(store.snapshot(&spec.id).await.unwrap().accepted, 1);
     store
         .buy_many(&spec.id, 1, vec![purchase(1)])
         .await
         .unwrap();
     close(store, folder.path()).await;
-    let again = open(folder.path(), Method::Auto);
+    let again = open(folder.path(), WriteMode::Auto);
     assert_eq!(again.snapshot(&spec.id).await.unwrap().accepted, 2);
 }
 
@@ -117,7 +117,7 @@ async fn a_damaged_middle_is_refused_with_its_place() {
     let (journal, mut bytes) = journal_of_one_order(folder.path(), &spec).await;
     bytes[70] ^= 1;
     std::fs::write(&journal, &bytes).unwrap();
-    let refused = try_open(folder.path(), Method::Auto);
+    let refused = try_open(folder.path(), WriteMode::Auto);
     assert!(matches!(
         refused,
         Err(RecoverError::Corrupt { offset: 32, .. })
@@ -152,12 +152,12 @@ async fn a_torn_tail_never_leaves_half_a_cart() {
     let folder = tempfile::tempdir().unwrap();
     let (shoe, lace) = (of_cart("shoe", 9), of_cart("lace", 9));
     let journal = folder.path().join("journal-0000000001.log");
-    let store = open(folder.path(), Method::Plain);
+    let store = open(folder.path(), WriteMode::Plain);
     store.open(&shoe).await.unwrap();
     store.open(&lace).await.unwrap();
     close(store, folder.path()).await;
     let before = std::fs::read(&journal).unwrap().len();
-    let store = open(folder.path(), Method::Plain);
+    let store = open(folder.path(), WriteMode::Plain);
     let bought = store.buy_cart(cart(&[&shoe, &lace], 1)).await.unwrap();
     assert!(matches!(bought, CartVerdict::Accepted(_)), "{bought:?}");
     close(store, folder.path()).await;
@@ -166,7 +166,7 @@ async fn a_torn_tail_never_leaves_half_a_cart() {
         let folder = tempfile::tempdir().unwrap();
         let journal = folder.path().join("journal-0000000001.log");
         std::fs::write(&journal, &whole[..cut]).unwrap();
-        let store = open(folder.path(), Method::Plain);
+        let store = open(folder.path(), WriteMode::Plain);
         let units = async |spec: &SegmentSpec| store.snapshot(&spec.id).await.unwrap().reserved;
         let found = (units(&shoe).await, units(&lace).await);
         let expected = if cut == whole.len() { (1, 1) } else { (0, 0) };
@@ -180,9 +180,9 @@ async fn a_rebuild_goes_on_after_a_restart_at_any_step() {
     let spec = spec("s", 10);
     let reopened = async |store: EmbeddedStore| {
         close(store, folder.path()).await;
-        open(folder.path(), Method::Auto)
+        open(folder.path(), WriteMode::Auto)
     };
-    let store = open(folder.path(), Method::Auto);
+    let store = open(folder.path(), WriteMode::Auto);
     store.open(&spec).await.unwrap();
     buy(&store, &spec.id, 0..2).await;
     let known = orders(&store, &spec.id).await;
@@ -224,8 +224,8 @@ fn tuned(disk: &std::sync::Arc<Disk>) -> Tuning {
 
 /// A disk that takes writes, but no sync, and no new file either.
 fn break_syncs(disk: &Disk) {
-    disk.fail(Point::Sync, EIO);
-    disk.fail(Point::CreateJournal, EIO);
+    disk.fail(FaultPoint::Sync, EIO);
+    disk.fail(FaultPoint::CreateJournal, EIO);
 }
 
 /// INV-ORDER-3 at `durable`: the order of answer and sync, for purchases and carts.
@@ -244,7 +244,7 @@ async fn nothing_durable_is_answered_before_its_sync() {
 #[tokio::test]
 async fn what_a_fast_sale_had_accepted_is_settled_after_a_restart() {
     let folder = tempfile::tempdir().unwrap();
-    let store = open(folder.path(), Method::Auto);
+    let store = open(folder.path(), WriteMode::Auto);
     let fast = SegmentSpec {
         durability: Some(Durability::Fast),
         ..spec("fast", 10)
@@ -252,7 +252,7 @@ async fn what_a_fast_sale_had_accepted_is_settled_after_a_restart() {
     store.open(&fast).await.unwrap();
     buy(&store, &fast.id, 0..2).await;
     close(store, folder.path()).await;
-    let store = open(folder.path(), Method::Auto);
+    let store = open(folder.path(), WriteMode::Auto);
     let pulled = store.pull(&fast.id, "c", 9, Duration::ZERO).await.unwrap();
     assert_eq!(pulled.len(), 2);
 }
@@ -308,7 +308,7 @@ async fn a_fast_sale_is_answered_before_the_sync_and_a_durable_one_after() {
     let pulled = store.pull(&fast.id, "c", 9, Duration::ZERO).await.unwrap();
     assert_eq!(pulled.len(), 1, "now it is on the disk");
     close(store, folder.path()).await;
-    let store = open(folder.path(), Method::Auto);
+    let store = open(folder.path(), WriteMode::Auto);
     assert_eq!(orders(&store, &fast.id).await.len(), 1);
     assert_eq!(orders(&store, &durable.id).await.len(), 1);
 }
@@ -323,10 +323,10 @@ async fn a_fast_order_is_on_the_disk_a_moment_later() {
         ..spec("fast", 10)
     };
     store.open(&fast).await.unwrap();
-    let before = disk.reached(Point::Sync);
+    let before = disk.reached(FaultPoint::Sync);
     buy(&store, &fast.id, 0..1).await;
     let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
-    while disk.reached(Point::Sync) == before {
+    while disk.reached(FaultPoint::Sync) == before {
         assert!(tokio::time::Instant::now() < deadline, "never synced");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
@@ -335,7 +335,7 @@ async fn a_fast_order_is_on_the_disk_a_moment_later() {
 #[tokio::test]
 async fn a_level_that_one_node_cannot_give_is_refused() {
     let folder = tempfile::tempdir().unwrap();
-    let store = open(folder.path(), Method::Auto);
+    let store = open(folder.path(), WriteMode::Auto);
     let replicated = SegmentSpec {
         durability: Some(Durability::Replicated),
         ..spec("s", 10)

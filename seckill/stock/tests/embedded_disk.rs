@@ -14,8 +14,8 @@ use rustix::io::{Errno, ReadWriteFlags, preadv2};
 use stock::{
     Lookup, StockError, Verdict,
     embedded::{
-        EmbeddedStore, Health, Method, Tuning,
-        faults::{Faults, Point},
+        EmbeddedStore, Health, Tuning, WriteMode,
+        faults::{FaultPoint, Faults},
         remove_store,
     },
 };
@@ -68,7 +68,7 @@ async fn assert_same_after_restart(store: EmbeddedStore, folder: &Path, expected
     );
     assert_eq!(before.len(), expected);
     close(store, folder).await;
-    let store = open(folder, Method::Plain);
+    let store = open(folder, WriteMode::Plain);
     assert_eq!(store.snapshot(&id).await.unwrap(), counts);
     assert_eq!(orders(&store, &id).await, before);
 }
@@ -81,7 +81,7 @@ async fn a_full_disk_refuses_before_anything_has_happened_and_goes_on_when_there
     let id = spec("s", 0).id;
     let store = store_on(&disk, folder.path()).await;
     close(store, folder.path()).await;
-    disk.fail(Point::Reserve, ENOSPC);
+    disk.fail(FaultPoint::Reserve, ENOSPC);
     let store = open_tuned(folder.path(), tuned(&disk), wall_clock());
     for n in 1..4 {
         let refused = try_buy(&store, n).await.unwrap_err();
@@ -120,13 +120,13 @@ async fn a_full_disk_refuses_before_anything_has_happened_and_goes_on_when_there
     assert_same_after_restart(store, folder.path(), 2).await;
 }
 
-/// A file system that promises no room: the first frame is torn. Whoever bought is told "not known yet", and then what happened.
+/// A file system that promises no room: the first frame is torn. The buyer is told "not known yet", and then what happened.
 #[tokio::test]
 async fn a_frame_torn_by_a_full_disk_is_unknown_and_then_there_once() {
     let (folder, disk) = (tempfile::tempdir().unwrap(), Disk::new());
     let store = store_on(&disk, folder.path()).await;
     disk.cut_writes(20);
-    disk.fail(Point::CreateJournal, ENOSPC);
+    disk.fail(FaultPoint::CreateJournal, ENOSPC);
     let unknown = try_buy(&store, 1).await;
     assert!(
         matches!(unknown, Err(StockError::Unknown(_))),
@@ -153,7 +153,7 @@ async fn a_sync_that_fails_once_costs_no_answer() {
     let (folder, disk) = (tempfile::tempdir().unwrap(), Disk::new());
     let store = store_on(&disk, folder.path()).await;
     for n in 1..6 {
-        disk.fail(Point::Sync, EIO);
+        disk.fail(FaultPoint::Sync, EIO);
         let accepted = try_buy(&store, n).await.unwrap();
         assert!(matches!(accepted, Verdict::Accepted { .. }), "{accepted:?}");
         disk.heal();
@@ -167,8 +167,8 @@ async fn a_sync_that_fails_once_costs_no_answer() {
 async fn a_disk_that_fails_for_a_while_leaves_nothing_half_done() {
     let (folder, disk) = (tempfile::tempdir().unwrap(), Disk::new());
     let store = store_on(&disk, folder.path()).await;
-    disk.fail(Point::Sync, EIO);
-    disk.fail(Point::CreateJournal, EIO);
+    disk.fail(FaultPoint::Sync, EIO);
+    disk.fail(FaultPoint::CreateJournal, EIO);
     let unknown = try_buy(&store, 1).await;
     assert!(
         matches!(unknown, Err(StockError::Unknown(_))),
@@ -199,14 +199,14 @@ async fn a_restart_on_a_failing_disk_keeps_what_was_answered() {
     for cut in [None, Some(0), Some(40), Some(10_000)] {
         let (folder, disk) = (tempfile::tempdir().unwrap(), Disk::new());
         let store = store_on(&disk, folder.path()).await;
-        disk.fail(Point::CreateJournal, EIO);
+        disk.fail(FaultPoint::CreateJournal, EIO);
         match cut {
-            None => disk.fail(Point::Sync, EIO),
+            None => disk.fail(FaultPoint::Sync, EIO),
             Some(bytes) => disk.cut_writes(bytes),
         }
         assert!(try_buy(&store, 1).await.is_err());
         close(store, folder.path()).await;
-        let store = open(folder.path(), Method::Auto);
+        let store = open(folder.path(), WriteMode::Auto);
         let found = orders(&store, &spec("s", 0).id).await;
         assert_eq!(found[0].order, purchase(0).order);
         let again = try_buy(&store, 1).await.unwrap();
@@ -227,7 +227,7 @@ async fn a_disk_that_lost_what_it_promised_stops_the_store() {
     let mut bytes = std::fs::read(&journal).unwrap();
     bytes[80] ^= 1;
     std::fs::write(&journal, &bytes).unwrap();
-    disk.fail(Point::Sync, EIO);
+    disk.fail(FaultPoint::Sync, EIO);
     let unknown = try_buy(&store, 1).await;
     assert!(
         matches!(unknown, Err(StockError::Unknown(_))),
@@ -270,8 +270,8 @@ impl ColdReads {
 }
 
 impl Faults for ColdReads {
-    fn at(&self, point: Point) -> io::Result<()> {
-        if point == Point::Replay {
+    fn at(&self, point: FaultPoint) -> io::Result<()> {
+        if point == FaultPoint::Replay {
             self.cached.lock().unwrap().push(self.is_cached());
         }
         Ok(())
@@ -314,7 +314,7 @@ async fn a_new_folder_whose_name_is_not_on_the_disk_is_no_store() {
     let folder = tempfile::tempdir().unwrap();
     let new = folder.path().join("new");
     let disk = Disk::new();
-    disk.fail(Point::SyncFolderName, EIO);
+    disk.fail(FaultPoint::SyncFolderName, EIO);
     assert!(try_open_tuned(&new, tuned(&disk), wall_clock()).is_err());
     std::fs::remove_dir(&new).unwrap();
     disk.heal();

@@ -7,8 +7,9 @@ use std::{
 };
 
 use stock::{
-    Moves, OrderQueue, OrderState, SegmentSpec, Segments, Selling, Snapshot, StoredOrder, Verdict,
-    embedded::{EmbeddedStore, Method, RecoverError, Tuning, faults::Point},
+    Moves, OrderQueue, OrderState, SegmentSpec, SegmentStatus, Segments, Selling, StoredOrder,
+    Verdict,
+    embedded::{EmbeddedStore, RecoverError, Tuning, WriteMode, faults::FaultPoint},
 };
 use testkit::{
     disk::{Disk, EIO},
@@ -42,7 +43,7 @@ fn files(folder: &Path, prefix: &str) -> Vec<PathBuf> {
     found
 }
 
-type State = Vec<(Snapshot, Vec<StoredOrder>, u64)>;
+type State = Vec<(SegmentStatus, Vec<StoredOrder>, u64)>;
 
 async fn state(store: &EmbeddedStore, specs: &[SegmentSpec]) -> State {
     let mut state = Vec::new();
@@ -121,12 +122,12 @@ async fn a_restart_from_a_snapshot_brings_the_same_back_and_old_files_go() {
         !folder.path().join("journal-0000000001.log").exists(),
         "the first journal is in two snapshots"
     );
-    for method in [Method::Auto, Method::Plain] {
+    for method in [WriteMode::Auto, WriteMode::Plain] {
         let store = open(folder.path(), method);
         assert_eq!(state(&store, &two_sales()).await, before);
     }
     // What had been booked and known is known.
-    let store = open(folder.path(), Method::Auto);
+    let store = open(folder.path(), WriteMode::Auto);
     let [spec, _] = two_sales();
     let counts = store.restock(&spec.id, "move-0", 3).await.unwrap();
     assert_eq!(counts.restocked, before[0].0.restocked);
@@ -166,7 +167,7 @@ async fn a_snapshot_taken_in_mid_sale_is_one_instant() {
     let before = state(&store, std::slice::from_ref(&spec)).await;
     close(store, folder.path()).await;
     assert!(!files(folder.path(), "snapshot-").is_empty());
-    let store = open(folder.path(), Method::Auto);
+    let store = open(folder.path(), WriteMode::Auto);
     assert_eq!(state(&store, &[spec]).await, before);
 }
 
@@ -174,13 +175,13 @@ async fn a_snapshot_taken_in_mid_sale_is_one_instant() {
 #[tokio::test]
 async fn a_crash_at_any_step_of_a_snapshot_changes_nothing() {
     let steps = [
-        Point::CreateJournal,
-        Point::SyncJournalName,
-        Point::WriteSnapshot,
-        Point::SyncSnapshot,
-        Point::RenameSnapshot,
-        Point::SyncSnapshotName,
-        Point::Delete,
+        FaultPoint::CreateJournal,
+        FaultPoint::SyncJournalName,
+        FaultPoint::WriteSnapshot,
+        FaultPoint::SyncSnapshot,
+        FaultPoint::RenameSnapshot,
+        FaultPoint::SyncSnapshotName,
+        FaultPoint::Delete,
     ];
     for step in steps {
         for after in [0, 1, 3] {
@@ -196,7 +197,7 @@ async fn a_crash_at_any_step_of_a_snapshot_changes_nothing() {
             assert!(disk.failures() > 0, "{step:?} was never reached");
             let before = state(&store, &two_sales()).await;
             close(store, folder.path()).await;
-            let store = open(folder.path(), Method::Auto);
+            let store = open(folder.path(), WriteMode::Auto);
             assert_eq!(
                 state(&store, &two_sales()).await,
                 before,
@@ -220,7 +221,7 @@ async fn a_torn_snapshot_without_its_name_is_ignored_and_deleted() {
     let bytes = std::fs::read(&newest).unwrap();
     let torn = folder.path().join("snapshot-0000000099.tmp");
     std::fs::write(&torn, &bytes[..bytes.len() / 2]).unwrap();
-    let store = open(folder.path(), Method::Auto);
+    let store = open(folder.path(), WriteMode::Auto);
     assert_eq!(state(&store, &two_sales()).await, before);
     assert!(!torn.exists());
 }
@@ -241,7 +242,7 @@ async fn a_damaged_snapshot_falls_back_to_the_one_before() {
         std::fs::write(path, bytes).unwrap();
     };
     flip(snapshots.last().unwrap());
-    let store = open(folder.path(), Method::Auto);
+    let store = open(folder.path(), WriteMode::Auto);
     assert_eq!(state(&store, &two_sales()).await, before);
     close(store, folder.path()).await;
     let aside = snapshots.last().unwrap().with_extension("bin.damaged");
@@ -250,7 +251,7 @@ async fn a_damaged_snapshot_falls_back_to_the_one_before() {
     for older in &snapshots[..snapshots.len() - 1] {
         flip(older);
     }
-    let refused = try_open(folder.path(), Method::Auto).err().unwrap();
+    let refused = try_open(folder.path(), WriteMode::Auto).err().unwrap();
     let RecoverError::Corrupt { path, .. } = &refused else {
         panic!("{refused}")
     };
@@ -286,7 +287,7 @@ async fn a_damaged_snapshot_does_not_have_the_good_one_deleted() {
     let after = state(&store, &two_sales()).await;
     assert_ne!(before, after);
     close(store, folder.path()).await;
-    let store = open(folder.path(), Method::Plain);
+    let store = open(folder.path(), WriteMode::Plain);
     assert_eq!(state(&store, &two_sales()).await, after);
 }
 
@@ -311,7 +312,7 @@ async fn a_snapshot_without_the_last_frame_is_refused() {
     bytes[32..36].copy_from_slice(&crc.to_le_bytes());
     std::fs::write(&newest, bytes).unwrap();
     std::fs::remove_file(folder.path().join("journal-0000000001.log")).unwrap();
-    let refused = try_open(folder.path(), Method::Auto).err().unwrap();
+    let refused = try_open(folder.path(), WriteMode::Auto).err().unwrap();
     assert!(
         refused
             .to_string()
@@ -328,7 +329,7 @@ async fn a_missing_journal_file_is_refused() {
     close(store, folder.path()).await;
     let newest = files(folder.path(), "journal-").pop().unwrap();
     std::fs::remove_file(&newest).unwrap();
-    let refused = try_open(folder.path(), Method::Auto).err().unwrap();
+    let refused = try_open(folder.path(), WriteMode::Auto).err().unwrap();
     assert!(refused.to_string().contains("is missing"), "{refused}");
 }
 
@@ -413,7 +414,7 @@ async fn a_sale_that_is_long_over_is_dropped() {
 async fn a_snapshot_that_failed_is_written_later() {
     let (folder, disk) = (tempfile::tempdir().unwrap(), Disk::new());
     let store = open_tuned(folder.path(), tuned(&disk), wall_clock());
-    disk.fail(Point::WriteSnapshot, EIO);
+    disk.fail(FaultPoint::WriteSnapshot, EIO);
     let mut rounds = 0;
     while disk.failures() < 2 {
         history(&store, rounds..rounds + 1).await;

@@ -1,6 +1,6 @@
 //! The conformance suite on every store.
 
-use stock::embedded::Method;
+use stock::embedded::WriteMode;
 use testkit::{
     embedded,
     redis::{shared, shared_cluster, subject},
@@ -8,8 +8,8 @@ use testkit::{
 
 testkit::stock_store_conformance!(on_redis, subject(&shared().url()));
 testkit::stock_store_conformance!(on_a_redis_cluster, subject(&shared_cluster().url()));
-testkit::stock_store_conformance!(on_the_embedded_store, embedded::subject(Method::Auto));
+testkit::stock_store_conformance!(on_the_embedded_store, embedded::subject(WriteMode::Auto));
 testkit::stock_store_conformance!(
     on_the_embedded_store_without_io_uring,
-    embedded::subject(Method::Plain)
+    embedded::subject(WriteMode::Plain)
 );

@@ -9,7 +9,7 @@ use std::{
     },
 };
 
-use stock::embedded::faults::{Faults, Point};
+use stock::embedded::faults::{FaultPoint, Faults};
 
 /// No space left on the device.
 pub const ENOSPC: i32 = 28;
@@ -18,9 +18,9 @@ pub const EIO: i32 = 5;
 
 #[derive(Default)]
 pub struct Disk {
-    failing: Mutex<HashMap<Point, Fault>>,
+    failing: Mutex<HashMap<FaultPoint, Fault>>,
     cut: Mutex<Option<usize>>,
-    passed: Mutex<HashMap<Point, u64>>,
+    passed: Mutex<HashMap<FaultPoint, u64>>,
     failures: AtomicU64,
 }
 
@@ -37,12 +37,12 @@ impl Disk {
     }
 
     /// The step fails from now on.
-    pub fn fail(&self, point: Point, error: i32) {
+    pub fn fail(&self, point: FaultPoint, error: i32) {
         self.fail_after(point, 0, error);
     }
 
     /// The step succeeds so many times more, then fails.
-    pub fn fail_after(&self, point: Point, after: u64, error: i32) {
+    pub fn fail_after(&self, point: FaultPoint, after: u64, error: i32) {
         self.failing
             .lock()
             .unwrap()
@@ -66,7 +66,7 @@ impl Disk {
     }
 
     /// How often a step was reached.
-    pub fn reached(&self, point: Point) -> u64 {
+    pub fn reached(&self, point: FaultPoint) -> u64 {
         self.passed
             .lock()
             .unwrap()
@@ -77,7 +77,7 @@ impl Disk {
 }
 
 impl Faults for Disk {
-    fn at(&self, point: Point) -> io::Result<()> {
+    fn at(&self, point: FaultPoint) -> io::Result<()> {
         *self.passed.lock().unwrap().entry(point).or_default() += 1;
         let mut failing = self.failing.lock().unwrap();
         match failing.get_mut(&point) {

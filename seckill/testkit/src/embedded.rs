@@ -6,20 +6,20 @@ use crate::conformance::Subject;
 use stock::{
     OrderQueue, Purchase, SegmentSpec, Selling, StoredOrder, Verdict,
     clock::WallClock,
-    embedded::{EmbeddedStore, Method, Options, RecoverError, Sync, Tuning},
+    embedded::{EmbeddedStore, Options, RecoverError, SyncPolicy, Tuning, WriteMode},
     ids::{BuyerId, OrderId, RequestId, SaleId, SegmentId, SkuId},
 };
 
 use super::redis::wall_clock;
 
 /// The store of a folder.
-pub fn open(folder: &Path, method: Method) -> EmbeddedStore {
-    try_open(folder, method).unwrap()
+pub fn open(folder: &Path, write_mode: WriteMode) -> EmbeddedStore {
+    try_open(folder, write_mode).unwrap()
 }
 
 /// The store of a folder, or why it is refused.
-pub fn try_open(folder: &Path, method: Method) -> Result<EmbeddedStore, RecoverError> {
-    EmbeddedStore::open(&options(folder, method), wall_clock())
+pub fn try_open(folder: &Path, write_mode: WriteMode) -> Result<EmbeddedStore, RecoverError> {
+    EmbeddedStore::open(&options(folder, write_mode), wall_clock())
 }
 
 /// The store of a folder, kept in its own way.
@@ -33,7 +33,7 @@ pub fn try_open_tuned(
     tuning: Tuning,
     clock: WallClock,
 ) -> Result<EmbeddedStore, RecoverError> {
-    EmbeddedStore::open_with(&options(folder, Method::Auto), tuning, clock)
+    EmbeddedStore::open_with(&options(folder, WriteMode::Auto), tuning, clock)
 }
 
 /// Drops the last handle of a store and waits until its threads are at rest: from then on its files may be touched.
@@ -47,11 +47,11 @@ pub async fn close(store: EmbeddedStore, folder: &Path) {
     }
 }
 
-fn options(folder: &Path, method: Method) -> Options {
+fn options(folder: &Path, write_mode: WriteMode) -> Options {
     Options {
         folder: folder.to_owned(),
-        sync: Sync::Durable,
-        method,
+        sync: SyncPolicy::Durable,
+        write_mode,
     }
 }
 
@@ -100,7 +100,7 @@ pub async fn orders(store: &EmbeddedStore, id: &SegmentId) -> Vec<StoredOrder> {
 }
 
 /// A new store as a subject of the conformance suite.
-pub async fn subject(method: Method) -> Subject {
+pub async fn subject(write_mode: WriteMode) -> Subject {
     let folder = tempfile::tempdir().unwrap();
-    Subject::new(Arc::new(open(folder.path(), method)), wall_clock()).keeping(folder)
+    Subject::new(Arc::new(open(folder.path(), write_mode)), wall_clock()).keeping(folder)
 }

@@ -13,8 +13,8 @@ use std::{
 use async_trait::async_trait;
 use stock::{
     Capabilities, CartLine, CartVerdict, Confirm, Gate, Lookup, Moves, OrderQueue, Position,
-    Purchase, QueueDepth, QueueEntry, Rebuild, Release, SegmentSpec, Segments, Selling, Snapshot,
-    StockError, StockMoves, StockStore, StoredOrder, Verdict, Wanted,
+    Purchase, QueueDepth, QueueEntry, Rebuild, Release, SegmentSpec, SegmentStatus, Segments,
+    Selling, StockError, StockMoves, StockStore, StoredOrder, Verdict, Wanted,
     ids::{OrderId, SegmentId},
 };
 use tokio::sync::Notify;
@@ -159,18 +159,18 @@ impl Segments for FaultyStore {
         self.inner.reach().await
     }
 
-    async fn open(&self, spec: &SegmentSpec) -> Result<Snapshot, StockError> {
+    async fn open(&self, spec: &SegmentSpec) -> Result<SegmentStatus, StockError> {
         self.pass(&spec.id).await;
         self.inner.open(spec).await
     }
 
-    async fn snapshot(&self, segment: &SegmentId) -> Result<Snapshot, StockError> {
+    async fn snapshot(&self, segment: &SegmentId) -> Result<SegmentStatus, StockError> {
         self.pass(segment).await;
         self.snapshots.fetch_add(1, Ordering::SeqCst);
         self.inner.snapshot(segment).await
     }
 
-    async fn set_gate(&self, segment: &SegmentId, gate: Gate) -> Result<Snapshot, StockError> {
+    async fn set_gate(&self, segment: &SegmentId, gate: Gate) -> Result<SegmentStatus, StockError> {
         self.pass(segment).await;
         self.inner.set_gate(segment, gate).await
     }
@@ -246,7 +246,7 @@ impl Moves for FaultyStore {
         segment: &SegmentId,
         restock_id: &str,
         units: u64,
-    ) -> Result<Snapshot, StockError> {
+    ) -> Result<SegmentStatus, StockError> {
         self.pass(segment).await;
         let fault = self.fault(Verb::Restock, segment);
         if fault == Some(Fault::Before) {
@@ -314,7 +314,7 @@ impl Rebuild for FaultyStore {
         &self,
         segment: &SegmentId,
         epoch: u64,
-    ) -> Result<Option<Snapshot>, StockError> {
+    ) -> Result<Option<SegmentStatus>, StockError> {
         self.pass(segment).await;
         self.inner.freeze(segment, epoch).await
     }
@@ -354,7 +354,7 @@ impl Rebuild for FaultyStore {
         segment: &SegmentId,
         epoch: u64,
         gate: Gate,
-    ) -> Result<Snapshot, StockError> {
+    ) -> Result<SegmentStatus, StockError> {
         self.pass(segment).await;
         self.inner.rebuild_finish(segment, epoch, gate).await
     }

@@ -1,7 +1,7 @@
 //! The rebuild of a segment as a supervisor does it, with a ledger in memory.
 
 use stock::{
-    Gate, Position, SegmentSpec, Snapshot, StockError, StockMoves, StockStore, StoredOrder,
+    Gate, Position, SegmentSpec, SegmentStatus, StockError, StockMoves, StockStore, StoredOrder,
 };
 
 /// Freezes a segment under an epoch, takes over what its queue has and the ledger does not, and builds it anew from the ledger.
@@ -10,7 +10,7 @@ pub async fn rebuild(
     spec: &SegmentSpec,
     epoch: u64,
     ledger: &mut Vec<StoredOrder>,
-) -> Result<Snapshot, StockError> {
+) -> Result<SegmentStatus, StockError> {
     store.freeze(&spec.id, epoch).await?;
     for order in unsettled(store, spec).await? {
         if ledger.iter().all(|known| known.order != order.order) {

@@ -55,7 +55,7 @@ impl Bench {
             test,
             store,
             accepted: Arc::default(),
-            violations: Violations::new(),
+            violations: Violations::default(),
         }
     }
 

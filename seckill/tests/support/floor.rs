@@ -20,7 +20,7 @@ use seckill::{
     sku_stock::{Stock, StockCounts},
     transfer::Transfers,
 };
-use stock::{Gate, Segments, Snapshot, StockStore, StoredOrder, Verdict, embedded::Method};
+use stock::{Gate, SegmentStatus, Segments, StockStore, StoredOrder, Verdict, embedded::WriteMode};
 use tempfile::TempDir;
 use testkit::{
     embedded,
@@ -83,7 +83,10 @@ impl Floor {
     pub async fn open(on: On, ledger: Engine, cut: Cut) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let inner: Arc<dyn StockStore> = match on {
-            On::Embedded => Arc::new(embedded::open(&folder.path().join("journal"), Method::Auto)),
+            On::Embedded => Arc::new(embedded::open(
+                &folder.path().join("journal"),
+                WriteMode::Auto,
+            )),
             On::Redis => Arc::new(connect(&shared().url()).await),
             On::Cluster => Arc::new(connect(&shared_cluster().url()).await),
         };
@@ -181,7 +184,7 @@ impl Floor {
     }
 
     /// The counts of each segment, from the store itself.
-    pub async fn snapshots(&self) -> Vec<Snapshot> {
+    pub async fn snapshots(&self) -> Vec<SegmentStatus> {
         let mut all = Vec::new();
         for id in self.sale.segments_of(&self.sku()) {
             let one = self.store.snapshot(&id).await.unwrap();
@@ -229,10 +232,7 @@ pub fn is_accepted(outcome: &Outcome) -> bool {
 }
 
 pub fn is_sold_out(outcome: &Outcome) -> bool {
-    matches!(
-        outcome,
-        Outcome::SoldOutFromMemory | Outcome::Decided(Verdict::SoldOut { .. })
-    )
+    matches!(outcome, Outcome::Decided(Verdict::SoldOut { .. }))
 }
 
 async fn node(

@@ -18,7 +18,7 @@ use seckill::{
 use stock::{
     Capabilities, CartLine, CartVerdict, Confirm, Durability, Gate, Lookup, Moves, OrderQueue,
     OrderState, Position, Purchase, QueueDepth, QueueEntry, Rebuild, Release, SegmentSpec,
-    Segments, Selling, Snapshot, StockError, StockMoves, StoredOrder, Verdict, Wanted,
+    SegmentStatus, Segments, Selling, StockError, StockMoves, StoredOrder, Verdict, Wanted,
 };
 
 struct Waiting {
@@ -30,7 +30,7 @@ struct Waiting {
 }
 
 struct Segment {
-    snapshot: Snapshot,
+    snapshot: SegmentStatus,
     orders: HashMap<OrderId, StoredOrder>,
     queue: VecDeque<Waiting>,
     next: u64,
@@ -99,7 +99,7 @@ impl MemoryStore {
     }
 
     /// Changes the counts behind everybody's back.
-    pub fn corrupt(&self, id: &SegmentId, change: impl FnOnce(&mut Snapshot)) {
+    pub fn corrupt(&self, id: &SegmentId, change: impl FnOnce(&mut SegmentStatus)) {
         self.with(id, |segment| change(&mut segment.snapshot))
             .unwrap();
     }
@@ -134,9 +134,9 @@ impl Segments for MemoryStore {
         Ok(())
     }
 
-    async fn open(&self, spec: &SegmentSpec) -> Result<Snapshot, StockError> {
+    async fn open(&self, spec: &SegmentSpec) -> Result<SegmentStatus, StockError> {
         let new = || Segment {
-            snapshot: Snapshot {
+            snapshot: SegmentStatus {
                 spec: spec.clone(),
                 gate: Gate::Open,
                 epoch: 1,
@@ -163,11 +163,11 @@ impl Segments for MemoryStore {
             .clone())
     }
 
-    async fn snapshot(&self, id: &SegmentId) -> Result<Snapshot, StockError> {
+    async fn snapshot(&self, id: &SegmentId) -> Result<SegmentStatus, StockError> {
         self.with(id, |segment| segment.snapshot.clone())
     }
 
-    async fn set_gate(&self, id: &SegmentId, gate: Gate) -> Result<Snapshot, StockError> {
+    async fn set_gate(&self, id: &SegmentId, gate: Gate) -> Result<SegmentStatus, StockError> {
         self.with(id, |segment| {
             segment.snapshot.gate = gate;
             segment.snapshot.clone()
@@ -275,7 +275,12 @@ impl Selling for MemoryStore {
 
 #[async_trait]
 impl Moves for MemoryStore {
-    async fn restock(&self, id: &SegmentId, _: &str, units: u64) -> Result<Snapshot, StockError> {
+    async fn restock(
+        &self,
+        id: &SegmentId,
+        _: &str,
+        units: u64,
+    ) -> Result<SegmentStatus, StockError> {
         self.with(id, |segment| {
             segment.snapshot.restocked += units;
             segment.snapshot.available += units;
@@ -367,7 +372,7 @@ impl Rebuild for MemoryStore {
         &self,
         _segment: &SegmentId,
         _epoch: u64,
-    ) -> Result<Option<Snapshot>, StockError> {
+    ) -> Result<Option<SegmentStatus>, StockError> {
         Err(StockError::Unavailable("rebuilds are not built yet".into()))
     }
 
@@ -403,7 +408,7 @@ impl Rebuild for MemoryStore {
         _segment: &SegmentId,
         _epoch: u64,
         _gate: Gate,
-    ) -> Result<Snapshot, StockError> {
+    ) -> Result<SegmentStatus, StockError> {
         Err(StockError::Unavailable("rebuilds are not built yet".into()))
     }
 }

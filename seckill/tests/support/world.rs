@@ -15,7 +15,7 @@ use seckill::{
     sale::Sale,
     store_sync::{StoreSync, StoreSyncError},
 };
-use stock::{Gate, Purchase, Snapshot, StockStore, StoredOrder, Verdict, embedded::Method};
+use stock::{Gate, Purchase, SegmentStatus, StockStore, StoredOrder, Verdict, embedded::WriteMode};
 use tempfile::TempDir;
 use testkit::{embedded, redis};
 
@@ -61,7 +61,7 @@ impl World {
         let (store, place): (Arc<dyn StockStore>, Place) = match kind {
             Kind::Embedded => {
                 let folder = tempfile::tempdir().unwrap();
-                let store = embedded::open(folder.path(), Method::Plain);
+                let store = embedded::open(folder.path(), WriteMode::Plain);
                 (Arc::new(store), Place::Embedded(folder))
             }
             Kind::Redis => {
@@ -94,7 +94,7 @@ impl World {
         match &mut self.place {
             Place::Embedded(folder) => {
                 *folder = tempfile::tempdir().unwrap();
-                self.store = Arc::new(embedded::open(folder.path(), Method::Plain));
+                self.store = Arc::new(embedded::open(folder.path(), WriteMode::Plain));
             }
             Place::Redis(server) => {
                 server.kill();
@@ -147,7 +147,7 @@ impl World {
         }
     }
 
-    pub async fn counts(&self) -> Snapshot {
+    pub async fn counts(&self) -> SegmentStatus {
         self.store.snapshot(&segment()).await.unwrap()
     }
 
@@ -169,7 +169,7 @@ impl World {
     pub async fn apply_effects(&self) -> Result<usize, StoreSyncError> {
         let nobody = |_| -> BoxFuture<'static, ()> { Box::pin(async {}) };
         let (store, ledger) = (self.store.clone(), self.ledger().clone());
-        let effects = StoreSync::new(store, ledger, Violations::new(), Arc::new(nobody));
+        let effects = StoreSync::new(store, ledger, Violations::default(), Arc::new(nobody));
         effects.apply_pending().await
     }
 

@@ -293,7 +293,7 @@ mod tests {
         }
     }
 
-    /// What is kept in the repository, for whoever reads it there: `penstock openapi sale > docs/openapi/sale.json`.
+    /// What is kept in the repository, for readers of it: `penstock openapi sale > docs/openapi/sale.json`.
     #[test]
     fn the_documents_that_are_kept_are_those_that_are_made() {
         for (api, kept) in [

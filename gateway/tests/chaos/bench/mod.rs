@@ -255,7 +255,7 @@ impl Bench {
         }
     }
 
-    /// Keeps the logs for whoever looks into a run that did not hold.
+    /// Keeps the logs for a look into a run that did not hold.
     pub fn keep_logs(&self, to: &Path) {
         for (at, _) in self.nodes.iter().enumerate() {
             let log = self.folder.path().join(format!("node-{at}/penstock.log"));

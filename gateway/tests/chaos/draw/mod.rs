@@ -81,6 +81,7 @@ impl Plan {
                 true => Duration::from_millis(400),
                 false => Duration::ZERO,
             },
+            calm: false,
             faults,
         }
     }

@@ -31,7 +31,7 @@ pub async fn fill(
     recorder.mends(number, "disk", what);
 }
 
-/// The parent first: whoever is born meanwhile has its limit.
+/// The parent first: a child born meanwhile has its limit.
 fn squeeze(process: &Process) {
     let pid = process.id();
     assert!(

@@ -5,7 +5,7 @@
 //! unpaid order expires, early or late by the step and by no more; everything else holds as if nobody had touched the clock. Where the
 //! ledger has a clock of its own a node's clock, an hour off, moves nothing at all.
 //!
-//! **Second deliveries** are operations of their own in the history, with an end that nobody knows: whoever sent them has gone.
+//! **Second deliveries** are operations of their own in the history, with an end that nobody knows: their sender has gone.
 
 mod disk;
 

@@ -4,7 +4,7 @@
 //! It costs no query of its own: the ledger reads for all of them together. A client that leaves drops its future or its
 //! stream, and with it the permit.
 
-pub mod events;
+pub(super) mod events;
 mod last_served;
 mod permits;
 pub(super) mod wait_params;

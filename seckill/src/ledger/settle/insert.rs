@@ -11,6 +11,7 @@ use crate::{
         LedgerError, OrderLedger, OrderStatus,
         engine::{Engine, Statement, among, list},
         pool::Tx,
+        query::{parsed, query},
         sql,
     },
 };
@@ -79,11 +80,7 @@ impl OrderLedger {
         batch: &[(&StoredOrder, OrderStatus)],
         now_ms: u64,
     ) -> Result<HashSet<OrderId>, LedgerError> {
-        let new: Vec<String> = sqlx::query_scalar(statement)
-            .bind(segment.sale.as_str())
-            .bind(segment.sku.as_str())
-            .bind(i64::from(segment.index))
-            .bind(sql(now_ms))
+        let inserted = query!(statement, segment, now_ms)
             .bind(lines(batch.iter().map(|(order, _)| order.order)))
             .bind(lines(batch.iter().map(|(order, _)| order.buyer.as_str())))
             .bind(lines(batch.iter().map(|(order, _)| order.request.as_str())))
@@ -93,18 +90,15 @@ impl OrderLedger {
             ))
             .bind(lines(batch.iter().map(|(order, _)| sql(order.pay_by_ms))))
             .bind(lines(batch.iter().map(|(_, status)| status.as_str())))
-            .bind(i64::from(self.has_outbox))
+            .bind(self.has_outbox)
             .bind(lines(
                 batch
                     .iter()
                     .map(|(order, _)| order.fingerprint.cast_signed()),
-            ))
-            .fetch_all(connection)
-            .await?;
-        new.iter()
-            .flat_map(|lines| lines.lines())
-            .map(read_id)
-            .collect()
+            ));
+        let new: Vec<String> = inserted.all(connection).await?;
+        let ids = new.iter().flat_map(|lines| lines.lines());
+        ids.map(parsed).collect()
     }
 
     async fn insert_sqlite(
@@ -131,33 +125,23 @@ impl OrderLedger {
             ])
         };
         let rows = serde_json::Value::Array(batch.iter().map(row).collect());
-        let new: Vec<String> = sqlx::query_scalar(SQLITE_ORDERS)
-            .bind(segment.sale.as_str())
-            .bind(segment.sku.as_str())
-            .bind(i64::from(segment.index))
-            .bind(sql(now_ms))
-            .bind(rows.to_string())
-            .fetch_all(&mut *connection)
-            .await?;
+        let inserted = query!(SQLITE_ORDERS, segment, now_ms, rows.to_string());
+        let new: HashSet<OrderId> = inserted.all(&mut *connection).await?;
         let ids = list(&new);
         if self.has_outbox && !new.is_empty() {
-            sqlx::query(SQLITE_EVENTS)
-                .bind(sql(now_ms))
-                .bind(ids.as_str())
-                .execute(&mut *connection)
+            query!(SQLITE_EVENTS, now_ms, &ids)
+                .run(&mut *connection)
                 .await?;
         }
         if batch
             .iter()
             .any(|(_, status)| *status == OrderStatus::Refused)
         {
-            sqlx::query(SQLITE_EFFECTS)
-                .bind(sql(now_ms))
-                .bind(ids.as_str())
-                .execute(&mut *connection)
+            query!(SQLITE_EFFECTS, now_ms, &ids)
+                .run(&mut *connection)
                 .await?;
         }
-        new.iter().map(|id| read_id(id)).collect()
+        Ok(new)
     }
 
     /// Which of these orders the ledger has.
@@ -166,11 +150,8 @@ impl OrderLedger {
         connection: &mut AnyConnection,
         orders: impl Iterator<Item = OrderId>,
     ) -> Result<HashSet<OrderId>, LedgerError> {
-        let known: Vec<String> = sqlx::query_scalar(KNOWN.on(self.engine))
-            .bind(list(orders))
-            .fetch_all(connection)
-            .await?;
-        known.iter().map(|id| read_id(id)).collect()
+        let known = query!(KNOWN.on(self.engine), list(orders));
+        known.all(connection).await
     }
 
     /// Whether the ledger has this order.
@@ -190,11 +171,6 @@ impl OrderLedger {
 fn lines<T: ToString>(items: impl Iterator<Item = T>) -> String {
     let items: Vec<String> = items.map(|item| item.to_string()).collect();
     items.join("\n")
-}
-
-fn read_id(text: &str) -> Result<OrderId, LedgerError> {
-    text.parse()
-        .map_err(|_| LedgerError::Corrupt(format!("order id {text:?}")))
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use std::collections::HashSet;
 use sqlx::AnyConnection;
 use stock::{OrderState, StoredOrder};
 
-use super::{DeadLetter, LedgerError, OrderLedger, OrderStatus, pool::Tx, sql};
+use super::{DeadLetter, LedgerError, OrderLedger, OrderStatus, pool::Tx, query::query, sql};
 use crate::ids::{OrderId, SegmentId};
 
 /// What became of one order of a batch.
@@ -213,13 +213,10 @@ impl OrderLedger {
         order: &StoredOrder,
         now_ms: u64,
     ) -> Result<(), LedgerError> {
-        let known =
-            sqlx::query_scalar::<_, i64>("SELECT sold FROM sale_skus WHERE sale = $1 AND sku = $2")
-                .bind(segment.sale.as_str())
-                .bind(segment.sku.as_str())
-                .fetch_all(&mut *connection)
-                .await?;
-        if known.is_empty() {
+        const KNOWN: &str = "SELECT sold FROM sale_skus WHERE sale = $1 AND sku = $2";
+        let known = query!(KNOWN, &segment.sale, &segment.sku);
+        let known: Option<i64> = known.first(&mut *connection).await?;
+        if known.is_none() {
             // Nothing was inserted because there is no such sku, not because of another order.
             return Err(unknown_sku(segment));
         }
@@ -258,12 +255,10 @@ pub(super) async fn units_left(
     connection: &mut AnyConnection,
     segment: &SegmentId,
 ) -> Result<u64, LedgerError> {
-    let left = sqlx::query_scalar(LOCK_AND_READ_LEFT)
-        .bind(segment.sale.as_str())
-        .bind(segment.sku.as_str());
-    let left: Vec<i64> = left.fetch_all(connection).await?;
-    let left = left.first().ok_or_else(|| unknown_sku(segment))?;
-    u64::try_from(*left).map_err(|_| {
+    let left = query!(LOCK_AND_READ_LEFT, &segment.sale, &segment.sku);
+    let left: Option<i64> = left.first(connection).await?;
+    let left = left.ok_or_else(|| unknown_sku(segment))?;
+    u64::try_from(left).map_err(|_| {
         LedgerError::Corrupt(format!("INV-STOCK-1: {left} units of {segment} are left"))
     })
 }
@@ -277,11 +272,8 @@ async fn take(
     if units == 0 {
         return Ok(true);
     }
-    let taken = sqlx::query(TAKE)
-        .bind(units)
-        .bind(segment.sale.as_str())
-        .bind(segment.sku.as_str());
-    Ok(taken.execute(connection).await?.rows_affected() == 1)
+    let taken = query!(TAKE, units, &segment.sale, &segment.sku);
+    Ok(taken.run(connection).await? == 1)
 }
 
 fn unknown_sku(segment: &SegmentId) -> LedgerError {

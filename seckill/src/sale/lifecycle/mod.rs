@@ -4,31 +4,32 @@
 //! ([`Sale::state_at`]); purchases are decided by the window that the stock store holds, with the store's own clock. A node
 //! that slept through T0 therefore neither opens late nor closes late.
 
-use std::fmt;
-
 use serde::{Deserialize, Serialize};
 use stock::Gate;
 
 use super::{Sale, Stage};
+use crate::words::words;
 
 /// How long before it takes effect a moved instant must be known: the store has taken the new window over by then, so no order
 /// falls between the old window and the new one. To end a sale at once, close it.
 pub const MOVE_LEAD_MS: u64 = 2_000;
 
-/// Where a sale stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum SaleState {
-    /// Being prepared: buyers do not see it, the store does not know it.
-    Draft,
-    /// Published; its window has not begun.
-    Scheduled,
-    /// Its window is on.
-    Open,
-    /// An operator holds it back, before or in its window.
-    Paused,
-    /// Its window is over, or it was closed. Final.
-    Ended,
+words! {
+    /// Where a sale stands.
+    #[derive(Serialize, Deserialize)]
+    #[serde(rename_all = "snake_case")]
+    pub enum SaleState {
+        /// Being prepared: buyers do not see it, the store does not know it.
+        Draft = "draft",
+        /// Published; its window has not begun.
+        Scheduled = "scheduled",
+        /// Its window is on.
+        Open = "open",
+        /// An operator holds it back, before or in its window.
+        Paused = "paused",
+        /// Its window is over, or it was closed. Final.
+        Ended = "ended",
+    }
 }
 
 /// What may happen to a sale. The last two come from the clock.
@@ -55,15 +56,6 @@ pub enum SaleEvent {
 }
 
 impl SaleState {
-    /// All of them.
-    pub const ALL: [Self; 5] = [
-        Self::Draft,
-        Self::Scheduled,
-        Self::Open,
-        Self::Paused,
-        Self::Ended,
-    ];
-
     /// The state after an event; `Err` gives back the state that forbids it.
     pub fn after(self, event: SaleEvent) -> Result<Self, Self> {
         use SaleEvent as E;
@@ -99,23 +91,6 @@ impl SaleState {
                 | E::End,
             ) => Err(self),
         }
-    }
-
-    /// The word on the wire and in metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Draft => "draft",
-            Self::Scheduled => "scheduled",
-            Self::Open => "open",
-            Self::Paused => "paused",
-            Self::Ended => "ended",
-        }
-    }
-}
-
-impl fmt::Display for SaleState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
     }
 }
 

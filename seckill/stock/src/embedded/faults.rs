@@ -4,7 +4,7 @@ use std::{io, sync::Arc};
 
 /// A step of the store's work on the disk, named by what is about to happen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Point {
+pub enum FaultPoint {
     /// A new folder's own name is synced.
     SyncFolderName,
     /// A journal file is read at a start; what was cached of it is forgotten.
@@ -46,7 +46,7 @@ pub enum Point {
 /// A disk that fails on command. Failing a step of the snapshot leaves the folder as a crash at that point would.
 pub trait Faults: Send + Sync + 'static {
     /// Fails the step, or lets it happen.
-    fn at(&self, point: Point) -> io::Result<()>;
+    fn at(&self, point: FaultPoint) -> io::Result<()>;
 
     /// Fails the writing of a frame of `length` bytes after some of them have reached the file.
     fn cut_write(&self, length: usize) -> Option<(usize, io::Error)>;
@@ -56,7 +56,7 @@ pub trait Faults: Send + Sync + 'static {
 pub type MaybeFaults = Option<Arc<dyn Faults>>;
 
 /// Fails the step where a test wants it to.
-pub fn check(faults: &MaybeFaults, point: Point) -> io::Result<()> {
+pub fn check(faults: &MaybeFaults, point: FaultPoint) -> io::Result<()> {
     match faults {
         None => Ok(()),
         Some(faults) => faults.at(point),

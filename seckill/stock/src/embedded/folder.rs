@@ -11,7 +11,7 @@ use std::{
 };
 
 use super::{
-    faults::{MaybeFaults, Point, check},
+    faults::{FaultPoint, MaybeFaults, check},
     journal::RecoverError,
 };
 
@@ -61,7 +61,7 @@ impl Folder {
     }
 
     /// Takes the names of snapshots that cannot be read away from them: counted as the ones before the next, they would have the good
-    /// one behind them deleted. They stay for whoever looks at the disk.
+    /// one behind them deleted. They stay for an operator to look at.
     pub(super) fn put_aside(&self, generations: &[u64]) -> Result<(), RecoverError> {
         for &generation in generations {
             let path = self.snapshot(generation);
@@ -85,7 +85,7 @@ impl Folder {
             // A power cut must not take the folder's own name, with all that is in it.
             let whole = std::path::absolute(&self.0).map_err(at)?;
             if let Some(parent) = whole.parent() {
-                check(faults, Point::SyncFolderName).map_err(at)?;
+                check(faults, FaultPoint::SyncFolderName).map_err(at)?;
                 File::open(parent)
                     .and_then(|parent| parent.sync_all())
                     .map_err(at)?;

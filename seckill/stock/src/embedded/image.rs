@@ -8,9 +8,9 @@ use std::{
 };
 
 use super::{
-    faults::{MaybeFaults, Point, check},
+    faults::{FaultPoint, MaybeFaults, check},
     folder::{Folder, LOCK},
-    journal::{self, Method, Progress, RecoverError},
+    journal::{self, Progress, RecoverError, WriteMode},
     record::Event,
     segment::Segment,
     snapshot::{self, Capture},
@@ -78,7 +78,7 @@ pub fn remove_store(folder: &Path) -> Result<(), RecoverError> {
 fn is_ours(entry: &std::fs::DirEntry) -> bool {
     let name = entry.file_name();
     let name = name.to_string_lossy();
-    // The lock is no part of a store, and whoever holds it must not delete it: another process would make, and hold, a new one.
+    // The lock is no part of a store, and its holder must not delete it: another process would make, and hold, a new one.
     name != LOCK && (name.starts_with("journal") || name.starts_with("snapshot-"))
 }
 
@@ -114,7 +114,7 @@ pub fn install_image(
     drop(journal::open(
         &folder,
         &[],
-        Method::Plain,
+        WriteMode::Plain,
         faults.clone(),
         &mut behind,
         |_| Ok(()),
@@ -127,11 +127,11 @@ pub fn install_image(
     let unfinished = folder.unfinished(1);
     let file = File::create(&unfinished).map_err(at)?;
     let out = BufWriter::with_capacity(1 << 20, &file);
-    snapshot::write(&capture, out, |_| check(faults, Point::WriteSnapshot)).map_err(at)?;
-    check(faults, Point::SyncSnapshot).map_err(at)?;
+    snapshot::write(&capture, out, |_| check(faults, FaultPoint::WriteSnapshot)).map_err(at)?;
+    check(faults, FaultPoint::SyncSnapshot).map_err(at)?;
     file.sync_all().map_err(at)?;
-    check(faults, Point::RenameSnapshot).map_err(at)?;
+    check(faults, FaultPoint::RenameSnapshot).map_err(at)?;
     std::fs::rename(&unfinished, folder.snapshot(1)).map_err(at)?;
-    check(faults, Point::SyncSnapshotName).map_err(at)?;
+    check(faults, FaultPoint::SyncSnapshotName).map_err(at)?;
     folder.sync_names().map_err(at)
 }

@@ -1,5 +1,5 @@
 //! The name of a store's installation: made once with its folder, kept beside the journal, registered in the ledger
-//! by whoever opens both. Two folders of the same path on two hosts have two names.
+//! by a process that opens both. Two folders of the same path on two hosts have two names.
 
 use std::{
     fs::File,

@@ -32,12 +32,12 @@ pub use self::{
     health::Health,
     image::{Image, holds_a_store, image_epochs, install_image, remove_store},
     install::installation,
-    journal::{Method, RecoverError, Sync},
+    journal::{RecoverError, SyncPolicy, WriteMode},
 };
 use crate::{
     Capabilities, CartLine, CartVerdict, Confirm, Durability, Gate, KEPT, Lookup, Moves,
     OrderQueue, Position, Purchase, QueueDepth, QueueEntry, Rebuild, Release, SegmentSpec,
-    Segments, Selling, Snapshot, StockError, StockMoves, StoredOrder, Verdict, Wanted,
+    SegmentStatus, Segments, Selling, StockError, StockMoves, StoredOrder, Verdict, Wanted,
     clock::WallClock,
     ids::{OrderId, SegmentId},
 };
@@ -51,9 +51,9 @@ pub struct Options {
     /// Folder of the journal; made if it does not exist.
     pub folder: PathBuf,
     /// Whether answers wait for the disk.
-    pub sync: Sync,
+    pub sync: SyncPolicy,
     /// How the journal is written.
-    pub method: Method,
+    pub write_mode: WriteMode,
 }
 
 /// Large enough that a sale of a million orders is written out once or twice, small enough that a start replays a few seconds of
@@ -153,6 +153,15 @@ impl EmbeddedStore {
         self.call(|engine| Ok(engine.image())).await
     }
 
+    /// A call that the ledger has caused.
+    async fn caused<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Engine) -> Result<T, StockError> + Send + 'static,
+    ) -> Result<T, StockError> {
+        let _caused = self.ledger_calls.read().await;
+        self.call(work).await
+    }
+
     /// Runs `work` on the sequencer and answers when its batch is durable.
     async fn call<T: Send + 'static>(
         &self,
@@ -174,234 +183,121 @@ impl EmbeddedStore {
     }
 }
 
-#[async_trait]
-impl Segments for EmbeddedStore {
-    fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            // Nobody has a copy but this process.
-            durability: &[Durability::Fast, Durability::Durable],
-            carts: true,
+/// The calls of one part of the store. Each takes what it is given along to the engine; `caused` ones wait while a backup holds the calls
+/// that the ledger causes. In front stands what is more than that.
+macro_rules! calls {
+    ($part:ident { $($by_hand:tt)* }
+     $($how:ident $name:ident($($given:ident: $type:ty),*) -> $answer:ty = |$engine:ident| $work:expr;)*) => {
+        #[async_trait]
+        impl $part for EmbeddedStore {
+            $($by_hand)*
+
+            $(async fn $name(&self, $($given: $type),*) -> Result<$answer, StockError> {
+                $(let $given = $given.to_owned();)*
+                self.$how(move |$engine| $work).await
+            })*
+        }
+    };
+}
+
+calls! {
+    Segments {
+        fn capabilities(&self) -> Capabilities {
+            Capabilities {
+                // Nobody has a copy but this process.
+                durability: &[Durability::Fast, Durability::Durable],
+                carts: true,
+            }
+        }
+
+        /// It is in this process; what its disk does is [`EmbeddedStore::health`].
+        async fn reach(&self) -> Result<(), StockError> {
+            Ok(())
         }
     }
-
-    /// It is in this process; what its disk does is [`EmbeddedStore::health`].
-    async fn reach(&self) -> Result<(), StockError> {
-        Ok(())
-    }
-
-    async fn open(&self, spec: &SegmentSpec) -> Result<Snapshot, StockError> {
-        let _caused = self.ledger_calls.read().await;
-        let spec = spec.clone();
-        self.call(move |engine| engine.open(spec)).await
-    }
-
-    async fn snapshot(&self, segment: &SegmentId) -> Result<Snapshot, StockError> {
-        let segment = segment.clone();
-        self.call(move |engine| Ok(engine.segment(&segment)?.snapshot()))
-            .await
-    }
-
-    async fn set_gate(&self, segment: &SegmentId, gate: Gate) -> Result<Snapshot, StockError> {
-        let _caused = self.ledger_calls.read().await;
-        let segment = segment.clone();
-        self.call(move |engine| engine.set_gate(&segment, gate))
-            .await
-    }
+    caused open(spec: &SegmentSpec) -> SegmentStatus = |engine| engine.open(spec);
+    call snapshot(segment: &SegmentId) -> SegmentStatus = |engine| Ok(engine.segment(&segment)?.snapshot());
+    caused set_gate(segment: &SegmentId, gate: Gate) -> SegmentStatus = |engine| engine.set_gate(&segment, gate);
 }
 
-#[async_trait]
-impl Selling for EmbeddedStore {
-    async fn buy(
-        &self,
-        segment: &SegmentId,
-        epoch: u64,
-        purchase: Purchase,
-        wanted: Wanted,
-    ) -> Result<Verdict, StockError> {
-        let segment = segment.clone();
-        self.call(move |engine| {
-            if wanted.is_given_up() {
-                return Err(StockError::Unavailable("nobody waits for it".into()));
-            }
-            engine.buy(&segment, epoch, &purchase)
-        })
-        .await
-    }
-
-    async fn buy_many(
-        &self,
-        segment: &SegmentId,
-        epoch: u64,
-        purchases: Vec<Purchase>,
-    ) -> Result<Vec<Verdict>, StockError> {
-        let segment = segment.clone();
-        self.call(move |engine| engine.buy_many(&segment, epoch, &purchases))
+calls! {
+    Selling {
+        async fn buy(
+            &self,
+            segment: &SegmentId,
+            epoch: u64,
+            purchase: Purchase,
+            wanted: Wanted,
+        ) -> Result<Verdict, StockError> {
+            let segment = segment.clone();
+            self.call(move |engine| {
+                if wanted.is_given_up() {
+                    return Err(StockError::Unavailable("nobody waits for it".into()));
+                }
+                engine.buy(&segment, epoch, &purchase)
+            })
             .await
-    }
+        }
 
-    async fn buy_cart(&self, lines: Vec<CartLine>) -> Result<CartVerdict, StockError> {
-        self.call(move |engine| engine.buy_cart(&lines)).await
-    }
+        async fn buy_many(
+            &self,
+            segment: &SegmentId,
+            epoch: u64,
+            purchases: Vec<Purchase>,
+        ) -> Result<Vec<Verdict>, StockError> {
+            let segment = segment.clone();
+            self.call(move |engine| engine.buy_many(&segment, epoch, &purchases))
+                .await
+        }
 
-    async fn release_many(
-        &self,
-        segment: &SegmentId,
-        orders: &[OrderId],
-    ) -> Result<Vec<Release>, StockError> {
-        let _caused = self.ledger_calls.read().await;
-        let (segment, orders) = (segment.clone(), orders.to_vec());
-        self.call(move |engine| engine.release_many(&segment, &orders))
-            .await
+        async fn buy_cart(&self, lines: Vec<CartLine>) -> Result<CartVerdict, StockError> {
+            self.call(move |engine| engine.buy_cart(&lines)).await
+        }
     }
-
-    async fn confirm_many(
-        &self,
-        segment: &SegmentId,
-        orders: &[OrderId],
-    ) -> Result<Vec<Confirm>, StockError> {
-        let _caused = self.ledger_calls.read().await;
-        let (segment, orders) = (segment.clone(), orders.to_vec());
-        self.call(move |engine| engine.confirm_many(&segment, &orders))
-            .await
-    }
-
-    async fn find(
-        &self,
-        segment: &SegmentId,
-        lookup: &Lookup,
-    ) -> Result<Option<StoredOrder>, StockError> {
-        let (segment, lookup) = (segment.clone(), lookup.clone());
-        self.call(move |engine| Ok(engine.segment(&segment)?.find(&lookup)))
-            .await
-    }
+    caused release_many(segment: &SegmentId, orders: &[OrderId]) -> Vec<Release> = |engine| engine.release_many(&segment, &orders);
+    caused confirm_many(segment: &SegmentId, orders: &[OrderId]) -> Vec<Confirm> = |engine| engine.confirm_many(&segment, &orders);
+    call find(segment: &SegmentId, lookup: &Lookup) -> Option<StoredOrder> = |engine| Ok(engine.segment(&segment)?.find(&lookup));
 }
 
-#[async_trait]
-impl Moves for EmbeddedStore {
-    async fn restock(
-        &self,
-        segment: &SegmentId,
-        restock_id: &str,
-        units: u64,
-    ) -> Result<Snapshot, StockError> {
-        let _caused = self.ledger_calls.read().await;
-        let (segment, id) = (segment.clone(), restock_id.to_owned());
-        self.call(move |engine| engine.restock(&segment, &id, units))
-            .await
-    }
-
-    async fn withdraw(
-        &self,
-        segment: &SegmentId,
-        withdrawal_id: &str,
-        units: u64,
-    ) -> Result<u64, StockError> {
-        let _caused = self.ledger_calls.read().await;
-        let (segment, id) = (segment.clone(), withdrawal_id.to_owned());
-        self.call(move |engine| engine.withdraw(&segment, &id, units))
-            .await
-    }
+calls! {
+    Moves {}
+    caused restock(segment: &SegmentId, id: &str, units: u64) -> SegmentStatus = |engine| engine.restock(&segment, &id, units);
+    caused withdraw(segment: &SegmentId, id: &str, units: u64) -> u64 = |engine| engine.withdraw(&segment, &id, units);
 }
 
-#[async_trait]
-impl OrderQueue for EmbeddedStore {
-    /// One process, one queue: whoever pulls is the consumer, so `consumer` only matters to stores that several nodes share.
-    async fn pull(
-        &self,
-        segment: &SegmentId,
-        _consumer: &str,
-        max: usize,
-        reclaim_after: Duration,
-    ) -> Result<Vec<QueueEntry>, StockError> {
-        let segment = segment.clone();
-        let reclaim_after_ms = u64::try_from(reclaim_after.as_millis()).unwrap_or(u64::MAX);
-        self.call(move |engine| engine.pull(&segment, max, reclaim_after_ms))
-            .await
+calls! {
+    OrderQueue {
+        /// One process, one queue: whoever pulls is the consumer, so `consumer` only matters to stores that several nodes share.
+        async fn pull(
+            &self,
+            segment: &SegmentId,
+            _consumer: &str,
+            max: usize,
+            reclaim_after: Duration,
+        ) -> Result<Vec<QueueEntry>, StockError> {
+            let segment = segment.clone();
+            let reclaim_after_ms = u64::try_from(reclaim_after.as_millis()).unwrap_or(u64::MAX);
+            self.call(move |engine| engine.pull(&segment, max, reclaim_after_ms))
+                .await
+        }
     }
-
-    async fn ack(&self, segment: &SegmentId, positions: &[Position]) -> Result<(), StockError> {
-        let _caused = self.ledger_calls.read().await;
-        let (segment, positions) = (segment.clone(), positions.to_vec());
-        self.call(move |engine| engine.ack(&segment, &positions))
-            .await
-    }
-
-    async fn depth(&self, segment: &SegmentId) -> Result<QueueDepth, StockError> {
-        let segment = segment.clone();
-        self.call(move |engine| engine.depth(&segment)).await
-    }
-
-    async fn accepted_after(
-        &self,
-        segment: &SegmentId,
-        after: Position,
-        max: usize,
-    ) -> Result<Vec<(Position, StoredOrder)>, StockError> {
-        let segment = segment.clone();
-        self.call(move |engine| Ok(engine.segment(&segment)?.accepted_after(after, max)))
-            .await
-    }
+    caused ack(segment: &SegmentId, positions: &[Position]) -> () = |engine| engine.ack(&segment, &positions);
+    call depth(segment: &SegmentId) -> QueueDepth = |engine| engine.depth(&segment);
+    call accepted_after(segment: &SegmentId, after: Position, max: usize) -> Vec<(Position, StoredOrder)> =
+        |engine| Ok(engine.segment(&segment)?.accepted_after(after, max));
 }
 
-#[async_trait]
-impl Rebuild for EmbeddedStore {
-    async fn freeze(
-        &self,
-        segment: &SegmentId,
-        epoch: u64,
-    ) -> Result<Option<Snapshot>, StockError> {
-        let _caused = self.ledger_calls.read().await;
-        let segment = segment.clone();
-        self.call(move |engine| engine.freeze(&segment, epoch))
-            .await
-    }
-
-    async fn unsettled(
-        &self,
-        segment: &SegmentId,
-        after: Position,
-        max: usize,
-    ) -> Result<Vec<(Position, StoredOrder)>, StockError> {
-        let segment = segment.clone();
-        self.call(move |engine| Ok(engine.unsettled(&segment, after, max)))
-            .await
-    }
-
-    async fn rebuild_begin(
-        &self,
-        spec: &SegmentSpec,
-        epoch: u64,
-        moves: &StockMoves,
-    ) -> Result<(), StockError> {
-        let _caused = self.ledger_calls.read().await;
-        let (spec, moves) = (spec.clone(), moves.clone());
-        self.call(move |engine| engine.rebuild_begin(&spec, epoch, &moves))
-            .await
-    }
-
-    async fn rebuild_load(
-        &self,
-        segment: &SegmentId,
-        epoch: u64,
-        orders: &[StoredOrder],
-    ) -> Result<(), StockError> {
-        let _caused = self.ledger_calls.read().await;
-        let (segment, orders) = (segment.clone(), orders.to_vec());
-        self.call(move |engine| engine.rebuild_load(&segment, epoch, &orders))
-            .await
-    }
-
-    async fn rebuild_finish(
-        &self,
-        segment: &SegmentId,
-        epoch: u64,
-        gate: Gate,
-    ) -> Result<Snapshot, StockError> {
-        let _caused = self.ledger_calls.read().await;
-        let segment = segment.clone();
-        self.call(move |engine| engine.rebuild_finish(&segment, epoch, gate))
-            .await
-    }
+calls! {
+    Rebuild {}
+    caused freeze(segment: &SegmentId, epoch: u64) -> Option<SegmentStatus> = |engine| engine.freeze(&segment, epoch);
+    call unsettled(segment: &SegmentId, after: Position, max: usize) -> Vec<(Position, StoredOrder)> =
+        |engine| Ok(engine.unsettled(&segment, after, max));
+    caused rebuild_begin(spec: &SegmentSpec, epoch: u64, moves: &StockMoves) -> () =
+        |engine| engine.rebuild_begin(&spec, epoch, &moves);
+    caused rebuild_load(segment: &SegmentId, epoch: u64, orders: &[StoredOrder]) -> () =
+        |engine| engine.rebuild_load(&segment, epoch, &orders);
+    caused rebuild_finish(segment: &SegmentId, epoch: u64, gate: Gate) -> SegmentStatus =
+        |engine| engine.rebuild_finish(&segment, epoch, gate);
 }
 
 #[cfg(test)]
@@ -430,8 +326,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let options = Options {
             folder: folder.path().to_owned(),
-            sync: Sync::Fast,
-            method: Method::Plain,
+            sync: SyncPolicy::Fast,
+            write_mode: WriteMode::Plain,
         };
         let store = EmbeddedStore::open(&options, Arc::new(|| 1)).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread()

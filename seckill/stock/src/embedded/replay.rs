@@ -3,7 +3,7 @@
 use std::fs::File;
 
 use super::{
-    Options, Sync,
+    Options, SyncPolicy,
     engine::Engine,
     faults::MaybeFaults,
     folder::{Content, Folder},
@@ -71,8 +71,8 @@ fn attempt(
     faults: &MaybeFaults,
 ) -> Result<Attempt, (RecoverError, bool)> {
     let default = match options.sync {
-        Sync::Durable => Durability::Durable,
-        Sync::Fast => Durability::Fast,
+        SyncPolicy::Durable => Durability::Durable,
+        SyncPolicy::Fast => Durability::Fast,
     };
     let mut engine = Engine::new(default);
     let mut progress = Progress::default();
@@ -107,7 +107,7 @@ fn attempt(
     let journal = journal::open(
         folder,
         &generations,
-        options.method,
+        options.write_mode,
         faults.clone(),
         &mut progress,
         |body| engine.replay(body),

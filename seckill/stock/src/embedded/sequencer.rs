@@ -64,7 +64,7 @@ pub(super) struct Sequencer {
     rotate_from: u64,
     pause_seconds: metrics::Histogram,
     batch_size: metrics::Histogram,
-    /// Last: whoever takes the lock next must find all of the above at rest.
+    /// Last: the next holder of the lock must find all of the above at rest.
     _lock: File,
 }
 

@@ -18,7 +18,7 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
-    faults::{MaybeFaults, Point, check},
+    faults::{FaultPoint, MaybeFaults, check},
     folder::Folder,
     snapshot::{self, Capture},
 };
@@ -144,14 +144,14 @@ fn keep(
         BufWriter::with_capacity(1 << 20, &file),
         |_| match shared.is_stopping.load(Ordering::Relaxed) {
             true => Err(io::ErrorKind::Interrupted.into()),
-            false => check(faults, Point::WriteSnapshot),
+            false => check(faults, FaultPoint::WriteSnapshot),
         },
     )?;
-    check(faults, Point::SyncSnapshot)?;
+    check(faults, FaultPoint::SyncSnapshot)?;
     file.sync_all()?;
-    check(faults, Point::RenameSnapshot)?;
+    check(faults, FaultPoint::RenameSnapshot)?;
     std::fs::rename(&unfinished, folder.snapshot(work.generation))?;
-    check(faults, Point::SyncSnapshotName)?;
+    check(faults, FaultPoint::SyncSnapshotName)?;
     folder.sync_names()?;
     delete_older(folder, faults, work.generation)?;
     Ok(bytes)
@@ -173,7 +173,7 @@ fn delete_older(folder: &Folder, faults: &MaybeFaults, newest: u64) -> io::Resul
         .map(|&generation| folder.snapshot(generation))
         .chain(journals.map(|&generation| folder.journal(generation)));
     for path in paths {
-        check(faults, Point::Delete)?;
+        check(faults, FaultPoint::Delete)?;
         std::fs::remove_file(path)?;
     }
     folder.sync_names()

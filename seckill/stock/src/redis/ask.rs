@@ -11,7 +11,7 @@ use super::{
     keys::{Level, SegmentKeys},
 };
 use crate::{
-    Durability, Position, Purchase, SegmentSpec, Snapshot, StockError, StoredOrder, Verdict,
+    Durability, Position, Purchase, SegmentSpec, SegmentStatus, StockError, StoredOrder, Verdict,
     ids::SegmentId,
 };
 
@@ -83,7 +83,7 @@ impl Calls {
         &self,
         answer: &str,
         segment: &SegmentId,
-    ) -> Result<Snapshot, StockError> {
+    ) -> Result<SegmentStatus, StockError> {
         let counts = codec::read_snapshot(answer, segment)?;
         self.keys.of(segment).learn(counts.spec.durability);
         Ok(counts)

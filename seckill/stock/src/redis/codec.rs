@@ -17,7 +17,7 @@ pub(super) use self::{
     rebuild::{begin_args, epoch_arg, load_args, move_args},
 };
 use crate::{
-    Confirm, Durability, Gate, OrderState, Purchase, Release, SegmentSpec, Snapshot, StockError,
+    Confirm, Durability, Gate, Purchase, Release, SegmentSpec, SegmentStatus, StockError,
     StoredOrder, Verdict,
     ids::{OrderId, SegmentId},
     units::MAX_UNITS,
@@ -109,7 +109,7 @@ pub(super) fn read_verdicts(
             .ok_or_else(|| unreadable(answer))?;
         version += 1;
         Ok(Verdict::Accepted {
-            order: reserved(purchase, created_at_ms, pay_by_ms),
+            order: purchase.reserved(created_at_ms, pay_by_ms),
             remaining: available,
             version,
         })
@@ -121,27 +121,13 @@ pub(super) fn read_verdicts(
     Ok(verdicts)
 }
 
-/// The order that a purchase has become.
-fn reserved(purchase: &Purchase, created_at_ms: u64, pay_by_ms: u64) -> StoredOrder {
-    StoredOrder {
-        order: purchase.order,
-        buyer: purchase.buyer.clone(),
-        request: purchase.request.clone(),
-        quantity: purchase.quantity,
-        fingerprint: purchase.fingerprint,
-        state: OrderState::Reserved,
-        created_at_ms,
-        pay_by_ms,
-    }
-}
-
 fn read_verdict(line: &str, purchase: &Purchase) -> Result<Verdict, StockError> {
     let mut words = Words::new(line);
     Ok(match words.text()? {
         "A" => {
             let (remaining, version) = (words.next()?, words.next()?);
             Verdict::Accepted {
-                order: reserved(purchase, words.next()?, words.next()?),
+                order: purchase.reserved(words.next()?, words.next()?),
                 remaining,
                 version,
             }
@@ -206,9 +192,12 @@ fn read_settled<T>(
 }
 
 /// `numbers… gate doubt durability`
-pub(super) fn read_snapshot(answer: &str, segment: &SegmentId) -> Result<Snapshot, StockError> {
+pub(super) fn read_snapshot(
+    answer: &str,
+    segment: &SegmentId,
+) -> Result<SegmentStatus, StockError> {
     let mut words = Words::new(answer);
-    let mut counts = Snapshot {
+    let mut counts = SegmentStatus {
         spec: SegmentSpec {
             id: segment.clone(),
             stock: words.next()?,

@@ -34,8 +34,8 @@ use self::{
 };
 use super::{
     Capabilities, CartLine, CartVerdict, Confirm, Durability, Gate, Lookup, Moves, OrderQueue,
-    Position, Purchase, QueueDepth, QueueEntry, Rebuild, Release, SegmentSpec, Segments, Selling,
-    Snapshot, StockError, StockMoves, StoredOrder, Verdict, Wanted,
+    Position, Purchase, QueueDepth, QueueEntry, Rebuild, Release, SegmentSpec, SegmentStatus,
+    Segments, Selling, StockError, StockMoves, StoredOrder, Verdict, Wanted,
 };
 use crate::ids::{OrderId, SegmentId};
 
@@ -114,7 +114,7 @@ impl Segments for RedisStore {
         self.calls.caller.nodes.reach().await
     }
 
-    async fn open(&self, spec: &SegmentSpec) -> Result<Snapshot, StockError> {
+    async fn open(&self, spec: &SegmentSpec) -> Result<SegmentStatus, StockError> {
         let args = codec::open_args(spec)?;
         let keys = [self.calls.keys.of(&spec.id)];
         let level = self.calls.learn(&keys[0], spec);
@@ -126,7 +126,7 @@ impl Segments for RedisStore {
         executed(self.calls.read_snapshot(&answer, &spec.id))
     }
 
-    async fn snapshot(&self, segment: &SegmentId) -> Result<Snapshot, StockError> {
+    async fn snapshot(&self, segment: &SegmentId) -> Result<SegmentStatus, StockError> {
         let answer = self
             .calls
             .ask(Function::SNAPSHOT, segment, Vec::new)
@@ -134,7 +134,7 @@ impl Segments for RedisStore {
         self.calls.read_snapshot(&answer, segment)
     }
 
-    async fn set_gate(&self, segment: &SegmentId, gate: Gate) -> Result<Snapshot, StockError> {
+    async fn set_gate(&self, segment: &SegmentId, gate: Gate) -> Result<SegmentStatus, StockError> {
         let args = || vec![codec::gate_arg(gate).into()];
         let answer = self.calls.write(Function::SET_GATE, segment, args).await?;
         executed(self.calls.read_snapshot(&answer, segment))
@@ -235,7 +235,7 @@ impl Moves for RedisStore {
         segment: &SegmentId,
         restock_id: &str,
         units: u64,
-    ) -> Result<Snapshot, StockError> {
+    ) -> Result<SegmentStatus, StockError> {
         let args = codec::units_args(restock_id, units)?;
         let answer = self
             .calls
@@ -320,7 +320,7 @@ impl Rebuild for RedisStore {
         &self,
         segment: &SegmentId,
         epoch: u64,
-    ) -> Result<Option<Snapshot>, StockError> {
+    ) -> Result<Option<SegmentStatus>, StockError> {
         let args = [codec::epoch_arg(epoch)?];
         let answer = self.calls.step(Function::FREEZE, segment, &args).await?;
         if answer.is_empty() {
@@ -385,7 +385,7 @@ impl Rebuild for RedisStore {
         segment: &SegmentId,
         epoch: u64,
         gate: Gate,
-    ) -> Result<Snapshot, StockError> {
+    ) -> Result<SegmentStatus, StockError> {
         let args = [codec::epoch_arg(epoch)?, codec::gate_arg(gate).into()];
         let answer = self
             .calls

@@ -157,7 +157,7 @@ impl Node {
             }
             (Ok(_), _) => Unusable::Unfit(durability::refusal(&self.server, level)),
         };
-        // What is wrong from the beginning is told by whoever connects.
+        // What is wrong from the beginning is reported where the connection is made.
         if unfit.is_none() && (before.is_some() || fit.is_some()) {
             let why = why.why();
             tracing::error!(server = %self.server, %why, "redis cannot be used");

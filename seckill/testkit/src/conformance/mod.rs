@@ -24,7 +24,7 @@ mod transfers;
 use std::{any::Any, sync::Arc};
 
 use stock::{
-    Gate, Purchase, SegmentSpec, Snapshot, StockStore, StoredOrder, Verdict,
+    Gate, Purchase, SegmentSpec, SegmentStatus, StockStore, StoredOrder, Verdict,
     clock::WallClock,
     ids::{OrderId, SaleId, SegmentId, SkuId},
 };
@@ -240,7 +240,7 @@ impl<'a> Counter<'a> {
     }
 
     /// Counts now, with INV-STOCK-2 checked.
-    async fn snapshot(&self) -> Snapshot {
+    async fn snapshot(&self) -> SegmentStatus {
         let counts = self
             .store()
             .snapshot(self.id())

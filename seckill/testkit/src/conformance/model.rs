@@ -8,7 +8,7 @@ use std::{
 
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use stock::{
-    Confirm, Gate, OrderState, Purchase, Release, SegmentSpec, Snapshot, StoredOrder, Verdict,
+    Confirm, Gate, OrderState, Purchase, Release, SegmentSpec, SegmentStatus, StoredOrder, Verdict,
     ids::OrderId,
 };
 
@@ -130,7 +130,7 @@ impl Model {
         Some(before)
     }
 
-    fn check(&self, counts: &Snapshot) {
+    fn check(&self, counts: &SegmentStatus) {
         let ours = (
             self.available(),
             self.units(OrderState::Reserved),

@@ -49,7 +49,7 @@ async fn take_orders(counter: &Counter<'_>, count: usize) -> Vec<OrderId> {
     orders
 }
 
-/// In the order of acceptance, to whoever asks first; refusals and replays are not on it.
+/// In the order of acceptance, to the consumer that asks first; refusals and replays are not on it.
 pub async fn every_accepted_order_is_handed_out_once(subject: &Subject) {
     let counter = Counter::open(subject, 25, 1).await;
     let orders = take_orders(&counter, 30).await;

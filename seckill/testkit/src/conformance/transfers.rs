@@ -32,7 +32,7 @@ pub async fn a_withdrawal_takes_what_there_is_once(subject: &Subject) {
     );
 }
 
-/// They belong to whoever they went to.
+/// They belong to the segment that they went to.
 pub async fn withdrawn_units_are_not_sold(subject: &Subject) {
     let counter = Counter::open(subject, 3, 9).await;
     let before = counter.snapshot().await.version;

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     CartLine, CartVerdict, Confirm, Durability, Gate, MAX_CART_LINES, Position, Purchase,
-    QueueDepth, QueueEntry, Release, SegmentSpec, Snapshot, StockError, Verdict,
+    QueueDepth, QueueEntry, Release, SegmentSpec, SegmentStatus, StockError, Verdict,
     ids::{OrderId, SegmentId},
 };
 
@@ -234,7 +234,7 @@ impl Engine {
         &mut self,
         id: &SegmentId,
         decide: impl FnOnce(&Segment) -> Option<Event>,
-    ) -> Result<Snapshot, StockError> {
+    ) -> Result<SegmentStatus, StockError> {
         let number = self.number(id)?;
         self.segments[number as usize].may_change()?;
         if let Some(event) = decide(&self.segments[number as usize]) {
@@ -244,7 +244,7 @@ impl Engine {
         Ok(self.segments[number as usize].snapshot())
     }
 
-    pub(super) fn open(&mut self, spec: SegmentSpec) -> Result<Snapshot, StockError> {
+    pub(super) fn open(&mut self, spec: SegmentSpec) -> Result<SegmentStatus, StockError> {
         if spec.durability == Some(Durability::Replicated) {
             return Err(StockError::Unavailable(format!(
                 "segment {}: durability \"replicated\" needs a Redis store; this one has fast and durable",
@@ -412,7 +412,11 @@ impl Engine {
         Ok(answers)
     }
 
-    pub(super) fn set_gate(&mut self, id: &SegmentId, gate: Gate) -> Result<Snapshot, StockError> {
+    pub(super) fn set_gate(
+        &mut self,
+        id: &SegmentId,
+        gate: Gate,
+    ) -> Result<SegmentStatus, StockError> {
         self.change(id, |segment| {
             (segment.snapshot().gate != gate).then_some(Event::GateSet { gate })
         })
@@ -423,7 +427,7 @@ impl Engine {
         id: &SegmentId,
         restock: &str,
         units: u64,
-    ) -> Result<Snapshot, StockError> {
+    ) -> Result<SegmentStatus, StockError> {
         let (name, restock) = (restock, restock.to_owned());
         self.change(id, |segment| {
             let event = Event::Restocked { id: restock, units };

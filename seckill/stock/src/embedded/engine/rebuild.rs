@@ -8,7 +8,7 @@ use super::{
     AckLevel, Engine,
 };
 use crate::{
-    Gate, Position, SegmentSpec, Snapshot, StockError, StockMoves, StoredOrder, ids::SegmentId,
+    Gate, Position, SegmentSpec, SegmentStatus, StockError, StockMoves, StoredOrder, ids::SegmentId,
 };
 
 impl Engine {
@@ -16,7 +16,7 @@ impl Engine {
         &mut self,
         id: &SegmentId,
         epoch: u64,
-    ) -> Result<Option<Snapshot>, StockError> {
+    ) -> Result<Option<SegmentStatus>, StockError> {
         let Ok(number) = self.number(id) else {
             return Ok(None);
         };
@@ -83,7 +83,7 @@ impl Engine {
         id: &SegmentId,
         epoch: u64,
         gate: Gate,
-    ) -> Result<Snapshot, StockError> {
+    ) -> Result<SegmentStatus, StockError> {
         let number = self.number(id)?;
         let event = self.segments[number as usize].decide_finish(epoch, gate)?;
         self.can_write()?;

@@ -1,6 +1,6 @@
 //! The journal: append-only files of frames, one frame a batch. See `format.rs` for the bytes.
 //!
-//! Frames go to the disk in order, and a sync covers all before it: whoever is answered after one can rely on everything that was
+//! Frames go to the disk in order, and a sync covers all before it: an answer after one can rely on everything that was
 //! written earlier, `fast` acceptances included. What is lost with a machine is a tail in which nothing was answered as durable.
 //!
 //! A failed write or sync does not lose a frame and does not apply half of one: frames stay in memory until a sync has covered
@@ -29,7 +29,7 @@ use self::format::{FILE_HEADER, FileHeader, FrameHeader, MAX_BODY};
 pub use self::recover::RecoverError;
 pub(super) use self::{format::VERSION, recover::Progress};
 use super::{
-    faults::{MaybeFaults, Point, check},
+    faults::{FaultPoint, MaybeFaults, check},
     folder::Folder,
 };
 
@@ -40,7 +40,7 @@ const RESERVE_LEAST: u64 = 2 << 20;
 
 /// What an acceptance waits for, where the sale does not say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sync {
+pub enum SyncPolicy {
     /// `fdatasync` before the answer: an answered order survives a power cut.
     Durable,
     /// The answer comes when the order is in the page cache, a sync follows a moment later: an answered order survives a crash of
@@ -50,7 +50,7 @@ pub enum Sync {
 
 /// How frames reach the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Method {
+pub enum WriteMode {
     /// io_uring if the kernel and the container allow it, else `pwrite` + `fdatasync`.
     Auto,
     /// `pwrite` + `fdatasync`.
@@ -91,7 +91,7 @@ pub(super) struct Journal {
 pub(super) fn open(
     folder: &Folder,
     generations: &[u64],
-    method: Method,
+    write_mode: WriteMode,
     faults: MaybeFaults,
     progress: &mut Progress,
     mut replay: impl FnMut(&[u8]) -> Result<(), String>,
@@ -108,7 +108,7 @@ pub(super) fn open(
         // A sync that failed in the process before may have left pages that look written: what is replayed is read from the disk.
         let length = file.metadata().map_err(at)?.len();
         forget_cached(&file, length).map_err(at)?;
-        check(&faults, Point::Replay).map_err(at)?;
+        check(&faults, FaultPoint::Replay).map_err(at)?;
         let is_last = generations.last() == Some(&generation);
         let mut found = recover::read_file(&file, &path, generation, progress, &mut replay)?;
         if is_last {
@@ -153,7 +153,7 @@ pub(super) fn open(
     Ok(Journal {
         folder: folder.clone(),
         faults,
-        writer: choose_writer(&file, method),
+        writer: choose_writer(&file, write_mode),
         file,
         generation,
         end,
@@ -186,7 +186,7 @@ fn create(
     frames: &[u8],
     faults: &MaybeFaults,
 ) -> io::Result<File> {
-    check(faults, Point::CreateJournal)?;
+    check(faults, FaultPoint::CreateJournal)?;
     let path = folder.journal(generation);
     // An earlier attempt may have left one behind. A new file, not the old one again: its pages may be the ones that failed.
     match std::fs::remove_file(&path) {
@@ -205,7 +205,7 @@ fn create(
         file.write_all(frames)?;
         file.sync_all()?;
     }
-    check(faults, Point::SyncJournalName)?;
+    check(faults, FaultPoint::SyncJournalName)?;
     folder.sync_names()?;
     Ok(file)
 }
@@ -216,7 +216,7 @@ impl Journal {
         if !self.can_reserve || self.reserved >= self.end + RESERVE_LEAST {
             return Ok(());
         }
-        check(&self.faults, Point::Reserve)?;
+        check(&self.faults, FaultPoint::Reserve)?;
         let mut failed = None;
         for room in [RESERVE_STEP, RESERVE_LEAST] {
             match fallocate(&self.file, FallocateFlags::KEEP_SIZE, self.end, room) {
@@ -265,7 +265,7 @@ impl Journal {
         let started = Instant::now();
         match &mut self.writer {
             Writer::Uring(ring) if is_firm && ring.fits(frame) => {
-                check(&self.faults, Point::Sync)?;
+                check(&self.faults, FaultPoint::Sync)?;
                 let written = ring.write_and_sync(&self.file, self.end, frame, &self.faults);
                 if !ring.is_usable() {
                     tracing::warn!(error = ?written, "io_uring failed; the journal goes on with pwrite and fdatasync");
@@ -276,7 +276,7 @@ impl Journal {
             _ => {
                 plain::write(&self.file, self.end, frame)?;
                 if is_firm {
-                    check(&self.faults, Point::Sync)?;
+                    check(&self.faults, FaultPoint::Sync)?;
                     plain::sync(&self.file)?;
                 }
             }
@@ -306,7 +306,7 @@ impl Journal {
             return Ok(());
         }
         let started = Instant::now();
-        let synced = check(&self.faults, Point::Sync).and_then(|()| plain::sync(&self.file));
+        let synced = check(&self.faults, FaultPoint::Sync).and_then(|()| plain::sync(&self.file));
         match synced {
             Ok(()) => {
                 self.sync_seconds.record(started.elapsed().as_secs_f64());
@@ -357,7 +357,7 @@ impl Journal {
             path: path.clone(),
             source,
         };
-        check(&self.faults, Point::Verify).map_err(at)?;
+        check(&self.faults, FaultPoint::Verify).map_err(at)?;
         let file = File::open(&path).map_err(at)?;
         forget_cached(&file, self.durable_end).map_err(at)?;
         // Numbers below the first of this file are in older ones: `u64::MAX` switches the check for gaps off.
@@ -443,8 +443,8 @@ impl Drop for Journal {
     }
 }
 
-fn choose_writer(file: &File, method: Method) -> Writer {
-    if method == Method::Plain {
+fn choose_writer(file: &File, write_mode: WriteMode) -> Writer {
+    if write_mode == WriteMode::Plain {
         return Writer::Plain;
     }
     match uring::UringWriter::try_new(file) {

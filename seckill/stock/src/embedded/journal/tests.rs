@@ -11,14 +11,14 @@ use crate::embedded::faults::Faults;
 
 type Opened = Result<(Journal, Vec<Vec<u8>>, Progress), RecoverError>;
 
-fn open_with(folder: &Path, method: Method, faults: MaybeFaults) -> Opened {
+fn open_with(folder: &Path, write_mode: WriteMode, faults: MaybeFaults) -> Opened {
     let folder = Folder::new(folder);
     let content = folder.clean()?;
     let (mut bodies, mut progress) = (Vec::new(), Progress::default());
     let journal = super::open(
         &folder,
         &content.journals,
-        method,
+        write_mode,
         faults,
         &mut progress,
         |body| {
@@ -29,16 +29,16 @@ fn open_with(folder: &Path, method: Method, faults: MaybeFaults) -> Opened {
     Ok((journal, bodies, progress))
 }
 
-fn open(folder: &Path, method: Method) -> Result<(Journal, Vec<Vec<u8>>), RecoverError> {
-    open_with(folder, method, None).map(|(journal, bodies, _)| (journal, bodies))
+fn open(folder: &Path, write_mode: WriteMode) -> Result<(Journal, Vec<Vec<u8>>), RecoverError> {
+    open_with(folder, write_mode, None).map(|(journal, bodies, _)| (journal, bodies))
 }
 
 fn bodies(folder: &Path) -> Vec<Vec<u8>> {
-    open(folder, Method::Plain).unwrap().1
+    open(folder, WriteMode::Plain).unwrap().1
 }
 
-fn write_three(folder: &Path, method: Method) {
-    let (mut journal, _) = open(folder, method).unwrap();
+fn write_three(folder: &Path, write_mode: WriteMode) {
+    let (mut journal, _) = open(folder, write_mode).unwrap();
     for body in [b"first".as_slice(), b"second", b"third"] {
         journal.append(body, 0, true).unwrap();
     }
@@ -55,12 +55,12 @@ fn bytes(folder: &Path) -> Vec<u8> {
 /// A disk whose syncs, or whatever is named, fail while it is told so.
 #[derive(Default)]
 struct Disk {
-    failing: Mutex<Vec<Point>>,
+    failing: Mutex<Vec<FaultPoint>>,
     cut: Mutex<Option<usize>>,
 }
 
 impl Faults for Disk {
-    fn at(&self, point: Point) -> io::Result<()> {
+    fn at(&self, point: FaultPoint) -> io::Result<()> {
         match self.failing.lock().unwrap().contains(&point) {
             true => Err(Errno::IO.into()),
             false => Ok(()),
@@ -76,11 +76,11 @@ impl Faults for Disk {
 #[test]
 fn both_writers_produce_the_same_file_and_it_reads_back() {
     let (plain, auto) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    write_three(plain.path(), Method::Plain);
-    write_three(auto.path(), Method::Auto);
+    write_three(plain.path(), WriteMode::Plain);
+    write_three(auto.path(), WriteMode::Auto);
     assert_eq!(bytes(plain.path()), bytes(auto.path()));
     assert_eq!(
-        open(auto.path(), Method::Auto).unwrap().1,
+        open(auto.path(), WriteMode::Auto).unwrap().1,
         [b"first".to_vec(), b"second".to_vec(), b"third".to_vec()]
     );
 }
@@ -89,7 +89,7 @@ fn both_writers_produce_the_same_file_and_it_reads_back() {
 fn a_frame_larger_than_the_registered_buffer_goes_the_plain_way() {
     let folder = tempfile::tempdir().unwrap();
     let body = vec![7u8; (1 << 20) + 1];
-    let (mut journal, _) = open(folder.path(), Method::Auto).unwrap();
+    let (mut journal, _) = open(folder.path(), WriteMode::Auto).unwrap();
     journal.append(&body, 0, true).unwrap();
     drop(journal);
     assert_eq!(bodies(folder.path()), [body]);
@@ -98,12 +98,12 @@ fn a_frame_larger_than_the_registered_buffer_goes_the_plain_way() {
 #[test]
 fn a_tail_torn_at_any_byte_is_cut_and_appending_goes_on() {
     let folder = tempfile::tempdir().unwrap();
-    write_three(folder.path(), Method::Plain);
+    write_three(folder.path(), WriteMode::Plain);
     let whole = bytes(folder.path());
     let last_frame = whole.len() - (FRAME_HEADER + b"third".len());
     for cut in last_frame..whole.len() {
         fs::write(file(folder.path(), 1), &whole[..cut]).unwrap();
-        let (mut journal, found) = open(folder.path(), Method::Plain).unwrap();
+        let (mut journal, found) = open(folder.path(), WriteMode::Plain).unwrap();
         assert_eq!(
             found,
             [b"first".to_vec(), b"second".to_vec()],
@@ -119,10 +119,10 @@ fn a_tail_torn_at_any_byte_is_cut_and_appending_goes_on() {
 fn a_header_torn_at_any_byte_is_written_again() {
     for cut in 0..FILE_HEADER {
         let folder = tempfile::tempdir().unwrap();
-        drop(open(folder.path(), Method::Plain).unwrap());
+        drop(open(folder.path(), WriteMode::Plain).unwrap());
         let whole = bytes(folder.path());
         fs::write(file(folder.path(), 1), &whole[..cut]).unwrap();
-        write_three(folder.path(), Method::Plain);
+        write_three(folder.path(), WriteMode::Plain);
         assert_eq!(bodies(folder.path()).len(), 3, "cut at {cut}");
     }
 }
@@ -130,7 +130,7 @@ fn a_header_torn_at_any_byte_is_written_again() {
 #[test]
 fn a_flipped_byte_anywhere_before_the_last_frame_is_refused() {
     let folder = tempfile::tempdir().unwrap();
-    write_three(folder.path(), Method::Plain);
+    write_three(folder.path(), WriteMode::Plain);
     let whole = bytes(folder.path());
     for at in 0..whole.len() - (FRAME_HEADER + b"third".len()) {
         let mut damaged = whole.clone();
@@ -138,7 +138,7 @@ fn a_flipped_byte_anywhere_before_the_last_frame_is_refused() {
         fs::write(file(folder.path(), 1), &damaged).unwrap();
         assert!(
             matches!(
-                open(folder.path(), Method::Plain),
+                open(folder.path(), WriteMode::Plain),
                 Err(RecoverError::Corrupt { .. })
             ),
             "flipped byte {at}"
@@ -154,7 +154,7 @@ fn a_flipped_byte_anywhere_before_the_last_frame_is_refused() {
 #[test]
 fn a_damaged_last_frame_counts_as_torn() {
     let folder = tempfile::tempdir().unwrap();
-    write_three(folder.path(), Method::Plain);
+    write_three(folder.path(), WriteMode::Plain);
     let mut damaged = bytes(folder.path());
     *damaged.last_mut().unwrap() ^= 1;
     fs::write(file(folder.path(), 1), &damaged).unwrap();
@@ -165,7 +165,7 @@ fn a_damaged_last_frame_counts_as_torn() {
 #[test]
 fn a_damaged_last_frame_of_a_closed_file_is_refused() {
     let folder = tempfile::tempdir().unwrap();
-    let (mut journal, _) = open(folder.path(), Method::Plain).unwrap();
+    let (mut journal, _) = open(folder.path(), WriteMode::Plain).unwrap();
     journal.append(b"first", 0, true).unwrap();
     assert_eq!(journal.rotate().unwrap(), 2);
     drop(journal);
@@ -173,7 +173,7 @@ fn a_damaged_last_frame_of_a_closed_file_is_refused() {
     *damaged.last_mut().unwrap() ^= 1;
     fs::write(file(folder.path(), 1), &damaged).unwrap();
     assert!(matches!(
-        open(folder.path(), Method::Plain),
+        open(folder.path(), WriteMode::Plain),
         Err(RecoverError::Corrupt { .. })
     ));
 }
@@ -182,18 +182,18 @@ fn a_damaged_last_frame_of_a_closed_file_is_refused() {
 fn files_follow_one_another_and_an_older_format_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     for round in 0..3u8 {
-        let (mut journal, found) = open(folder.path(), Method::Auto).unwrap();
+        let (mut journal, found) = open(folder.path(), WriteMode::Auto).unwrap();
         assert_eq!(found.len(), usize::from(round) * 2);
         journal.append(&[round], 7, true).unwrap();
         journal.rotate().unwrap();
         journal.append(&[round, round], 9, true).unwrap();
     }
-    let (_, found, progress) = open_with(folder.path(), Method::Plain, None).unwrap();
+    let (_, found, progress) = open_with(folder.path(), WriteMode::Plain, None).unwrap();
     let expected: [&[u8]; 6] = [&[0], &[0, 0], &[1], &[1, 1], &[2], &[2, 2]];
     assert_eq!(found, expected);
     assert_eq!((progress.next, progress.clock_ms), (6, 9));
     fs::write(folder.path().join("journal.log"), b"PSJ1").unwrap();
-    let refused = open(folder.path(), Method::Plain).err().unwrap();
+    let refused = open(folder.path(), WriteMode::Plain).err().unwrap();
     assert!(
         refused
             .to_string()
@@ -206,7 +206,7 @@ fn files_follow_one_another_and_an_older_format_is_refused() {
 #[test]
 fn a_gap_among_frames_that_were_never_synced_is_cut() {
     let folder = tempfile::tempdir().unwrap();
-    let (mut journal, _) = open(folder.path(), Method::Plain).unwrap();
+    let (mut journal, _) = open(folder.path(), WriteMode::Plain).unwrap();
     journal.append(b"firm", 0, true).unwrap();
     let firm = bytes(folder.path()).len();
     for body in [b"loose-1", b"loose-2"] {
@@ -224,7 +224,7 @@ fn a_gap_among_frames_that_were_never_synced_is_cut() {
 #[test]
 fn a_gap_before_a_promise_is_corruption() {
     let folder = tempfile::tempdir().unwrap();
-    let (mut journal, _) = open(folder.path(), Method::Plain).unwrap();
+    let (mut journal, _) = open(folder.path(), WriteMode::Plain).unwrap();
     let start = bytes(folder.path()).len();
     journal.append(b"loose", 0, false).unwrap();
     journal.append(b"firm", 0, true).unwrap();
@@ -234,7 +234,7 @@ fn a_gap_before_a_promise_is_corruption() {
     damaged[start + FRAME_HEADER] ^= 1;
     fs::write(file(folder.path(), 1), &damaged).unwrap();
     assert!(matches!(
-        open(folder.path(), Method::Plain),
+        open(folder.path(), WriteMode::Plain),
         Err(RecoverError::Corrupt { .. })
     ));
 }
@@ -242,16 +242,16 @@ fn a_gap_before_a_promise_is_corruption() {
 /// fsyncgate: the kernel may call a page clean that never reached the disk, so a failed file is not trusted again.
 #[test]
 fn after_a_failed_sync_the_frames_go_into_a_new_file_once() {
-    for method in [Method::Plain, Method::Auto] {
+    for write_mode in [WriteMode::Plain, WriteMode::Auto] {
         let folder = tempfile::tempdir().unwrap();
         let disk = Arc::new(Disk::default());
-        let (mut journal, ..) = open_with(folder.path(), method, Some(disk.clone())).unwrap();
+        let (mut journal, ..) = open_with(folder.path(), write_mode, Some(disk.clone())).unwrap();
         journal.append(b"good", 0, true).unwrap();
         journal.append(b"loose", 0, false).unwrap();
-        disk.failing.lock().unwrap().push(Point::Sync);
+        disk.failing.lock().unwrap().push(FaultPoint::Sync);
         assert!(journal.append(b"failed", 0, true).is_err());
         assert!(journal.is_broken());
-        disk.failing.lock().unwrap().push(Point::CreateJournal);
+        disk.failing.lock().unwrap().push(FaultPoint::CreateJournal);
         assert!(journal.mend().is_err(), "there is no room for a new file");
         // A restart now would read what is there; a repetition writes it for good.
         disk.failing.lock().unwrap().clear();
@@ -282,7 +282,7 @@ fn after_a_failed_sync_the_frames_go_into_a_new_file_once() {
 fn a_frame_cut_by_a_full_disk_is_written_again_whole() {
     let folder = tempfile::tempdir().unwrap();
     let disk = Arc::new(Disk::default());
-    let (mut journal, ..) = open_with(folder.path(), Method::Auto, Some(disk.clone())).unwrap();
+    let (mut journal, ..) = open_with(folder.path(), WriteMode::Auto, Some(disk.clone())).unwrap();
     journal.append(b"good", 0, true).unwrap();
     *disk.cut.lock().unwrap() = Some(FRAME_HEADER + 2);
     assert!(journal.append(b"failed", 0, true).is_err());
@@ -299,9 +299,9 @@ fn a_frame_cut_by_a_full_disk_is_written_again_whole() {
 fn a_file_that_lost_what_it_promised_is_not_mended() {
     let folder = tempfile::tempdir().unwrap();
     let disk = Arc::new(Disk::default());
-    let (mut journal, ..) = open_with(folder.path(), Method::Plain, Some(disk.clone())).unwrap();
+    let (mut journal, ..) = open_with(folder.path(), WriteMode::Plain, Some(disk.clone())).unwrap();
     journal.append(b"good", 0, true).unwrap();
-    disk.failing.lock().unwrap().push(Point::Sync);
+    disk.failing.lock().unwrap().push(FaultPoint::Sync);
     assert!(journal.append(b"failed", 0, true).is_err());
     disk.failing.lock().unwrap().clear();
     let mut damaged = bytes(folder.path());
@@ -325,9 +325,9 @@ fn a_second_opener_is_refused() {
 #[test]
 fn a_last_file_with_a_torn_header_is_begun_anew() {
     let folder = tempfile::tempdir().unwrap();
-    drop(open(folder.path(), Method::Plain).unwrap());
+    drop(open(folder.path(), WriteMode::Plain).unwrap());
     fs::write(file(folder.path(), 1), [0xff; FILE_HEADER]).unwrap();
-    let (mut journal, found) = open(folder.path(), Method::Plain).unwrap();
+    let (mut journal, found) = open(folder.path(), WriteMode::Plain).unwrap();
     assert!(found.is_empty());
     journal.append(b"first", 0, true).unwrap();
     drop(journal);
@@ -340,9 +340,9 @@ fn a_last_file_with_a_torn_header_is_begun_anew() {
 fn a_ring_that_fails_is_never_used_again() {
     let folder = tempfile::tempdir().unwrap();
     let disk = Arc::new(Disk::default());
-    let (mut journal, ..) = open_with(folder.path(), Method::Auto, Some(disk.clone())).unwrap();
+    let (mut journal, ..) = open_with(folder.path(), WriteMode::Auto, Some(disk.clone())).unwrap();
     journal.append(b"first", 0, true).unwrap();
-    disk.failing.lock().unwrap().push(Point::SubmitRing);
+    disk.failing.lock().unwrap().push(FaultPoint::SubmitRing);
     let has_ring = matches!(journal.writer, Writer::Uring(_));
     assert_eq!(journal.append(b"second", 0, true).is_err(), has_ring);
     assert!(matches!(journal.writer, Writer::Plain) || !has_ring);

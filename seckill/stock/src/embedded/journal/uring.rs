@@ -12,7 +12,7 @@ use std::{
 
 use io_uring::{IoUring, opcode, squeue::Flags, types};
 
-use crate::embedded::faults::{MaybeFaults, Point, check};
+use crate::embedded::faults::{FaultPoint, MaybeFaults, check};
 
 /// Registered once; a frame that does not fit goes the plain way.
 const BUFFER_LEN: usize = 1 << 20;
@@ -104,8 +104,8 @@ impl UringWriter {
         }
         let (mut written, mut synced, mut seen) = (0, 0, 0);
         while seen < 2 {
-            let submitted =
-                check(faults, Point::SubmitRing).and_then(|()| self.ring.submit_and_wait(2 - seen));
+            let submitted = check(faults, FaultPoint::SubmitRing)
+                .and_then(|()| self.ring.submit_and_wait(2 - seen));
             match submitted {
                 Err(error) if error.kind() != io::ErrorKind::Interrupted => {
                     self.is_lost = true;

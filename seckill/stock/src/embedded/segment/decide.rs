@@ -83,16 +83,7 @@ impl Segment {
             });
         }
         Ok(Event::Bought {
-            order: StoredOrder {
-                order: purchase.order,
-                buyer: purchase.buyer.clone(),
-                request: purchase.request.clone(),
-                quantity: purchase.quantity,
-                fingerprint: purchase.fingerprint,
-                state: OrderState::Reserved,
-                created_at_ms: now_ms,
-                pay_by_ms: now_ms.saturating_add(head.spec.pay_within_ms),
-            },
+            order: purchase.reserved(now_ms, now_ms.saturating_add(head.spec.pay_within_ms)),
         })
     }
 
@@ -172,7 +163,7 @@ impl Segment {
         }
     }
 
-    /// Only what was frozen is wiped: whoever did not freeze has not read what was unsettled.
+    /// Only what was frozen is wiped: a caller that did not freeze it has not read what was unsettled.
     pub(in crate::embedded) fn decide_begin(
         &self,
         spec: &SegmentSpec,

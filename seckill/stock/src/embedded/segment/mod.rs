@@ -21,8 +21,8 @@ use self::{
 };
 use super::record::Event;
 use crate::{
-    Durability, Gate, Lookup, OrderState, Position, QueueDepth, QueueEntry, SegmentSpec, Snapshot,
-    StoredOrder,
+    Durability, Gate, Lookup, OrderState, Position, QueueDepth, QueueEntry, SegmentSpec,
+    SegmentStatus, StoredOrder,
 };
 
 /// What a segment does, beside the operator's gate.
@@ -379,9 +379,9 @@ impl Segment {
     }
 
     /// Counts now.
-    pub(super) fn snapshot(&self) -> Snapshot {
+    pub(super) fn snapshot(&self) -> SegmentStatus {
         let head = &self.head;
-        Snapshot {
+        SegmentStatus {
             spec: head.spec.clone(),
             gate: match self.awaits_rebuild() {
                 true => Gate::Frozen,

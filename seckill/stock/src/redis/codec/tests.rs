@@ -106,7 +106,7 @@ fn accepted_purchases_count_down_from_the_first_line() {
     });
     let verdicts = read_verdicts("9 4 50 60\nA\nP\nA", &purchases).unwrap();
     let accepted = |index: usize, remaining, version| Verdict::Accepted {
-        order: reserved(&purchases[index], 50, 60),
+        order: purchases[index].reserved(50, 60),
         remaining,
         version,
     };
