@@ -11,7 +11,10 @@ use serde::{Deserialize, de::DeserializeOwned};
 
 use super::{Admin, BODY_LIMIT};
 use crate::{
-    api::{extract, problem::Problem},
+    api::{
+        extract,
+        problem::{Code, Problem},
+    },
     engine::SaleEngine,
     ids::SaleId,
     sale::Sale,
