@@ -205,7 +205,7 @@ async fn just_started(over: Sale) -> (Arc<SaleEngine>, TempDir) {
     ledger.create_sale(&over, T0).await.unwrap();
     let ended = over.ends_at_ms;
     ledger.mark_audited(&over.id, ended).await.unwrap();
-    let store = Arc::new(embedded::open(folder.path(), Method::Plain));
+    let store = Arc::new(embedded::open(folder.path(), WriteMode::Plain));
     let now_ms = over.kept_until_ms() + 3_600_000;
     let (clock, patience) = (Arc::new(move || now_ms), Duration::from_secs(5));
     let engine = SaleEngine::start(store, ledger, clock, patience, Arc::default());
