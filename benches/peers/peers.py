@@ -244,7 +244,7 @@ def free_ports(count):
     return ports
 
 
-def wait_for_port(name, process, port):
+def wait_for_port(name, process, port, pause_s=0.05):
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         if process.poll() is not None:
@@ -253,7 +253,7 @@ def wait_for_port(name, process, port):
             socket.create_connection(("127.0.0.1", port), timeout=1).close()
             return
         except OSError:
-            time.sleep(0.05)
+            time.sleep(pause_s)
     raise Failed(f"{name} does not listen on port {port}")
 
 
