@@ -11,6 +11,7 @@ use seckill::{
     },
     units::MAX_UNITS,
 };
+use sqlx::Row;
 use stock::Gate;
 use tokio_util::sync::CancellationToken;
 
@@ -231,6 +232,27 @@ async fn new_orders_that_break_a_rule_are_found_in_pieces(engine: Engine) {
     assert_eq!(audit(4, 6).await, (None, vec![(sale_id(), 1)], vec![]));
     let whole = test.ledger.audit(&sale_id()).await.unwrap().unwrap();
     assert_eq!((whole.outside_window, whole.over_limit.len()), (1, 2));
+}
+
+/// INV-PAST-1. Broke: for a piece of new orders, PostgreSQL could choose to read all orders there were.
+#[tokio::test]
+async fn buyers_of_new_orders_are_asked_about_one_by_one() {
+    let test = TestLedger::with_sale(Engine::Postgres, 20).await;
+    test.settle_new(1, 6).await;
+    let mut conn = test.ledger.pool().acquire().await.unwrap();
+    // What it chooses where a piece seems large.
+    for way in ["enable_nestloop", "enable_seqscan"] {
+        let off = sqlx::query(sqlx::AssertSqlSafe(format!("SET {way} = off")));
+        off.execute(&mut *conn).await.unwrap();
+    }
+    let piece = include_str!("../src/ledger/sql/new_over_limit.sql");
+    let piece = piece.replace("$1", "''").replace("$2", "'p'");
+    let explain = format!("EXPLAIN {}", piece.replace("$3", "9"));
+    let rows = sqlx::query(sqlx::AssertSqlSafe(explain));
+    let rows = rows.fetch_all(&mut *conn).await.unwrap();
+    let plan: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+    let by_buyer = |line: &String| line.contains("Index Cond: ((sale = order_orders.sale)");
+    assert!(plan.iter().any(by_buyer), "{plan:#?}");
 }
 
 // Another node that had not heard of the close used to open the sale again.

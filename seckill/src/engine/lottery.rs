@@ -172,7 +172,7 @@ impl SaleEngine {
     }
 
     async fn available(&self, sale: &SaleId) -> Result<u64, EngineError> {
-        let Some(open) = self.catalogue.sale(sale) else {
+        let Some(open) = self.sale(sale)? else {
             return Ok(0);
         };
         let mut available = 0;

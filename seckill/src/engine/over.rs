@@ -46,9 +46,24 @@ impl EndedSales {
 
 impl SaleEngine {
     pub(super) async fn keep_reviewing(&self, shutdown: CancellationToken) {
+        // The first review is of those that were just read.
+        let mut over_read = self.over_read.subscribe();
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            _ = over_read.wait_for(|is_read| *is_read) => {}
+        }
         let mut ticks = Ticks::every(REVIEW_EVERY);
         while ticks.next(&shutdown).await {
             self.review().await;
+        }
+    }
+
+    /// Waits until those that are over are read, or for so long: a node with much behind it sells before.
+    pub(crate) async fn over_read_within(&self, patience: Duration) {
+        let mut over_read = self.over_read.subscribe();
+        let is_read = over_read.wait_for(|is_read| *is_read);
+        if tokio::time::timeout(patience, is_read).await.is_err() {
+            tracing::info!("sales that are over are still being read");
         }
     }
 

@@ -86,18 +86,28 @@ impl SaleEngine {
         self.refresh_at(None).await
     }
 
+    /// The first reading: of the sales that go on, so that a node sells as soon behind many that are over as behind none.
+    pub(super) async fn read_first(&self) -> Result<(), EngineError> {
+        let _changing = self.changing.lock().await;
+        self.read(false, None).await
+    }
+
     /// The same at a tick of the timer: segments at rest are read at some of them only.
     async fn refresh_at(&self, tick: Option<u64>) -> Result<(), EngineError> {
-        self.ledger.show_connections();
         let mut all_read = self.changing.lock().await;
         let wants_all = all_read.is_none_or(|at| at.elapsed() >= READ_ALL_EVERY);
+        self.read(wants_all, tick).await?;
+        if wants_all {
+            *all_read = Some(Instant::now());
+            self.over_read.send_replace(true);
+        }
+        Ok(())
+    }
+
+    async fn read(&self, wants_all: bool, tick: Option<u64>) -> Result<(), EngineError> {
+        self.ledger.show_connections();
         let (sales, restocked) = match self.read_ledger(wants_all).await {
-            Ok(read) => {
-                if wants_all {
-                    *all_read = Some(Instant::now());
-                }
-                read
-            }
+            Ok(read) => read,
             Err(error) => {
                 let why = Err(error.to_string());
                 let mut health = self.health.locked();
