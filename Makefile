@@ -1,13 +1,13 @@
 # What one does with this repository, in short commands. `make help` lists them.
 CARGO ?= cargo
 PYTHON ?= python3
-# Passed on by bench-sale, bench-scale and bench-growth: make bench-scale BENCH_ARGS="--max-exponent 7"
+# Passed on by instructions, bench-sale, bench-scale and bench-growth: make bench-scale BENCH_ARGS="--max-exponent 7"
 BENCH_ARGS ?=
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help test test-rust test-kafka test-grafana test-rules test-scripts deps chaos lint demo bench bench-programs bench-sale bench-scale bench-growth dist peers peers-install
+.PHONY: help test test-rust test-kafka test-grafana test-rules test-scripts deps chaos lint demo bench bench-programs bench-sale bench-scale bench-growth instructions dist peers peers-install
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -68,6 +68,10 @@ bench-scale: bench-programs ## the sale's curves: batch size, primaries and segm
 
 bench-growth: bench-programs ## what the past costs: a small sale behind 10^4 to 10^6 finished orders and payments
 	$(PYTHON) benches/peers/growth.py $(BENCH_ARGS)
+
+instructions: deps ## instructions, allocations and system calls of a request, against their budget; a minute
+	$(CARGO) build --release --locked
+	$(PYTHON) benches/peers/instructions.py $(BENCH_ARGS)
 
 bench-programs:
 	$(CARGO) build --profile dist --locked -p gateway -p benches --bins

@@ -31,6 +31,9 @@ need nodejs node
 need make make
 need gcc cc
 need g++ c++
+# The budget of instructions.
+need valgrind valgrind
+need binutils strip readelf
 # PostgreSQL's server programs are not in PATH on Debian.
 if ! command -v initdb >/dev/null 2>&1 && ! compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null; then
   missing+=(postgresql)
@@ -57,7 +60,7 @@ if [ "$(id -u)" -ne 0 ]; then
   fi
 fi
 if ! command -v apt-get >/dev/null 2>&1; then
-  echo "The tests need redis-server, postgresql, rabbitmq-server, nats-server, promtool (Prometheus), nginx, curl, python3, python3-yaml and nodejs, and this machine has no apt-get." >&2
+  echo "The tests need redis-server, postgresql, rabbitmq-server, nats-server, promtool (Prometheus), nginx, curl, python3, python3-yaml, nodejs and valgrind, and this machine has no apt-get." >&2
   echo "On Debian: $by_hand" >&2
   exit 1
 fi

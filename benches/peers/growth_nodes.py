@@ -1,4 +1,7 @@
-"""What nodes cost: the same sale on one Redis and one PostgreSQL with more and more nodes, each a process, and what each does at rest."""
+"""What nodes cost: the same sale on one Redis and one PostgreSQL with more and more nodes, each a process, and what each does at rest.
+
+Once without a past, once with BEHIND finished orders in the ledger: neither the nodes nor the past may make the other dear.
+"""
 
 import argparse
 import json
@@ -8,15 +11,19 @@ import statistics
 import tempfile
 import time
 
+import growth_past
 import peers
 import sale_report
 import sale_servers
 
 PURCHASES, STOCK, SEGMENTS = 200, 10_000, 16
-# Until every segment is at rest on every node, and how long that is looked at.
-REST_SECONDS, IDLE_SECONDS = 15, 30
-UNITS = ("idle CPU ms/s a node", "store calls/s a node", "transactions/s a node", "purchase p50 ms")
-TRANSACTIONS = "SELECT SUM(xact_commit + xact_rollback) FROM pg_stat_database WHERE datname = 'postgres'"
+# Until every segment is at rest on every node, and how long that is looked at: a whole round of the slowest timers.
+REST_SECONDS, IDLE_SECONDS = 15, 60
+BEHIND = (0, 100_000)
+# The first of a purchase: bought, settled and paid for while the other nodes do what they do at rest. The others at rest, of one node.
+UNITS = ("transactions a purchase", "store calls a purchase", "purchase p50 ms")
+UNITS += ("idle CPU ms/s a node", "store calls/s a node", "transactions/s a node", "rows read/s a node")
+LEDGER = "SELECT xact_commit + xact_rollback, tup_returned + tup_fetched FROM pg_stat_database WHERE datname = 'postgres'"
 
 
 def counts(text):
@@ -40,61 +47,80 @@ class Servers:
         calls = (line.partition("calls=")[2].partition(",")[0] for line in lines if line.startswith("cmdstat_fcall"))
         return sum(int(number) for number in calls)
 
-    def transactions(self):
-        return int(self.query(TRANSACTIONS))
+    def ledger(self):
+        """Transactions, and rows read for them."""
+        return [int(number) for number in self.query(LEDGER).split("|")]
+
+    def asked(self):
+        return [self.store_calls(), *self.ledger()]
 
 
-def point(number, chosen, processes, folder, program):
-    """The figures of one number of nodes."""
+def point(number, behind, chosen, processes, folder, program):
+    """The figures of one number of nodes over one past."""
     folder.mkdir()
     servers = Servers(processes, folder)
     stores = {"STORE": servers.redis.url(), "LEDGER": servers.postgres.url(), "DURABILITY": "fast"}
-    nodes = []
-    for at in range(number):
-        home = folder / f"node-{at}"
+    homes = [folder / f"node-{at}" for at in range(number)]
+    for home in homes:
         home.mkdir()
-        if nodes:
-            # One key for all, as in a cluster.
-            shutil.copy(folder / "node-0/payment.key", home / "payment.key")
-        nodes.append(program(chosen.program, home, processes, stores, f"penstock-{number}-{at}"))
+    start = lambda home: program(chosen.program, home, processes, stores, f"penstock-{number}-{home.name}")
+    first = start(homes[0])
+    if behind:
+        first.sell("first", 1)
+        first.stop()
+        growth_past.grow(growth_past.Postgres(servers.query), behind, chosen)
+        first = start(homes[0])
+    for home in homes[1:]:
+        # One key for all, as in a cluster.
+        shutil.copy(homes[0] / "payment.key", home / "payment.key")
+    nodes = [first, *(start(home) for home in homes[1:])]
+    before = servers.asked()
     bought, _ = nodes[0].sell("sale", PURCHASES, STOCK, SEGMENTS)
+    calls, transactions, _ = (after - first for after, first in zip(servers.asked(), before))
+    # As the server does by itself in its next minute.
+    servers.query("VACUUM ANALYZE")
     time.sleep(REST_SECONDS)
-    before, began = (servers.store_calls(), servers.transactions(), [node.cpu_seconds() for node in nodes]), time.monotonic()
+    before, began = [sum(node.cpu_seconds() for node in nodes) * 1e3, *servers.asked()], time.monotonic()
     time.sleep(IDLE_SECONDS)
     took = time.monotonic() - began
-    cpu = sum(node.cpu_seconds() - first for node, first in zip(nodes, before[2]))
-    each = [cpu * 1e3, servers.store_calls() - before[0], servers.transactions() - before[1]]
-    figures = [one / took / number for one in each] + [statistics.median(bought)]
-    print(f"{number} nodes:", *(f"{unit} {one:.2f} " for unit, one in zip(UNITS, figures)), flush=True)
+    after = [sum(node.cpu_seconds() for node in nodes) * 1e3, *servers.asked()]
+    figures = [transactions / PURCHASES, calls / PURCHASES, statistics.median(bought)]
+    figures += [(last - first) / took / number for first, last in zip(before, after)]
+    print(f"{number} nodes, {behind:,} behind:", *(f"{unit} {one:.2f} " for unit, one in zip(UNITS, figures)), flush=True)
     for node in nodes:
         node.stop()
     servers.postgres.stop()
     servers.redis.process.terminate()
     servers.redis.process.wait(peers.STOP_SECONDS)
+    shutil.rmtree(folder)
     return figures
 
 
 def markdown(facts, curve):
-    medians = {number: [statistics.median(column) for column in zip(*rounds)] for number, rounds in curve.items()}
     lines = ["# What nodes cost", "", *sale_report.header(facts), ""]
     lines += [f"One sale of {SEGMENTS} segments on one Redis and one PostgreSQL; {PURCHASES} purchases at one node, one after the other, then {IDLE_SECONDS} s at rest."]
+    lines += ["A purchase is bought, settled and paid for; its transactions and calls include what all nodes do beside it."]
     lines += ["All nodes on core 0: the purchase is slower with more of them because they share it.", ""]
-    lines += ["| nodes | " + " | ".join(UNITS) + " |", "|---:" * (len(UNITS) + 1) + "|"]
-    lines += [f"| {number} | " + " | ".join(f"{one:,.2f}" for one in row) + " |" for number, row in medians.items()]
+    lines += ["| nodes | orders behind | " + " | ".join(UNITS) + " |", "|---:" * (len(UNITS) + 2) + "|"]
+    for (number, behind), rounds in curve.items():
+        medians = (statistics.median(column) for column in zip(*rounds))
+        lines += [f"| {number} | {behind:,} | " + " | ".join(f"{one:,.2f}" for one in medians) + " |"]
     return "\n".join([*lines, ""])
 
 
 def run(chosen, processes, program):
-    """All numbers of nodes, and the report."""
-    curve = {}
+    """All numbers of nodes over both pasts, and the report."""
+    curve = {(number, behind): [] for number in chosen.nodes for behind in BEHIND}
     with tempfile.TemporaryDirectory(prefix="penstock-nodes-") as folder:
         pathlib.Path(folder).chmod(0o711)
-        for number in chosen.nodes:
-            rounds = range(chosen.rounds)
-            curve[number] = [point(number, chosen, processes, pathlib.Path(folder) / f"{number}-{one}", program) for one in rounds]
+        for one in range(chosen.rounds):
+            for number, behind in curve:
+                at = pathlib.Path(folder) / f"{number}-{behind}-{one}"
+                curve[number, behind].append(point(number, behind, chosen, processes, at, program))
     facts = peers.facts("benches/peers/growth.py", chosen, {"penstock": peers.first_line([str(chosen.program), "--version"])})
     chosen.report.mkdir(parents=True, exist_ok=True)
-    (chosen.report / "nodes.json").write_text(json.dumps(facts | {"units": UNITS, "rounds": curve}, indent=2) + "\n")
+    rounds = [{"nodes": number, "behind": behind, "rounds": figures} for (number, behind), figures in curve.items()]
+    (chosen.report / "nodes.json").write_text(json.dumps(facts | {"units": UNITS, "points": rounds}, indent=2) + "\n")
     (chosen.report / "nodes.md").write_text(markdown(facts, curve))
     print(markdown(facts, curve))
     return 0

@@ -122,11 +122,11 @@ class Processes:
                 process.wait()
             log.close()
 
-    def start(self, name, command, core, folder):
+    def start(self, name, command, core, folder, environment=None):
         log = open(folder / f"{name}.log", "w+", encoding="utf-8", errors="replace")
         pinned = ["taskset", "-c", str(core), *command]
         # taskset replaces itself by the program: the pid is the program's own.
-        process = subprocess.Popen(pinned, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, cwd=folder)
+        process = subprocess.Popen(pinned, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, cwd=folder, env=environment)
         self.started.append((name, process, log))
         return process
 
@@ -150,7 +150,7 @@ class Setting:
     values: dict
 
     @staticmethod
-    def prepare(folder, processes):
+    def prepare(folder, processes, core=LOAD_CORE):
         certificate, key, both = (folder / name for name in ("edge.crt", "edge.key", "edge.pem"))
         command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
         command += ["-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
@@ -160,7 +160,7 @@ class Setting:
         values = {"DIR": folder, "CERT": certificate, "KEY": key, "PEM": both}
         setting = Setting(folder, values | {"ORIGIN_A": origin_a, "ORIGIN_B": origin_b})
         config = setting.render("origin.conf", {})
-        process = processes.start("origin", [find("nginx"), "-c", config], LOAD_CORE, folder)
+        process = processes.start("origin", [find("nginx"), "-c", config], core, folder)
         for port in (origin_a, origin_b):
             wait_for_port("origin", process, port)
         return setting
@@ -244,7 +244,7 @@ def free_ports(count):
     return ports
 
 
-def wait_for_port(name, process, port):
+def wait_for_port(name, process, port, pause_s=0.05):
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         if process.poll() is not None:
@@ -253,7 +253,7 @@ def wait_for_port(name, process, port):
             socket.create_connection(("127.0.0.1", port), timeout=1).close()
             return
         except OSError:
-            time.sleep(0.05)
+            time.sleep(pause_s)
     raise Failed(f"{name} does not listen on port {port}")
 
 

@@ -79,22 +79,26 @@ class Redis:
 
 
 class Postgres:
-    """A server with its defaults but for room: checkpoints fall between measurements, not into them."""
+    """A server with its defaults but for room: checkpoints fall between measurements, not into them. Takes the database that the folder has."""
 
     def __init__(self, processes, folder):
         programs = postgres_folder()
         self.port = peers.free_ports(1)[0]
         data = folder / "postgres"
-        data.mkdir()
+        is_new = not data.exists()
+        data.mkdir(exist_ok=True)
         run_as = []
         if os.geteuid() == 0:
             # PostgreSQL refuses to run as root; then folder and server belong to its own user, who must be let through.
             folder.chmod(0o711)
             shutil.chown(data, "postgres", "postgres")
             run_as = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
-        initdb = [str(programs / "initdb"), "-D", str(data / "db"), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8"]
-        peers.output_of([*run_as, *initdb])
+        if is_new:
+            initdb = [str(programs / "initdb"), "-D", str(data / "db"), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8"]
+            peers.output_of([*run_as, *initdb])
         settings = ["fsync=on", "listen_addresses=127.0.0.1", "shared_buffers=256MB", "max_wal_size=4GB", "checkpoint_timeout=1h"]
+        # Eight nodes want more than the hundred of the default.
+        settings += ["max_connections=400"]
         command = [*run_as, str(programs / "postgres"), "-D", str(data / "db"), "-p", str(self.port), "-k", str(data)]
         self.process = processes.start("postgres", command + [word for one in settings for word in ("-c", one)], BACK_CORE, folder)
         peers.wait_for_port("postgres", self.process, self.port)

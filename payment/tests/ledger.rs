@@ -219,6 +219,58 @@ async fn what_is_asked_on_a_timer_uses_the_indexes_on_sqlite() {
     }
 }
 
+/// INV-PAST-1. Broke: for a piece of a thousand transfers, PostgreSQL joined the entries with all transfers there were, read from end to end.
+#[tokio::test]
+async fn a_piece_is_read_by_its_ids_however_postgres_joins() {
+    let db = Db::postgres().await;
+    fresh(&db).await;
+    let copies = "FROM generate_series(10000, 29999) n (i)";
+    for insert in [
+        "INSERT INTO pay_transfers (id, kind, debit_account, credit_account, currency, amount_minor, reference, created_ms) \
+         SELECT 'charge:' || i, 'pending', 'a', 'b', 'usd', 5, '', 1",
+        "INSERT INTO pay_entries (transfer, leg, account, currency, pending_debit, pending_credit, posted_debit, posted_credit) \
+         SELECT 'charge:' || i, 1, 'a', 'usd', 5, 5, 0, 0",
+        "INSERT INTO pay_intents (id, version, status, amount_minor, currency, received_minor, metadata, details, client_secret, created_ms) \
+         SELECT 'charge:' || i, 1, 'succeeded', 5, 'usd', 5, '', '', '', 1",
+        "INSERT INTO pay_charges (id, intent, status, channel, payment_method, amount_minor, currency, queries, next_query_ms, created_ms) \
+         SELECT 'ch' || i, 'charge:' || i, 'succeeded', '', '', 5, 'usd', 0, 0, 1",
+    ] {
+        let insert = sqlx::query(AssertSqlSafe(format!("{insert} {copies}")));
+        insert.execute(&db.pool).await.unwrap();
+    }
+    let mut conn = db.pool.acquire().await.unwrap();
+    // As if it expected more rows of the piece than there are.
+    for statement in ["ANALYZE", "SET enable_nestloop = off"] {
+        sqlx::query(statement).execute(&mut *conn).await.unwrap();
+    }
+    for statement in [
+        include_str!("../src/books/double_charges.sql"),
+        include_str!("../src/ledger/queries/broken_transfers.sql"),
+    ] {
+        let piece = statement.replace("$1", "'charge:20000'");
+        let piece = piece.replace("$2", "'charge:20100'");
+        let explain = sqlx::query(AssertSqlSafe(format!("EXPLAIN {piece}")));
+        let rows = explain.fetch_all(&mut *conn).await.unwrap();
+        let plan: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+        let reads = |line: &&String| line.contains(" on pay_");
+        assert!(
+            plan.iter()
+                .any(|line| line.contains("Hash") || line.contains("Merge"))
+        );
+        let whole: Vec<_> = plan
+            .iter()
+            .filter(reads)
+            .filter(|line| line.contains("Seq Scan"))
+            .collect();
+        assert!(whole.is_empty(), "{plan:#?}");
+        let indexes = plan
+            .iter()
+            .filter(|line| line.contains("Index") && line.contains("Scan"));
+        let bounds = plan.iter().filter(|line| line.contains("Index Cond"));
+        assert_eq!(indexes.count(), bounds.count(), "{plan:#?}");
+    }
+}
+
 /// INV-PAST-1: what is new is looked at a minute later, what is old in a walk that begins anew at its end, each time one bounded piece.
 async fn damage_is_found_piece_by_piece_beside_payments(db: Db) {
     const NOW: i64 = 1_800_000_000_000;

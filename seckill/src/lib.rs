@@ -52,7 +52,6 @@ mod pace;
 pub mod series;
 mod store_calls;
 mod ticks;
-mod words;
 
 #[cfg(test)]
 mod test_shop;

@@ -1,9 +1,9 @@
 //! The sale's metrics: handles resolved once, every series there at 0 from the start, labels from closed sets. Those of a sale leave with it.
 
 use metrics::{Counter, Histogram};
-use stock::{CartVerdict, Verdict};
+use stock::{CartVerdict, Verdict, words};
 
-use crate::{purchase::Outcome, series, words::words};
+use crate::{purchase::Outcome, series};
 
 words! {
     /// How a purchase ended, as the `outcome` label.

@@ -2,7 +2,7 @@
 //!
 //! Everything here runs on the control plane; only purchases through [`Node::sales`] come from the data plane.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::Router;
 use delivery::{Deliverer, DeliveryConfig, SinkError};
@@ -97,6 +97,9 @@ pub enum StartError {
     #[error(transparent)]
     Downstream(#[from] SinkError),
 }
+
+/// What a start waits at most for the sales that are over; few are read in a fraction of it.
+const READ_OVER: Duration = Duration::from_millis(50);
 
 /// Whether a part can do its work; if not, why.
 pub type ReadyCheck = Arc<dyn Fn() -> Result<(), String> + Send + std::marker::Sync>;
@@ -206,6 +209,7 @@ impl Node {
         node.run(node.engine.clone().run(node.shutdown.clone()));
         node.run(ledger_clock.keep(node.shutdown.clone()));
         node.run(ledger.poll_changes(node.shutdown.clone()));
+        node.engine.over_read_within(READ_OVER).await;
         if parts.workers == Workers::All {
             node.run(reaper::run(
                 node.engine.ledger().clone(),

@@ -25,7 +25,7 @@ const EVERY: Duration = Duration::from_secs(1);
 pub async fn sweep(ledger: &OrderLedger, now_ms: u64) -> Result<usize, LedgerError> {
     let mut released = 0;
     loop {
-        let round = ledger.expire_due(now_ms, BATCH).await?.released.len();
+        let round = ledger.expire_due(now_ms, BATCH).await?.len();
         released += round;
         if round < BATCH {
             return Ok(released);

@@ -143,13 +143,13 @@ impl SoldOut {
         while memory.epoch == snapshot.epoch
             && memory.known_count.load(Ordering::Acquire) < snapshot.accepted
         {
-            let after = *memory.position();
+            let after = *memory.read_up_to.locked();
             let page = store.accepted_after(id, after, TAIL_PAGE).await?;
             let Some((last, _)) = page.last() else { break };
             for (_, order) in &page {
                 memory.remember(&order.buyer, &order.request);
             }
-            let mut position = memory.position();
+            let mut position = memory.read_up_to.locked();
             *position = (*position).max(*last);
         }
         Ok(())
@@ -198,10 +198,6 @@ impl Memory {
         let hash = self.hash(buyer, request);
         let shard = self.known[hash as usize % SHARDS].reading();
         shard.contains(&hash)
-    }
-
-    fn position(&self) -> std::sync::MutexGuard<'_, Position> {
-        self.read_up_to.locked()
     }
 
     fn hash(&self, buyer: &BuyerId, request: &RequestId) -> u64 {

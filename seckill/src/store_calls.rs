@@ -6,16 +6,13 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use metrics::{Counter, Histogram};
 use stock::{
-    Capabilities, CartLine, CartVerdict, Confirm, Gate, Lookup, Moves, OrderQueue, Position,
-    Purchase, QueueDepth, QueueEntry, Rebuild, Release, SegmentSpec, SegmentStatus, Segments,
-    Selling, StockError, StockMoves, StockStore, StoredOrder, Verdict, Wanted,
+    Capabilities, CartLine, CartVerdict, Gate, Lookup, Moves, OrderQueue, Position, Purchase,
+    QueueDepth, QueueEntry, Rebuild, SegmentSpec, SegmentStatus, Segments, Selling, StockError,
+    StockMoves, StockStore, StoredOrder, Transition, Verdict, Wanted, words,
 };
 use tokio::time::Instant;
 
-use crate::{
-    ids::{OrderId, SegmentId},
-    words::words,
-};
+use crate::ids::{OrderId, SegmentId};
 
 words! {
     enum Operation {
@@ -138,8 +135,8 @@ counted! { Selling:
     Buy buy(segment: &SegmentId, epoch: u64, purchase: Purchase, wanted: Wanted) -> Verdict;
     Buy buy_many(segment: &SegmentId, epoch: u64, purchases: Vec<Purchase>) -> Vec<Verdict>;
     BuyCart buy_cart(lines: Vec<CartLine>) -> CartVerdict;
-    Release release_many(segment: &SegmentId, orders: &[OrderId]) -> Vec<Release>;
-    Confirm confirm_many(segment: &SegmentId, orders: &[OrderId]) -> Vec<Confirm>;
+    Release release_many(segment: &SegmentId, orders: &[OrderId]) -> Vec<Transition>;
+    Confirm confirm_many(segment: &SegmentId, orders: &[OrderId]) -> Vec<Transition>;
     Find find(segment: &SegmentId, lookup: &Lookup) -> Option<StoredOrder>;
 }
 

@@ -6,7 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
-use stock::{Confirm, Release, Selling, StockError};
+use stock::{Selling, StockError, Transition};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
@@ -123,72 +123,48 @@ impl StoreSync {
 
     async fn apply_batch(&self, segment: &SegmentId) -> Result<usize, StoreSyncError> {
         let effects = self.ledger.effects(segment, BATCH).await?;
-        let of = |action: Action| -> Vec<OrderId> {
-            effects
-                .iter()
-                .filter(|effect| effect.action == action)
-                .map(|effect| effect.order)
-                .collect()
-        };
-        let unanswered = |source| StoreSyncError::Store {
-            segment: segment.clone(),
-            source,
-        };
-
-        let sold = of(Action::Confirm);
-        if !sold.is_empty() {
-            let answers = self
-                .store
-                .confirm_many(segment, &sold)
-                .await
-                .map_err(unanswered)?;
-            for (order, answer) in sold.iter().zip(answers) {
-                match answer {
-                    Confirm::Confirmed | Confirm::AlreadySold => {}
-                    // Paid in the ledger, given back in the store: its units may be sold again.
-                    Confirm::AlreadyReleased => {
-                        self.violated(Invariant::Order4, segment, *order, "paid but released")
-                    }
-                    Confirm::Unknown => {
-                        self.violated(Invariant::Order2, segment, *order, "paid but unknown")
-                    }
-                }
+        for action in [Action::Confirm, Action::Release] {
+            let of_action = effects.iter().filter(|effect| effect.action == action);
+            let orders: Vec<OrderId> = of_action.map(|effect| effect.order).collect();
+            if orders.is_empty() {
+                continue;
             }
-            self.ledger.effects_done(Action::Confirm, &sold).await?;
-        }
-
-        let returned = of(Action::Release);
-        if !returned.is_empty() {
-            let answers = self
-                .store
-                .release_many(segment, &returned)
-                .await
-                .map_err(unanswered)?;
-            for (order, answer) in returned.iter().zip(answers) {
-                match answer {
-                    Release::Released | Release::AlreadyReleased => {}
-                    Release::AlreadySold => {
-                        self.violated(Invariant::Order4, segment, *order, "released but sold")
-                    }
-                    // A store that lost its last writes no longer holds these units: there is nothing to give back.
-                    Release::Unknown => {
-                        warn!(%segment, %order, "released order is unknown to the store")
-                    }
-                }
+            let answers = match action {
+                Action::Confirm => self.store.confirm_many(segment, &orders).await,
+                Action::Release => self.store.release_many(segment, &orders).await,
+            };
+            let answers = answers.map_err(|source| StoreSyncError::Store {
+                segment: segment.clone(),
+                source,
+            })?;
+            for (order, answer) in orders.iter().zip(answers) {
+                self.check(action, answer, segment, *order);
             }
-            self.ledger.effects_done(Action::Release, &returned).await?;
-            (self.on_released)(segment.clone()).await;
+            self.ledger.effects_done(action, &orders).await?;
+            if action == Action::Release {
+                (self.on_released)(segment.clone()).await;
+            }
         }
         Ok(effects.len())
     }
 
-    fn violated(
-        &self,
-        invariant: Invariant,
-        segment: &SegmentId,
-        order: OrderId,
-        what: &'static str,
-    ) {
+    /// Tells of an answer with which store and ledger disagree.
+    fn check(&self, action: Action, answer: Transition, segment: &SegmentId, order: OrderId) {
+        let (invariant, what) = match (action, answer) {
+            (_, Transition::Done)
+            | (Action::Confirm, Transition::AlreadySold)
+            | (Action::Release, Transition::AlreadyReleased) => return,
+            // Paid in the ledger, given back in the store: its units may be sold again.
+            (Action::Confirm, Transition::AlreadyReleased) => {
+                (Invariant::Order4, "paid but released")
+            }
+            (Action::Confirm, Transition::Unknown) => (Invariant::Order2, "paid but unknown"),
+            (Action::Release, Transition::AlreadySold) => (Invariant::Order4, "released but sold"),
+            // A store that lost its last writes no longer holds these units: there is nothing to give back.
+            (Action::Release, Transition::Unknown) => {
+                return warn!(%segment, %order, "released order is unknown to the store");
+            }
+        };
         error!(invariant = invariant.as_str(), %segment, %order, what, "ledger and store disagree");
         self.violations.count(invariant);
     }

@@ -94,7 +94,7 @@ async fn in_ledger(ledger: &OrderLedger) -> HashSet<OrderId> {
     let (mut after, mut ids) = (None, HashSet::new());
     loop {
         let page = ledger.orders_page(&sale(), after, 10_000).await.unwrap();
-        ids.extend(page.orders.iter().map(|order| order.order));
+        ids.extend(page.rows.iter().map(|order| order.order));
         after = page.next;
         if after.is_none() {
             return ids;

@@ -14,7 +14,7 @@ use seckill::{
     ledger::Restock,
     purchase::Outcome,
 };
-use stock::{Release, Selling, Verdict};
+use stock::{Selling, Transition, Verdict};
 use tokio_util::sync::CancellationToken;
 
 use crate::support::{
@@ -146,7 +146,7 @@ async fn stir(
         };
         if let Some((home, order, units)) = returned {
             let released = floor.store.release_many(&home, &[order]).await.unwrap();
-            assert_eq!(released, [Release::Released]);
+            assert_eq!(released, [Transition::Done]);
             told.returned_units
                 .fetch_add(u64::from(units), Ordering::SeqCst);
             node.released(&home).await;

@@ -142,14 +142,14 @@ async fn pages_show_every_dead_event_once(engine: Engine) {
             .dead_deliveries(&sale_id(), after, 10)
             .await
             .unwrap();
-        for event in &page.events {
+        for event in &page.rows {
             assert_eq!((event.kind.as_str(), event.attempts), ("settled", 1));
             assert_eq!(
                 (event.dead_at_ms, event.order),
                 (test.now_ms(), event.id.order)
             );
         }
-        seen.extend(page.events.iter().map(|event| event.id.to_string()));
+        seen.extend(page.rows.iter().map(|event| event.id.to_string()));
         after = page.next;
         if after.is_none() {
             break;

@@ -162,7 +162,7 @@ async fn what_the_worker_set_aside_is_settled_when_the_cause_is_mended(engine: E
         .dead_letters(&sale_id(), None, 10)
         .await
         .unwrap();
-    let [letter] = &page.letters[..] else {
+    let [letter] = &page.rows[..] else {
         panic!("{page:?}");
     };
     assert_eq!((letter.order, page.next.clone()), (Some(order_id(1)), None));
@@ -307,7 +307,7 @@ async fn a_second_order_of_a_request_stays_and_is_one_letter(engine: Engine) {
         .dead_letters(&sale_id(), None, 10)
         .await
         .unwrap();
-    let own = &page.letters[0].id;
+    let own = &page.rows[0].id;
     assert_eq!(own.position, order_id(2).to_string());
     assert_eq!(desk.replay(own).await.outcome, Outcome::SecondOrder);
     assert_eq!(desk.on_file(own).await.0, 1);
@@ -332,7 +332,7 @@ async fn pages_show_every_open_letter_once_and_a_failed_replay_holds_up_no_other
             .dead_letters(&sale_id(), after.as_ref(), 10)
             .await
             .unwrap();
-        seen.extend(page.letters.into_iter().map(|letter| letter.id));
+        seen.extend(page.rows.into_iter().map(|letter| letter.id));
         after = page.next;
         if after.is_none() {
             break;
@@ -352,7 +352,7 @@ async fn pages_show_every_open_letter_once_and_a_failed_replay_holds_up_no_other
             .page(&sale_id(), after.as_ref(), 7, false)
             .await
             .unwrap();
-        outcomes.extend(page.replays.into_iter().map(|replay| replay.outcome));
+        outcomes.extend(page.rows.into_iter().map(|replay| replay.outcome));
         after = page.next;
         if after.is_none() {
             break;

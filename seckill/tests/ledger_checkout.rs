@@ -52,8 +52,7 @@ async fn unpaid_orders_expire_exactly_once(engine: Engine) {
         test.ledger
             .expire_due(T0 + PAY_WITHIN_MS - 1, 100)
             .await
-            .unwrap()
-            .released,
+            .unwrap(),
         []
     );
 
@@ -64,7 +63,7 @@ async fn unpaid_orders_expire_exactly_once(engine: Engine) {
             let mut released = Vec::new();
             // Two sweeps pass each other's orders over: neither waits for the other, let alone deadlocks.
             for _ in 0..40 {
-                released.extend(ledger.expire_due(due_ms, 7).await.unwrap().released);
+                released.extend(ledger.expire_due(due_ms, 7).await.unwrap());
             }
             released
         })
@@ -117,7 +116,7 @@ async fn of_expiry_and_payment_exactly_one_wins(engine: Engine) {
     };
     let mut released = Vec::new();
     while !pay.is_finished() {
-        released.extend(test.ledger.expire_due(due_ms, 1).await.unwrap().released);
+        released.extend(test.ledger.expire_due(due_ms, 1).await.unwrap());
         tokio::task::yield_now().await;
     }
     let paid = pay.await.unwrap();
@@ -148,10 +147,7 @@ async fn a_held_order_expires_only_after_the_hold_is_dropped(engine: Engine) {
         .unwrap();
     assert!(matches!(held, Hold::Held(order) if order.status == OrderStatus::Paying));
     drop(connection);
-    assert_eq!(
-        test.ledger.expire_due(late_ms, 10).await.unwrap().released,
-        []
-    );
+    assert_eq!(test.ledger.expire_due(late_ms, 10).await.unwrap(), []);
 
     let mut connection = test.ledger.pool().acquire().await.unwrap();
     let other = test
@@ -177,7 +173,7 @@ async fn a_held_order_expires_only_after_the_hold_is_dropped(engine: Engine) {
     assert_eq!(late, Hold::NotPayable(NotPayable::Expired));
     drop(connection);
     assert_eq!(
-        test.ledger.expire_due(late_ms, 10).await.unwrap().released,
+        test.ledger.expire_due(late_ms, 10).await.unwrap(),
         [order_id(1)]
     );
 }

@@ -5,9 +5,12 @@ use std::{
     time::Duration,
 };
 
+use axum::body::Body;
+use http::{HeaderName, Request, StatusCode, header};
 use seckill::{
-    engine::SaleEngine,
-    ids::SaleId,
+    api::{self, identity::Identity},
+    engine::{EngineError, SaleEngine},
+    ids::{OrderId, SaleId, SegmentId},
     ledger::{self, OrderLedger},
     sale::Sale,
 };
@@ -15,9 +18,11 @@ use sqlx::Row;
 use stock::embedded::WriteMode;
 use tempfile::TempDir;
 use testkit::{embedded, faulty_store::FaultyStore};
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
 
 use crate::support::{
-    ledger::{T0, sale},
+    ledger::{T0, eventually, sale},
     postgres,
 };
 
@@ -98,10 +103,21 @@ impl Past {
         (engine, cost)
     }
 
+    async fn refresh(&self, engine: &SaleEngine) -> Cost {
+        self.cost_of(engine, async {
+            engine.refresh().await.unwrap();
+        })
+        .await
+    }
+
     async fn review(&self, engine: &SaleEngine) -> Cost {
+        self.cost_of(engine, engine.review()).await
+    }
+
+    async fn cost_of(&self, engine: &SaleEngine, work: impl Future<Output = ()>) -> Cost {
         let (statements, calls) = (self.statements().await, self.calls());
         let copies = engine.catalogue().replaced();
-        engine.review().await;
+        work.await;
         Cost {
             statements: self.statements().await - statements,
             store_calls: self.calls() - calls,
@@ -128,13 +144,16 @@ async fn a_node_starts_as_fast_behind_many_sales_as_behind_few() {
     let (few, many) = tokio::join!(Past::of(5), Past::of(500));
     let (of_few, start_of_few) = few.start().await;
     let (of_many, start_of_many) = many.start().await;
-    assert_eq!(of_many.catalogue().sales().len(), 501);
+    assert_eq!(of_many.catalogue().sales().len(), 1);
     assert_eq!(
         of_many.segments().borrow().len(),
         named("on").segment_ids().count()
     );
     assert_eq!(start_of_many, start_of_few);
     assert!(start_of_many.catalogue_copies <= 2, "{start_of_many:?}");
+    let reading = [few.refresh(&of_few).await, many.refresh(&of_many).await];
+    assert_eq!(reading[0], reading[1]);
+    assert_eq!(of_many.catalogue().sales().len(), 501);
     // Late reads find a sale and its skus all the same.
     let old: SaleId = "over-77".parse().unwrap();
     let old = of_many.catalogue().sale(&old).unwrap();
@@ -161,12 +180,83 @@ async fn a_lost_store_of_an_audited_sale_is_noticed_by_the_first_review() {
     let (engine, _) = past.start().await;
     let on = named("on").segment_ids().count();
     assert_eq!(engine.segments().borrow().len(), on);
-    engine.review().await;
-    assert_eq!(engine.segments().borrow().len(), 4 * on);
+    let stop = CancellationToken::new();
+    let runs = tokio::spawn(engine.clone().run(stop.clone()));
+    // The next review is half a minute later.
+    eventually("all are looked after", async || {
+        engine.segments().borrow().len() == 4 * on
+    })
+    .await;
     engine.refresh().await.unwrap();
     assert_eq!(
         engine.segments().borrow().len(),
         4 * on,
         "taken up for good"
     );
+    stop.cancel();
+    runs.await.unwrap();
+}
+
+/// A ledger with one sale that is over, and a node that has just started on it.
+async fn just_started(over: Sale) -> (Arc<SaleEngine>, TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite:{}", folder.path().join("ledger.db").display());
+    let ledger = OrderLedger::new(ledger::connect(&url).await.unwrap());
+    ledger.create_sale(&over, T0).await.unwrap();
+    let ended = over.ends_at_ms;
+    ledger.mark_audited(&over.id, ended).await.unwrap();
+    let store = Arc::new(embedded::open(folder.path(), WriteMode::Plain));
+    let now_ms = over.kept_until_ms() + 3_600_000;
+    let (clock, patience) = (Arc::new(move || now_ms), Duration::from_secs(5));
+    let engine = SaleEngine::start(store, ledger, clock, patience, Arc::default());
+    (engine.await.unwrap(), folder)
+}
+
+/// What a buyer is told, and after how many seconds to ask again.
+async fn told(engine: &Arc<SaleEngine>, path: &str) -> (StatusCode, Option<String>) {
+    let identity = Identity::Header(HeaderName::from_static("x-buyer-id"));
+    let request = Request::get(path).header("x-buyer-id", "ann");
+    let request = request.body(Body::empty()).unwrap();
+    let answer = api::router(engine.clone(), identity).oneshot(request);
+    let answer = answer.await.unwrap();
+    let retry = answer.headers().get(header::RETRY_AFTER);
+    let retry = retry.map(|seconds| seconds.to_str().unwrap().to_owned());
+    (answer.status(), retry)
+}
+
+// It sells before it has read what is over; until then nobody may be told that there is no such sale.
+#[tokio::test]
+async fn a_node_that_has_not_read_what_is_over_asks_for_patience() {
+    let (engine, _folder) = just_started(named("over")).await;
+    assert_eq!(engine.health().sales, Ok(()));
+    let order = format!("/v1/orders/{}", OrderId::new(T0, 7, 7));
+    let later = (StatusCode::SERVICE_UNAVAILABLE, Some("1".to_owned()));
+    for path in ["/v1/sales/over", "/v1/sales/never", &order] {
+        assert_eq!(told(&engine, path).await, later, "{path}");
+    }
+    let stop = CancellationToken::new();
+    let runs = tokio::spawn(engine.clone().run(stop.clone()));
+    while engine.catalogue().sale(&"over".parse().unwrap()).is_none() {
+        tokio::task::yield_now().await;
+    }
+    while told(&engine, "/v1/sales/never").await == later {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(told(&engine, "/v1/sales/over").await.0, StatusCode::OK);
+    for path in ["/v1/sales/never", &order] {
+        assert_eq!(told(&engine, path).await.0, StatusCode::NOT_FOUND, "{path}");
+    }
+    stop.cancel();
+    runs.await.unwrap();
+}
+
+// Two segments with one tag would find each other's orders.
+#[tokio::test]
+async fn a_new_sale_does_not_get_the_tag_of_one_that_was_not_read_yet() {
+    let (first, second) = (named("uejgtcuo"), named("iiwucoup"));
+    let tag = |sale: &Sale| sale.segment_ids().next().as_ref().map(SegmentId::tag);
+    assert_eq!(tag(&first), tag(&second));
+    let (engine, _folder) = just_started(first).await;
+    let refused = engine.create_sale(second).await.unwrap_err();
+    assert!(matches!(refused, EngineError::TagTaken { .. }), "{refused}");
 }

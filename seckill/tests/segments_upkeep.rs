@@ -265,8 +265,10 @@ async fn a_sale_that_was_audited_after_its_end_is_not_read_again_and_again() {
     floor.engine.refresh().await.unwrap();
     assert!(!is_known(&floor.engine));
     assert!(floor.engine.catalogue().sale(&floor.sale.id).is_some());
-    // A node that starts reads all of them, for late readers.
+    // A node that has started reads all of them, for late readers.
     let other = floor.another_node().await;
+    assert!(!is_known(&other));
+    other.refresh().await.unwrap();
     assert!(is_known(&other));
     // What it still looks after it goes on reading.
     floor

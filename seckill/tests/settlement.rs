@@ -132,7 +132,7 @@ async fn an_unreadable_entry_is_set_aside_and_stops_nobody(engine: Engine) {
         .dead_letters(&segment().sale, None, 10)
         .await
         .unwrap()
-        .letters;
+        .rows;
     assert_eq!(
         (letters[0].id.position.as_str(), letters[0].raw.as_str()),
         ("2-0", "not an order\u{fffd}")

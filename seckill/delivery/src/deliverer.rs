@@ -14,7 +14,7 @@ use limiter::{backoff::Backoff, troubles::Troubles};
 
 use super::{
     Event, Outbox, Sink, WallClock,
-    in_flight::{Attempts, InFlight, PushResult},
+    in_flight::{Attempts, InFlight},
 };
 
 /// Upper bound of the wait for an event that another node wrote, or whose next try is due.
@@ -114,13 +114,13 @@ impl<O: Outbox> Deliverer<O> {
         let (mut counted_at, mut pruned_at) = (None::<Instant>, Instant::now());
         let mut is_pruning = false;
         while !shutdown.is_cancelled() {
-            let pushed = in_flight.push(&self.sink);
+            let not_before = in_flight.push(&self.sink);
             let mut wait = POLL;
-            if let Err(error) = self.give_back_stale(&mut in_flight, &pushed).await {
+            if let Err(error) = self.give_back_stale(&mut in_flight, not_before).await {
                 debug!(%error, "events not given back; their leases end");
             }
             // While the sink wants nothing, more leases would only keep events from other nodes.
-            let may_lease = in_flight.waiting() == 0 && matches!(pushed, PushResult::Enough);
+            let may_lease = in_flight.waiting() == 0 && not_before.is_none();
             if may_lease {
                 match self.lease(&mut in_flight).await {
                     Ok(leased) => {
@@ -151,10 +151,7 @@ impl<O: Outbox> Deliverer<O> {
                 pruned_at = Instant::now();
                 is_pruning = self.prune().await;
             }
-            let again_at = match pushed {
-                PushResult::NotBefore(at) => at,
-                PushResult::Enough => Instant::now() + wait,
-            };
+            let again_at = not_before.unwrap_or_else(|| Instant::now() + wait);
             let listens = may_lease && outbox_failures == 0;
             tokio::select! {
                 () = shutdown.cancelled() => {}
@@ -182,15 +179,11 @@ impl<O: Outbox> Deliverer<O> {
         self.lease(&mut in_flight).await?;
         let mut tried = Vec::new();
         while in_flight.waiting() > 0 || in_flight.has_calls() {
-            let pushed = in_flight.push(&self.sink);
+            let not_before = in_flight.push(&self.sink);
+            let again_at = not_before.unwrap_or_else(Instant::now);
             tokio::select! {
                 Some(ended) = in_flight.ended() => tried.extend(ended),
-                () = async {
-                    match pushed {
-                        PushResult::NotBefore(at) => tokio::time::sleep_until(at).await,
-                        PushResult::Enough => std::future::pending().await,
-                    }
-                } => {}
+                () = tokio::time::sleep_until(again_at), if not_before.is_some() => {}
             }
         }
         self.record(tried).await
@@ -212,16 +205,14 @@ impl<O: Outbox> Deliverer<O> {
     async fn give_back_stale(
         &self,
         in_flight: &mut InFlight,
-        pushed: &PushResult,
+        not_before: Option<Instant>,
     ) -> Result<(), O::Error> {
         let stale = in_flight.stale(&self.sink);
         if stale.is_empty() {
             return Ok(());
         }
-        let wait = match pushed {
-            PushResult::NotBefore(at) => at.saturating_duration_since(Instant::now()),
-            PushResult::Enough => Duration::ZERO,
-        };
+        let now = Instant::now();
+        let wait = not_before.map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
         self.held.increment(stale.len() as u64);
         let due_ms = (self.clock)() + wait.as_millis() as u64;
         self.outbox.events_held(&stale, due_ms).await

@@ -18,14 +18,6 @@ pub(super) struct InFlight {
     calls: JoinSet<Attempts>,
 }
 
-/// How far the sink took what waits.
-pub(super) enum PushResult {
-    /// As many calls are under way as the sink allows, or nothing waits.
-    Enough,
-    /// The sink wants no call before this instant.
-    NotBefore(Instant),
-}
-
 impl InFlight {
     pub(super) fn take(&mut self, events: Vec<Event>, lease_ends: Instant) {
         self.waiting
@@ -41,12 +33,12 @@ impl InFlight {
         !self.calls.is_empty()
     }
 
-    /// Begins as many calls as the sink allows.
-    pub(super) fn push(&mut self, sink: &Arc<dyn Sink>) -> PushResult {
+    /// Begins as many calls as the sink allows. Answers before which instant it wants no more of them, if that is why something waits.
+    pub(super) fn push(&mut self, sink: &Arc<dyn Sink>) -> Option<Instant> {
         let traits = sink.traits();
         while !self.waiting.is_empty() && self.calls.len() < traits.calls.get() {
             if let Err(not_before) = sink.admit(Instant::now()) {
-                return PushResult::NotBefore(not_before);
+                return Some(not_before);
             }
             let count = traits.batch.get().min(self.waiting.len());
             let events: Vec<Event> = self
@@ -64,7 +56,7 @@ impl InFlight {
                     .collect()
             });
         }
-        PushResult::Enough
+        None
     }
 
     /// Takes back events whose lease would end before a call that begins now: another node may have them soon.

@@ -86,7 +86,7 @@ pub(super) async fn orders(
     })?;
     let found = engine.ledger().orders_page(&sale, after, limit).await?;
     let rows: Vec<Value> = found
-        .orders
+        .rows
         .iter()
         .map(|order| {
             let mut row = json!(order);

@@ -31,7 +31,7 @@ pub(super) async fn list(
     let ledger = engine.ledger();
     let page = ledger.dead_deliveries(&sale.id, after, limit).await?;
     Ok(Json(
-        json!({"sale": sale.id, "dead_events": page.events, "next": page.next}),
+        json!({"sale": sale.id, "dead_events": page.rows, "next": page.next}),
     ))
 }
 

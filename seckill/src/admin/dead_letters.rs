@@ -58,7 +58,7 @@ pub(super) async fn list(
     let ledger = engine.ledger();
     let page = ledger.dead_letters(&sale.id, after.as_ref(), limit).await?;
     Ok(Json(
-        json!({"sale": sale.id, "dead_letters": page.letters, "next": page.next}),
+        json!({"sale": sale.id, "dead_letters": page.rows, "next": page.next}),
     ))
 }
 
@@ -74,9 +74,9 @@ pub(super) async fn replay_page(
         .replayer
         .page(&sale.id, after.as_ref(), limit, how.or_refuse)
         .await?;
-    let closed = page.replays.iter().filter(|replay| replay.closed);
+    let closed = page.rows.iter().filter(|replay| replay.closed);
     Ok(Json(json!({
-        "sale": sale.id, "closed": closed.count(), "replays": page.replays, "next": page.next,
+        "sale": sale.id, "closed": closed.count(), "replays": page.rows, "next": page.next,
     })))
 }
 

@@ -59,9 +59,7 @@ impl FromRequestParts<Admin> for OnSale {
 
     async fn from_request_parts(parts: &mut Parts, admin: &Admin) -> Result<Self, Problem> {
         let InPath { sale } = extract::path(Path::from_request_parts(parts, admin).await)?;
-        let id = SaleId::try_new(&sale).ok();
-        let open = id.and_then(|id| admin.engine.catalogue().sale(&id));
-        let open = open.ok_or_else(|| no_such_sale(&sale))?;
+        let open = extract::sale(&admin.engine, &sale)?;
         Ok(Self(open.sale.clone()))
     }
 }
@@ -109,11 +107,7 @@ impl<T: DeserializeOwned> FromRequest<Admin> for Document<T> {
 
 /// The sale of an id as the ledger has it.
 pub(super) async fn stored_sale(engine: &SaleEngine, id: &str) -> Result<Sale, Problem> {
-    let parsed = SaleId::try_new(id).map_err(|_| no_such_sale(id))?;
+    let parsed = SaleId::try_new(id).map_err(|_| extract::no_such_sale(id))?;
     let found = engine.ledger().sale(&parsed).await?;
-    found.ok_or_else(|| no_such_sale(id))
-}
-
-fn no_such_sale(id: &str) -> Problem {
-    Problem::new(Code::NoSuchSale, format!("no sale has the id {id:?}"))
+    found.ok_or_else(|| extract::no_such_sale(id))
 }

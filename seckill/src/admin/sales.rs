@@ -64,10 +64,10 @@ pub(super) fn checked(
     let capabilities = engine.capabilities();
     let levels = capabilities.durability;
     if let Some(level) = sale.durability.filter(|level| !levels.contains(level)) {
-        let names: Vec<&str> = levels.iter().map(|level| level.name()).collect();
+        let names: Vec<&str> = levels.iter().map(|level| level.as_str()).collect();
         let names = names.join(" or ");
         let allowed = format!("{names}: the store that is configured keeps no other");
-        problems.add("durability", level.name(), allowed);
+        problems.add("durability", level.as_str(), allowed);
     }
     if sale.carts && !capabilities.carts {
         let allowed = "false: the store that is configured decides no carts";

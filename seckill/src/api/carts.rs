@@ -8,13 +8,10 @@ use std::sync::Arc;
 use axum::{
     Json,
     body::Body,
-    extract::{
-        Path, Query, Request, State,
-        rejection::{PathRejection, QueryRejection},
-    },
+    extract::{FromRequestParts, Path, Query, Request, State, rejection::PathRejection},
     response::{IntoResponse, Response},
 };
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, StatusCode, request::Parts};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use stock::{CartVerdict, MAX_CART_LINES, StoredOrder, Verdict};
@@ -231,32 +228,32 @@ fn unknown(sale: &OpenSale, request: &RequestId) -> Response {
 }
 
 #[derive(Deserialize)]
-pub(super) struct Poll {
+struct Poll {
     request_id: String,
 }
 
 /// The cart that a query names, if the header's buyer bought it.
-struct Named {
+pub(super) struct Named {
     open: Arc<OpenSale>,
     buyer: BuyerId,
     request: RequestId,
 }
 
-fn named(
-    api: &Api,
-    sale: Result<Path<String>, PathRejection>,
-    query: Result<Query<Poll>, QueryRejection>,
-    headers: &HeaderMap,
-) -> Result<Named, Problem> {
-    let buyer = api.buyer(headers)?;
-    let query = extract::query(query)?;
-    let request = extract::id(&query.request_id, Code::InvalidRequest)?;
-    let open = with_carts(api.sale(&extract::path(sale)?)?)?;
-    Ok(Named {
-        open,
-        buyer,
-        request,
-    })
+impl FromRequestParts<Arc<Api>> for Named {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Self, Problem> {
+        let buyer = api.buyer(&parts.headers)?;
+        let query = Query::<Poll>::from_request_parts(parts, api).await;
+        let request = extract::id(&extract::query(query)?.request_id, Code::InvalidRequest)?;
+        let sale: String = extract::path(Path::from_request_parts(parts, api).await)?;
+        let open = with_carts(api.sale(&sale)?)?;
+        Ok(Self {
+            open,
+            buyer,
+            request,
+        })
+    }
 }
 
 fn no_such_cart() -> Problem {
@@ -266,13 +263,7 @@ fn no_such_cart() -> Problem {
     )
 }
 
-pub(super) async fn poll(
-    State(api): State<Arc<Api>>,
-    sale: Result<Path<String>, PathRejection>,
-    query: Result<Query<Poll>, QueryRejection>,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    let cart = named(&api, sale, query, &headers)?;
+pub(super) async fn poll(State(api): State<Arc<Api>>, cart: Named) -> Result<Response, Problem> {
     // Asked before the store is: what is being decided now may be there by the time it is looked for, never the other way.
     let is_deciding = cart
         .open
@@ -291,13 +282,7 @@ pub(super) async fn poll(
 }
 
 /// Gives the whole cart back, or nothing of it: a line that is paid or being paid keeps the others.
-pub(super) async fn cancel(
-    State(api): State<Arc<Api>>,
-    sale: Result<Path<String>, PathRejection>,
-    query: Result<Query<Poll>, QueryRejection>,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    let cart = named(&api, sale, query, &headers)?;
+pub(super) async fn cancel(State(api): State<Arc<Api>>, cart: Named) -> Result<Response, Problem> {
     let found = api
         .engine
         .cart(&cart.open, &cart.buyer, &cart.request)

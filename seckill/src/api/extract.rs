@@ -1,6 +1,6 @@
 //! Reading ids and bodies out of requests, each failure as a problem that names what, where and what is allowed.
 
-use std::str::FromStr;
+use std::{str::FromStr, sync::Arc};
 
 use axum::{
     body::Bytes,
@@ -13,7 +13,11 @@ use http::{HeaderMap, HeaderName, header};
 use serde::de::DeserializeOwned;
 
 use super::problem::{Code, Problem};
-use crate::ids::{InvalidId, RequestId};
+use crate::{
+    catalogue::OpenSale,
+    engine::SaleEngine,
+    ids::{InvalidId, RequestId, SaleId},
+};
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
@@ -50,6 +54,20 @@ pub(crate) fn one<'a>(
             format!("the header {name} must be visible ASCII"),
         )
     })
+}
+
+/// The sale of an id, as this node sells it.
+pub(crate) fn sale(engine: &SaleEngine, id: &str) -> Result<Arc<OpenSale>, Problem> {
+    let found = match SaleId::try_new(id) {
+        Ok(id) => engine.sale(&id)?,
+        Err(_) => None,
+    };
+    found.ok_or_else(|| no_such_sale(id))
+}
+
+/// The refusal of an id that no sale has.
+pub(crate) fn no_such_sale(id: &str) -> Problem {
+    Problem::new(Code::NoSuchSale, format!("no sale has the id {id:?}"))
 }
 
 /// An id out of the path or the query.

@@ -34,7 +34,7 @@ use self::{
 use crate::{
     catalogue::OpenSale,
     engine::SaleEngine,
-    ids::{BuyerId, SaleId, SkuId},
+    ids::{BuyerId, SkuId},
     sku_stock::Stock,
 };
 
@@ -69,10 +69,7 @@ impl Api {
 
     /// The sale that a path names.
     fn sale(&self, id: &str) -> Result<Arc<OpenSale>, Problem> {
-        let found = SaleId::try_new(id)
-            .ok()
-            .and_then(|id| self.engine.catalogue().sale(&id));
-        found.ok_or_else(|| Problem::new(Code::NoSuchSale, format!("no sale has the id {id:?}")))
+        extract::sale(&self.engine, id)
     }
 }
 

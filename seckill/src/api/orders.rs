@@ -334,7 +334,7 @@ pub(super) async fn cancel(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let (id, found) = own_order(&api, &extract::path(order)?, &headers).await?;
-    if let Some(problem) = slots::not_cancellable(&api.engine, found.segment()) {
+    if let Some(problem) = slots::not_cancellable(&api.engine, found.segment())? {
         return Err(problem);
     }
     let ledger = api.engine.ledger();

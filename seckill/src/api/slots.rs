@@ -19,7 +19,7 @@ use super::{
     problem::{Code, Problem},
 };
 use crate::{
-    engine::{FoundOrder, SaleEngine, new_code},
+    engine::{EngineError, FoundOrder, SaleEngine, new_code},
     ids::SegmentId,
     ledger::OrderStatus,
 };
@@ -77,7 +77,7 @@ pub(super) async fn code(
         let detail = "the booking is on its way into the ledger; ask again";
         return Err(Problem::new(Code::InFlight, detail).retry_after_ms(1_000));
     };
-    let open = api.engine.catalogue().sale(&order.segment.sale);
+    let open = api.engine.sale(&order.segment.sale)?;
     let has_slots = open.is_some_and(|open| open.sale.rules.slots.is_some());
     if !has_slots {
         return Err(Problem::new(Code::NoSlots, "this sale has no slots"));
@@ -109,12 +109,21 @@ pub(super) async fn code(
 }
 
 /// What keeps a booking from being cancelled now, if anything does.
-pub(super) fn not_cancellable(engine: &SaleEngine, segment: &SegmentId) -> Option<Problem> {
-    let open = engine.catalogue().sale(&segment.sale)?;
-    let rules = open.sale.rules.slots.as_ref()?;
-    let until_ms = rules.cancel_until_ms(&rules.slot(&segment.sku)?);
-    let detail = format!("bookings of this slot could be cancelled until {until_ms}");
-    (engine.now_ms() >= until_ms).then(|| Problem::new(Code::NotCancellable, detail))
+pub(super) fn not_cancellable(
+    engine: &SaleEngine,
+    segment: &SegmentId,
+) -> Result<Option<Problem>, EngineError> {
+    let open = engine.sale(&segment.sale)?;
+    let rules = open
+        .as_deref()
+        .and_then(|open| open.sale.rules.slots.as_ref());
+    let slot = rules.and_then(|rules| Some((rules, rules.slot(&segment.sku)?)));
+    let until_ms = slot.map(|(rules, slot)| rules.cancel_until_ms(&slot));
+    let passed = until_ms.filter(|until_ms| engine.now_ms() >= *until_ms);
+    Ok(passed.map(|until_ms| {
+        let detail = format!("bookings of this slot could be cancelled until {until_ms}");
+        Problem::new(Code::NotCancellable, detail)
+    }))
 }
 
 #[cfg(test)]

@@ -17,9 +17,7 @@ use serde_json::{Value, json};
 use stock::embedded::EmbeddedStore;
 
 use super::{Manifest, Progress, take};
-use crate::clock::WallClock;
-
-use crate::locks::Locked;
+use crate::{clock::WallClock, locks::Locked};
 
 /// What backups are taken of; `None` where this node has nothing to back up here.
 #[derive(Clone)]
@@ -48,10 +46,6 @@ impl Backups {
             state: Arc::default(),
         }
     }
-
-    fn state(&self) -> std::sync::MutexGuard<'_, Stage> {
-        self.state.locked()
-    }
 }
 
 /// The route. Full path; behind the admin API's token.
@@ -67,7 +61,26 @@ struct Begin {
     to: PathBuf,
 }
 
-fn refused(status: StatusCode, code: &str, title: &str, detail: impl Into<String>) -> Response {
+/// Status, code and title of a refusal.
+type Refusal = (StatusCode, &'static str, &'static str);
+
+const NOT_HERE: Refusal = (
+    StatusCode::CONFLICT,
+    "no_backup_here",
+    "Nothing to back up here",
+);
+const INVALID: Refusal = (
+    StatusCode::UNPROCESSABLE_ENTITY,
+    "invalid_document",
+    "The document has problems",
+);
+const RUNNING: Refusal = (
+    StatusCode::CONFLICT,
+    "backup_running",
+    "One backup at a time",
+);
+
+fn refused((status, code, title): Refusal, detail: impl Into<String>) -> Response {
     let problem =
         json!({"code": code, "title": title, "detail": detail.into(), "status": status.as_u16()});
     (status, Json(problem)).into_response()
@@ -77,51 +90,26 @@ async fn begin(State(backups): State<Backups>, body: axum::body::Bytes) -> Respo
     let Some((store, ledger_url)) = backups.source.clone() else {
         let detail =
             "this node has no embedded store; back up PostgreSQL and Redis with their own tools";
-        return refused(
-            StatusCode::CONFLICT,
-            "no_backup_here",
-            "Nothing to back up here",
-            detail,
-        );
+        return refused(NOT_HERE, detail);
     };
     let to = match serde_json::from_slice::<Begin>(&body) {
         Ok(begin) if begin.to.is_absolute() => begin.to,
-        Ok(_) => {
-            let detail = "to: must be an absolute path on this machine";
-            return refused(
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "invalid_document",
-                "The document has problems",
-                detail,
-            );
-        }
-        Err(error) => {
-            return refused(
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "invalid_document",
-                "The document has problems",
-                error.to_string(),
-            );
-        }
+        Ok(_) => return refused(INVALID, "to: must be an absolute path on this machine"),
+        Err(error) => return refused(INVALID, error.to_string()),
     };
     let progress = Progress::default();
     {
-        let mut state = backups.state();
+        let mut state = backups.state.locked();
         if let Stage::Running(other, _) = &*state {
             let detail = format!("a backup into {} is being taken", other.display());
-            return refused(
-                StatusCode::CONFLICT,
-                "backup_running",
-                "One backup at a time",
-                detail,
-            );
+            return refused(RUNNING, detail);
         }
         *state = Stage::Running(to.clone(), progress.clone());
     }
     let (told, now_ms) = (backups.clone(), (backups.clock)());
     tokio::spawn(async move {
         let taken = take(&store, &ledger_url, &to, now_ms, &progress).await;
-        *told.state() = match taken {
+        *told.state.locked() = match taken {
             Ok(manifest) => {
                 tracing::info!(to = %to.display(), accepted = manifest.accepted, "backup taken");
                 Stage::Done(to, Box::new(manifest))
@@ -132,15 +120,11 @@ async fn begin(State(backups): State<Backups>, body: axum::body::Bytes) -> Respo
             }
         };
     });
-    (StatusCode::ACCEPTED, Json(document(&backups))).into_response()
+    (StatusCode::ACCEPTED, show(State(backups)).await).into_response()
 }
 
 async fn show(State(backups): State<Backups>) -> Json<Value> {
-    Json(document(&backups))
-}
-
-fn document(backups: &Backups) -> Value {
-    match &*backups.state() {
+    Json(match &*backups.state.locked() {
         Stage::Idle => json!({"state": "idle"}),
         Stage::Running(to, progress) => {
             let (done, total) = progress.bytes();
@@ -148,5 +132,5 @@ fn document(backups: &Backups) -> Value {
         }
         Stage::Done(to, manifest) => json!({"state": "done", "to": to, "manifest": manifest}),
         Stage::Failed(to, error) => json!({"state": "failed", "to": to, "error": error}),
-    }
+    })
 }

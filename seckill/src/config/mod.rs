@@ -153,7 +153,7 @@ fn ledger_durability(seckill: &Section<'_>, ledger: &str) -> LedgerDurability {
 }
 
 fn durability(seckill: &Section<'_>, store: &StoreConfig) -> Durability {
-    let levels = Durability::ALL.map(|level| (level.name(), level));
+    let levels = Durability::ALL.map(|level| (level.as_str(), level));
     let level = seckill.choice("durability", &levels);
     if level == Some(Durability::Replicated) && !store.is_redis() {
         seckill.problem(

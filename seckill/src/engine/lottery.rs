@@ -135,22 +135,22 @@ impl SaleEngine {
     ) -> Result<Drawn, EngineError> {
         let seed = Seed::from_hex(&draw.seed).ok_or_else(|| corrupt("seed", &sale.id))?;
         let mut roll = Roll::default();
-        let mut pages = self.pages(&sale.id);
-        while let Some(page) = pages.next().await? {
-            if !page.iter().all(|entry| roll.add(entry)) {
-                return Err(corrupt("order of entries", &sale.id));
+        self.each_page(&sale.id, |page| {
+            match page.iter().all(|entry| roll.add(entry)) {
+                true => Ok(()),
+                false => Err(corrupt("order of entries", &sale.id)),
             }
-        }
+        })
+        .await?;
         let (entries, root) = roll.finish();
         let count = wanted.min(entries.saturating_sub(first));
         let ranking = Ranking::new(&seed, &sale.id, entries, &root, &draw.beacon);
         let mut selection = Selection::new(ranking, (first + count) as usize);
-        let mut pages = self.pages(&sale.id);
-        while let Some(page) = pages.next().await? {
+        self.each_page(&sale.id, |page| {
             page.iter().for_each(|entry| selection.add(entry));
-            // Ranking a page takes milliseconds; others on this thread get their turn.
-            tokio::task::yield_now().await;
-        }
+            Ok(())
+        })
+        .await?;
         let winners = selection.finish().split_off(first as usize);
         let round = Round {
             round,
@@ -173,7 +173,7 @@ impl SaleEngine {
     }
 
     async fn available(&self, sale: &SaleId) -> Result<u64, EngineError> {
-        let Some(open) = self.catalogue.sale(sale) else {
+        let Some(open) = self.sale(sale)? else {
             return Ok(0);
         };
         let mut available = 0;
@@ -183,32 +183,23 @@ impl SaleEngine {
         Ok(available)
     }
 
-    fn pages<'a>(&'a self, sale: &'a SaleId) -> Pages<'a> {
-        Pages {
-            engine: self,
-            sale,
-            after: Some(String::new()),
+    /// Hands over the entries of a sale, page by page.
+    async fn each_page(
+        &self,
+        sale: &SaleId,
+        mut take: impl FnMut(&[String]) -> Result<(), EngineError>,
+    ) -> Result<(), EngineError> {
+        let mut after = String::new();
+        loop {
+            let page = self.ledger.entries(sale, &after, PAGE).await?;
+            take(&page)?;
+            match page.last().filter(|_| page.len() == PAGE) {
+                Some(last) => after.clone_from(last),
+                None => return Ok(()),
+            }
+            // Ranking a page takes milliseconds; others on this thread get their turn.
+            tokio::task::yield_now().await;
         }
-    }
-}
-
-/// The entries of a sale, page by page.
-struct Pages<'a> {
-    engine: &'a SaleEngine,
-    sale: &'a SaleId,
-    after: Option<String>,
-}
-
-impl Pages<'_> {
-    async fn next(&mut self) -> Result<Option<Vec<String>>, EngineError> {
-        let Some(after) = self.after.take() else {
-            return Ok(None);
-        };
-        let page = self.engine.ledger.entries(self.sale, &after, PAGE).await?;
-        if page.len() == PAGE {
-            self.after = page.last().cloned();
-        }
-        Ok(Some(page))
     }
 }
 

@@ -34,7 +34,7 @@ use tokio::{sync::watch, time::Instant};
 use crate::{
     admission::AdmissionBook,
     bells::Bells,
-    catalogue::Catalogue,
+    catalogue::{Catalogue, OpenSale},
     clock::WallClock,
     entitlement::TokenKeys,
     ids::{BuyerId, OrderId, RequestId, SaleId, SegmentId, SkuId},
@@ -65,6 +65,9 @@ pub enum EngineError {
         /// The one that has the tag.
         by: SegmentId,
     },
+    /// A node that has just started sells before it has read what is over.
+    #[error("sales that are over are still being read")]
+    OverUnread,
     /// The change is in the ledger, and so will be in force; the store or this node does not have it yet. The next refresh in which they
     /// answer brings it there.
     #[error("in the ledger only: {0}")]
@@ -155,6 +158,8 @@ pub struct SaleEngine {
     capabilities: Capabilities,
     ledger: OrderLedger,
     catalogue: Catalogue,
+    /// Whether the catalogue has the sales that are over.
+    over_read: watch::Sender<bool>,
     admission: AdmissionBook,
     /// The keys of entitlement tokens.
     tokens: ArcSwap<TokenKeys>,
@@ -182,7 +187,7 @@ pub struct SaleEngine {
 }
 
 impl SaleEngine {
-    /// Joins the parts and loads all sales. `accepted` is what the settlement workers listen to.
+    /// Joins the parts and loads the sales that go on; those that are over are read by [`SaleEngine::run`]. `accepted` is what the settlement workers listen to.
     pub async fn start(
         store: Arc<dyn StockStore>,
         ledger: OrderLedger,
@@ -200,6 +205,7 @@ impl SaleEngine {
             store,
             ledger,
             catalogue: Catalogue::default(),
+            over_read: watch::Sender::new(false),
             admission: AdmissionBook::default(),
             tokens: ArcSwap::default(),
             checkin_key: ArcSwapOption::empty(),
@@ -214,7 +220,7 @@ impl SaleEngine {
             segments: watch::Sender::new(Vec::new()),
             metrics: PurchaseMetrics::default(),
         });
-        engine.refresh().await?;
+        engine.read_first().await?;
         Ok(engine)
     }
 
@@ -231,6 +237,16 @@ impl SaleEngine {
     /// The sales of this node.
     pub fn catalogue(&self) -> &Catalogue {
         &self.catalogue
+    }
+
+    /// A sale of this node. An error while it may be one of those that are over and were not read yet.
+    pub fn sale(&self, id: &SaleId) -> Result<Option<Arc<OpenSale>>, EngineError> {
+        // Asked first: a sale that is read meanwhile is found.
+        let over_read = *self.over_read.borrow();
+        match self.catalogue.sale(id) {
+            None if !over_read => Err(EngineError::OverUnread),
+            found => Ok(found),
+        }
     }
 
     /// Who may buy, as this node knows it.
@@ -269,8 +285,12 @@ impl SaleEngine {
         if let Some(order) = self.ledger.order(id).await? {
             return Ok(Some(settled(order)));
         }
+        let over_read = *self.over_read.borrow();
         let Some(segment) = self.catalogue.segment_by_tag(id.segment_tag()) else {
-            return Ok(None);
+            return match over_read {
+                true => Ok(None),
+                false => Err(EngineError::OverUnread),
+            };
         };
         let accepted = self.accepted_order(&segment, &Lookup::Order(id)).await?;
         // The store is read before the ledger's last word, never after it: the order may have been settled and released in
@@ -318,6 +338,10 @@ impl SaleEngine {
     /// Creates a sale: in the ledger and, unless it is a draft, in the store and in the catalogue. The same sale again is no
     /// error.
     pub async fn create_sale(&self, sale: Sale) -> Result<Created, EngineError> {
+        if !*self.over_read.borrow() {
+            // Their tags are taken.
+            self.refresh().await?;
+        }
         self.check_tags(&sale)?;
         let created = self.ledger.create_sale(&sale, self.now_ms()).await?;
         if !matches!(created, Created::Conflict) {

@@ -5,11 +5,7 @@
 //! that the ledger decides must reach it. So a sale is over only while the ledger wants nothing of it and each of its segments
 //! is whole; otherwise settlement and rebuilds go on with it as before its end.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard},
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, future::join_all, stream};
 use stock::{Gate, SegmentSpec, StockError};
@@ -50,9 +46,24 @@ impl EndedSales {
 
 impl SaleEngine {
     pub(super) async fn keep_reviewing(&self, shutdown: CancellationToken) {
+        // The first review is of those that were just read.
+        let mut over_read = self.over_read.subscribe();
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            _ = over_read.wait_for(|is_read| *is_read) => {}
+        }
         let mut ticks = Ticks::every(REVIEW_EVERY);
         while ticks.next(&shutdown).await {
             self.review().await;
+        }
+    }
+
+    /// Waits until those that are over are read, or for so long: a node with much behind it sells before.
+    pub(crate) async fn over_read_within(&self, patience: Duration) {
+        let mut over_read = self.over_read.subscribe();
+        let is_read = over_read.wait_for(|is_read| *is_read);
+        if tokio::time::timeout(patience, is_read).await.is_err() {
+            tracing::info!("sales that are over are still being read");
         }
     }
 
@@ -90,12 +101,12 @@ impl SaleEngine {
             Ok(true) if is_retired => {}
             Ok(true) => {
                 if self.retire(sale).await && self.now_ms() >= sale.kept_until_ms() + GRACE_MS {
-                    lock(&self.retired).insert(sale.id.clone());
+                    self.retired.locked().insert(sale.id.clone());
                 }
             }
             Ok(false) => {
                 tracing::info!(sale = %sale.id, "a sale that was over has work again");
-                lock(&self.retired).remove(&sale.id);
+                self.retired.locked().remove(&sale.id);
                 self.adopt(sale).await;
             }
             Err(error) => {
@@ -105,7 +116,7 @@ impl SaleEngine {
     }
 
     fn is_retired(&self, sale: &SaleId) -> bool {
-        lock(&self.retired).contains(sale)
+        self.retired.locked().contains(sale)
     }
 
     /// Asks the ledger about those of `sales` whose time is over: two questions, however many they are.
@@ -240,8 +251,4 @@ impl SaleEngine {
             self.tell_segments();
         }
     }
-}
-
-fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
-    of.locked()
 }

@@ -6,7 +6,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, MutexGuard},
+    sync::Arc,
     time::Duration,
 };
 
@@ -24,7 +24,6 @@ use crate::{
     catalogue::OpenSale,
     ids::{SaleId, SegmentId, SkuId},
     locks::Locked,
-    pace::Pace,
     sale::{Admission, Sale, Stage},
     sku_stock::{SegmentRuntime, Stock},
     ticks::{self, Ticks},
@@ -87,18 +86,28 @@ impl SaleEngine {
         self.refresh_at(None).await
     }
 
+    /// The first reading: of the sales that go on, so that a node sells as soon behind many that are over as behind none.
+    pub(super) async fn read_first(&self) -> Result<(), EngineError> {
+        let _changing = self.changing.lock().await;
+        self.read(false, None).await
+    }
+
     /// The same at a tick of the timer: segments at rest are read at some of them only.
     async fn refresh_at(&self, tick: Option<u64>) -> Result<(), EngineError> {
-        self.ledger.show_connections();
         let mut all_read = self.changing.lock().await;
         let wants_all = all_read.is_none_or(|at| at.elapsed() >= READ_ALL_EVERY);
+        self.read(wants_all, tick).await?;
+        if wants_all {
+            *all_read = Some(Instant::now());
+            self.over_read.send_replace(true);
+        }
+        Ok(())
+    }
+
+    async fn read(&self, wants_all: bool, tick: Option<u64>) -> Result<(), EngineError> {
+        self.ledger.show_connections();
         let (sales, restocked) = match self.read_ledger(wants_all).await {
-            Ok(read) => {
-                if wants_all {
-                    *all_read = Some(Instant::now());
-                }
-                read
-            }
+            Ok(read) => read,
             Err(error) => {
                 let why = Err(error.to_string());
                 let mut health = self.health.locked();
@@ -289,7 +298,7 @@ impl SaleEngine {
             tick.is_none_or(|tick| {
                 // Not all at the same tick.
                 let tick = tick + u64::from(segment.id.index);
-                self.asks_memory(sale, segment) || pace(segment).is_due(tick, now_ms)
+                self.asks_memory(sale, segment) || segment.pace.locked().is_due(tick, now_ms)
             })
         };
         let read: FuturesUnordered<_> = stock
@@ -298,8 +307,8 @@ impl SaleEngine {
             .filter(is_due)
             .map(async |segment| {
                 let snapshot = bounded(self.store.snapshot(&segment.id)).await;
-                let snapshot = snapshot.inspect_err(|_| pace(segment).disturb())?;
-                if pace(segment).learn(&snapshot) {
+                let snapshot = snapshot.inspect_err(|_| segment.pace.locked().disturb())?;
+                if segment.pace.locked().learn(&snapshot) {
                     self.makes.accepted.ring(&segment.id);
                 }
                 let wanted = wanted.iter().find(|spec| spec.id == segment.id);
@@ -385,10 +394,6 @@ impl SaleEngine {
     fn asks_memory_of_all(&self, sale: &Sale) -> bool {
         sale.carts || sale.rules.admission != Admission::Open || self.admission.has_lists(&sale.id)
     }
-}
-
-fn pace(segment: &SegmentRuntime) -> MutexGuard<'_, Pace> {
-    segment.pace.locked()
 }
 
 /// A call of the store that gives up; all of these are repeated by the next refresh.

@@ -8,6 +8,7 @@ use serde::{Serialize, Serializer};
 use super::{
     LedgerError, OrderLedger,
     query::{Columns, FromRow, query},
+    rows::Page,
 };
 use crate::ids::{OrderId, SaleId};
 
@@ -42,15 +43,6 @@ pub struct DeadDelivery {
     pub reason: String,
 }
 
-/// Dead events of a sale, by id.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct DeadDeliveryPage {
-    /// The events.
-    pub events: Vec<DeadDelivery>,
-    /// Where the next page starts, if there may be one.
-    pub next: Option<EventId>,
-}
-
 /// The answer to [`OrderLedger::revive_event`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Revived {
@@ -83,15 +75,13 @@ impl OrderLedger {
         sale: &SaleId,
         after: Option<EventId>,
         limit: usize,
-    ) -> Result<DeadDeliveryPage, LedgerError> {
+    ) -> Result<Page<DeadDelivery, EventId>, LedgerError> {
         let limit = limit.clamp(1, MAX_PAGE);
         let order = after.map_or_else(String::new, |id| id.order.to_string());
         let step = after.map_or(0, |id| id.step);
         let page = query!(PAGE, sale, order, step, limit);
-        let events: Vec<DeadDelivery> = page.all(self.reads()).await?;
-        let is_full = events.len() == limit;
-        let next = events.last().filter(|_| is_full).map(|event| event.id);
-        Ok(DeadDeliveryPage { events, next })
+        let events = page.all(self.reads()).await?;
+        Ok(Page::of(events, limit, |event: &DeadDelivery| event.id))
     }
 
     /// Makes one dead event due again.

@@ -3,11 +3,12 @@
 
 use serde::Serialize;
 use sqlx::AnyConnection;
-use stock::{OrderState, StoredOrder};
+use stock::{OrderState, StoredOrder, words};
 
 use super::{
     LedgerError, LetterId, OrderLedger, Settled,
     query::{Columns, FromRow, as_json, query},
+    rows::Page,
     settle::units_left,
 };
 use crate::ids::{OrderId, SaleId, SegmentId, SkuId};
@@ -58,36 +59,36 @@ pub struct StoredDeadLetter {
     pub held: Option<StoredOrder>,
 }
 
-/// Letters of a sale, by id.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct LetterPage {
-    /// The letters.
-    pub letters: Vec<StoredDeadLetter>,
-    /// Where the next page starts, if there may be one.
-    pub next: Option<LetterId>,
+words! {
+    /// How one replay ended.
+    #[derive(Serialize)]
+    #[serde(rename_all = "snake_case")]
+    pub enum ReplayOutcome {
+        /// The order is in the ledger now. The letter is closed, as it is for the next three.
+        Settled = "settled",
+        /// It was there already.
+        Duplicate = "duplicate",
+        /// It is recorded as refused: no unit was left, and the operator said that this is enough.
+        Refused = "refused",
+        /// An earlier replay had closed the letter; nothing was changed.
+        Before = "before",
+        /// No unit is left for it; restock, or replay with `or_refuse`. The letter stays, as it does for all below.
+        NoUnits = "no_units",
+        /// Its request has another order, which stands.
+        SecondOrder = "second_order",
+        /// The ledger refuses the order for its own sake; the reason says why.
+        Failed = "failed",
+        /// The entry could not be read: there is no order to take up.
+        Unreadable = "unreadable",
+        /// The store no longer knows the order, so that nobody holds units for it: it was lost, and a rebuild found none left.
+        Lost = "lost",
+        /// There is no such letter.
+        Unknown = "unknown",
+    }
 }
 
-/// What became of a replay in the ledger.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Replayed {
-    /// The letter is closed: its order is in the ledger, as this says.
-    Closed(Settled),
-    /// The letter was closed before; nothing was changed.
-    Before(String),
-    /// The guard of the stock still refuses: the letter stays.
-    NoUnits {
-        /// Units the order wants.
-        wanted: u32,
-        /// Units that are left.
-        left: u64,
-    },
-    /// Its request has another order, which stands: the letter stays.
-    SecondOrder,
-    /// The ledger refuses the order for its own sake: the letter stays.
-    Refused(String),
-    /// There is no such letter.
-    Unknown,
-}
+/// The answer to a replay: how it ended, and what an operator should know.
+pub(crate) type Replayed = (ReplayOutcome, String);
 
 const INSERT: &str = "INSERT INTO order_dead_letters (sale, sku, segment, position, reason, raw, at_ms, order_id, held) \
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING";
@@ -138,17 +139,16 @@ impl OrderLedger {
         sale: &SaleId,
         after: Option<&LetterId>,
         limit: usize,
-    ) -> Result<LetterPage, LedgerError> {
+    ) -> Result<Page<StoredDeadLetter, LetterId>, LedgerError> {
         let limit = limit.clamp(1, MAX_PAGE);
         let (sku, segment, position) = after.map_or(("", -1, ""), |id| {
             (id.sku.as_str(), i64::from(id.segment), id.position.as_str())
         });
         let page = query!(PAGE, sale, sku, segment, position, limit);
-        let letters: Vec<StoredDeadLetter> = page.all(self.reads()).await?;
-        let is_full = letters.len() == limit;
-        let last = letters.last().filter(|_| is_full);
-        let next = last.map(|letter| letter.id.clone());
-        Ok(LetterPage { letters, next })
+        let letters = page.all(self.reads()).await?;
+        Ok(Page::of(letters, limit, |letter: &StoredDeadLetter| {
+            letter.id.clone()
+        }))
     }
 
     /// One letter, closed or not.
@@ -180,7 +180,7 @@ impl OrderLedger {
             Err(error) => {
                 self.count_failed_replay(sale, id, &error.to_string())
                     .await?;
-                Ok(Replayed::Refused(error.to_string()))
+                Ok((ReplayOutcome::Failed, error.to_string()))
             }
             replayed => replayed,
         }
@@ -209,30 +209,24 @@ impl OrderLedger {
                 let reason = format!("{} units are wanted and {left} are left", order.quantity);
                 query!(BLAME, sale, id, reason).run(&mut *tx).await?;
                 tx.commit().await?;
-                let wanted = order.quantity;
-                return Ok(Replayed::NoUnits { wanted, left });
+                let detail = format!(
+                    "order {} wants {} units and {left} are left: restock, or replay with or_refuse",
+                    order.order, order.quantity
+                );
+                return Ok((ReplayOutcome::NoUnits, detail));
             }
         }
         let batch = std::slice::from_ref(order);
         let settled = self.settle_within(&mut tx, &segment, batch, now_ms).await?[0];
-        let replayed = match settled {
-            Settled::SecondOrder => {
-                // It has a letter under its own id now; two for one order would count it twice.
-                if id.position != order.order.to_string() {
-                    let close = query!(CLOSE, sale, id, settled.as_str());
-                    close.run(&mut *tx).await?;
-                }
-                Replayed::SecondOrder
-            }
-            closed => {
-                let close = query!(CLOSE, sale, id, closed.as_str());
-                close.run(&mut *tx).await?;
-                Replayed::Closed(closed)
-            }
-        };
+        // A second order has a letter under its own id now; two for one order would count it twice.
+        let is_own = id.position == order.order.to_string();
+        if settled != Settled::SecondOrder || !is_own {
+            let close = query!(CLOSE, sale, id, settled.as_str());
+            close.run(&mut *tx).await?;
+        }
         tx.commit().await?;
         self.announce(&segment, batch);
-        Ok(replayed)
+        Ok(settled.replayed(order.order))
     }
 
     /// Closes a letter whose order the store has lost, so that no unit is held for it: recorded as refused, whatever is left.
@@ -255,7 +249,7 @@ impl OrderLedger {
         close.run(&mut *tx).await?;
         tx.commit().await?;
         self.announce(&segment, std::slice::from_ref(order));
-        Ok(Replayed::Closed(refused))
+        Ok(refused.replayed(order.order))
     }
 
     /// Counts a replay that failed, and says why. A letter that was closed meanwhile is left alone.
@@ -277,13 +271,23 @@ impl OrderLedger {
 }
 
 impl Settled {
-    /// The word for a closed letter.
-    pub fn as_str(self) -> &'static str {
+    fn replayed(self, order: OrderId) -> Replayed {
+        use ReplayOutcome as Outcome;
         match self {
-            Self::Settled => "settled",
-            Self::Duplicate => "duplicate",
-            Self::Refused => "refused",
-            Self::SecondOrder => "second_order",
+            Self::Settled => (Outcome::Settled, format!("order {order} is in the ledger")),
+            Self::Duplicate => {
+                let detail = format!("order {order} was in the ledger already");
+                (Outcome::Duplicate, detail)
+            }
+            Self::Refused => {
+                let detail = format!("order {order} is recorded as refused");
+                (Outcome::Refused, detail)
+            }
+            Self::SecondOrder => {
+                let detail =
+                    format!("the request of order {order} has another order, which stands");
+                (Outcome::SecondOrder, detail)
+            }
         }
     }
 }
@@ -300,9 +304,14 @@ async fn claim(
     }
     let known: Option<StoredDeadLetter> = query!(ONE, sale, id).first(connection).await?;
     Ok(Some(match known.and_then(|letter| letter.outcome) {
-        Some(outcome) => Replayed::Before(outcome),
-        None => Replayed::Unknown,
+        Some(outcome) => closed_before(&outcome),
+        None => (ReplayOutcome::Unknown, "the letter is gone".to_owned()),
     }))
+}
+
+pub(crate) fn closed_before(outcome: &str) -> Replayed {
+    let detail = format!("an earlier replay closed it: {outcome}");
+    (ReplayOutcome::Before, detail)
 }
 
 /// Sets one entry aside inside a transaction.

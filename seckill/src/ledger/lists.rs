@@ -2,16 +2,14 @@
 //! so: a node reads what came after the place it has read up to, never the whole list again.
 
 use sqlx::AnyConnection;
+use stock::words;
 
 use super::{
     LedgerError, OrderLedger,
     engine::{self, Statement, among, from_list},
     query::{from_row, query},
 };
-use crate::{
-    ids::{BuyerId, SaleId},
-    words::words,
-};
+use crate::ids::{BuyerId, SaleId};
 
 /// Most buyers on one list: what every node keeps of them has 8 to 12 bytes each.
 pub const MAX_LISTED: u64 = 20_000_000;

@@ -57,7 +57,6 @@ use self::{
 };
 use crate::ids::SkuId;
 
-pub(crate) use self::connect::restore_mark;
 pub use self::no_sql::forbid_sql_here;
 pub use self::{
     audit::{BuyerOverLimit, LedgerAudit, NewOrders},
@@ -65,8 +64,8 @@ pub use self::{
     checkout::{Dropped, Hold, NotPayable, Payment},
     clock::{ClockError, LedgerClock},
     connect::{ConnectOptions, LedgerDurability, connect, connect_with},
-    dead_events::{DeadDelivery, DeadDeliveryPage, EventId, Revived},
-    dead_letters::{DeadLetter, LetterPage, Replayed, StoredDeadLetter},
+    dead_events::{DeadDelivery, EventId, Revived},
+    dead_letters::{DeadLetter, ReplayOutcome, StoredDeadLetter},
     ended::Ended,
     epochs::Raised,
     installs::{Registered, Replace},
@@ -76,10 +75,10 @@ pub use self::{
     lottery::{Draw, Entered, Entry, Recorded},
     migrate::migrate,
     order_watch::{OrderSubscription, RequestKey, WatchKey},
-    orders::{Cancel, CancelAll, Expiry, OrderPage},
+    orders::{Cancel, CancelAll},
     refill::Refilled,
     report::{LedgerReport, SkuReport},
-    rows::LedgerOrder,
+    rows::{LedgerOrder, Page},
     sales::{Created, GateMoved, Restock, Restocked},
     schedule::{Edited, Published},
     settle::Settled,
@@ -87,6 +86,10 @@ pub use self::{
     status::{OrderEvent, OrderStatus},
     store_tasks::{Action, StoreTask},
     transfers::{Transfer, TransferMark, TransferState},
+};
+pub(crate) use self::{
+    connect::restore_mark,
+    dead_letters::{Replayed, closed_before},
 };
 
 /// Why the ledger gave no answer.

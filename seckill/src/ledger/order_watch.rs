@@ -5,7 +5,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -78,7 +78,7 @@ impl OrderLedger {
     pub fn subscribe(&self, key: WatchKey, known: Option<Standing>) -> OrderSubscription {
         let known = known.map_or(0, |known| known.version);
         let watch = &self.shared.order_watch;
-        let mut table = watch.table();
+        let mut table = watch.table.locked();
         let table = &mut *table;
         let entry = table.entries.entry(key.clone()).or_insert_with(|| {
             table.requests += usize::from(matches!(key, WatchKey::Request(_)));
@@ -116,7 +116,7 @@ impl OrderLedger {
 
     /// How many orders and requests are watched on this node.
     pub fn subscriptions(&self) -> usize {
-        self.shared.order_watch.table().entries.len()
+        self.shared.order_watch.table.locked().entries.len()
     }
 }
 
@@ -140,7 +140,7 @@ impl OrderSubscription {
 
 impl Drop for OrderSubscription {
     fn drop(&mut self) {
-        let mut table = self.ledger.shared.order_watch.table();
+        let mut table = self.ledger.shared.order_watch.table.locked();
         let Some(entry) = table.entries.get_mut(&self.key) else {
             return;
         };
@@ -154,13 +154,9 @@ impl Drop for OrderSubscription {
 }
 
 impl OrderWatch {
-    fn table(&self) -> MutexGuard<'_, Table> {
-        self.table.locked()
-    }
-
     /// Notes that these are about to change, or have; [`Self::notify`] has them read.
     pub(super) fn touch(&self, orders: impl IntoIterator<Item = OrderId>) {
-        let mut table = self.table();
+        let mut table = self.table.locked();
         for order in orders {
             let key = WatchKey::Order(order);
             if table.entries.contains_key(&key) {
@@ -172,7 +168,7 @@ impl OrderWatch {
     /// Notes what a settlement has brought: the orders, and the requests that led to them.
     pub(super) fn settled(&self, segment: &SegmentId, orders: &[StoredOrder]) {
         self.touch(orders.iter().map(|order| order.order));
-        let mut table = self.table();
+        let mut table = self.table.locked();
         if table.requests == 0 {
             return;
         }
@@ -191,7 +187,7 @@ impl OrderWatch {
 
     /// Has what was touched read, if anything was. Call it after the commit.
     pub(super) fn notify(&self) {
-        if !self.table().dirty.is_empty() {
+        if !self.table.locked().dirty.is_empty() {
             self.changed.notify_one();
         }
     }
@@ -203,7 +199,7 @@ impl OrderWatch {
 
     /// What was touched, and the version from which on it is a change.
     pub(super) fn take_dirty(&self) -> Vec<(WatchKey, u64)> {
-        let mut table = self.table();
+        let mut table = self.table.locked();
         let dirty = std::mem::take(&mut table.dirty);
         dirty
             .into_iter()
@@ -216,7 +212,7 @@ impl OrderWatch {
 
     /// Everything, and the version from which on it is a change.
     pub(super) fn take_all(&self) -> Vec<(WatchKey, u64)> {
-        let mut table = self.table();
+        let mut table = self.table.locked();
         table.dirty.clear();
         let all = table.entries.iter();
         all.map(|(key, entry)| (key.clone(), entry.known)).collect()
@@ -224,7 +220,7 @@ impl OrderWatch {
 
     /// Hands an order as it was just read to its subscribers. An older reading than the last is dropped.
     pub(super) fn publish(&self, key: &WatchKey, order: &Arc<LedgerOrder>) {
-        let mut table = self.table();
+        let mut table = self.table.locked();
         let Some(entry) = table.entries.get_mut(key) else {
             return;
         };
@@ -334,7 +330,7 @@ mod tests {
         assert_eq!(
             (
                 ledger.subscriptions(),
-                ledger.shared.order_watch.table().requests
+                ledger.shared.order_watch.table.locked().requests
             ),
             (0, 0)
         );

@@ -9,7 +9,7 @@ use super::{
     engine::{Engine, Statement, list, side_by_side},
     outbox::{self, EventKind},
     query::query,
-    rows::order_columns,
+    rows::{Page, order_columns},
     store_tasks,
 };
 use crate::{
@@ -42,22 +42,6 @@ pub enum CancelAll {
 }
 
 const POSTGRES_NOW: &str = "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)";
-
-/// What one round of [`OrderLedger::expire_due`] did.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Expiry {
-    /// The orders released.
-    pub released: Vec<OrderId>,
-}
-
-/// Orders of a sale, by id.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OrderPage {
-    /// The orders.
-    pub orders: Vec<LedgerOrder>,
-    /// Where the next page starts, if there may be one.
-    pub next: Option<OrderId>,
-}
 
 /// An order's id carries the clock of the node that made it; a page looks this far around the sale's window.
 pub(super) const CLOCK_SLACK_MS: u64 = 24 * 3_600_000;
@@ -125,7 +109,7 @@ impl OrderLedger {
         sale: &Sale,
         after: Option<OrderId>,
         limit: usize,
-    ) -> Result<OrderPage, LedgerError> {
+    ) -> Result<Page<LedgerOrder, OrderId>, LedgerError> {
         let limit = limit.clamp(1, MAX_PAGE);
         let first = OrderId::new(sale.starts_at_ms.saturating_sub(CLOCK_SLACK_MS), 0, 0);
         let last = OrderId::new(
@@ -134,10 +118,8 @@ impl OrderLedger {
             u64::MAX,
         );
         let page = query!(PAGE, &sale.id, after.unwrap_or(first), last, limit);
-        let orders: Vec<LedgerOrder> = page.all(self.reads()).await?;
-        let is_full = orders.len() == limit;
-        let next = orders.last().filter(|_| is_full).map(|order| order.order);
-        Ok(OrderPage { orders, next })
+        let orders = page.all(self.reads()).await?;
+        Ok(Page::of(orders, limit, |order: &LedgerOrder| order.order))
     }
 
     /// The buyer gives an unpaid order back. The order of another buyer is not found.
@@ -221,26 +203,23 @@ impl OrderLedger {
         query!(POSTGRES_NOW).one(&self.pool).await
     }
 
-    /// Releases orders that were not paid in time, at most `limit` of them. An order is released by exactly one caller.
-    pub async fn expire_due(&self, now_ms: u64, limit: usize) -> Result<Expiry, LedgerError> {
+    /// Releases orders that were not paid in time, at most `limit` of them. An order is released by exactly one caller, which is told its id.
+    pub async fn expire_due(&self, now_ms: u64, limit: usize) -> Result<Vec<OrderId>, LedgerError> {
         let mut tx = self.pool.begin().await?;
         let expired = query!(EXPIRE.on(self.engine), now_ms, limit);
         let released: Vec<LedgerOrder> = expired.all(&mut *tx).await?;
         if released.is_empty() {
             tx.rollback().await?;
-            return Ok(Expiry::default());
+            return Ok(Vec::new());
         }
 
         self.give_back(&mut tx, &released, now_ms).await?;
         tx.commit().await?;
         self.shared.expired.increment(released.len() as u64);
-        self.shared
-            .order_watch
-            .touch(released.iter().map(|order| order.order));
+        let ids: Vec<OrderId> = released.iter().map(|order| order.order).collect();
+        self.shared.order_watch.touch(ids.iter().copied());
         self.wake();
-        Ok(Expiry {
-            released: released.into_iter().map(|order| order.order).collect(),
-        })
+        Ok(ids)
     }
 
     /// The rest of a release, inside its transaction: the units, the store's effect, the shop's event.

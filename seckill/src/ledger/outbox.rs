@@ -227,7 +227,9 @@ from_row!(Leased: order, step, kind, created_at_ms, attempts);
 
 impl FromRow for EventKind {
     fn read(columns: &mut Columns<'_>) -> Result<Self, LedgerError> {
-        columns.word(&Self::ALL, Self::as_str)
+        let word: String = columns.take()?;
+        let known = Self::ALL.into_iter().find(|kind| kind.as_str() == word);
+        known.ok_or_else(|| LedgerError::Corrupt(format!("unknown word {word:?}")))
     }
 }
 

@@ -5,6 +5,7 @@ use sqlx::{
     Any, Decode, Executor, Row, Type,
     any::{AnyArguments, AnyRow},
 };
+use stock::Gate;
 
 use super::{Action, LedgerError, LetterId, ListName, OrderStatus, TransferState, sql};
 use crate::{
@@ -115,6 +116,7 @@ parameters! {
     &'q RequestId, |id, query| query.bind(id.as_str());
     OrderId, |id, query| query.bind(id.to_string());
     ListName, |list, query| query.bind(list.as_str());
+    Gate, |gate, query| query.bind(gate.as_str());
     // Sale, sku and index.
     &'q SegmentId, |id, query| id.index.bind_to(id.sku.bind_to(id.sale.bind_to(query)));
     // Sku, index and position: the sale is bound before it.
@@ -131,17 +133,6 @@ impl<'r> Columns<'r> {
     /// Reads the next value, from as many columns as it has.
     pub(super) fn take<T: FromRow>(&mut self) -> Result<T, LedgerError> {
         T::read(self)
-    }
-
-    /// Reads a word of a closed set.
-    pub(super) fn word<T: Copy>(
-        &mut self,
-        all: &[T],
-        name: fn(T) -> &'static str,
-    ) -> Result<T, LedgerError> {
-        let text: &str = self.column()?;
-        let known = all.iter().copied().find(|word| name(*word) == text);
-        known.ok_or_else(|| LedgerError::Corrupt(format!("unknown word {text:?}")))
     }
 
     /// Reads a text that stands for nothing if it is empty.
@@ -220,7 +211,7 @@ macro_rules! columns {
 columns! {
     column: i64, String;
     count: u64, u32, u16;
-    text: SaleId, SkuId, BuyerId, RequestId, OrderId, OrderStatus, Action, TransferState, ListName, Admission, Stage;
+    text: SaleId, SkuId, BuyerId, RequestId, OrderId, OrderStatus, Action, TransferState, ListName, Admission, Stage, Gate;
 }
 
 from_row!(SegmentId: sale, sku, index);
@@ -243,3 +234,43 @@ macro_rules! tuples {
 }
 
 tuples! { (A, B) (A, B, C) (A, B, C, D) (A, B, C, D, E) }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::{self, OrderLedger};
+
+    #[tokio::test]
+    async fn a_column_with_what_it_cannot_hold_is_corrupt() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite:{}", folder.path().join("ledger.db").display());
+        let ledger = OrderLedger::new(ledger::connect(&url).await.unwrap());
+        let on = ledger.reads();
+        let is_corrupt = |failed: LedgerError| matches!(failed, LedgerError::Corrupt(_));
+        let negative = query!("SELECT -1").one::<u64>(on).await;
+        assert!(is_corrupt(negative.unwrap_err()));
+        assert_eq!(query!("SELECT 65535").one::<u16>(on).await.unwrap(), 65_535);
+        let wide = query!("SELECT 65536").one::<u16>(on).await;
+        assert!(is_corrupt(wide.unwrap_err()));
+        let no_id = query!("SELECT ''").one::<SaleId>(on).await;
+        assert!(is_corrupt(no_id.unwrap_err()));
+        let no_word = query!("SELECT 'opened'").one::<Stage>(on).await;
+        assert!(is_corrupt(no_word.unwrap_err()));
+    }
+
+    #[tokio::test]
+    async fn parameters_and_columns_keep_their_order() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite:{}", folder.path().join("ledger.db").display());
+        let ledger = OrderLedger::new(ledger::connect(&url).await.unwrap());
+        let segment = SegmentId {
+            sale: "spring".parse().unwrap(),
+            sku: "shoe".parse().unwrap(),
+            index: 3,
+        };
+        // More than SQL can count is as much as it can.
+        let row = query!("SELECT $1, $2, $3, $4, $5", &segment, u64::MAX, "");
+        let row: (SegmentId, u64, String) = row.one(ledger.reads()).await.unwrap();
+        assert_eq!(row, (segment, i64::MAX as u64, String::new()));
+    }
+}

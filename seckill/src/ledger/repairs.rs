@@ -27,7 +27,7 @@ const PENDING: &str =
     "SELECT order_id FROM order_effects WHERE sale = $1 AND sku = $2 AND segment = $3";
 
 impl OrderLedger {
-    /// How many orders of a segment there are, refused and returned ones included.
+    /// How many orders of a segment there are, refused and returned ones included. "None" does not say that none was accepted: settlement may be behind.
     pub async fn order_count(&self, segment: &SegmentId) -> Result<u64, LedgerError> {
         query!(COUNT, segment).one(self.reads()).await
     }

@@ -7,6 +7,26 @@ use super::{
 use crate::ids::{BuyerId, OrderId, RequestId, SegmentId};
 use serde::{Serialize, Serializer, ser::SerializeStruct};
 
+/// A page of rows, in the order of their ids.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page<T, Id> {
+    /// The rows.
+    pub rows: Vec<T>,
+    /// What the next page begins after, if there may be one.
+    pub next: Option<Id>,
+}
+
+impl<T, Id> Page<T, Id> {
+    /// The rows that were read with this limit.
+    pub(super) fn of(rows: Vec<T>, limit: usize, id: impl FnOnce(&T) -> Id) -> Self {
+        let last = rows.last().filter(|_| rows.len() == limit);
+        Self {
+            next: last.map(id),
+            rows,
+        }
+    }
+}
+
 /// An order of the ledger. Serialized, it is the order document of the sale API.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LedgerOrder {

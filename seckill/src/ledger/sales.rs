@@ -115,7 +115,7 @@ impl OrderLedger {
         let mut tx = self.pool.begin().await?;
         let created = document(INSERT_SALE, sale)
             .bind(&sale.id)
-            .bind(gate_word(sale.gate))
+            .bind(sale.gate)
             .bind(now_ms)
             .bind(sale.rules.stage.as_str());
         if created.run(&mut *tx).await? == 0 {
@@ -161,7 +161,7 @@ impl OrderLedger {
         const MOVE: &str = "UPDATE sale_sales SET gate = $1 WHERE sale = $2 \
             AND ($1 = 'closed' OR (gate <> 'closed' AND stage = 'published'))";
         let mut tx = self.pool.begin().await?;
-        let moved = query!(MOVE, gate_word(gate), sale);
+        let moved = query!(MOVE, gate, sale);
         if moved.run(&mut *tx).await? == 1 {
             tx.commit().await?;
             return Ok(GateMoved::Set);
@@ -247,7 +247,7 @@ pub(super) fn document<'q>(statement: &'static str, sale: &'q Sale) -> Query<'q>
         &sale.currency,
         sale.segments,
         sale.carts,
-        sale.durability.map_or("", Durability::name),
+        sale.durability.map_or("", Durability::as_str),
         sale.rules.order_limit.unwrap_or(0),
         sale.rules.admission.as_str(),
         as_json(&sale.rules.lottery),
@@ -321,13 +321,10 @@ impl FromRow for Sale {
             pay_within_ms: columns.take()?,
             buyer_limit: columns.take()?,
             currency: columns.take()?,
-            gate: columns.word(
-                &[Gate::Open, Gate::Paused, Gate::Closed, Gate::Frozen],
-                gate_word,
-            )?,
+            gate: columns.take()?,
             segments: columns.take()?,
             carts: columns.take()?,
-            durability: Durability::from_name(&columns.take::<String>()?),
+            durability: columns.take::<String>()?.parse().ok(),
             rules: columns.take()?,
             skus: Vec::new(),
         })
@@ -344,14 +341,5 @@ impl FromRow for Rules {
             lottery: columns.json()?,
             slots: columns.json()?,
         })
-    }
-}
-
-fn gate_word(gate: Gate) -> &'static str {
-    match gate {
-        Gate::Open => "open",
-        Gate::Paused => "paused",
-        Gate::Closed => "closed",
-        Gate::Frozen => "frozen",
     }
 }

@@ -52,11 +52,4 @@ impl OrderLedger {
         query!(SET, segment, address).run(&self.pool).await?;
         Ok(())
     }
-
-    /// Whether the ledger has any order of a segment. "No" does not say that none was accepted: settlement may be behind.
-    pub async fn has_orders(&self, segment: &SegmentId) -> Result<bool, LedgerError> {
-        const ORDER: &str = "SELECT segment FROM order_orders WHERE sale = $1 AND sku = $2 AND segment = $3 LIMIT 1";
-        let found: Option<u16> = query!(ORDER, segment).first(self.reads()).await?;
-        Ok(found.is_some())
-    }
 }

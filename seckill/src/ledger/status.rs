@@ -1,8 +1,7 @@
 //! The life of an order as one function. The guarded updates of the ledger are its image in SQL; a test compares the two.
 
 use serde::{Deserialize, Serialize};
-
-use crate::words::words;
+use stock::words;
 
 words! {
     /// Where an order stands.

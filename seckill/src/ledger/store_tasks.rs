@@ -1,16 +1,14 @@
 //! What the stock store must still be told: written in the transaction that decided it, removed when the store has answered.
 
 use sqlx::AnyConnection;
+use stock::words;
 
 use super::{
     LedgerError, OrderLedger,
     engine::{Statement, among, list},
     query::{from_row, query},
 };
-use crate::{
-    ids::{OrderId, SegmentId},
-    words::words,
-};
+use crate::ids::{OrderId, SegmentId};
 
 words! {
     /// What the store must do with an order.

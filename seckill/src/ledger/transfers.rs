@@ -5,14 +5,13 @@
 
 use std::collections::HashMap;
 
+use stock::words;
+
 use super::{
     LedgerError, OrderLedger,
     query::{Query, from_row, query},
 };
-use crate::{
-    ids::{SaleId, SegmentId, SkuId},
-    words::words,
-};
+use crate::ids::{SaleId, SegmentId, SkuId};
 
 words! {
     /// Where a transfer stands.

@@ -1,8 +1,6 @@
 //! Whether a segment can be trusted. Pure: what the ledger and the store say goes in, a cause for a rebuild comes out.
 
-use stock::{Gate, SegmentStatus};
-
-use crate::words::words;
+use stock::{Gate, SegmentStatus, words};
 
 words! {
     /// Why a segment needs a rebuild.

@@ -12,7 +12,7 @@ mod store_address;
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -190,12 +190,15 @@ impl Rebuilder {
         let held = self.lease.get_mut().hold().await;
         self.metrics.is_leader(matches!(held, Ok(Some(_))));
         let Some(token) = held? else {
-            self.seen().clear();
+            self.seen.locked().clear();
             return Ok(0);
         };
         let wanted: HashSet<&SegmentId> = segments.iter().collect();
-        self.seen().retain(|segment, _| wanted.contains(segment));
-        self.failures()
+        self.seen
+            .locked()
+            .retain(|segment, _| wanted.contains(segment));
+        self.failures
+            .locked()
             .retain(|segment, _| wanted.contains(segment));
         let (epochs, addresses) = self.in_ledger(segments).await?;
         let mut looks = Vec::with_capacity(segments.len());
@@ -234,7 +237,8 @@ impl Rebuilder {
             }
             // The store is away: nothing can be rebuilt in it, and buyers are refused already.
             Err(error) => {
-                self.seen()
+                self.seen
+                    .locked()
                     .entry(segment.clone())
                     .or_default()
                     .pace
@@ -262,19 +266,11 @@ impl Rebuilder {
             }
             Err(error) => {
                 self.metrics.failed();
-                *self.failures().entry(segment.clone()).or_default() += 1;
+                *self.failures.locked().entry(segment.clone()).or_default() += 1;
                 UNBUILT.failed(segment, &error);
                 Looked::Waits
             }
         }
-    }
-
-    fn failures(&self) -> MutexGuard<'_, HashMap<SegmentId, u32>> {
-        self.failures.locked()
-    }
-
-    fn seen(&self) -> MutexGuard<'_, HashMap<SegmentId, Watched>> {
-        self.seen.locked()
     }
 
     /// The epochs of segments that were ever opened, and where they were last seen whole. The number of questions does
@@ -295,7 +291,7 @@ impl Rebuilder {
     }
 
     fn is_due(&self, segment: &SegmentId, tick: Option<u64>) -> bool {
-        let seen = self.seen();
+        let seen = self.seen.locked();
         let watched = seen.get(segment).zip(tick);
         watched.is_none_or(|(watched, tick)| {
             // Not all at the same tick.
@@ -343,7 +339,7 @@ impl Rebuilder {
             Err(StockError::NotOpen(_)) => None,
             Err(error) => return Err(error.into()),
         };
-        let mut all = self.seen();
+        let mut all = self.seen.locked();
         let watched = all.entry(segment.clone()).or_default();
         let cause = diagnose(epoch, counts.as_ref(), watched.seen);
         match counts.filter(|_| cause.is_none()) {
@@ -376,11 +372,16 @@ impl Rebuilder {
             token,
             sale: &sale,
             segment,
-            failures: self.failures().get(segment).copied().unwrap_or_default(),
+            failures: self
+                .failures
+                .locked()
+                .get(segment)
+                .copied()
+                .unwrap_or_default(),
         };
         let done = rebuild.run().await?;
-        self.seen().remove(segment);
-        self.failures().remove(segment);
+        self.seen.locked().remove(segment);
+        self.failures.locked().remove(segment);
         self.metrics.rebuilt(cause, started.elapsed());
         Ok(done)
     }

@@ -14,14 +14,13 @@ use std::{
 
 use metrics::Counter;
 use serde::{Serialize, Serializer};
-use stock::{QueueDepth, SegmentSpec, SegmentStatus, StockError, StockStore};
+use stock::{QueueDepth, SegmentSpec, SegmentStatus, StockError, StockStore, words};
 
 use crate::{
     ids::{SaleId, SkuId},
     ledger::{BuyerOverLimit, LedgerAudit, LedgerError, LedgerReport, OrderLedger, SkuReport},
     locks::Locked,
     sale::Sale,
-    words::words,
 };
 
 pub use self::{

@@ -78,8 +78,12 @@ impl Problems {
 
     pub(super) fn durability(&mut self, given: Option<&str>) -> Option<Durability> {
         let given = given?;
-        let known = Durability::from_name(given);
-        self.some("durability", given, known, "fast, replicated or durable")
+        self.some(
+            "durability",
+            given,
+            given.parse().ok(),
+            "fast, replicated or durable",
+        )
     }
 
     pub(super) fn admission(&mut self, given: Option<&str>) -> Admission {

@@ -187,7 +187,7 @@ impl From<&Sale> for NewSale {
             slots: sale.rules.slots.as_ref().map(NewSlots::from),
             segments: Some(sale.segments.into()),
             carts: Some(sale.carts),
-            durability: sale.durability.map(|level| level.name().to_owned()),
+            durability: sale.durability.map(|level| level.to_string()),
             draft: Some(sale.rules.stage == Stage::Draft),
             order_limit: sale.rules.order_limit.map(i128::from),
             admission: Some(sale.rules.admission.as_str().to_owned()),

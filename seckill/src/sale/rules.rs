@@ -1,9 +1,10 @@
 //! What a sale says beyond its window, its stock and its buyer limit: its stage, the most units of one order, who may buy.
 
 use serde::{Deserialize, Serialize};
+use stock::words;
 
 use super::SlotRules;
-use crate::{lottery::LotteryRules, words::words};
+use crate::lottery::LotteryRules;
 
 words! {
     /// Whether buyers may see a sale.

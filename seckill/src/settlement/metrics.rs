@@ -1,23 +1,25 @@
 //! What settlement counts; every series exists from the start.
 
-use std::time::Duration;
-
 use metrics::{Counter, Gauge, Histogram};
 
 use crate::ledger::Settled;
 
 /// Handles, resolved once.
 #[derive(Clone)]
-pub struct SettlementMetrics {
+pub(super) struct SettlementMetrics {
     settled: Counter,
     duplicate: Counter,
     refused: Counter,
-    dead: Counter,
-    stale_epochs: Counter,
-    batch_seconds: Histogram,
-    queue_depth: Gauge,
-    oldest_age_seconds: Gauge,
-    dead_letters: Gauge,
+    /// Entries that were set aside.
+    pub(super) dead: Counter,
+    /// Batches of an epoch that the ledger has left.
+    pub(super) stale_epochs: Counter,
+    pub(super) batch_seconds: Histogram,
+    /// What waits, over all segments.
+    pub(super) queue_depth: Gauge,
+    pub(super) oldest_age_seconds: Gauge,
+    /// What was set aside and waits for an operator, over all sales.
+    pub(super) dead_letters: Gauge,
 }
 
 impl Default for SettlementMetrics {
@@ -40,37 +42,11 @@ impl Default for SettlementMetrics {
 
 impl SettlementMetrics {
     /// One order went through the ledger.
-    pub fn settled(&self, outcome: Settled) {
+    pub(super) fn settled(&self, outcome: Settled) {
         match outcome {
             Settled::Settled => self.settled.increment(1),
             Settled::Duplicate => self.duplicate.increment(1),
             Settled::Refused | Settled::SecondOrder => self.refused.increment(1),
         }
-    }
-
-    /// Entries were set aside.
-    pub fn dead(&self, entries: usize) {
-        self.dead.increment(entries as u64);
-    }
-
-    /// A batch was of an epoch that the ledger has left.
-    pub fn stale_epoch(&self) {
-        self.stale_epochs.increment(1);
-    }
-
-    /// One batch took this long.
-    pub fn batch(&self, took: Duration) {
-        self.batch_seconds.record(took.as_secs_f64());
-    }
-
-    /// What waits, over all segments.
-    pub fn queue(&self, entries: u64, oldest_age_ms: u64) {
-        self.queue_depth.set(entries as f64);
-        self.oldest_age_seconds.set(oldest_age_ms as f64 / 1000.0);
-    }
-
-    /// What was set aside and waits for an operator, over all sales.
-    pub fn set_aside(&self, letters: u64) {
-        self.dead_letters.set(letters as f64);
     }
 }

@@ -32,8 +32,7 @@ use crate::{
 use limiter::backoff::Backoff;
 use limiter::troubles::Troubles;
 
-pub use self::metrics::SettlementMetrics;
-use self::worker::Worker;
+use self::{metrics::SettlementMetrics, worker::Worker};
 
 /// Large enough that one commit serves many orders, small enough that a retry of it is cheap.
 const BATCH: usize = 256;
@@ -237,7 +236,7 @@ impl Supervisor {
         match self.parts.ledger.letters_open().await {
             Ok(letters) => {
                 UNCOUNTED.works("dead letters");
-                self.metrics.set_aside(letters);
+                self.metrics.dead_letters.set(letters as f64);
             }
             Err(error) => UNCOUNTED.failed("dead letters", &error),
         }
@@ -272,6 +271,8 @@ impl Supervisor {
             entries += depth.entries;
             oldest_age_ms = oldest_age_ms.max(depth.oldest_age_ms);
         }
-        self.metrics.queue(entries, oldest_age_ms);
+        self.metrics.queue_depth.set(entries as f64);
+        let oldest_age_seconds = oldest_age_ms as f64 / 1000.0;
+        self.metrics.oldest_age_seconds.set(oldest_age_seconds);
     }
 }

@@ -10,41 +10,13 @@ use serde::Serialize;
 use stock::{Gate, Lookup, Selling, StockError, StoredOrder};
 use tracing::info;
 
+pub use crate::ledger::ReplayOutcome as Outcome;
 use crate::{
     clock::WallClock,
     engine::EngineError,
     ids::{OrderId, SaleId, SegmentId},
-    ledger::{LetterId, OrderLedger, Replayed, Settled},
-    words::words,
+    ledger::{LetterId, OrderLedger, Page, Replayed, closed_before},
 };
-
-words! {
-    /// How one replay ended.
-    #[derive(Serialize)]
-    #[serde(rename_all = "snake_case")]
-    pub enum Outcome {
-        /// The order is in the ledger now. The letter is closed, as it is for the next three.
-        Settled = "settled",
-        /// It was there already.
-        Duplicate = "duplicate",
-        /// It is recorded as refused: no unit was left, and the operator said that this is enough.
-        Refused = "refused",
-        /// An earlier replay had closed the letter; nothing was changed.
-        Before = "before",
-        /// No unit is left for it; restock, or replay with `or_refuse`. The letter stays, as it does for all below.
-        NoUnits = "no_units",
-        /// Its request has another order, which stands.
-        SecondOrder = "second_order",
-        /// The ledger refuses the order for its own sake; the reason says why.
-        Failed = "failed",
-        /// The entry could not be read: there is no order to take up.
-        Unreadable = "unreadable",
-        /// The store no longer knows the order, so that nobody holds units for it: it was lost, and a rebuild found none left.
-        Lost = "lost",
-        /// There is no such letter.
-        Unknown = "unknown",
-    }
-}
 
 const LOST: &str =
     "the store holds nothing for the order any more; replay with or_refuse to tell its buyer";
@@ -60,24 +32,6 @@ pub struct Replay {
     pub closed: bool,
     /// What an operator should know.
     pub detail: String,
-}
-
-/// What became of a page of letters.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct ReplayPage {
-    /// One answer for each letter.
-    pub replays: Vec<Replay>,
-    /// Where to go on, if there may be more.
-    pub next: Option<LetterId>,
-}
-
-impl Outcome {
-    fn is_closed(self) -> bool {
-        matches!(
-            self,
-            Self::Settled | Self::Duplicate | Self::Refused | Self::Before
-        )
-    }
 }
 
 /// Replays letters, for the admin API.
@@ -114,7 +68,10 @@ impl Replayer {
         Ok(Replay {
             id: id.clone(),
             outcome,
-            closed: outcome.is_closed(),
+            closed: matches!(
+                outcome,
+                Outcome::Settled | Outcome::Duplicate | Outcome::Refused | Outcome::Before
+            ),
             detail,
         })
     }
@@ -126,14 +83,14 @@ impl Replayer {
         after: Option<&LetterId>,
         limit: usize,
         or_refuse: bool,
-    ) -> Result<ReplayPage, EngineError> {
+    ) -> Result<Page<Replay, LetterId>, EngineError> {
         let page = self.ledger.dead_letters(sale, after, limit).await?;
-        let mut replays = Vec::with_capacity(page.letters.len());
-        for letter in &page.letters {
-            replays.push(self.one(sale, &letter.id, or_refuse).await?);
+        let mut rows = Vec::with_capacity(page.rows.len());
+        for letter in &page.rows {
+            rows.push(self.one(sale, &letter.id, or_refuse).await?);
         }
         let next = page.next;
-        Ok(ReplayPage { replays, next })
+        Ok(Page { rows, next })
     }
 
     async fn decide(
@@ -141,7 +98,7 @@ impl Replayer {
         sale: &SaleId,
         id: &LetterId,
         or_refuse: bool,
-    ) -> Result<(Outcome, String), EngineError> {
+    ) -> Result<Replayed, EngineError> {
         let Some(letter) = self.ledger.dead_letter(sale, id).await? else {
             return Ok((
                 Outcome::Unknown,
@@ -149,7 +106,7 @@ impl Replayer {
             ));
         };
         if let Some(outcome) = letter.outcome {
-            return Ok(before(&outcome));
+            return Ok(closed_before(&outcome));
         }
         let Some(order) = letter.order else {
             return self
@@ -159,49 +116,22 @@ impl Replayer {
         let segment = id.segment_of(sale);
         let now_ms = (self.clock)();
         let (epoch, stored) = self.in_store(&segment, order).await?;
-        let replayed = match (epoch, stored, letter.held.filter(|_| or_refuse)) {
+        match (epoch, stored, letter.held.filter(|_| or_refuse)) {
             (Some(epoch), Some(stored), _) => {
                 let found = (epoch, &stored);
                 let replayed = self.ledger.replay(sale, id, found, or_refuse, now_ms);
-                replayed.await?
+                Ok(replayed.await?)
             }
             (Some(epoch), None, Some(held)) => {
                 let lost = (epoch, &held);
-                self.ledger.refuse_lost(sale, id, lost, now_ms).await?
+                Ok(self.ledger.refuse_lost(sale, id, lost, now_ms).await?)
             }
             _ if id.position == order.to_string() => {
                 let outcome = Outcome::SecondOrder;
-                return self.stays(sale, id, outcome, &letter.reason).await;
+                self.stays(sale, id, outcome, &letter.reason).await
             }
-            _ => return self.stays(sale, id, Outcome::Lost, LOST).await,
-        };
-        Ok(match replayed {
-            Replayed::Closed(Settled::Settled) => {
-                (Outcome::Settled, format!("order {order} is in the ledger"))
-            }
-            Replayed::Closed(Settled::Duplicate) => (
-                Outcome::Duplicate,
-                format!("order {order} was in the ledger already"),
-            ),
-            Replayed::Closed(Settled::Refused) => (
-                Outcome::Refused,
-                format!("order {order} is recorded as refused"),
-            ),
-            Replayed::Closed(Settled::SecondOrder) | Replayed::SecondOrder => {
-                let detail =
-                    format!("the request of order {order} has another order, which stands");
-                (Outcome::SecondOrder, detail)
-            }
-            Replayed::NoUnits { wanted, left } => {
-                let detail = format!(
-                    "order {order} wants {wanted} units and {left} are left: restock, or replay with or_refuse"
-                );
-                (Outcome::NoUnits, detail)
-            }
-            Replayed::Refused(reason) => (Outcome::Failed, reason),
-            Replayed::Before(outcome) => before(&outcome),
-            Replayed::Unknown => (Outcome::Unknown, "the letter is gone".to_owned()),
-        })
+            _ => self.stays(sale, id, Outcome::Lost, LOST).await,
+        }
     }
 
     /// The epoch of a segment and what its store holds of an order.
@@ -244,17 +174,10 @@ impl Replayer {
         id: &LetterId,
         outcome: Outcome,
         detail: &str,
-    ) -> Result<(Outcome, String), EngineError> {
+    ) -> Result<Replayed, EngineError> {
         self.ledger.count_failed_replay(sale, id, detail).await?;
         Ok((outcome, detail.to_owned()))
     }
-}
-
-fn before(outcome: &str) -> (Outcome, String) {
-    (
-        Outcome::Before,
-        format!("an earlier replay closed it: {outcome}"),
-    )
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
-use super::{Parts, SettlementMetrics};
+use super::{Parts, metrics::SettlementMetrics};
 use crate::{
     ids::SegmentId,
     ledger::{DeadLetter, LedgerError, Settled},
@@ -160,7 +160,7 @@ impl Worker {
                 // The rebuild has read these orders itself; the queue they came from is gone.
                 Err(LedgerError::StaleEpoch { epoch, .. }) => {
                     info!(segment = %self.segment, epoch, "batch of an old epoch dropped");
-                    self.metrics.stale_epoch();
+                    self.metrics.stale_epochs.increment(1);
                     self.close_if_stale(epoch).await;
                     return self.back_off().await;
                 }
@@ -174,8 +174,8 @@ impl Worker {
             }
         }
         UNSETTLED.works(&self.segment);
-        self.metrics.dead(letters.len());
-        self.metrics.batch(started.elapsed());
+        self.metrics.dead.increment(letters.len() as u64);
+        self.metrics.batch_seconds.record(started.elapsed());
         // A store writes and syncs for every acknowledgement, an empty one too.
         while !done.is_empty() {
             match self.parts.store.ack(&self.segment, &done).await {

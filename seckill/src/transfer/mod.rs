@@ -14,7 +14,7 @@ pub mod plan;
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, Weak},
+    sync::{Arc, Mutex, Weak},
     time::Duration,
 };
 
@@ -143,16 +143,14 @@ impl Transfers {
 
     /// Remembers a transfer whose units have left, until the ledger has been asked for its row.
     fn keep(&self, moving: &Transfer) {
-        self.unwritten().insert(moving.id.clone(), moving.clone());
-    }
-
-    fn unwritten(&self) -> MutexGuard<'_, BTreeMap<String, Transfer>> {
-        self.unwritten.locked()
+        self.unwritten
+            .locked()
+            .insert(moving.id.clone(), moving.clone());
     }
 
     /// Finishes what only this node knows of; what the ledger knows, the sweep finds there.
     async fn finish_unwritten(&self) -> Result<usize, TransferError> {
-        let all: Vec<Transfer> = self.unwritten().values().cloned().collect();
+        let all: Vec<Transfer> = self.unwritten.locked().values().cloned().collect();
         let mut finished = 0;
         for moving in all {
             if self.ledger.transfer(&moving.id).await?.is_none() {
@@ -163,7 +161,7 @@ impl Transfers {
                 }
                 finished += 1;
             }
-            self.unwritten().remove(&moving.id);
+            self.unwritten.locked().remove(&moving.id);
         }
         Ok(finished)
     }

@@ -16,13 +16,14 @@ mod store;
 mod types;
 pub mod units;
 mod wanted;
+mod words;
 
 use std::time::Duration;
 
 pub use self::store::{Capabilities, Moves, OrderQueue, Rebuild, Segments, Selling, StockStore};
 pub use self::types::{
-    CartLine, CartVerdict, Confirm, Durability, Gate, Lookup, OrderState, Position, Purchase,
-    QueueDepth, QueueEntry, Release, SegmentSpec, SegmentStatus, StockMoves, StoredOrder, Verdict,
+    CartLine, CartVerdict, Durability, Gate, Lookup, OrderState, Position, Purchase, QueueDepth,
+    QueueEntry, SegmentSpec, SegmentStatus, StockMoves, StoredOrder, Transition, Verdict,
 };
 pub use self::wanted::Wanted;
 use crate::ids::SegmentId;

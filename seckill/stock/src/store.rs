@@ -5,9 +5,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::{
-    CartLine, CartVerdict, Confirm, Durability, Gate, Lookup, Position, Purchase, QueueDepth,
-    QueueEntry, Release, SegmentSpec, SegmentStatus, StockError, StockMoves, StoredOrder, Verdict,
-    Wanted,
+    CartLine, CartVerdict, Durability, Gate, Lookup, Position, Purchase, QueueDepth, QueueEntry,
+    SegmentSpec, SegmentStatus, StockError, StockMoves, StoredOrder, Transition, Verdict, Wanted,
     ids::{OrderId, SegmentId},
 };
 
@@ -76,14 +75,14 @@ pub trait Selling: Segments {
         &self,
         segment: &SegmentId,
         orders: &[OrderId],
-    ) -> Result<Vec<Release>, StockError>;
+    ) -> Result<Vec<Transition>, StockError>;
 
     /// Marks orders as paid.
     async fn confirm_many(
         &self,
         segment: &SegmentId,
         orders: &[OrderId],
-    ) -> Result<Vec<Confirm>, StockError>;
+    ) -> Result<Vec<Transition>, StockError>;
 
     /// Finds one order.
     async fn find(
@@ -134,10 +133,6 @@ pub trait OrderQueue: Segments {
 
     /// How much waits.
     async fn depth(&self, segment: &SegmentId) -> Result<QueueDepth, StockError>;
-
-    // The rebuild of a segment, each step repeatable: freeze → read `unsettled` into the ledger → `rebuild_begin` →
-    // `rebuild_load`… → `rebuild_finish`. The epoch is the fencing token: it comes from the ledger, grows with every rebuild, and
-    // a step under an older one than the segment has is refused with [`StockError::StaleEpoch`].
 
     /// Orders accepted after a position, oldest first, settled or not: what a node reads to know all accepted request ids.
     async fn accepted_after(

@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{BuyerId, OrderId, RequestId, SegmentId};
+use crate::{
+    ids::{BuyerId, OrderId, RequestId, SegmentId},
+    words,
+};
 
 /// What a segment sells and under which rules. Set when the sale is created; times are unix milliseconds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,52 +27,37 @@ pub struct SegmentSpec {
     pub durability: Option<Durability>,
 }
 
-/// What must have happened before an accepted purchase is answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Durability {
-    /// It is in memory (and in the page cache). A crash of the machine loses what was not synced, a failover of Redis what was
-    /// not replicated.
-    Fast,
-    /// One replica has it too (Redis `WAIT 1`). A failover to another replica can still lose it.
-    Replicated,
-    /// It is on the disk: the embedded journal is synced, Redis runs with `appendfsync always`, or is asked to wait for its
-    /// disk (checked when a sale is opened, and over each new connection).
-    #[default]
-    Durable,
-}
-
-impl Durability {
-    /// All levels, the least safe first.
-    pub const ALL: [Self; 3] = [Self::Fast, Self::Replicated, Self::Durable];
-
-    /// The level with this name: `fast`, `replicated`, `durable`.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|level| level.name() == name)
-    }
-
-    /// Its name in configuration, documents and metrics.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Fast => "fast",
-            Self::Replicated => "replicated",
-            Self::Durable => "durable",
-        }
+words! {
+    /// What must have happened before an accepted purchase is answered; the least safe first.
+    #[derive(Default, Serialize, Deserialize)]
+    #[serde(rename_all = "snake_case")]
+    pub enum Durability {
+        /// It is in memory (and in the page cache). A crash of the machine loses what was not synced, a failover of Redis what was
+        /// not replicated.
+        Fast = "fast",
+        /// One replica has it too (Redis `WAIT 1`). A failover to another replica can still lose it.
+        Replicated = "replicated",
+        /// It is on the disk: the embedded journal is synced, Redis runs with `appendfsync always`, or is asked to wait for its
+        /// disk (checked when a sale is opened, and over each new connection).
+        #[default]
+        Durable = "durable",
     }
 }
 
-/// What an operator allows, beside the window.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Gate {
-    /// Purchases are decided as usual.
-    Open,
-    /// Refused for now by an operator (`penstock sale pause`).
-    Paused,
-    /// Refused for good (`penstock sale close`).
-    Closed,
-    /// Refused while the segment is being checked or rebuilt; never told as "sold out".
-    Frozen,
+words! {
+    /// What an operator allows, beside the window.
+    #[derive(Serialize, Deserialize)]
+    #[serde(rename_all = "snake_case")]
+    pub enum Gate {
+        /// Purchases are decided as usual.
+        Open = "open",
+        /// Refused for now by an operator (`penstock sale pause`).
+        Paused = "paused",
+        /// Refused for good (`penstock sale close`).
+        Closed = "closed",
+        /// Refused while the segment is being checked or rebuilt; never told as "sold out".
+        Frozen = "frozen",
+    }
 }
 
 /// One request to buy, its form already checked.
@@ -218,28 +206,15 @@ pub enum CartVerdict {
     },
 }
 
-/// The answer to one release.
+/// The answer to one release or confirmation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Release {
-    /// The units went back now.
-    Released,
-    /// They had gone back before.
+pub enum Transition {
+    /// The order was reserved. Its units went back now, or are sold now.
+    Done,
+    /// The units had gone back before: a payment came too late.
     AlreadyReleased,
-    /// The order is sold; sold units are never returned here.
+    /// It was sold before; sold units are never returned here.
     AlreadySold,
-    /// No such order in this segment.
-    Unknown,
-}
-
-/// The answer to one confirmation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Confirm {
-    /// Reserved became sold now.
-    Confirmed,
-    /// It was sold before.
-    AlreadySold,
-    /// The units had gone back: the payment came too late.
-    AlreadyReleased,
     /// No such order in this segment.
     Unknown,
 }

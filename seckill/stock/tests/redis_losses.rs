@@ -92,7 +92,7 @@ async fn killed_and_restarted(level: Durability, settings: &[&str], fault: &str)
     sale.sell(&store, BEFORE).await;
     server.kill();
     server.restart();
-    sale.count(&store, level.name(), fault).await
+    sale.count(&store, level.as_str(), fault).await
 }
 
 /// The replica stops following while the primary goes on, as behind a cut link; then the primary is killed and the replica promoted.
@@ -115,7 +115,7 @@ async fn failed_over_to_a_replica_that_is_behind(level: Durability) -> Count {
     primary.kill();
     let promoted = connect(&replica.url()).await;
     let fault = "failover to a replica that is behind";
-    sale.count(&promoted, level.name(), fault).await
+    sale.count(&promoted, level.as_str(), fault).await
 }
 
 #[tokio::test]

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use stock::{
-    Confirm, Gate, Moves, OrderQueue, OrderState, Position, Purchase, Rebuild, SegmentSpec,
-    Segments, Selling, StockError, StoredOrder, Verdict, ids::SegmentId, redis::RedisStore,
+    Gate, Moves, OrderQueue, OrderState, Position, Purchase, Rebuild, SegmentSpec, Segments,
+    Selling, StockError, StoredOrder, Transition, Verdict, ids::SegmentId, redis::RedisStore,
 };
 use testkit::{
     rebuild::{rebuild, unsettled},
@@ -177,7 +177,7 @@ async fn a_durable_server_that_was_restarted_is_rebuilt_from_its_own_queue() {
         orders.push(take(&store, &spec, epoch, buyer).await);
     }
     let confirmed = store.confirm_many(&spec.id, &[orders[1].order]).await;
-    assert_eq!(confirmed.unwrap(), [Confirm::Confirmed]);
+    assert_eq!(confirmed.unwrap(), [Transition::Done]);
     orders[1].state = OrderState::Sold;
     server.kill();
     server.restart();

@@ -12,9 +12,9 @@ use std::{
 
 use async_trait::async_trait;
 use stock::{
-    Capabilities, CartLine, CartVerdict, Confirm, Gate, Lookup, Moves, OrderQueue, Position,
-    Purchase, QueueDepth, QueueEntry, Rebuild, Release, SegmentSpec, SegmentStatus, Segments,
-    Selling, StockError, StockMoves, StockStore, StoredOrder, Verdict, Wanted,
+    Capabilities, CartLine, CartVerdict, Gate, Lookup, Moves, OrderQueue, Position, Purchase,
+    QueueDepth, QueueEntry, Rebuild, SegmentSpec, SegmentStatus, Segments, Selling, StockError,
+    StockMoves, StockStore, StoredOrder, Transition, Verdict, Wanted,
     ids::{OrderId, SegmentId},
 };
 use tokio::sync::Notify;
@@ -222,7 +222,7 @@ impl Selling for FaultyStore {
         &self,
         segment: &SegmentId,
         orders: &[OrderId],
-    ) -> Result<Vec<Release>, StockError> {
+    ) -> Result<Vec<Transition>, StockError> {
         self.pass(segment).await?;
         self.inner.release_many(segment, orders).await
     }
@@ -231,7 +231,7 @@ impl Selling for FaultyStore {
         &self,
         segment: &SegmentId,
         orders: &[OrderId],
-    ) -> Result<Vec<Confirm>, StockError> {
+    ) -> Result<Vec<Transition>, StockError> {
         self.pass(segment).await?;
         self.inner.confirm_many(segment, orders).await
     }

@@ -109,7 +109,7 @@ impl TestLedger {
     /// The events of the sale that were given up.
     pub async fn dead_events(&self) -> Vec<DeadDelivery> {
         let page = self.ledger.dead_deliveries(&sale_id(), None, 100).await;
-        page.unwrap().events
+        page.unwrap().rows
     }
 
     /// Settles `count` orders of one unit each.

@@ -16,9 +16,9 @@ use seckill::{
     ids::{OrderId, SegmentId},
 };
 use stock::{
-    Capabilities, CartLine, CartVerdict, Confirm, Durability, Gate, Lookup, Moves, OrderQueue,
-    OrderState, Position, Purchase, QueueDepth, QueueEntry, Rebuild, Release, SegmentSpec,
-    SegmentStatus, Segments, Selling, StockError, StockMoves, StoredOrder, Verdict, Wanted,
+    Capabilities, CartLine, CartVerdict, Durability, Gate, Lookup, Moves, OrderQueue, OrderState,
+    Position, Purchase, QueueDepth, QueueEntry, Rebuild, SegmentSpec, SegmentStatus, Segments,
+    Selling, StockError, StockMoves, StoredOrder, Transition, Verdict, Wanted,
 };
 
 struct Waiting {
@@ -208,21 +208,21 @@ impl Selling for MemoryStore {
         &self,
         id: &SegmentId,
         orders: &[OrderId],
-    ) -> Result<Vec<Release>, StockError> {
+    ) -> Result<Vec<Transition>, StockError> {
         self.with(id, |segment| {
             let release = |id: &OrderId| {
                 let Some(order) = segment.orders.get_mut(id) else {
-                    return Release::Unknown;
+                    return Transition::Unknown;
                 };
                 match order.state {
-                    OrderState::Released => Release::AlreadyReleased,
-                    OrderState::Sold => Release::AlreadySold,
+                    OrderState::Released => Transition::AlreadyReleased,
+                    OrderState::Sold => Transition::AlreadySold,
                     OrderState::Reserved => {
                         order.state = OrderState::Released;
                         segment.snapshot.version += 1;
                         segment.snapshot.reserved -= u64::from(order.quantity);
                         segment.snapshot.available += u64::from(order.quantity);
-                        Release::Released
+                        Transition::Done
                     }
                 }
             };
@@ -234,21 +234,21 @@ impl Selling for MemoryStore {
         &self,
         id: &SegmentId,
         orders: &[OrderId],
-    ) -> Result<Vec<Confirm>, StockError> {
+    ) -> Result<Vec<Transition>, StockError> {
         self.with(id, |segment| {
             let confirm = |id: &OrderId| {
                 let Some(order) = segment.orders.get_mut(id) else {
-                    return Confirm::Unknown;
+                    return Transition::Unknown;
                 };
                 match order.state {
-                    OrderState::Released => Confirm::AlreadyReleased,
-                    OrderState::Sold => Confirm::AlreadySold,
+                    OrderState::Released => Transition::AlreadyReleased,
+                    OrderState::Sold => Transition::AlreadySold,
                     OrderState::Reserved => {
                         order.state = OrderState::Sold;
                         segment.snapshot.version += 1;
                         segment.snapshot.reserved -= u64::from(order.quantity);
                         segment.snapshot.sold += u64::from(order.quantity);
-                        Confirm::Confirmed
+                        Transition::Done
                     }
                 }
             };

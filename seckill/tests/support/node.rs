@@ -50,6 +50,7 @@ impl Node {
         let engine = SaleEngine::start(store.clone(), ledger.clone(), test.clock(), deadline, bell)
             .await
             .unwrap();
+        engine.refresh().await.unwrap();
         let stop = CancellationToken::new();
         tokio::spawn(ledger.poll_changes(stop.clone()));
         let draining = CancellationToken::new();

@@ -160,7 +160,9 @@ impl World {
         let (store, ledger) = (self.store.clone(), self.ledger().clone());
         let patience = Duration::from_secs(5);
         let engine = SaleEngine::start(store, ledger, clock, patience, Arc::default());
-        engine.await.unwrap()
+        let engine = engine.await.unwrap();
+        engine.refresh().await.unwrap();
+        engine
     }
 
     /// What the ledger has decided reaches the store, as far as the store lets it.

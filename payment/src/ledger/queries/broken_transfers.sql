@@ -1,9 +1,10 @@
 -- Of the transfers after $1, up to and with $2:
 -- a pending transfer has its amount pending on both sides; its resolution takes that back, and a post puts it in posted.
 -- The second half finds entries without a transfer.
+-- Both sides of a join name the range, or PostgreSQL may read the whole other table for a piece of this one.
 SELECT t.id AS id, t.amount_minor AS amount_minor, t.currency AS currency
 FROM pay_transfers t
-LEFT JOIN pay_entries e ON e.transfer = t.id AND e.currency = t.currency
+LEFT JOIN pay_entries e ON e.transfer = t.id AND e.currency = t.currency AND e.transfer > $1 AND e.transfer <= $2
 WHERE t.id > $1 AND t.id <= $2
 GROUP BY t.id, t.kind, t.amount_minor, t.currency
 HAVING COALESCE(SUM(e.pending_debit), 0)  <> CASE t.kind WHEN 'pending' THEN t.amount_minor ELSE -t.amount_minor END
@@ -13,6 +14,6 @@ HAVING COALESCE(SUM(e.pending_debit), 0)  <> CASE t.kind WHEN 'pending' THEN t.a
 UNION ALL
 SELECT e.transfer AS id, CAST(0 AS BIGINT) AS amount_minor, e.currency AS currency
 FROM pay_entries e
-LEFT JOIN pay_transfers t ON t.id = e.transfer AND t.currency = e.currency
+LEFT JOIN pay_transfers t ON t.id = e.transfer AND t.currency = e.currency AND t.id > $1 AND t.id <= $2
 WHERE e.transfer > $1 AND e.transfer <= $2 AND t.id IS NULL
 LIMIT 50

@@ -2,35 +2,42 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{Arc, Mutex},
 };
 
 use metrics::{Counter, Gauge};
+use stock::words;
 
 use crate::{ids::BuyerId, locks::Locked};
 
-/// What is waited for; the `kind` label.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::api) enum Kind {
-    /// The next change of an order.
-    Order,
-    /// The order of a request.
-    Request,
-    /// An event stream.
-    Events,
+words! {
+    /// What is waited for; the `kind` label.
+    pub(in crate::api) enum Kind {
+        /// The next change of an order.
+        Order = "order",
+        /// The order of a request.
+        Request = "request",
+        /// An event stream.
+        Events = "events",
+    }
 }
 
-/// How a wait ended; the `outcome` label.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::api) enum End {
-    /// The order changed.
-    Changed,
-    /// The time was over.
-    Unchanged,
-    /// The process stops.
-    Drained,
-    /// The client left.
-    Left,
+words! {
+    /// How a wait ended; the `outcome` label.
+    pub(in crate::api) enum End {
+        /// The order changed.
+        Changed = "changed",
+        /// The time was over.
+        Unchanged = "unchanged",
+        /// The process stops.
+        Drained = "drained",
+        /// The client left.
+        Left = "left",
+        /// The buyer has its share of permits, so that none began.
+        RefusedBuyer = "refused_buyer",
+        /// The node has given all of its permits.
+        RefusedNode = "refused_node",
+    }
 }
 
 /// Why there is no permit.
@@ -42,23 +49,13 @@ pub(super) enum Full {
     Node,
 }
 
-const KINDS: [&str; 3] = ["order", "request", "events"];
-const OUTCOMES: [&str; 6] = [
-    "changed",
-    "unchanged",
-    "drained",
-    "left",
-    "refused_buyer",
-    "refused_node",
-];
-
 /// All permits of a node.
 pub(super) struct WaitPermits {
     per_node: usize,
     per_buyer: usize,
     /// A `std` lock: held for one look into a map.
     taken: Mutex<Taken>,
-    meters: [Meters; 3],
+    meters: [Meters; Kind::ALL.len()],
 }
 
 #[derive(Default)]
@@ -69,7 +66,7 @@ struct Taken {
 
 struct Meters {
     waiting: Gauge,
-    outcomes: [Counter; 6],
+    outcomes: [Counter; End::ALL.len()],
 }
 
 /// One taken permit. Dropped, it is free again; if nobody said how the wait ended, the client left.
@@ -82,36 +79,35 @@ pub(in crate::api) struct WaitPermit {
 
 impl WaitPermits {
     pub(super) fn new(per_node: usize, per_buyer: usize) -> Self {
-        let meters = |kind: &'static str| {
-            Meters {
-            waiting: metrics::gauge!("penstock_order_waiters", "kind" => kind),
-            outcomes: OUTCOMES.map(|outcome| {
-                metrics::counter!("penstock_order_waits_total", "kind" => kind, "outcome" => outcome)
+        let meters = |kind: Kind| Meters {
+            waiting: metrics::gauge!("penstock_order_waiters", "kind" => kind.as_str()),
+            outcomes: End::ALL.map(|end| {
+                let labels = [("kind", kind.as_str()), ("outcome", end.as_str())];
+                metrics::counter!("penstock_order_waits_total", &labels)
             }),
-        }
         };
         metrics::gauge!("penstock_order_waiters_max").set(per_node as f64);
         Self {
             per_node,
             per_buyer,
             taken: Mutex::default(),
-            meters: KINDS.map(meters),
+            meters: Kind::ALL.map(meters),
         }
     }
 
     pub(super) fn enter(self: &Arc<Self>, kind: Kind, buyer: &BuyerId) -> Result<WaitPermit, Full> {
         let meters = &self.meters[kind as usize];
-        let mut taken = self.taken();
+        let mut taken = self.taken.locked();
         if taken
             .buyers
             .get(buyer)
             .is_some_and(|own| *own >= self.per_buyer)
         {
-            meters.outcomes[4].increment(1);
+            meters.outcomes[End::RefusedBuyer as usize].increment(1);
             return Err(Full::Buyer);
         }
         if taken.all >= self.per_node {
-            meters.outcomes[5].increment(1);
+            meters.outcomes[End::RefusedNode as usize].increment(1);
             return Err(Full::Node);
         }
         taken.all += 1;
@@ -124,10 +120,6 @@ impl WaitPermits {
             end: End::Left,
         })
     }
-
-    fn taken(&self) -> MutexGuard<'_, Taken> {
-        self.taken.locked()
-    }
 }
 
 impl WaitPermit {
@@ -139,7 +131,7 @@ impl WaitPermit {
 
 impl Drop for WaitPermit {
     fn drop(&mut self) {
-        let mut taken = self.permits.taken();
+        let mut taken = self.permits.taken.locked();
         taken.all -= 1;
         if let Some(own) = taken.buyers.get_mut(&self.buyer) {
             *own -= 1;
@@ -174,7 +166,7 @@ mod tests {
         let third = enter("cat").ok().unwrap();
         second.end(End::Changed);
         drop((other, third));
-        let taken = permits.taken();
+        let taken = permits.taken.locked();
         assert!(taken.all == 0 && taken.buyers.is_empty());
     }
 }

@@ -10,22 +10,23 @@ mod insert;
 use std::collections::HashSet;
 
 use sqlx::AnyConnection;
-use stock::{OrderState, StoredOrder};
+use stock::{OrderState, StoredOrder, words};
 
 use super::{DeadLetter, LedgerError, OrderLedger, OrderStatus, pool::Tx, query::query, sql};
 use crate::ids::{OrderId, SegmentId};
 
-/// What became of one order of a batch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Settled {
-    /// It is in the ledger now.
-    Settled,
-    /// It was in the ledger before; nothing changed.
-    Duplicate,
-    /// No unit was left for it: it is recorded as refused, its units go back in the store.
-    Refused,
-    /// Its request id has another order: it is set aside, its units go back in the store.
-    SecondOrder,
+words! {
+    /// What became of one order of a batch, and the word for a closed letter.
+    pub enum Settled {
+        /// It is in the ledger now.
+        Settled = "settled",
+        /// It was in the ledger before; nothing changed.
+        Duplicate = "duplicate",
+        /// No unit was left for it: it is recorded as refused, its units go back in the store.
+        Refused = "refused",
+        /// Its request id has another order: it is set aside, its units go back in the store.
+        SecondOrder = "second_order",
+    }
 }
 
 const TAKE: &str =

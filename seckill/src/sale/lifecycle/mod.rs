@@ -5,10 +5,9 @@
 //! that slept through T0 therefore neither opens late nor closes late.
 
 use serde::{Deserialize, Serialize};
-use stock::Gate;
+use stock::{Gate, words};
 
 use super::{Sale, Stage};
-use crate::words::words;
 
 /// How long before it takes effect a moved instant must be known: the store has taken the new window over by then, so no order
 /// falls between the old window and the new one. To end a sale at once, close it.

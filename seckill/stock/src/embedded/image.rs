@@ -2,8 +2,7 @@
 
 use std::{
     collections::HashMap,
-    fs::File,
-    io::{self, BufWriter, Write},
+    io::{self, Write},
     path::Path,
 };
 
@@ -14,6 +13,7 @@ use super::{
     record::Event,
     segment::Segment,
     snapshot::{self, Capture},
+    snapshot_writer::put,
 };
 use crate::ids::SegmentId;
 
@@ -124,14 +124,7 @@ pub fn install_image(
         clock_ms: progress.clock_ms,
         segments: segments.iter().map(Segment::shared).collect(),
     };
-    let unfinished = folder.unfinished(1);
-    let file = File::create(&unfinished).map_err(at)?;
-    let out = BufWriter::with_capacity(1 << 20, &file);
-    snapshot::write(&capture, out, |_| check(faults, FaultPoint::WriteSnapshot)).map_err(at)?;
-    check(faults, FaultPoint::SyncSnapshot).map_err(at)?;
-    file.sync_all().map_err(at)?;
-    check(faults, FaultPoint::RenameSnapshot).map_err(at)?;
-    std::fs::rename(&unfinished, folder.snapshot(1)).map_err(at)?;
-    check(faults, FaultPoint::SyncSnapshotName).map_err(at)?;
-    folder.sync_names().map_err(at)
+    let step = || check(faults, FaultPoint::WriteSnapshot);
+    put(&folder, faults, 1, &capture, step).map_err(at)?;
+    Ok(())
 }

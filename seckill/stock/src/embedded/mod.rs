@@ -26,6 +26,7 @@ use tokio::sync::{OwnedRwLockWriteGuard, RwLock, mpsc, oneshot};
 use self::{
     engine::Engine,
     faults::Faults,
+    record::Event,
     sequencer::{Job, Sequencer},
 };
 pub use self::{
@@ -35,9 +36,9 @@ pub use self::{
     journal::{RecoverError, SyncPolicy, WriteMode},
 };
 use crate::{
-    Capabilities, CartLine, CartVerdict, Confirm, Durability, Gate, KEPT, Lookup, Moves,
-    OrderQueue, Position, Purchase, QueueDepth, QueueEntry, Rebuild, Release, SegmentSpec,
-    SegmentStatus, Segments, Selling, StockError, StockMoves, StoredOrder, Verdict, Wanted,
+    Capabilities, CartLine, CartVerdict, Durability, Gate, KEPT, Lookup, Moves, OrderQueue,
+    Position, Purchase, QueueDepth, QueueEntry, Rebuild, SegmentSpec, SegmentStatus, Segments,
+    Selling, StockError, StockMoves, StoredOrder, Transition, Verdict, Wanted,
     clock::WallClock,
     ids::{OrderId, SegmentId},
 };
@@ -257,8 +258,8 @@ calls! {
             self.call(move |engine| engine.buy_cart(&lines)).await
         }
     }
-    caused release_many(segment: &SegmentId, orders: &[OrderId]) -> Vec<Release> = |engine| engine.release_many(&segment, &orders);
-    caused confirm_many(segment: &SegmentId, orders: &[OrderId]) -> Vec<Confirm> = |engine| engine.confirm_many(&segment, &orders);
+    caused release_many(segment: &SegmentId, orders: &[OrderId]) -> Vec<Transition> = |engine| engine.settle_many(&segment, &orders, |index| Event::Released { index });
+    caused confirm_many(segment: &SegmentId, orders: &[OrderId]) -> Vec<Transition> = |engine| engine.settle_many(&segment, &orders, |index| Event::Confirmed { index });
     call find(segment: &SegmentId, lookup: &Lookup) -> Option<StoredOrder> = |engine| Ok(engine.segment(&segment)?.find(&lookup));
 }
 

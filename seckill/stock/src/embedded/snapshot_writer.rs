@@ -131,28 +131,38 @@ fn write_one(folder: &Folder, faults: &MaybeFaults, shared: &Shared, work: &Snap
     }
 }
 
+/// Writes a snapshot, which counts when it has its name. `step` may end the writing.
+pub(super) fn put(
+    folder: &Folder,
+    faults: &MaybeFaults,
+    generation: u64,
+    capture: &Capture,
+    mut step: impl FnMut() -> io::Result<()>,
+) -> io::Result<u64> {
+    let unfinished = folder.unfinished(generation);
+    let file = File::create(&unfinished)?;
+    let out = BufWriter::with_capacity(1 << 20, &file);
+    let bytes = snapshot::write(capture, out, |_| step())?;
+    check(faults, FaultPoint::SyncSnapshot)?;
+    file.sync_all()?;
+    check(faults, FaultPoint::RenameSnapshot)?;
+    std::fs::rename(&unfinished, folder.snapshot(generation))?;
+    check(faults, FaultPoint::SyncSnapshotName)?;
+    folder.sync_names()?;
+    Ok(bytes)
+}
+
 fn keep(
     folder: &Folder,
     faults: &MaybeFaults,
     shared: &Shared,
     work: &SnapshotJob,
 ) -> io::Result<u64> {
-    let unfinished = folder.unfinished(work.generation);
-    let file = File::create(&unfinished)?;
-    let bytes = snapshot::write(
-        &work.capture,
-        BufWriter::with_capacity(1 << 20, &file),
-        |_| match shared.is_stopping.load(Ordering::Relaxed) {
-            true => Err(io::ErrorKind::Interrupted.into()),
-            false => check(faults, FaultPoint::WriteSnapshot),
-        },
-    )?;
-    check(faults, FaultPoint::SyncSnapshot)?;
-    file.sync_all()?;
-    check(faults, FaultPoint::RenameSnapshot)?;
-    std::fs::rename(&unfinished, folder.snapshot(work.generation))?;
-    check(faults, FaultPoint::SyncSnapshotName)?;
-    folder.sync_names()?;
+    let step = || match shared.is_stopping.load(Ordering::Relaxed) {
+        true => Err(io::ErrorKind::Interrupted.into()),
+        false => check(faults, FaultPoint::WriteSnapshot),
+    };
+    let bytes = put(folder, faults, work.generation, &work.capture, step)?;
     delete_older(folder, faults, work.generation)?;
     Ok(bytes)
 }

@@ -24,10 +24,14 @@ impl Calls {
                 .await?;
             self.read_snapshot(&answer, &keys.segment)?;
         }
-        Ok(match keys.level() {
+        Ok(self.known_level(keys))
+    }
+
+    fn known_level(&self, keys: &SegmentKeys) -> Durability {
+        match keys.level() {
             Level::Own(durability) => durability,
             Level::OfStore | Level::Unknown => self.durability,
-        })
+        }
     }
 
     /// The same for rules that are at hand.
@@ -69,10 +73,7 @@ impl Calls {
         args: &[Value],
     ) -> Result<String, StockError> {
         let keys = [self.keys.of(segment)];
-        let level = match keys[0].level() {
-            Level::Own(durability) => durability,
-            Level::OfStore | Level::Unknown => self.durability,
-        };
+        let level = self.known_level(&keys[0]);
         self.caller
             .call(function, &keys, level, || args.to_vec())
             .await

@@ -17,8 +17,8 @@ pub(super) use self::{
     rebuild::{begin_args, epoch_arg, load_args, move_args},
 };
 use crate::{
-    Confirm, Durability, Gate, Purchase, Release, SegmentSpec, SegmentStatus, StockError,
-    StoredOrder, Verdict,
+    Durability, Gate, Purchase, SegmentSpec, SegmentStatus, StockError, StoredOrder, Transition,
+    Verdict,
     ids::{OrderId, SegmentId},
     units::MAX_UNITS,
 };
@@ -47,7 +47,7 @@ pub(super) fn open_args(spec: &SegmentSpec) -> Result<Vec<Value>, StockError> {
         number(spec.ends_at_ms, "ends_at_ms")?,
         spec.buyer_limit.to_string().into(),
         number(spec.pay_within_ms, "pay_within_ms")?,
-        Value::from_static_str(spec.durability.map_or(STORES_OWN, Durability::name)),
+        Value::from_static_str(spec.durability.map_or(STORES_OWN, Durability::as_str)),
     ])
 }
 
@@ -159,35 +159,22 @@ fn read_verdict(line: &str, purchase: &Purchase) -> Result<Verdict, StockError> 
 }
 
 /// One character an order.
-pub(super) fn read_releases(answer: &str, orders: &[OrderId]) -> Result<Vec<Release>, StockError> {
-    read_settled(answer, orders.len(), |state| match state {
-        b'+' => Some(Release::Released),
-        b'X' => Some(Release::AlreadyReleased),
-        b'S' => Some(Release::AlreadySold),
-        b'-' => Some(Release::Unknown),
-        _ => None,
-    })
-}
-
-/// One character an order.
-pub(super) fn read_confirms(answer: &str, orders: &[OrderId]) -> Result<Vec<Confirm>, StockError> {
-    read_settled(answer, orders.len(), |state| match state {
-        b'+' => Some(Confirm::Confirmed),
-        b'S' => Some(Confirm::AlreadySold),
-        b'X' => Some(Confirm::AlreadyReleased),
-        b'-' => Some(Confirm::Unknown),
-        _ => None,
-    })
-}
-
-fn read_settled<T>(
+pub(super) fn read_transitions(
     answer: &str,
-    count: usize,
-    read: fn(u8) -> Option<T>,
-) -> Result<Vec<T>, StockError> {
-    let states: Option<Vec<T>> = answer.bytes().map(read).collect();
-    states
-        .filter(|states| states.len() == count)
+    orders: &[OrderId],
+) -> Result<Vec<Transition>, StockError> {
+    let transitions: Option<Vec<_>> = answer
+        .bytes()
+        .map(|state| match state {
+            b'+' => Some(Transition::Done),
+            b'X' => Some(Transition::AlreadyReleased),
+            b'S' => Some(Transition::AlreadySold),
+            b'-' => Some(Transition::Unknown),
+            _ => None,
+        })
+        .collect();
+    transitions
+        .filter(|transitions| transitions.len() == orders.len())
         .ok_or_else(|| unreadable(answer))
 }
 
@@ -230,7 +217,7 @@ pub(super) fn read_snapshot(
     };
     counts.spec.durability = match words.text()? {
         STORES_OWN => None,
-        name => Some(Durability::from_name(name).ok_or_else(|| unreadable(answer))?),
+        name => Some(name.parse().map_err(|_| unreadable(answer))?),
     };
     Ok(counts)
 }

@@ -55,7 +55,7 @@ pub(super) fn refusal(at: &Server, level: Durability) -> StockError {
         "redis at {at} does not sync its append-only file before it answers, as durability = \"{}\" promises; run `CONFIG SET \
          appendfsync always`, `CONFIG SET appendonly yes`, `CONFIG SET no-appendfsync-on-rewrite no` and, so that it outlives a restart, `CONFIG REWRITE`, or put them into \
          redis.conf (from Redis 7.2 on, `appendonly yes` with `appendfsync everysec` is enough); or give the sale another level",
-        level.name()
+        level.as_str()
     ))
 }
 

@@ -7,7 +7,7 @@
 //! The embedded store needs none of this: its sequencer takes what waits for it (docs/adr/0013).
 
 use std::{
-    sync::{Arc, RwLock, Weak},
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak},
     time::Duration,
 };
 
@@ -191,20 +191,12 @@ impl Lane {
 }
 
 /// A panic elsewhere leaves the map whole: entries are added and removed in one step.
-fn read(
-    senders: &Senders,
-) -> std::sync::RwLockReadGuard<'_, AHashMap<SegmentId, mpsc::Sender<Waiting>>> {
-    senders
-        .read()
-        .unwrap_or_else(std::sync::PoisonError::into_inner)
+fn read(senders: &Senders) -> RwLockReadGuard<'_, AHashMap<SegmentId, mpsc::Sender<Waiting>>> {
+    senders.read().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn write(
-    senders: &Senders,
-) -> std::sync::RwLockWriteGuard<'_, AHashMap<SegmentId, mpsc::Sender<Waiting>>> {
-    senders
-        .write()
-        .unwrap_or_else(std::sync::PoisonError::into_inner)
+fn write(senders: &Senders) -> RwLockWriteGuard<'_, AHashMap<SegmentId, mpsc::Sender<Waiting>>> {
+    senders.write().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -33,9 +33,9 @@ use self::{
     nodes::Nodes,
 };
 use super::{
-    Capabilities, CartLine, CartVerdict, Confirm, Durability, Gate, Lookup, Moves, OrderQueue,
-    Position, Purchase, QueueDepth, QueueEntry, Rebuild, Release, SegmentSpec, SegmentStatus,
-    Segments, Selling, StockError, StockMoves, StoredOrder, Verdict, Wanted,
+    Capabilities, CartLine, CartVerdict, Durability, Gate, Lookup, Moves, OrderQueue, Position,
+    Purchase, QueueDepth, QueueEntry, Rebuild, SegmentSpec, SegmentStatus, Segments, Selling,
+    StockError, StockMoves, StoredOrder, Transition, Verdict, Wanted,
 };
 use crate::ids::{OrderId, SegmentId};
 
@@ -183,14 +183,14 @@ impl Selling for RedisStore {
         &self,
         segment: &SegmentId,
         orders: &[OrderId],
-    ) -> Result<Vec<Release>, StockError> {
+    ) -> Result<Vec<Transition>, StockError> {
         self.calls
             .call_in_batches(
                 Function::RELEASE,
                 segment,
                 orders,
                 codec::order_args,
-                codec::read_releases,
+                codec::read_transitions,
             )
             .await
     }
@@ -199,14 +199,14 @@ impl Selling for RedisStore {
         &self,
         segment: &SegmentId,
         orders: &[OrderId],
-    ) -> Result<Vec<Confirm>, StockError> {
+    ) -> Result<Vec<Transition>, StockError> {
         self.calls
             .call_in_batches(
                 Function::CONFIRM,
                 segment,
                 orders,
                 codec::order_args,
-                codec::read_confirms,
+                codec::read_transitions,
             )
             .await
     }

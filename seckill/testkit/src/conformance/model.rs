@@ -8,7 +8,7 @@ use std::{
 
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use stock::{
-    Confirm, Gate, OrderState, Purchase, Release, SegmentSpec, SegmentStatus, StoredOrder, Verdict,
+    Gate, OrderState, Purchase, SegmentSpec, SegmentStatus, StoredOrder, Transition, Verdict,
     ids::OrderId,
 };
 
@@ -205,10 +205,10 @@ async fn follow(subject: &Subject, seed: u64) {
                 let expected: Vec<_> = ids
                     .iter()
                     .map(|id| match model.settle(*id, OrderState::Released) {
-                        None => Release::Unknown,
-                        Some(OrderState::Reserved) => Release::Released,
-                        Some(OrderState::Released) => Release::AlreadyReleased,
-                        Some(OrderState::Sold) => Release::AlreadySold,
+                        None => Transition::Unknown,
+                        Some(OrderState::Reserved) => Transition::Done,
+                        Some(OrderState::Released) => Transition::AlreadyReleased,
+                        Some(OrderState::Sold) => Transition::AlreadySold,
                     })
                     .collect();
                 assert_eq!(answers, expected, "seed {seed}, step {step}");
@@ -223,10 +223,10 @@ async fn follow(subject: &Subject, seed: u64) {
                 let expected: Vec<_> = ids
                     .iter()
                     .map(|id| match model.settle(*id, OrderState::Sold) {
-                        None => Confirm::Unknown,
-                        Some(OrderState::Reserved) => Confirm::Confirmed,
-                        Some(OrderState::Released) => Confirm::AlreadyReleased,
-                        Some(OrderState::Sold) => Confirm::AlreadySold,
+                        None => Transition::Unknown,
+                        Some(OrderState::Reserved) => Transition::Done,
+                        Some(OrderState::Released) => Transition::AlreadyReleased,
+                        Some(OrderState::Sold) => Transition::AlreadySold,
                     })
                     .collect();
                 assert_eq!(answers, expected, "seed {seed}, step {step}");

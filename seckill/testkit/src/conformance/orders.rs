@@ -2,11 +2,11 @@
 
 use super::{Counter, Subject};
 use stock::{
-    Confirm, Gate, Lookup, OrderState, Release, SegmentSpec, StockError, StoredOrder, Verdict,
+    Gate, Lookup, OrderState, SegmentSpec, StockError, StoredOrder, Transition, Verdict,
     ids::{OrderId, SegmentId},
 };
 
-async fn release(counter: &Counter<'_>, orders: &[OrderId]) -> Vec<Release> {
+async fn release(counter: &Counter<'_>, orders: &[OrderId]) -> Vec<Transition> {
     counter
         .store()
         .release_many(counter.id(), orders)
@@ -14,7 +14,7 @@ async fn release(counter: &Counter<'_>, orders: &[OrderId]) -> Vec<Release> {
         .expect("a store releases")
 }
 
-async fn confirm(counter: &Counter<'_>, orders: &[OrderId]) -> Vec<Confirm> {
+async fn confirm(counter: &Counter<'_>, orders: &[OrderId]) -> Vec<Transition> {
     counter
         .store()
         .confirm_many(counter.id(), orders)
@@ -30,10 +30,10 @@ pub async fn released_units_are_sold_again_and_returned_once(subject: &Subject) 
         counter.buy("bob", "r1", 1).await,
         Verdict::SoldOut { .. }
     ));
-    assert_eq!(release(&counter, &[order.order]).await, [Release::Released]);
+    assert_eq!(release(&counter, &[order.order]).await, [Transition::Done]);
     assert_eq!(
         release(&counter, &[order.order]).await,
-        [Release::AlreadyReleased]
+        [Transition::AlreadyReleased]
     );
     let counts = counter.snapshot().await;
     assert_eq!(
@@ -43,7 +43,7 @@ pub async fn released_units_are_sold_again_and_returned_once(subject: &Subject) 
     counter.take("bob", "r1", 2).await;
     assert_eq!(
         release(&counter, &[order.order]).await,
-        [Release::AlreadyReleased]
+        [Transition::AlreadyReleased]
     );
     assert_eq!(counter.snapshot().await.available, 0);
 }
@@ -79,17 +79,14 @@ pub async fn a_released_request_stays_a_tombstone(subject: &Subject) {
 pub async fn release_after_confirm_is_refused(subject: &Subject) {
     let counter = Counter::open(subject, 5, 5).await;
     let order = counter.take("ann", "r1", 2).await;
+    assert_eq!(confirm(&counter, &[order.order]).await, [Transition::Done]);
     assert_eq!(
         confirm(&counter, &[order.order]).await,
-        [Confirm::Confirmed]
-    );
-    assert_eq!(
-        confirm(&counter, &[order.order]).await,
-        [Confirm::AlreadySold]
+        [Transition::AlreadySold]
     );
     assert_eq!(
         release(&counter, &[order.order]).await,
-        [Release::AlreadySold]
+        [Transition::AlreadySold]
     );
     let counts = counter.snapshot().await;
     assert_eq!((counts.available, counts.reserved, counts.sold), (3, 0, 2));
@@ -107,7 +104,7 @@ pub async fn a_late_confirm_finds_the_order_released(subject: &Subject) {
     release(&counter, &[order.order]).await;
     assert_eq!(
         confirm(&counter, &[order.order]).await,
-        [Confirm::AlreadyReleased]
+        [Transition::AlreadyReleased]
     );
     let counts = counter.snapshot().await;
     assert_eq!((counts.available, counts.reserved, counts.sold), (5, 0, 0));
@@ -120,11 +117,11 @@ pub async fn orders_that_are_not_there_are_unknown(subject: &Subject) {
     let stranger = counter.purchase("ann", "r2", 1).order;
     assert_eq!(
         release(&counter, &[stranger, order]).await,
-        [Release::Unknown, Release::Released]
+        [Transition::Unknown, Transition::Done]
     );
     assert_eq!(
         confirm(&counter, &[stranger, order]).await,
-        [Confirm::Unknown, Confirm::AlreadyReleased]
+        [Transition::Unknown, Transition::AlreadyReleased]
     );
     assert_eq!(release(&counter, &[]).await, []);
     assert_eq!(confirm(&counter, &[]).await, []);
@@ -138,11 +135,11 @@ pub async fn the_same_order_twice_in_one_call_counts_once(subject: &Subject) {
     let two = counter.take("ann", "r2", 1).await.order;
     assert_eq!(
         release(&counter, &[one, one]).await,
-        [Release::Released, Release::AlreadyReleased]
+        [Transition::Done, Transition::AlreadyReleased]
     );
     assert_eq!(
         confirm(&counter, &[two, two]).await,
-        [Confirm::Confirmed, Confirm::AlreadySold]
+        [Transition::Done, Transition::AlreadySold]
     );
     let counts = counter.snapshot().await;
     assert_eq!((counts.available, counts.reserved, counts.sold), (4, 0, 1));
@@ -301,7 +298,7 @@ pub async fn segments_do_not_touch_each_other(subject: &Subject) {
     let order = one.take("ann", "r1", 1).await;
     two.take("ann", "r1", 1).await;
     one.set_gate(Gate::Closed).await;
-    assert_eq!(release(&two, &[order.order]).await, [Release::Unknown]);
+    assert_eq!(release(&two, &[order.order]).await, [Transition::Unknown]);
     assert_eq!(
         (two.snapshot().await.available, two.snapshot().await.gate),
         (4, Gate::Open)

@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use super::{Counter, Subject};
 use stock::{
-    Confirm, Gate, Lookup, OrderState, Position, Release, StockError, StockMoves, StoredOrder,
-    Verdict,
+    Gate, Lookup, OrderState, Position, StockError, StockMoves, StoredOrder, Transition, Verdict,
 };
 
 async fn freeze(counter: &mut Counter<'_>) {
@@ -222,9 +221,12 @@ pub async fn a_rebuilt_segment_holds_what_the_ledger_said(subject: &Subject) {
         .release_many(id, &[reserved.order, released.order])
         .await
         .unwrap();
-    assert_eq!(released_now, [Release::Released, Release::AlreadyReleased]);
+    assert_eq!(
+        released_now,
+        [Transition::Done, Transition::AlreadyReleased]
+    );
     let confirmed = store.confirm_many(id, &[sold.order]).await.unwrap();
-    assert_eq!(confirmed, [Confirm::AlreadySold]);
+    assert_eq!(confirmed, [Transition::AlreadySold]);
     // Moves that were loaded do not happen again.
     store.restock(id, "in", 4).await.unwrap();
     assert_eq!(store.withdraw(id, "out", 1).await.unwrap(), 1);

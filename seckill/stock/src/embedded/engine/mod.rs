@@ -14,8 +14,8 @@ use super::{
     snapshot::Capture,
 };
 use crate::{
-    CartLine, CartVerdict, Confirm, Durability, Gate, MAX_CART_LINES, Position, Purchase,
-    QueueDepth, QueueEntry, Release, SegmentSpec, SegmentStatus, StockError, Verdict,
+    CartLine, CartVerdict, Durability, Gate, MAX_CART_LINES, Position, Purchase, QueueDepth,
+    QueueEntry, SegmentSpec, SegmentStatus, StockError, Transition, Verdict,
     ids::{OrderId, SegmentId},
 };
 
@@ -112,13 +112,7 @@ impl Engine {
         while !body.is_empty() {
             match record::decode(&mut body)? {
                 Record::Opened(spec) => self.insert(Segment::new(spec)),
-                Record::Begun(Event::RebuildBegan {
-                    spec,
-                    epoch,
-                    restocks,
-                    withdrawals,
-                }) => self.insert(Segment::begun(&spec, epoch, (restocks, withdrawals))),
-                Record::Begun(other) => return Err(format!("nothing begins with {other:?}")),
+                Record::Begun(beginning) => self.insert(Segment::begun(&beginning)),
                 Record::Event(number, event) => {
                     let segment = self.segments.get_mut(number as usize);
                     segment
@@ -370,41 +364,23 @@ impl Engine {
         ))
     }
 
-    pub(super) fn release_many(
+    /// Releases or confirms those of the orders that are reserved, as the event of an order's index says.
+    pub(super) fn settle_many(
         &mut self,
         id: &SegmentId,
         orders: &[OrderId],
-    ) -> Result<Vec<Release>, StockError> {
-        self.settle_many(id, orders, Segment::decide_release, Release::Released)
-    }
-
-    pub(super) fn confirm_many(
-        &mut self,
-        id: &SegmentId,
-        orders: &[OrderId],
-    ) -> Result<Vec<Confirm>, StockError> {
-        self.settle_many(id, orders, Segment::decide_confirm, Confirm::Confirmed)
-    }
-
-    fn settle_many<A>(
-        &mut self,
-        id: &SegmentId,
-        orders: &[OrderId],
-        decide: fn(&Segment, OrderId) -> Result<Event, A>,
-        done: A,
-    ) -> Result<Vec<A>, StockError>
-    where
-        A: Copy,
-    {
+        event: fn(u32) -> Event,
+    ) -> Result<Vec<Transition>, StockError> {
         let number = self.number(id)?;
         self.segments[number as usize].may_change()?;
         let mut answers = Vec::with_capacity(orders.len());
         for &order in orders {
-            answers.push(match decide(&self.segments[number as usize], order) {
+            let segment = &self.segments[number as usize];
+            answers.push(match segment.decide_transition(order, event) {
                 Ok(event) => {
                     self.can_write()?;
                     self.commit(number, &event);
-                    done
+                    Transition::Done
                 }
                 Err(answer) => answer,
             });

@@ -2,8 +2,8 @@
 
 use super::{
     super::{
-        record::{self, Event},
-        segment::{Segment, check_moves},
+        record,
+        segment::{Segment, beginning},
     },
     AckLevel, Engine,
 };
@@ -49,17 +49,11 @@ impl Engine {
             self.commit(number, &event);
             return Ok(());
         }
-        let (restocks, withdrawals) = check_moves(spec, moves)?;
+        let beginning = beginning(spec, epoch, moves)?;
         self.can_write()?;
-        let event = Event::RebuildBegan {
-            spec: spec.clone(),
-            epoch,
-            restocks: restocks.clone(),
-            withdrawals: withdrawals.clone(),
-        };
         self.ack_level = AckLevel::Firm;
-        record::encode_begun(&mut self.body, &event);
-        self.insert(Segment::begun(spec, epoch, (restocks, withdrawals)));
+        record::encode_begun(&mut self.body, &beginning);
+        self.insert(Segment::begun(&beginning));
         Ok(())
     }
 

@@ -34,12 +34,7 @@ pub(super) enum Event {
     /// A rebuild was announced under a new epoch.
     Fenced { epoch: u64 },
     /// The content was thrown away.
-    RebuildBegan {
-        spec: SegmentSpec,
-        epoch: u64,
-        restocks: BTreeMap<String, u64>,
-        withdrawals: BTreeMap<String, u64>,
-    },
+    RebuildBegan(Beginning),
     /// An order of the ledger came back.
     Loaded { order: StoredOrder },
     /// The segment sells again.
@@ -56,7 +51,7 @@ pub(super) enum Record {
     /// A segment was opened; segments are numbered in this order from 0.
     Opened(SegmentSpec),
     /// A segment that the store did not know was begun by its rebuild; numbered likewise.
-    Begun(Event),
+    Begun(Beginning),
     /// An event of the segment with that number.
     Event(u32, Event),
     /// Nothing but the time that the frame carries.
@@ -81,12 +76,13 @@ const RETIRED: u8 = 14;
 const BEGUN: u8 = 15;
 const TICK: u8 = 16;
 
-#[derive(Serialize, Deserialize)]
-struct Beginning {
-    spec: SegmentSpec,
-    epoch: u64,
-    restocks: BTreeMap<String, u64>,
-    withdrawals: BTreeMap<String, u64>,
+/// What a rebuilt segment begins with, before its orders are loaded.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Beginning {
+    pub(super) spec: SegmentSpec,
+    pub(super) epoch: u64,
+    pub(super) restocks: BTreeMap<String, u64>,
+    pub(super) withdrawals: BTreeMap<String, u64>,
 }
 
 /// Appends the binary form of an opening.
@@ -96,10 +92,9 @@ pub(super) fn encode_opened(out: &mut Vec<u8>, spec: &SegmentSpec) {
 }
 
 /// Appends the binary form of the beginning of an unknown segment.
-pub(super) fn encode_begun(out: &mut Vec<u8>, event: &Event) {
-    let kind = out.len();
-    encode_event(out, 0, event);
-    out[kind] = BEGUN;
+pub(super) fn encode_begun(out: &mut Vec<u8>, beginning: &Beginning) {
+    head(out, BEGUN, 0);
+    put_json(out, beginning);
 }
 
 /// Appends the record that only makes the frame carry its time.
@@ -156,20 +151,9 @@ pub(super) fn encode_event(out: &mut Vec<u8>, segment: u32, event: &Event) {
             head(out, FROZEN, segment);
             out.extend_from_slice(&epoch.to_le_bytes());
         }
-        Event::RebuildBegan {
-            spec,
-            epoch,
-            restocks,
-            withdrawals,
-        } => {
+        Event::RebuildBegan(beginning) => {
             head(out, REBUILD_BEGAN, segment);
-            let beginning = Beginning {
-                spec: spec.clone(),
-                epoch: *epoch,
-                restocks: restocks.clone(),
-                withdrawals: withdrawals.clone(),
-            };
-            put_json(out, &beginning);
+            put_json(out, beginning);
         }
         Event::RebuildFinished { gate } => {
             head(out, REBUILD_FINISHED, segment);
@@ -217,6 +201,7 @@ pub(super) fn decode(input: &mut &[u8]) -> Result<Record, String> {
     let segment = u32::from_le_bytes(take(input)?);
     let event = match kind {
         OPENED => return Ok(Record::Opened(json(input)?)),
+        BEGUN => return Ok(Record::Begun(json(input)?)),
         TICK => return Ok(Record::Tick),
         BOUGHT => Event::Bought {
             order: order(input, OrderState::Reserved)?,
@@ -264,20 +249,7 @@ pub(super) fn decode(input: &mut &[u8]) -> Result<Record, String> {
         FROZEN => Event::Fenced {
             epoch: u64::from_le_bytes(take(input)?),
         },
-        REBUILD_BEGAN | BEGUN => {
-            let Beginning {
-                spec,
-                epoch,
-                restocks,
-                withdrawals,
-            } = json(input)?;
-            Event::RebuildBegan {
-                spec,
-                epoch,
-                restocks,
-                withdrawals,
-            }
-        }
+        REBUILD_BEGAN => Event::RebuildBegan(json(input)?),
         REBUILD_FINISHED => Event::RebuildFinished { gate: json(input)? },
         EPOCH_RAISED => Event::EpochRaised {
             epoch: u64::from_le_bytes(take(input)?),
@@ -285,10 +257,7 @@ pub(super) fn decode(input: &mut &[u8]) -> Result<Record, String> {
         RETIRED => Event::Retired,
         other => return Err(format!("unknown record kind {other}")),
     };
-    Ok(match kind {
-        BEGUN => Record::Begun(event),
-        _ => Record::Event(segment, event),
-    })
+    Ok(Record::Event(segment, event))
 }
 
 fn order(input: &mut &[u8], state: OrderState) -> Result<StoredOrder, String> {

@@ -30,9 +30,9 @@ fn spec() -> SegmentSpec {
     }
 }
 
-fn begun() -> Event {
+fn begun() -> Beginning {
     let moves = |name: &str| BTreeMap::from([(name.to_owned(), u64::MAX)]);
-    Event::RebuildBegan {
+    Beginning {
         spec: spec(),
         epoch: 9,
         restocks: moves("in"),
@@ -63,7 +63,7 @@ fn event() -> impl Strategy<Value = Event> {
         Just(Event::RulesSet { spec: spec() }),
         prop::collection::vec(any::<u32>(), 0..50).prop_map(|indexes| Event::Acked { indexes }),
         any::<u64>().prop_map(|epoch| Event::Fenced { epoch }),
-        Just(begun()),
+        Just(Event::RebuildBegan(begun())),
         Just(Event::RebuildFinished { gate: Gate::Open }),
         any::<u64>().prop_map(|epoch| Event::EpochRaised { epoch }),
         Just(Event::Retired),

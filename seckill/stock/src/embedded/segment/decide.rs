@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use super::{Moves, Phase, Segment};
+use super::{Phase, Segment};
 use crate::{
-    Confirm, Gate, OrderState, Position, Purchase, Release, SegmentSpec, StockError, StockMoves,
-    StoredOrder, Verdict, embedded::record::Event, ids::OrderId,
+    Gate, OrderState, Position, Purchase, SegmentSpec, StockError, StockMoves, StoredOrder,
+    Transition, Verdict,
+    embedded::record::{Beginning, Event},
+    ids::OrderId,
 };
 
 impl Segment {
@@ -87,23 +89,17 @@ impl Segment {
         })
     }
 
-    /// What a release of this order would do.
-    pub(in crate::embedded) fn decide_release(&self, id: OrderId) -> Result<Event, Release> {
-        let index = self.orders.find(id).ok_or(Release::Unknown)?;
+    /// What a release or a confirmation of this order would do: `event`, if it is reserved.
+    pub(in crate::embedded) fn decide_transition(
+        &self,
+        id: OrderId,
+        event: fn(u32) -> Event,
+    ) -> Result<Event, Transition> {
+        let index = self.orders.find(id).ok_or(Transition::Unknown)?;
         match self.orders.state(index) {
-            OrderState::Reserved => Ok(Event::Released { index }),
-            OrderState::Released => Err(Release::AlreadyReleased),
-            OrderState::Sold => Err(Release::AlreadySold),
-        }
-    }
-
-    /// What a confirmation of this order would do.
-    pub(in crate::embedded) fn decide_confirm(&self, id: OrderId) -> Result<Event, Confirm> {
-        let index = self.orders.find(id).ok_or(Confirm::Unknown)?;
-        match self.orders.state(index) {
-            OrderState::Reserved => Ok(Event::Confirmed { index }),
-            OrderState::Released => Err(Confirm::AlreadyReleased),
-            OrderState::Sold => Err(Confirm::AlreadySold),
+            OrderState::Reserved => Ok(event(index)),
+            OrderState::Released => Err(Transition::AlreadyReleased),
+            OrderState::Sold => Err(Transition::AlreadySold),
         }
     }
 
@@ -179,13 +175,7 @@ impl Segment {
                 spec.id
             )));
         }
-        let (restocks, withdrawals) = check_moves(spec, moves)?;
-        Ok(Event::RebuildBegan {
-            spec: spec.clone(),
-            epoch,
-            restocks,
-            withdrawals,
-        })
+        beginning(spec, epoch, moves).map(Event::RebuildBegan)
     }
 
     /// What loading these orders adds, each once. All or nothing.
@@ -265,10 +255,11 @@ impl Segment {
 }
 
 /// The moves of a rebuild by id, if they make sense together.
-pub(in crate::embedded) fn check_moves(
+pub(in crate::embedded) fn beginning(
     spec: &SegmentSpec,
+    epoch: u64,
     moves: &StockMoves,
-) -> Result<Moves, StockError> {
+) -> Result<Beginning, StockError> {
     let by_id = |moves: &[(String, u64)]| moves.iter().cloned().collect::<BTreeMap<_, _>>();
     let (restocks, withdrawals) = (by_id(&moves.restocks), by_id(&moves.withdrawals));
     let total = |moves: &BTreeMap<String, u64>| {
@@ -281,7 +272,12 @@ pub(in crate::embedded) fn check_moves(
         .zip(total(&withdrawals))
         .is_some_and(|(there, gone)| gone <= there);
     match fits {
-        true => Ok((restocks, withdrawals)),
+        true => Ok(Beginning {
+            spec: spec.clone(),
+            epoch,
+            restocks,
+            withdrawals,
+        }),
         false => Err(StockError::Corrupt(format!(
             "INV-STOCK-2: more units of {} were moved away than there ever were",
             spec.id

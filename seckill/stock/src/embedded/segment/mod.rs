@@ -14,12 +14,12 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-pub(super) use self::decide::check_moves;
+pub(super) use self::decide::beginning;
 use self::{
     orders::{Orders, SharedOrders},
     queue::Queue,
 };
-use super::record::Event;
+use super::record::{Beginning, Event};
 use crate::{
     Durability, Gate, Lookup, OrderState, Position, QueueDepth, QueueEntry, SegmentSpec,
     SegmentStatus, StoredOrder,
@@ -86,18 +86,22 @@ impl Head {
     }
 
     /// The state at the beginning of a rebuild: what `before` knew, without any order, with the moves of the ledger.
-    fn rebuilt(before: Option<&Self>, spec: &SegmentSpec, epoch: u64, moves: Moves) -> Self {
+    fn rebuilt(before: Option<&Self>, beginning: &Beginning) -> Self {
+        let Beginning {
+            spec,
+            epoch,
+            restocks,
+            withdrawals,
+        } = beginning.clone();
         // Other nodes compare versions with what they remember, and a store that lost its data remembers nothing: so each epoch
         // starts above everything that an earlier one reached.
         let version = before
             .map_or(0, |before| before.version + 1)
             .max(epoch << 32);
-        let (restocks, withdrawals) = moves;
         let restocked: u64 = restocks.values().sum();
         let withdrawn: u64 = withdrawals.values().sum();
         Self {
             available: (spec.stock + restocked).saturating_sub(withdrawn),
-            spec: spec.clone(),
             gate: Gate::Frozen,
             phase: Phase::Loading,
             epoch,
@@ -106,12 +110,10 @@ impl Head {
             withdrawn,
             restocks,
             withdrawals,
-            ..Self::new(spec.clone())
+            ..Self::new(spec)
         }
     }
 }
-
-type Moves = (BTreeMap<String, u64>, BTreeMap<String, u64>);
 
 impl Segment {
     pub(super) fn new(spec: SegmentSpec) -> Self {
@@ -119,8 +121,8 @@ impl Segment {
     }
 
     /// A segment that the store did not have, at the beginning of its rebuild.
-    pub(super) fn begun(spec: &SegmentSpec, epoch: u64, moves: Moves) -> Self {
-        Self::with(Head::rebuilt(None, spec, epoch, moves))
+    pub(super) fn begun(beginning: &Beginning) -> Self {
+        Self::with(Head::rebuilt(None, beginning))
     }
 
     fn with(head: Head) -> Self {
@@ -212,14 +214,8 @@ impl Segment {
                 self.head.epoch = *epoch;
                 self.head.phase = Phase::Fenced;
             }
-            Event::RebuildBegan {
-                spec,
-                epoch,
-                restocks,
-                withdrawals,
-            } => {
-                let moves = (restocks.clone(), withdrawals.clone());
-                *self = Self::with(Head::rebuilt(Some(&self.head), spec, *epoch, moves));
+            Event::RebuildBegan(beginning) => {
+                *self = Self::with(Head::rebuilt(Some(&self.head), beginning));
             }
             Event::RebuildFinished { gate } => {
                 self.head.phase = Phase::Selling;

@@ -53,7 +53,7 @@ fn an_unreadable_answer_is_an_error_and_not_a_panic() {
         assert!(read_snapshot(answer, &segment).is_err(), "{answer:?}");
     }
     let two = [OrderId::from_u128(1), OrderId::from_u128(2)];
-    assert!(read_releases("+?", &two).is_err() && read_confirms("+", &two).is_err());
+    assert!(read_transitions("+?", &two).is_err() && read_transitions("+", &two).is_err());
     assert!(
         read_page("nonsense").is_err()
             && read_page("").is_err()

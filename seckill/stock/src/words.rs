@@ -1,6 +1,7 @@
 //! Enums whose variants have words: in the ledger, on the wire, in metrics.
 
 /// Declares an enum with its words, which are its only spelling.
+#[macro_export]
 macro_rules! words {
     ($(#[$about:meta])* $vis:vis enum $type:ident {
         $($(#[$variant:meta])* $name:ident = $word:literal,)*
@@ -39,5 +40,3 @@ macro_rules! words {
         }
     };
 }
-
-pub(crate) use words;
