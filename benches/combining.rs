@@ -142,6 +142,7 @@ async fn ask(lane: mpsc::Sender<Waiting>, segment: SegmentId, place: usize) -> V
             request: RequestId::try_new("r").expect("valid"),
             fingerprint: 1,
             quantity: 1,
+            metadata: None,
         };
         let (answer, answered) = oneshot::channel();
         lane.send((purchase, answer)).await.expect("the lane works");

@@ -132,6 +132,7 @@ fn purchases(from: u64, to: u64) -> Vec<Purchase> {
             .expect("valid"),
         fingerprint: 1,
         quantity: 1,
+        metadata: None,
     };
     (from..to).map(purchase).collect()
 }

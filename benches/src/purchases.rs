@@ -126,6 +126,7 @@ pub fn purchases(segment: &SegmentId, first: u64, count: usize) -> Vec<Purchase>
         request: RequestId::try_new(&format!("request-{number}")).expect("valid"),
         fingerprint: 1,
         quantity: 1,
+        metadata: None,
     };
     (first..first + count as u64).map(purchase).collect()
 }

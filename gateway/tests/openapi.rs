@@ -198,7 +198,8 @@ async fn what_is_answered_is_what_the_documents_say() {
     })
     .await;
     let orders = "/v1/sales/{sale}/orders";
-    let buy = Some(json!({"sku": "shoe", "quantity": 1}));
+    let metadata = json!({"cart": "c 1", "locale": "de"});
+    let buy = Some(json!({"sku": "shoe", "quantity": 1, "metadata": metadata}));
     asked(
         Api::Sale,
         http,
@@ -244,6 +245,17 @@ async fn what_is_answered_is_what_the_documents_say() {
         Some(json!({"sku": "boot"})),
     )
     .await;
+    let card = json!({"sku": "shoe", "metadata": {"note": "4242 4242 4242 4242"}});
+    let refused = asked(
+        Api::Sale,
+        http,
+        "POST",
+        orders,
+        "/v1/sales/spring/orders",
+        Some(card),
+    )
+    .await;
+    assert_eq!(refused["code"], "raw_card_data_refused");
     asked(
         Api::Sale,
         http,
@@ -254,9 +266,13 @@ async fn what_is_answered_is_what_the_documents_say() {
     )
     .await;
     let path = format!("/v1/orders/{}", order["id"].as_str().unwrap());
-    asked(Api::Sale, http, "GET", "/v1/orders/{order}", &path, None).await;
+    let found = asked(Api::Sale, http, "GET", "/v1/orders/{order}", &path, None).await;
+    assert_eq!(
+        (&order["metadata"], &found["metadata"]),
+        (&metadata, &metadata)
+    );
     let carts = "/v1/sales/{sale}/carts";
-    let lines = Some(json!({"lines": [{"sku": "shoe", "quantity": 1}]}));
+    let lines = Some(json!({"lines": [{"sku": "shoe", "quantity": 1}], "metadata": metadata}));
     asked(
         Api::Sale,
         http,
@@ -315,7 +331,7 @@ async fn what_is_answered_is_what_the_documents_say() {
         ("GET", "slots"),
         ("POST", "close"),
     ] {
-        asked(
+        let told = asked(
             Api::Admin,
             admin,
             method,
@@ -324,6 +340,9 @@ async fn what_is_answered_is_what_the_documents_say() {
             None,
         )
         .await;
+        if what == "orders" {
+            assert_eq!(told["orders"][0]["metadata"], metadata);
+        }
     }
     let restock = Some(json!({"sku": "shoe", "units": 5, "id": "d1"}));
     asked(

@@ -49,6 +49,8 @@ pub struct Parts<'a> {
     pub host: String,
     /// Which prices can be paid; `None` where payments are not taken.
     pub payable: Option<Payable>,
+    /// What must not be kept with an order.
+    pub find_secret: api::FindSecret,
     /// Which workers run.
     pub workers: Workers,
     /// Cancelled when a drain begins: requests that wait for an order are answered, or they would hold the drain up.
@@ -194,6 +196,7 @@ impl Node {
                 config.waiting.clone(),
                 parts.draining,
                 Some(tokio::runtime::Handle::current()),
+                parts.find_secret,
             ),
             admin: admin::router(engine.clone(), reconciler.clone(), parts.payable)
                 .merge(backup::router(backups)),

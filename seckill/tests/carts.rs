@@ -36,7 +36,10 @@ async fn buy(floor: &Floor, buyer: BuyerId, shoes: u32, laces: u32) -> Outcome<C
     let open = floor.engine.catalogue().sale(&floor.sale.id).unwrap();
     let line = |sku: &str, units| (open.stock(&sku.parse().unwrap()).unwrap().clone(), units);
     let lines = vec![line("shoe", shoes), line("lace", laces)];
-    floor.engine.buy_cart(&open, lines, buyer, key()).await
+    floor
+        .engine
+        .buy_cart(&open, lines, buyer, key(), None)
+        .await
 }
 
 fn is_accepted(outcome: &Outcome<CartVerdict>) -> bool {

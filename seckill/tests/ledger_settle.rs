@@ -5,9 +5,9 @@ use std::time::Duration;
 use delivery::Outbox;
 use seckill::{
     ids::{BuyerId, RequestId},
-    ledger::{Action, LedgerError, OrderStatus, Settled},
+    ledger::{self, Action, LedgerError, LedgerOrder, OrderLedger, OrderStatus, Settled},
 };
-use stock::{OrderState, StoredOrder};
+use stock::{Metadata, OrderState, StoredOrder};
 
 use crate::support::ledger::{
     Engine, T0, TestLedger, on_both_engines, order, order_id, sale_id, segment,
@@ -22,6 +22,8 @@ on_both_engines! {
     an_order_returned_before_settlement_takes_no_units,
     an_unknown_sku_is_told_and_changes_nothing,
     ids_of_any_visible_characters_survive,
+    metadata_is_kept_with_its_order,
+    a_ledger_from_before_metadata_is_taken_over,
 }
 
 async fn a_redelivered_batch_changes_nothing(engine: Engine) {
@@ -240,4 +242,131 @@ async fn ids_of_any_visible_characters_survive(engine: Engine) {
         (found.order, found.buyer, found.request),
         (order_id(1), buyer, request)
     );
+}
+
+fn metadata(entries: &[(&str, &str)]) -> Option<Metadata> {
+    let owned = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
+    Metadata::try_new(entries.iter().map(owned)).unwrap()
+}
+
+/// Whatever is in the batch beside it, and whichever statement reads or changes the row.
+async fn metadata_is_kept_with_its_order(engine: Engine) {
+    let test = TestLedger::with_sale(engine, 10).await;
+    let odd = metadata(&[
+        ("a\\\"", "b \\n ' {} $1 \u{2028} NULL"),
+        ("\u{44f}", ""),
+        ("null", "null"),
+    ]);
+    let with = |n: u64, metadata: &Option<Metadata>| StoredOrder {
+        metadata: metadata.clone(),
+        ..order(n, 1)
+    };
+    let short = metadata(&[("cart", "1")]);
+    let batches = [
+        vec![with(1, &None)],
+        vec![with(2, &odd)],
+        vec![with(3, &None), with(4, &None)],
+        vec![
+            with(5, &None),
+            with(6, &odd),
+            with(7, &None),
+            with(8, &short),
+            with(9, &None),
+        ],
+    ];
+    for batch in &batches {
+        let home = segment();
+        let settle = || test.ledger.settle(&home, 1, batch, T0);
+        let settled = settle().await.unwrap();
+        assert!(
+            settled.iter().all(|one| *one == Settled::Settled),
+            "{settled:?}"
+        );
+        settle().await.unwrap();
+    }
+    let nulls = "SELECT COUNT(*) FROM order_orders WHERE metadata IS NULL";
+    let nulls: i64 = sqlx::query_scalar(nulls)
+        .fetch_one(test.ledger.pool())
+        .await
+        .unwrap();
+    assert_eq!(nulls, 6, "nothing is stored where there is nothing");
+
+    let orders = batches.concat();
+    let rows = test
+        .ledger
+        .segment_orders(&segment(), None, 99)
+        .await
+        .unwrap();
+    let stored: Vec<_> = rows.iter().map(LedgerOrder::as_stored).collect();
+    assert_eq!(stored, orders);
+    let cancelled = test
+        .ledger
+        .cancel(order_id(6), &orders[5].buyer, T0)
+        .await
+        .unwrap();
+    let ledger::Cancel::Cancelled(cancelled) = cancelled else {
+        panic!("{cancelled:?}")
+    };
+    assert_eq!(cancelled.metadata, odd);
+    let found = test.ledger.order(order_id(6)).await.unwrap().unwrap();
+    assert_eq!(found.metadata, odd);
+
+    // Beyond the stock: one order at a time, and refused ones keep it as well.
+    let over: Vec<_> = (10..14).map(|n| with(n, &short)).collect();
+    let settled = test.ledger.settle(&segment(), 1, &over, T0).await.unwrap();
+    assert_eq!(settled[2..], [Settled::Refused, Settled::Refused]);
+    for n in 10..14 {
+        let row = test.ledger.order(order_id(n)).await.unwrap().unwrap();
+        assert_eq!(row.metadata, short);
+    }
+    // As the shop is told.
+    test.advance(1_000_000);
+    let events = test
+        .ledger
+        .lease_events(test.now_ms(), Duration::from_secs(9), 99)
+        .await
+        .unwrap();
+    for event in events {
+        let document: serde_json::Value = serde_json::from_slice(&event.body).unwrap();
+        let order = orders
+            .iter()
+            .chain(&over)
+            .find(|one| one.order.to_string() == event.order);
+        let expected = order.unwrap().metadata.as_ref();
+        let told = document["data"]["order"].get("metadata");
+        assert_eq!(told, expected.map(|kept| serde_json::json!(kept)).as_ref());
+    }
+    let expired = test.ledger.expire_due(u64::MAX >> 2, 99).await.unwrap();
+    assert!(!expired.is_empty());
+}
+
+/// Its rows are read as ever, and new orders can have metadata.
+async fn a_ledger_from_before_metadata_is_taken_over(engine: Engine) {
+    let test = TestLedger::with_sale(engine, 10).await;
+    let old = order(1, 1);
+    test.ledger
+        .settle(&segment(), 1, std::slice::from_ref(&old), T0)
+        .await
+        .unwrap();
+    for statement in [
+        "ALTER TABLE order_orders DROP COLUMN metadata",
+        "DELETE FROM sale_schema WHERE step = 13",
+    ] {
+        sqlx::query(statement)
+            .execute(test.ledger.pool())
+            .await
+            .unwrap();
+    }
+    let ledger = OrderLedger::new(ledger::connect(&test.url).await.unwrap());
+    let new = StoredOrder {
+        metadata: metadata(&[("cart", "1")]),
+        ..order(2, 1)
+    };
+    ledger
+        .settle(&segment(), 1, std::slice::from_ref(&new), T0)
+        .await
+        .unwrap();
+    let rows = ledger.segment_orders(&segment(), None, 9).await.unwrap();
+    let stored: Vec<_> = rows.iter().map(LedgerOrder::as_stored).collect();
+    assert_eq!(stored, [old, new]);
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use seckill::ledger::{LedgerError, OrderStatus, Settled};
-use stock::{Gate, OrderState, StockError, Verdict};
+use stock::{Gate, Lookup, OrderState, StockError, Verdict};
 use testkit::faulty_store::FaultyStore;
 
 use crate::support::{
@@ -57,6 +57,12 @@ async fn a_lost_store_is_rebuilt_from_the_ledger(kind: Kind) {
     world.agree().await;
     let counts = world.counts().await;
     assert_eq!((counts.available, counts.epoch), (3, 2));
+    for order in &orders {
+        assert_eq!(order.metadata.is_some(), *order == orders[1]);
+        let lookup = Lookup::Order(order.order);
+        let rebuilt = world.store.find(&segment(), &lookup).await.unwrap();
+        assert_eq!(rebuilt.unwrap().metadata, order.metadata);
+    }
     // A late retry of a returned order finds its tombstone (INV-ORDER-1).
     let again = world.buy(2).await;
     assert!(
@@ -89,9 +95,12 @@ async fn a_lost_store_cannot_sell_what_was_sold_before(kind: Kind) {
 /// INV-ORDER-3: what is still on the queue when the segment freezes is not lost with it.
 async fn what_only_the_store_had_is_rescued(kind: Kind) {
     let world = World::new(kind, 9).await;
-    for buyer in 1..=5 {
-        world.take(buyer).await;
+    let mut last = None;
+    for buyer in 1..=4 {
+        last = Some(world.take(buyer).await);
     }
+    let last = last.unwrap();
+    world.take(5).await;
     world.settle(2).await;
     // One entry is in the hands of a worker, two were never handed out.
     let wait = Duration::from_secs(3_600);
@@ -113,6 +122,8 @@ async fn what_only_the_store_had_is_rescued(kind: Kind) {
     world.agree().await;
     assert_eq!(world.report().await.settled, 5);
     assert_eq!(world.counts().await.available, 4);
+    let rescued = world.ledger().order(last.order).await.unwrap().unwrap();
+    assert!(last.metadata.is_some() && rescued.metadata == last.metadata);
 }
 
 /// Broke: each rebuild failed at the same order, and the segment sold nothing for ever.

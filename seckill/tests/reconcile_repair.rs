@@ -73,6 +73,8 @@ async fn what_the_ledger_had_and_lost_is_settled_again() {
         assert_eq!(status(&world, &lost).await, Some(OrderStatus::Reserved));
         assert_eq!(status(&world, &paid).await, Some(OrderStatus::Paid));
         assert_eq!(status(&world, &unpaid).await, Some(OrderStatus::Paid));
+        let again = world.ledger().order(lost.order).await.unwrap().unwrap();
+        assert!(lost.metadata.is_some() && again.metadata == lost.metadata);
         // What still waits for settlement is left to settlement.
         assert_eq!(status(&world, &waiting).await, None);
         world.settle(9).await;

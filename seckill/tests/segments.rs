@@ -244,7 +244,7 @@ async fn a_cancelled_purchase_leaves_the_units_that_came_for_it_on_sale() {
     let request = RequestId::try_new("r").unwrap();
     let caller = tokio::spawn({
         let gone = gone.clone();
-        async move { engine.purchase(&stock, gone, request, 1).await }
+        async move { engine.purchase(&stock, gone, request, 1, None).await }
     });
     eventually("the look hangs", async || {
         floor.store.stalls.load(Ordering::SeqCst) > 0
@@ -266,8 +266,11 @@ async fn one_segment_that_hangs_delays_no_other() {
     floor.store.stall(&floor.segment(1));
     let (engine, stock) = (floor.engine.clone(), floor.stock());
     let request = RequestId::try_new("r").unwrap();
-    let hangs =
-        tokio::spawn(async move { engine.purchase(&stock, buyer_at(1, 4, 0), request, 1).await });
+    let hangs = tokio::spawn(async move {
+        engine
+            .purchase(&stock, buyer_at(1, 4, 0), request, 1, None)
+            .await
+    });
     let others = [0, 2, 3].map(|home| {
         let floor = &floor;
         async move { floor.take(&buyer_at(home, 4, 0), "r", 1).await }

@@ -11,6 +11,7 @@ pub mod edge;
 mod health;
 mod payable;
 pub mod reload;
+mod secrets;
 mod services;
 mod sockets;
 

@@ -23,7 +23,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{books, checkout::Checkout, edge::Handlers, payable};
+use super::{books, checkout::Checkout, edge::Handlers, payable, secrets};
 use crate::{
     admin::{self, Part, PartState},
     config::{Role, Target},
@@ -316,6 +316,7 @@ impl Running {
             accepts_clock: config.accepts_clock,
             host: host_name(),
             payable: (config.payments.as_ref()).map(|config| payable::payable(&config.currencies)),
+            find_secret: secrets::find_secret,
             workers: match config.role {
                 Role::Edge => Workers::Serving,
                 Role::All | Role::Worker => Workers::All,

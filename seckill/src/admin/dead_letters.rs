@@ -125,7 +125,7 @@ mod tests {
         let segment = stock.segments[0].clone();
         let buyer = BuyerId::try_new("ann").unwrap();
         let request = RequestId::try_new("k").unwrap();
-        let bought = engine.purchase(stock, buyer, request, 1).await;
+        let bought = engine.purchase(stock, buyer, request, 1, None).await;
         let Outcome::Decided(Verdict::Accepted { order, .. }) = bought else {
             panic!("{bought:?}");
         };

@@ -499,7 +499,7 @@ async fn a_store_that_lost_a_sale_is_not_filled_again() {
         "the segment must not be made anew"
     );
     let outcome = engine
-        .purchase(stock, "ann".parse().unwrap(), "k".parse().unwrap(), 1)
+        .purchase(stock, "ann".parse().unwrap(), "k".parse().unwrap(), 1, None)
         .await;
     assert!(
         matches!(outcome, crate::purchase::Outcome::Unavailable),

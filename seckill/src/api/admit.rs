@@ -105,6 +105,7 @@ pub(super) async fn replay_or(
         buyer,
         request,
         quantity,
+        metadata,
         ..
     } = checked;
     // Everything of a buyer is at home in one segment.
@@ -115,7 +116,9 @@ pub(super) async fn replay_or(
         let asked = async move { engine.order_by_request(&segment, &buyer, &request).await };
         // A panic was reported where it happened; the refusal is what is left to say.
         match api.on_control(asked).await.unwrap_or(Ok(None)) {
-            Ok(Some(order)) if order.quantity() == *quantity => {
+            Ok(Some(order))
+                if (order.quantity(), order.metadata()) == (*quantity, metadata.as_ref()) =>
+            {
                 let standing = api.waiting.serve(&order);
                 let document = Json(orders::order_document(api, &order, standing));
                 let mut response = replayed(document.into_response());

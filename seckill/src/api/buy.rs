@@ -10,11 +10,11 @@ use axum::{
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::Deserialize;
-use stock::{StoredOrder, Verdict};
+use stock::{Metadata, StoredOrder, Verdict};
 use tokio::time::{Instant, timeout};
 
 use super::{
-    Api, admit, extract,
+    Api, admit, extract, metadata,
     orders::stored_document,
     problem::{self, Code, Problem},
     stock_of,
@@ -38,13 +38,24 @@ const LEDGER_WAIT: Duration = Duration::from_secs(2);
 /// When a refusal that passes by itself is worth another try.
 pub(super) const RETRY_SOON_MS: u64 = 1_000;
 
-/// The body of a purchase, or a line of a cart. The quantity is wide, so that −1 and 2^63 are told as out of range and not as malformed.
+/// A line of a cart. The quantity is wide, so that −1 and 2^63 are told as out of range and not as malformed.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct BodyLine {
     pub(super) sku: String,
     #[serde(default = "one")]
     pub(super) quantity: i128,
+}
+
+/// The body of a purchase: a line, and what belongs to it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BuyBody {
+    sku: String,
+    #[serde(default = "one")]
+    quantity: i128,
+    #[serde(default)]
+    metadata: Option<metadata::Given>,
 }
 
 fn one() -> i128 {
@@ -58,6 +69,7 @@ pub(super) struct Checked {
     pub(super) buyer: BuyerId,
     pub(super) request: RequestId,
     pub(super) quantity: u32,
+    pub(super) metadata: Option<Metadata>,
     /// What keeps this buyer from buying now, if anything does.
     pub(super) refusal: Option<Problem>,
 }
@@ -111,12 +123,13 @@ async fn decide(api: &Api, checked: Checked) -> (Arc<OpenSale>, PurchaseResult, 
         buyer,
         request,
         quantity,
+        metadata,
         ..
     } = checked;
     let home = stock.home(&buyer).id.clone();
     let outcome = api
         .engine
-        .purchase(&stock, buyer, request.clone(), quantity)
+        .purchase(&stock, buyer, request.clone(), quantity, metadata)
         .await;
     let result = PurchaseResult::of(&outcome);
     let asked = Asked {
@@ -134,7 +147,7 @@ async fn decide(api: &Api, checked: Checked) -> (Arc<OpenSale>, PurchaseResult, 
 async fn check(api: &Api, sale: &str, headers: &HeaderMap, body: Body) -> Result<Checked, Problem> {
     let buyer = api.buyer(headers)?;
     extract::is_json(headers)?;
-    let body: BodyLine = extract::document(&read(body).await?)?;
+    let body: BuyBody = extract::document(&read(body).await?)?;
     let sale = api.sale(sale)?;
     let stock = stock_of(&sale, &body.sku)?;
     if !(1..=QUANTITY_MAX).contains(&body.quantity) {
@@ -154,6 +167,7 @@ async fn check(api: &Api, sale: &str, headers: &HeaderMap, body: Body) -> Result
         return Err(Problem::new(Code::OrderLimit, detail));
     }
     let quantity = body.quantity as u32;
+    let metadata = metadata::checked(body.metadata, api.find_secret)?;
     let (request, refusal) = admit::request(api, &sale, &stock.sku, &buyer, quantity, headers)?;
     Ok(Checked {
         sale,
@@ -161,6 +175,7 @@ async fn check(api: &Api, sale: &str, headers: &HeaderMap, body: Body) -> Result
         buyer,
         request,
         quantity,
+        metadata,
         refusal,
     })
 }
@@ -319,7 +334,7 @@ pub(super) fn key_reused(sale: &Sale) -> Problem {
     match sale.rules.admission {
         Admission::Token => Problem::new(
             Code::TokenUsed,
-            "this token was used for another quantity; a token buys once",
+            "this token was used for another quantity or other metadata; a token buys once",
         ),
         Admission::Open | Admission::AllowList | Admission::Lottery => Problem::new(
             Code::KeyReused,

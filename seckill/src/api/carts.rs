@@ -14,7 +14,7 @@ use axum::{
 use http::{HeaderMap, StatusCode, request::Parts};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use stock::{CartVerdict, MAX_CART_LINES, StoredOrder, Verdict};
+use stock::{CartVerdict, MAX_CART_LINES, Metadata, StoredOrder, Verdict};
 use tokio::time::Instant;
 
 use super::{
@@ -23,7 +23,7 @@ use super::{
         self, BodyLine, QUANTITY_MAX, in_query, not_known_yet, refusal, replayed, standing_now,
         unavailable,
     },
-    extract,
+    extract, metadata,
     orders::{RETRY_MS, SETTLE_WAIT, order_document, stored_document},
     problem::{Code, Problem},
     stock_of,
@@ -43,6 +43,8 @@ use crate::{
 #[serde(deny_unknown_fields)]
 struct CartBody {
     lines: Vec<BodyLine>,
+    #[serde(default)]
+    metadata: Option<metadata::Given>,
 }
 
 /// A cart whose form is right.
@@ -51,6 +53,7 @@ struct Checked {
     buyer: BuyerId,
     request: RequestId,
     lines: Vec<(Arc<Stock>, u32)>,
+    metadata: Option<Metadata>,
 }
 
 pub(super) async fn buy(
@@ -65,9 +68,10 @@ pub(super) async fn buy(
         let sale = named.as_deref().map_err(Problem::clone)?;
         let cart = check(&api, sale, &head.headers, body).await?;
         let (lines, request) = (cart.lines.clone(), cart.request.clone());
+        let (buyer, metadata) = (cart.buyer.clone(), cart.metadata.clone());
         let outcome = api
             .engine
-            .buy_cart(&cart.sale, lines, cart.buyer.clone(), request)
+            .buy_cart(&cart.sale, lines, buyer, request, metadata)
             .await;
         let result = PurchaseResult::of(&outcome);
         let response = answer(&api, &cart, outcome).await;
@@ -88,11 +92,13 @@ async fn check(api: &Api, sale: &str, headers: &HeaderMap, body: Body) -> Result
         return Err(problem);
     }
     let lines = sum_lines(&sale, body.lines)?;
+    let metadata = metadata::checked(body.metadata, api.find_secret)?;
     Ok(Checked {
         sale,
         buyer,
         request,
         lines,
+        metadata,
     })
 }
 

@@ -9,6 +9,7 @@ mod carts;
 pub(crate) mod extract;
 pub mod identity;
 mod lottery;
+mod metadata;
 mod orders;
 pub mod problem;
 mod slots;
@@ -25,6 +26,7 @@ use http::{HeaderMap, Method};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
+pub use self::metadata::{FindSecret, Secret};
 pub use self::waiting::{Held, WaitingConfig};
 use self::{
     identity::Identity,
@@ -38,8 +40,8 @@ use crate::{
     sku_stock::Stock,
 };
 
-/// A valid body has about 60 bytes; nothing near this limit can be one.
-const BODY_LIMIT: usize = 4 << 10;
+/// Most bodies have about 60 bytes. The longest cart has 1.5 KiB, and the longest metadata 6 KiB where each character is escaped.
+const BODY_LIMIT: usize = 8 << 10;
 
 /// What the handlers share.
 pub(crate) struct Api {
@@ -48,6 +50,7 @@ pub(crate) struct Api {
     waiting: Waiting,
     /// Where the ledger is asked, if the handlers run elsewhere.
     control: Option<Handle>,
+    find_secret: FindSecret,
 }
 
 impl Api {
@@ -81,10 +84,10 @@ fn stock_of(sale: &OpenSale, sku: &str) -> Result<Arc<Stock>, Problem> {
     found.ok_or_else(|| Problem::new(Code::NoSuchSku, format!("sku: {sku:?} is not on sale here")))
 }
 
-/// [`router_with`] the default bounds, for a process that does not drain.
+/// [`router_with`] the default bounds, for a process that does not drain and knows no secrets.
 pub fn router(engine: Arc<SaleEngine>, identity: Identity) -> Router {
     let (waiting, draining) = (WaitingConfig::default(), CancellationToken::new());
-    router_with(engine, identity, waiting, draining, None)
+    router_with(engine, identity, waiting, draining, None, |_| None)
 }
 
 /// Whether a request waits for the stock store only, so that it may run on a core of the data plane: a purchase, by sku or as a cart. What
@@ -103,13 +106,14 @@ pub fn is_purchase(method: &Method, path: &str) -> bool {
 }
 
 /// The routes below `/v1/sales` and `/v1/orders`. When `draining` is cancelled, waiting requests are answered and streams end. Handlers that run
-/// elsewhere than on `control` ask the ledger there.
+/// elsewhere than on `control` ask the ledger there. What `find_secret` finds in metadata is refused.
 pub fn router_with(
     engine: Arc<SaleEngine>,
     identity: Identity,
     waiting: WaitingConfig,
     draining: CancellationToken,
     control: Option<Handle>,
+    find_secret: FindSecret,
 ) -> Router {
     Router::new()
         .route("/v1/sales/{sale}", get(orders::sale))
@@ -144,6 +148,7 @@ pub fn router_with(
             identity,
             waiting: Waiting::new(waiting, draining),
             control,
+            find_secret,
         }))
 }
 

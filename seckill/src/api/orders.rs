@@ -83,6 +83,9 @@ pub(super) fn stored_document(
         document["amount_minor"] = (price_minor * i64::from(order.quantity)).into();
         document["currency"] = sale.sale.currency.as_str().into();
     }
+    if let Some(metadata) = &order.metadata {
+        document["metadata"] = json!(metadata);
+    }
     document
 }
 

@@ -45,6 +45,12 @@ codes! {
     InvalidRequest = BAD_REQUEST, "invalid_request", "The request is malformed";
     /// The body is not JSON or has a wrong or unknown field.
     InvalidBody = BAD_REQUEST, "invalid_body", "The body is malformed";
+    /// Not an object of strings within the bounds.
+    InvalidMetadata = BAD_REQUEST, "invalid_metadata", "The metadata is out of bounds";
+    /// It stands where it would be kept.
+    CardDataRefused = BAD_REQUEST, "raw_card_data_refused", "Card numbers are not taken here";
+    /// It stands where it would be kept.
+    SecretKeyRefused = BAD_REQUEST, "secret_key_refused", "Secret keys are not taken here";
     InvalidQuantity = BAD_REQUEST, "invalid_quantity", "The quantity is out of range";
     OrderLimit = BAD_REQUEST, "order_limit", "One order may not hold so many units";
     MissingKey = BAD_REQUEST, "missing_idempotency_key", "An Idempotency-Key is required";

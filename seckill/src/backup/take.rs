@@ -213,6 +213,7 @@ mod tests {
                 request: "r".parse().unwrap(),
                 fingerprint: 1,
                 quantity: 1,
+                metadata: None,
             };
             let bought = buyer.buy_many(&id, 1, vec![purchase]).await;
             bought.map(drop).map_err(BackupError::Store)

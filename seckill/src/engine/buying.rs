@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures_util::future::try_join_all;
-use stock::{CartVerdict, Lookup, Purchase, Verdict};
+use stock::{CartVerdict, Lookup, Metadata, Purchase, Verdict};
 use tokio::time::Instant;
 
 use super::{EngineError, FoundOrder, SaleEngine};
@@ -35,6 +35,7 @@ impl SaleEngine {
         buyer: BuyerId,
         request: RequestId,
         quantity: u32,
+        metadata: Option<Metadata>,
     ) -> Outcome {
         if stock.refuses(&buyer, &request) {
             return Outcome::Decided(SOLD_OUT);
@@ -44,10 +45,11 @@ impl SaleEngine {
         let deadline = Instant::now() + self.deadline;
         let purchase = Purchase {
             order: OrderId::new(self.now_ms(), home.tag, rand::random()),
-            fingerprint: fingerprint(&stock.sale, &stock.sku, quantity),
+            fingerprint: fingerprint(&stock.sale, &stock.sku, quantity, metadata.as_ref()),
             buyer,
             request,
             quantity,
+            metadata,
         };
         for _ in 0..TRIES {
             let outcome =
@@ -84,6 +86,7 @@ impl SaleEngine {
         lines: Vec<(Arc<Stock>, u32)>,
         buyer: BuyerId,
         request: RequestId,
+        metadata: Option<Metadata>,
     ) -> Outcome<CartVerdict> {
         let refuses = |(stock, _): &(Arc<Stock>, u32)| stock.refuses(&buyer, &request);
         // A replayed cart is known to each of its segments, so one that is known nowhere here is new.
@@ -102,7 +105,7 @@ impl SaleEngine {
                 verdict: Verdict::KeyReused,
             });
         }
-        let fingerprint = cart_fingerprint(&open.sale.id, &lines);
+        let fingerprint = cart_fingerprint(&open.sale.id, &lines, metadata.as_ref());
         let now_ms = self.now_ms();
         let line = |(stock, quantity): (Arc<Stock>, u32)| Line {
             order: OrderId::new(now_ms, stock.segments[0].tag, rand::random()),
@@ -113,6 +116,7 @@ impl SaleEngine {
             buyer,
             request,
             fingerprint,
+            metadata,
             lines: lines.into_iter().map(line).collect(),
         };
         let bells = cart.lines.iter().map(|line| &line.segment().id);
@@ -175,29 +179,39 @@ impl SaleEngine {
 
 /// Whether an order is a line of a cart, and not a single purchase under the same key.
 fn is_line(order: &FoundOrder) -> bool {
-    let (segment, quantity, of) = match order {
-        FoundOrder::Settled(order) => (&order.segment, order.quantity, order.fingerprint),
-        FoundOrder::Accepted(segment, order) => (segment, order.quantity, order.fingerprint),
+    let of = match order {
+        FoundOrder::Settled(order) => order.fingerprint,
+        FoundOrder::Accepted(_, order) => order.fingerprint,
     };
-    of != fingerprint(&segment.sale, &segment.sku, quantity)
+    let SegmentId { sale, sku, .. } = order.segment();
+    of != fingerprint(sale, sku, order.quantity(), order.metadata())
 }
 
 /// What a request asks for, as a number that stays the same over versions and nodes: the first 8 bytes of SHA-256.
-fn fingerprint(sale: &SaleId, sku: &SkuId, quantity: u32) -> u64 {
-    hash(&format!("{sale}:{sku}:{quantity}"))
+/// Metadata is a part of it.
+fn fingerprint(sale: &SaleId, sku: &SkuId, quantity: u32, metadata: Option<&Metadata>) -> u64 {
+    hash(format!("{sale}:{sku}:{quantity}"), metadata)
 }
 
 /// The same for a cart, whatever the order of its lines. No id holds a `/`, so no cart has the fingerprint of a single purchase.
-fn cart_fingerprint(sale: &SaleId, lines: &[(Arc<Stock>, u32)]) -> u64 {
+fn cart_fingerprint(
+    sale: &SaleId,
+    lines: &[(Arc<Stock>, u32)],
+    metadata: Option<&Metadata>,
+) -> u64 {
     let mut lines: Vec<String> = lines
         .iter()
         .map(|(stock, quantity)| format!("{}:{quantity}", stock.sku))
         .collect();
     lines.sort_unstable();
-    hash(&format!("cart/{sale}/{}", lines.join("/")))
+    hash(format!("cart/{sale}/{}", lines.join("/")), metadata)
 }
 
-fn hash(text: &str) -> u64 {
+fn hash(mut text: String, metadata: Option<&Metadata>) -> u64 {
+    if let Some(metadata) = metadata {
+        text.push('/');
+        text.push_str(metadata.as_str());
+    }
     let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
     u64::from_be_bytes(
         digest.as_ref()[..8]

@@ -28,7 +28,9 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use futures_util::future::join_all;
 use metrics::Gauge;
 use ring::hmac;
-use stock::{Capabilities, Gate, Lookup, SegmentStatus, StockError, StockStore, StoredOrder};
+use stock::{
+    Capabilities, Gate, Lookup, Metadata, SegmentStatus, StockError, StockStore, StoredOrder,
+};
 use tokio::{sync::watch, time::Instant};
 
 use crate::{
@@ -126,6 +128,14 @@ impl FoundOrder {
         match self {
             Self::Settled(order) => order.quantity,
             Self::Accepted(_, order) => order.quantity,
+        }
+    }
+
+    /// What its purchase brought for the shop.
+    pub fn metadata(&self) -> Option<&Metadata> {
+        match self {
+            Self::Settled(order) => order.metadata.as_ref(),
+            Self::Accepted(_, order) => order.metadata.as_ref(),
         }
     }
 }

@@ -35,7 +35,7 @@ pub enum NotPayable {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Hold {
     /// The order is this intent's now, or was before; it does not expire until it is paid or dropped.
-    Held(LedgerOrder),
+    Held(Box<LedgerOrder>),
     /// It is not.
     NotPayable(NotPayable),
 }
@@ -93,7 +93,7 @@ impl OrderLedger {
         let held = query!(HOLD, order, intent, now_ms);
         if let Some(held) = held.first(&mut *connection).await? {
             self.shared.order_watch.touch([order]);
-            return Ok(Hold::Held(held));
+            return Ok(Hold::Held(Box::new(held)));
         }
         Ok(Hold::NotPayable(why_not(read(connection, order).await?)))
     }

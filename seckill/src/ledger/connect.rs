@@ -13,7 +13,7 @@ use sqlx::{AnyConnection, AnyPool, Connection, Executor, any::AnyPoolOptions};
 use super::{LedgerError, migrate, no_sql};
 
 /// The steps from an empty database to today's tables. A step that was released is never edited: changes are a new step.
-const SCHEMA: [&str; 12] = [
+const SCHEMA: [&str; 13] = [
     include_str!("sql/schema_1.sql"),
     include_str!("sql/schema_2.sql"),
     include_str!("sql/schema_order_version.sql"),
@@ -26,6 +26,7 @@ const SCHEMA: [&str; 12] = [
     include_str!("sql/schema_segment_orders.sql"),
     include_str!("sql/schema_audited.sql"),
     include_str!("sql/schema_installs.sql"),
+    include_str!("sql/schema_metadata.sql"),
 ];
 /// Settlement, reaper, deliveries and checkouts at once; PostgreSQL serves far more, but they would only queue for its disk.
 const DEFAULT_CONNECTIONS: u32 = 16;

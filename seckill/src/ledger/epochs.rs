@@ -160,6 +160,7 @@ impl LedgerOrder {
             state,
             created_at_ms: self.created_at_ms,
             pay_by_ms: self.pay_by_ms,
+            metadata: self.metadata.clone(),
         }
     }
 }

@@ -259,6 +259,7 @@ mod tests {
             fingerprint: 0,
             created_at_ms: NOW,
             pay_by_ms: NOW + 60_000,
+            metadata: None,
         }
     }
 

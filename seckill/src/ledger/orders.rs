@@ -36,7 +36,7 @@ pub enum CancelAll {
     /// All are released, now or before, or were refused and hold nothing; these orders as they stand.
     Cancelled(Vec<LedgerOrder>),
     /// This one is being paid or is paid, so nothing was changed.
-    NotCancellable(LedgerOrder),
+    NotCancellable(Box<LedgerOrder>),
     /// The buyer has no such order in the ledger; nothing was changed.
     Unknown(OrderId),
 }
@@ -174,7 +174,7 @@ impl OrderLedger {
                     OrderStatus::Released | OrderStatus::Refused => all.push(known),
                     OrderStatus::Reserved | OrderStatus::Paying | OrderStatus::Paid => {
                         tx.rollback().await?;
-                        return Ok(CancelAll::NotCancellable(known));
+                        return Ok(CancelAll::NotCancellable(Box::new(known)));
                     }
                 },
                 _ => {

@@ -7,6 +7,8 @@ use sqlx::{
 };
 use stock::Gate;
 
+use stock::Metadata;
+
 use super::{Action, LedgerError, LetterId, ListName, OrderStatus, TransferState, sql};
 use crate::{
     ids::{BuyerId, OrderId, RequestId, SaleId, SegmentId, SkuId},
@@ -215,6 +217,15 @@ columns! {
 }
 
 from_row!(SegmentId: sale, sku, index);
+
+/// NULL where an order has none.
+impl FromRow for Option<Metadata> {
+    fn read(columns: &mut Columns<'_>) -> Result<Self, LedgerError> {
+        let text: Option<&str> = columns.column()?;
+        let read = text.map(Metadata::from_stored).transpose();
+        read.map_err(LedgerError::Corrupt)
+    }
+}
 
 /// 0 is false.
 impl FromRow for bool {

@@ -6,6 +6,7 @@ use super::{
 };
 use crate::ids::{BuyerId, OrderId, RequestId, SegmentId};
 use serde::{Serialize, Serializer, ser::SerializeStruct};
+use stock::Metadata;
 
 /// A page of rows, in the order of their ids.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,6 +61,8 @@ pub struct LedgerOrder {
     pub fingerprint: u64,
     /// Grows with every change of `status`; see [`Standing`](super::Standing).
     pub version: u64,
+    /// What its purchase brought for the shop.
+    pub metadata: Option<Metadata>,
 }
 
 impl LedgerOrder {
@@ -74,7 +77,7 @@ impl LedgerOrder {
 
 impl Serialize for LedgerOrder {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut order = serializer.serialize_struct("Order", 11)?;
+        let mut order = serializer.serialize_struct("Order", 12)?;
         order.serialize_field("id", &self.order)?;
         order.serialize_field("object", "order")?;
         order.serialize_field("sale", &self.segment.sale)?;
@@ -86,6 +89,10 @@ impl Serialize for LedgerOrder {
         order.serialize_field("status", &self.status)?;
         order.serialize_field("created_at_ms", &self.created_at_ms)?;
         order.serialize_field("pay_by_ms", &self.pay_by_ms)?;
+        match &self.metadata {
+            Some(metadata) => order.serialize_field("metadata", metadata)?,
+            None => order.skip_field("metadata")?,
+        }
         order.end()
     }
 }
@@ -94,7 +101,7 @@ impl Serialize for LedgerOrder {
 macro_rules! order_columns {
     () => {
         "order_id, sale, sku, segment, buyer, request_id, quantity, amount_minor, currency, status, reason, \
-         created_at_ms, pay_by_ms, settled_at_ms, intent, fingerprint, version"
+         created_at_ms, pay_by_ms, settled_at_ms, intent, fingerprint, version, metadata"
     };
 }
 pub(super) use order_columns;
@@ -117,6 +124,7 @@ impl FromRow for LedgerOrder {
             intent: columns.if_any()?,
             fingerprint: columns.take::<i64>()?.cast_unsigned(),
             version: columns.take()?,
+            metadata: columns.take()?,
         })
     }
 }

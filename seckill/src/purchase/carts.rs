@@ -5,7 +5,7 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use stock::{CartLine, CartVerdict, Purchase, Selling, StockError, Verdict};
+use stock::{CartLine, CartVerdict, Metadata, Purchase, Selling, StockError, Verdict};
 use tokio::{runtime::Handle, sync::Semaphore, time::Instant};
 
 use super::{Outcome, UNDECIDED, decided::decided, learn};
@@ -44,6 +44,8 @@ pub struct CartRequest {
     pub request: RequestId,
     /// Hash of the whole cart.
     pub fingerprint: u64,
+    /// What each of its orders keeps for the shop.
+    pub metadata: Option<Metadata>,
     /// What to buy, no sku twice.
     pub lines: Vec<Line>,
 }
@@ -165,6 +167,7 @@ fn cart_line(cart: &CartRequest, line: &Line) -> CartLine {
             request: cart.request.clone(),
             fingerprint: cart.fingerprint,
             quantity: line.quantity,
+            metadata: cart.metadata.clone(),
         },
     }
 }

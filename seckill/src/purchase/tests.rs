@@ -127,6 +127,7 @@ fn purchase(n: u32) -> Purchase {
         request: RequestId::try_new("r").unwrap(),
         fingerprint: 1,
         quantity: 1,
+        metadata: None,
     }
 }
 

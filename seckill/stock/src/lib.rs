@@ -11,6 +11,7 @@
 pub mod clock;
 pub mod embedded;
 pub mod ids;
+pub mod metadata;
 pub mod redis;
 mod store;
 mod types;
@@ -20,6 +21,7 @@ mod words;
 
 use std::time::Duration;
 
+pub use self::metadata::Metadata;
 pub use self::store::{Capabilities, Moves, OrderQueue, Rebuild, Segments, Selling, StockStore};
 pub use self::types::{
     CartLine, CartVerdict, Durability, Gate, Lookup, OrderState, Position, Purchase, QueueDepth,

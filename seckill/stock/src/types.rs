@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     ids::{BuyerId, OrderId, RequestId, SegmentId},
+    metadata::Metadata,
     words,
 };
 
@@ -73,6 +74,8 @@ pub struct Purchase {
     pub fingerprint: u64,
     /// Units wanted, at least 1; a store refuses 0 with [`Verdict::InvalidQuantity`].
     pub quantity: u32,
+    /// What the order keeps for the shop. Part of what the fingerprint stands for.
+    pub metadata: Option<Metadata>,
 }
 
 impl Purchase {
@@ -87,6 +90,7 @@ impl Purchase {
             state: OrderState::Reserved,
             created_at_ms,
             pay_by_ms,
+            metadata: self.metadata.clone(),
         }
     }
 }
@@ -122,6 +126,9 @@ pub struct StoredOrder {
     pub created_at_ms: u64,
     /// When it is returned if still unpaid.
     pub pay_by_ms: u64,
+    /// What its purchase brought for the shop.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<Metadata>,
 }
 
 /// The answer to one purchase. All of these are expected outcomes, none is an error.

@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc};
 
 use crate::conformance::Subject;
 use stock::{
-    OrderQueue, Purchase, SegmentSpec, Selling, StoredOrder, Verdict,
+    Metadata, OrderQueue, Purchase, SegmentSpec, Selling, StoredOrder, Verdict,
     clock::WallClock,
     embedded::{EmbeddedStore, Options, RecoverError, SyncPolicy, Tuning, WriteMode},
     ids::{BuyerId, OrderId, RequestId, SaleId, SegmentId, SkuId},
@@ -69,7 +69,7 @@ pub fn spec(sale: &str, stock: u64) -> SegmentSpec {
     }
 }
 
-/// The n-th purchase: 1 to 3 units, a buyer of its own.
+/// The n-th purchase: 1 to 3 units, a buyer of its own, now and then with metadata.
 pub fn purchase(n: u32) -> Purchase {
     Purchase {
         order: OrderId::from_u128(u128::from(n) + 1),
@@ -77,7 +77,14 @@ pub fn purchase(n: u32) -> Purchase {
         request: RequestId::try_new("r").unwrap(),
         fingerprint: u64::from(n),
         quantity: 1 + n % 3,
+        metadata: (n % 4 == 3).then(|| metadata(&format!("cart {n}"))),
     }
+}
+
+/// Metadata with this as the cart.
+pub fn metadata(cart: &str) -> Metadata {
+    let entries = [("cart".to_owned(), cart.to_owned())];
+    Metadata::try_new(entries).unwrap().unwrap()
 }
 
 /// Buys these, all accepted.

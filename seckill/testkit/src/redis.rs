@@ -313,6 +313,7 @@ pub fn purchase(segment: &SegmentId, buyer: &str, request: &str) -> Purchase {
         request: request.parse().unwrap(),
         fingerprint: 1,
         quantity: 1,
+        metadata: None,
     }
 }
 

@@ -163,7 +163,7 @@ impl Floor {
         let request = RequestId::try_new(request).unwrap();
         let stock = self.stock_on(engine);
         engine
-            .purchase(&stock, buyer.clone(), request, quantity)
+            .purchase(&stock, buyer.clone(), request, quantity, None)
             .await
     }
 

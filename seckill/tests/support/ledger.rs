@@ -168,6 +168,7 @@ pub fn order(n: u64, quantity: u32) -> StoredOrder {
         state: OrderState::Reserved,
         created_at_ms: T0 + n,
         pay_by_ms: T0 + n + PAY_WITHIN_MS,
+        metadata: None,
     }
 }
 

@@ -56,7 +56,14 @@ impl Node {
         let draining = CancellationToken::new();
         let identity = Identity::Header(HeaderName::from_static("x-buyer-id"));
         Self {
-            api: api::router_with(engine.clone(), identity, waiting, draining.clone(), None),
+            api: api::router_with(
+                engine.clone(),
+                identity,
+                waiting,
+                draining.clone(),
+                None,
+                |_| None,
+            ),
             engine,
             draining,
             _stop: stop.drop_guard(),

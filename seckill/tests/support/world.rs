@@ -17,7 +17,10 @@ use seckill::{
 };
 use stock::{Gate, Purchase, SegmentStatus, StockStore, StoredOrder, Verdict, embedded::WriteMode};
 use tempfile::TempDir;
-use testkit::{embedded, redis};
+use testkit::{
+    embedded::{self, metadata},
+    redis,
+};
 
 use super::ledger::{Engine, TestLedger, sale, segment};
 
@@ -111,7 +114,7 @@ impl World {
         }
     }
 
-    /// One unit for a buyer of that number, under the epoch of now.
+    /// One unit for a buyer of that number, under the epoch of now; even ones bring metadata.
     pub async fn buy(&self, buyer: u64) -> Verdict {
         let epoch = self.counts().await.epoch;
         let purchase = Purchase {
@@ -120,6 +123,9 @@ impl World {
             request: "r1".parse().unwrap(),
             fingerprint: 7,
             quantity: 1,
+            metadata: buyer
+                .is_multiple_of(2)
+                .then(|| metadata(&format!("cart {buyer}"))),
         };
         let verdicts = self.store.buy_many(&segment(), epoch, vec![purchase]).await;
         verdicts.unwrap().swap_remove(0)

@@ -1,5 +1,5 @@
 //! The shapes of requests and answers. A field's type is written in a word: `string`, `int`, `bool`, `object`, the name of another shape,
-//! `[…]` for a list, `a|b` for one of several words, `…?` behind the type for null, `?` behind the name for a field that may be missing.
+//! `texts` for an object of strings, `[…]` for a list, `a|b` for one of several words, `…?` behind the type for null, `?` behind the name for a field that may be missing.
 
 use serde_json::{Map, Value, json};
 
@@ -10,11 +10,13 @@ const SHAPES: &[Shape] = &[
     ("Problem", &[("type", "string"), ("title", "string"), ("status", "int"), ("code", "string"), ("detail", "string"),
         ("problems?", "[FieldProblem]"), ("sku?", "string")]),
     ("FieldProblem", &[("field", "string"), ("value", "string"), ("allowed", "string")]),
-    ("Purchase", &[("sku", "string"), ("quantity?", "int")]),
-    ("CartRequest", &[("lines", "[Purchase]")]),
+    ("Purchase", &[("sku", "string"), ("quantity?", "int"), ("metadata?", "texts")]),
+    ("CartRequest", &[("lines", "[CartLine]"), ("metadata?", "texts")]),
+    ("CartLine", &[("sku", "string"), ("quantity?", "int")]),
     ("Order", &[("id", "string"), ("object", "order"), ("sale", "string"), ("sku", "string"), ("buyer", "string"),
         ("quantity", "int"), ("amount_minor?", "int"), ("currency?", "string"),
-        ("status", "reserved|paying|paid|released|refused"), ("created_at_ms", "int"), ("pay_by_ms", "int")]),
+        ("status", "reserved|paying|paid|released|refused"), ("created_at_ms", "int"), ("pay_by_ms", "int"),
+        ("metadata?", "texts")]),
     ("Cart", &[("object", "cart"), ("sale", "string"), ("buyer", "string"), ("request_id", "string"),
         ("amount_minor", "int?"), ("currency", "string"), ("orders", "[Order]")]),
     ("NotKnownYet", &[("object", "order|cart"), ("status", "unknown"), ("poll", "string"), ("id?", "string")]),
@@ -131,6 +133,7 @@ pub(super) fn of(kind: &str) -> Value {
         "int" => json!({ "type": "integer", "format": "int64" }),
         "bool" => json!({ "type": "boolean" }),
         "object" => json!({ "type": "object" }),
+        "texts" => json!({ "type": "object", "additionalProperties": { "type": "string" } }),
         name if SHAPES.iter().any(|(shape, _)| *shape == name) => {
             json!({ "$ref": format!("#/components/schemas/{name}") })
         }

@@ -197,6 +197,7 @@ async fn a_published_window_is_moved_in_the_store() {
         request: "k".parse().unwrap(),
         fingerprint: 1,
         quantity: 1,
+        metadata: None,
     };
     let verdicts = desk
         .parts

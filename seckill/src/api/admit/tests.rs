@@ -68,6 +68,12 @@ async fn a_buyer_blocked_later_still_gets_his_order() {
     assert_eq!((status, &again["id"], is_replay), (200, &order["id"], true));
     let (status, other, _) = shop.ask("ann", "k1", 2).await;
     assert_eq!((status, other["code"].as_str()), (422, Some("key_reused")));
+    let body = r#"{"sku": "shoe", "metadata": {"a": "1"}}"#;
+    let (status, other, _) = shop.send(post("vip", Some("ann"), Some("k1"), body)).await;
+    assert_eq!(
+        (status.as_u16(), &other["code"]),
+        (422, &json!("key_reused"))
+    );
     for (buyer, key) in [("ann", "k2"), ("bob", "k1")] {
         let (status, refused, _) = shop.ask(buyer, key, 1).await;
         assert_eq!(

@@ -319,3 +319,58 @@ async fn bad_input_of_a_cart_is_a_problem_and_changes_nothing() {
     assert_eq!(status, StatusCode::BAD_REQUEST);
     assert_eq!(document["code"], "missing_idempotency_key");
 }
+
+/// It belongs to the purchase, so each order of the cart has it, and so it is part of what the key stands for.
+#[tokio::test]
+async fn metadata_of_a_cart_is_on_each_of_its_orders() {
+    let shop = shop().await;
+    let send = async |metadata: Value| {
+        let lines = json!([{"sku": "shoe"}, {"sku": "lace", "quantity": 2}]);
+        let body = json!({"lines": lines, "metadata": metadata}).to_string();
+        shop.call("POST", "/v1/sales/set/carts", "ann", "k", &body)
+            .await
+    };
+    let sent = json!({"campaign": "spring sale"});
+    let all_have_it = |cart: &Value| {
+        let orders = cart["orders"].as_array().unwrap();
+        orders.len() == 2 && orders.iter().all(|order| order["metadata"] == sent)
+    };
+    let (status, cart) = send(sent.clone()).await;
+    assert!(status == 201 && all_have_it(&cart), "{cart}");
+    let (status, again) = send(sent.clone()).await;
+    assert!(status == 200 && all_have_it(&again), "{again}");
+    let (status, refused) = send(json!({})).await;
+    assert_eq!((status, &refused["code"]), (422, &json!("key_reused")));
+    for sku in ["shoe", "lace"] {
+        shop.settle(sku).await;
+        let (_, found) = shop.named("GET", "ann", "k").await;
+        assert!(all_have_it(&found), "{found}");
+    }
+    let (status, refused) = shop
+        .call(
+            "POST",
+            "/v1/sales/set/carts",
+            "bob",
+            "k",
+            r#"{"lines":[{"sku":"shoe"}],"metadata":{"a":1}}"#,
+        )
+        .await;
+    assert_eq!(
+        (status, &refused["code"]),
+        (400, &json!("invalid_metadata"))
+    );
+}
+
+/// A purchase of one sku with metadata is no cart.
+#[tokio::test]
+async fn a_single_purchase_with_metadata_is_no_line_of_a_cart() {
+    let shop = shop().await;
+    let body = r#"{"sku":"shoe","metadata":{"a":"1"}}"#;
+    let (status, _) = shop
+        .call("POST", "/v1/sales/set/orders", "ann", "k", body)
+        .await;
+    assert_eq!(status, 201);
+    assert_eq!(shop.named("GET", "ann", "k").await.0, 404);
+    shop.settle("shoe").await;
+    assert_eq!(shop.named("GET", "ann", "k").await.0, 404);
+}

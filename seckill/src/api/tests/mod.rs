@@ -1,6 +1,7 @@
 //! The sale API on real parts (embedded store, SQLite ledger): answers, refusals and cancelling.
 
 mod bad_input;
+mod metadata;
 mod retries;
 
 use std::{sync::atomic::Ordering, time::Duration};

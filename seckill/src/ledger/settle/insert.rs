@@ -3,7 +3,7 @@
 use std::{collections::HashSet, sync::LazyLock};
 
 use sqlx::AnyConnection;
-use stock::StoredOrder;
+use stock::{Metadata, StoredOrder};
 
 use crate::{
     ids::{OrderId, SegmentId},
@@ -95,7 +95,8 @@ impl OrderLedger {
                 batch
                     .iter()
                     .map(|(order, _)| order.fingerprint.cast_signed()),
-            ));
+            ))
+            .bind(metadata_lines(batch));
         let new: Vec<String> = inserted.all(connection).await?;
         let ids = new.iter().flat_map(|lines| lines.lines());
         ids.map(parsed).collect()
@@ -122,6 +123,7 @@ impl OrderLedger {
                 times.1,
                 status.as_str(),
                 order.fingerprint.cast_signed(),
+                order.metadata.as_ref().map(Metadata::as_str),
             ])
         };
         let rows = serde_json::Value::Array(batch.iter().map(row).collect());
@@ -171,6 +173,21 @@ impl OrderLedger {
 fn lines<T: ToString>(items: impl Iterator<Item = T>) -> String {
     let items: Vec<String> = items.map(|item| item.to_string()).collect();
     items.join("\n")
+}
+
+/// The metadata of a batch. JSON holds no end of a line, and a list that ends early has no value for the rest.
+fn metadata_lines(batch: &[(&StoredOrder, OrderStatus)]) -> String {
+    if batch.iter().all(|(order, _)| order.metadata.is_none()) {
+        return String::new();
+    }
+    let text = |(order, _): &(&StoredOrder, OrderStatus)| {
+        order
+            .metadata
+            .as_ref()
+            .map_or("", Metadata::as_str)
+            .to_owned()
+    };
+    lines(batch.iter().map(text))
 }
 
 #[cfg(test)]

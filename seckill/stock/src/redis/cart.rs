@@ -17,11 +17,16 @@ pub(super) fn check(lines: &[CartLine]) -> Result<(), StockError> {
     };
     for (place, line) in lines.iter().enumerate() {
         let (one, other) = (&first.purchase, &line.purchase);
-        if (&one.buyer, &one.request, one.fingerprint)
-            != (&other.buyer, &other.request, other.fingerprint)
+        if (&one.buyer, &one.request, one.fingerprint, &one.metadata)
+            != (
+                &other.buyer,
+                &other.request,
+                other.fingerprint,
+                &other.metadata,
+            )
         {
             return bad(format!(
-                "line {place} has another buyer, request or fingerprint"
+                "line {place} has another buyer, request, fingerprint or metadata"
             ));
         }
         if !line.segment.is_of_cart() || line.segment.sale != first.segment.sale {
@@ -56,6 +61,7 @@ mod tests {
                 request: "r1".parse().unwrap(),
                 fingerprint: 1,
                 quantity: 1,
+                metadata: None,
             },
         }
     }

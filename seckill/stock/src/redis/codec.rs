@@ -5,7 +5,7 @@ mod queue;
 mod rebuild;
 mod words;
 
-use std::fmt::Write;
+use std::fmt::{self, Write};
 
 use bytes::Bytes;
 use fred::types::Value;
@@ -17,14 +17,16 @@ pub(super) use self::{
     rebuild::{begin_args, epoch_arg, load_args, move_args},
 };
 use crate::{
-    Durability, Gate, Purchase, SegmentSpec, SegmentStatus, StockError, StoredOrder, Transition,
-    Verdict,
+    Durability, Gate, Metadata, Purchase, SegmentSpec, SegmentStatus, StockError, StoredOrder,
+    Transition, Verdict,
     ids::{OrderId, SegmentId},
     units::MAX_UNITS,
 };
 
 /// Words of one purchase among the arguments of a batch.
 const ARGS_OF_PURCHASE: usize = 4;
+/// Digits of a fingerprint. `library/buy.lua` has the same number.
+const FINGERPRINT: usize = 16;
 /// In place of a durability where the sale names none.
 const STORES_OWN: &str = "-";
 /// Bytes of a purchase whose buyer and request id are of usual length; a guess too small only costs a second allocation.
@@ -56,7 +58,22 @@ pub(super) fn units_args(id: &str, units: u64) -> Result<Vec<Value>, StockError>
     Ok(vec![id.into(), number(units, "units")?])
 }
 
-/// `epoch {order buyer content quantity}…`, where content is `fingerprint buyer request`.
+/// A fingerprint, and metadata right behind it: one word, because no space stands in it. JSON spells spaces in another way too.
+struct Content<'a>(u64, &'a Option<Metadata>);
+
+impl fmt::Display for Content<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:0FINGERPRINT$x}", self.0)?;
+        let Some(metadata) = self.1 else {
+            return Ok(());
+        };
+        let mut parts = metadata.as_str().split(' ');
+        f.write_str(parts.next().unwrap_or_default())?;
+        parts.try_for_each(|part| write!(f, "\\u0020{part}"))
+    }
+}
+
+/// `epoch {order buyer content quantity}…`, where content is `fingerprint[metadata] buyer request`.
 pub(super) fn buy_args(epoch: u64, purchases: &[Purchase]) -> Vec<Value> {
     // One buffer for the whole batch; each argument is a piece of it, the buyer a piece of the content.
     let mut text = String::with_capacity(TYPICAL_PURCHASE * purchases.len());
@@ -68,11 +85,12 @@ pub(super) fn buy_args(epoch: u64, purchases: &[Purchase]) -> Vec<Value> {
             start..text.len()
         };
         let order = write(format_args!("{}", purchase.order));
-        let fingerprint = write(format_args!("{:016x} ", purchase.fingerprint));
+        let content = Content(purchase.fingerprint, &purchase.metadata);
+        let content = write(format_args!("{content} "));
         let buyer = write(format_args!("{}", purchase.buyer));
         let request = write(format_args!(" {}", purchase.request));
         let quantity = write(format_args!("{}", purchase.quantity));
-        let content = fingerprint.start..request.end;
+        let content = content.start..request.end;
         pieces.extend([order, buyer, content, quantity]);
     }
     let text = Bytes::from(text);

@@ -253,6 +253,7 @@ mod tests {
                 request: RequestId::try_new("r").unwrap(),
                 fingerprint: 1,
                 quantity: 1,
+                metadata: None,
             };
             let waiting = Waiting {
                 purchase,

@@ -97,6 +97,18 @@ pub(super) const MUTATIONS: &[Mutation] = &[
         proof: case!(a_replay_is_answered_even_when_nobody_can_buy),
     },
     Mutation {
+        rule: "buy: a request begins behind the metadata",
+        from: "string.sub(content, string.find(content, ' ', FINGERPRINT, true) + 1)",
+        to: "string.sub(content, FINGERPRINT + 2)",
+        proof: case!(metadata_comes_back_with_its_order),
+    },
+    Mutation {
+        rule: "orders: records with metadata are read",
+        from: "(%x+)%S* (%S+) %S+$'",
+        to: "(%x+) (%S+) %S+$'",
+        proof: case!(metadata_comes_back_with_its_order),
+    },
+    Mutation {
         rule: "buy: fingerprint check",
         from: "fingerprint == string.sub(content, 1, FINGERPRINT) and",
         to: "true and",
@@ -212,9 +224,21 @@ pub(super) const MUTATIONS: &[Mutation] = &[
     },
     Mutation {
         rule: "cart: replay check",
-        from: "local replay = replay_of(lines, fingerprint)",
+        from: "local replay = replay_of(lines, string.sub(content, 1, FINGERPRINT))",
         to: "local replay = nil",
         proof: case!(a_cart_is_replayed_whole_and_its_request_is_never_reused),
+    },
+    Mutation {
+        rule: "cart: metadata is no part of the fingerprint",
+        from: "local replay = replay_of(lines, string.sub(content, 1, FINGERPRINT))",
+        to: "local replay = replay_of(lines, content)",
+        proof: case!(each_order_of_a_cart_has_its_metadata),
+    },
+    Mutation {
+        rule: "cart: metadata is kept",
+        from: "times .. ' ' .. content .. ' ' .. request",
+        to: "times .. ' ' .. string.sub(content, 1, FINGERPRINT) .. ' ' .. request",
+        proof: case!(each_order_of_a_cart_has_its_metadata),
     },
     Mutation {
         rule: "cart: fingerprint check",

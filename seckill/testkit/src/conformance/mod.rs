@@ -13,6 +13,7 @@
 #![allow(clippy::unwrap_used, reason = "the cases are tests")]
 
 mod carts;
+mod metadata;
 mod model;
 mod orders;
 mod purchases;
@@ -30,7 +31,8 @@ use stock::{
 };
 
 pub use self::{
-    carts::*, model::*, orders::*, purchases::*, queue::*, rebuild::*, refusals::*, transfers::*,
+    carts::*, metadata::*, model::*, orders::*, purchases::*, queue::*, rebuild::*, refusals::*,
+    transfers::*,
 };
 
 /// Far enough from now that neither a slow test nor a clock that is a little off reaches it.
@@ -112,6 +114,10 @@ macro_rules! stock_store_conformance {
             a_cart_is_replayed_whole_and_its_request_is_never_reused
             a_line_bought_alone_blocks_the_cart_of_the_same_request
             concurrent_carts_are_all_or_nothing
+            metadata_comes_back_with_its_order
+            metadata_does_not_hide_a_reused_request
+            metadata_survives_a_rebuild
+            each_order_of_a_cart_has_its_metadata
             a_withdrawal_takes_what_there_is_once
             withdrawn_units_are_not_sold
             a_frozen_segment_gives_nothing_away
@@ -211,6 +217,7 @@ impl<'a> Counter<'a> {
             // Above 2^53, so that a store that counts in doubles would mix fingerprints up.
             fingerprint: u64::MAX - u64::from(quantity),
             quantity,
+            metadata: None,
         }
     }
 

@@ -8,8 +8,8 @@ use std::{
 
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use stock::{
-    Gate, OrderState, Purchase, SegmentSpec, SegmentStatus, StoredOrder, Transition, Verdict,
-    ids::OrderId,
+    Gate, Metadata, OrderState, Purchase, SegmentSpec, SegmentStatus, StoredOrder, Transition,
+    Verdict, ids::OrderId,
 };
 
 use super::{Counter, PAY_WITHIN_MS, Subject};
@@ -108,6 +108,7 @@ impl Model {
             state: OrderState::Reserved,
             created_at_ms,
             pay_by_ms: created_at_ms + PAY_WITHIN_MS,
+            metadata: purchase.metadata.clone(),
         };
         self.orders.push((order.clone(), purchase.fingerprint));
         Verdict::Accepted {
@@ -183,7 +184,11 @@ async fn follow(subject: &Subject, seed: u64) {
                     .map(|_| {
                         let buyer = format!("b{}", rng.random_range(0..8));
                         let request = format!("r{}", rng.random_range(0..40));
-                        counter.purchase(&buyer, &request, rng.random_range(0..4))
+                        let quantity = rng.random_range(0..4);
+                        Purchase {
+                            metadata: (quantity == 1).then(|| some_metadata(&mut rng)),
+                            ..counter.purchase(&buyer, &request, quantity)
+                        }
                     })
                     .collect();
                 let answers = counter.buy_many(batch.clone()).await;
@@ -292,6 +297,12 @@ async fn check_queue(counter: &Counter<'_>, model: &Model, seed: u64) {
         .map(|(order, _)| order.clone())
         .collect();
     assert_eq!(queued, accepted, "seed {seed}");
+}
+
+fn some_metadata(rng: &mut StdRng) -> Metadata {
+    let value = ["", "a b", "ä"][rng.random_range(0..3)].repeat(rng.random_range(0..100));
+    let checked = Metadata::try_new([("k".to_owned(), value)]).expect("it is within the bounds");
+    checked.expect("it has an entry")
 }
 
 fn some_orders(rng: &mut StdRng, counter: &Counter<'_>, model: &Model) -> Vec<OrderId> {

@@ -46,7 +46,7 @@ async fn finish(counter: &Counter<'_>) {
     );
 }
 
-async fn rebuild(counter: &mut Counter<'_>, orders: &[StoredOrder], moves: &StockMoves) {
+pub(super) async fn rebuild(counter: &mut Counter<'_>, orders: &[StoredOrder], moves: &StockMoves) {
     freeze(counter).await;
     begin(counter, moves).await;
     load(counter, orders).await;

@@ -13,4 +13,4 @@ SET status = 'released', reason = 'expired', version = version + 1
 FROM due
 WHERE order_id = due.id AND status = 'reserved'
 RETURNING order_id, sale, sku, segment, buyer, request_id, quantity, amount_minor, currency, status, reason, created_at_ms,
-          pay_by_ms, settled_at_ms, intent, fingerprint, version
+          pay_by_ms, settled_at_ms, intent, fingerprint, version, metadata

@@ -8,4 +8,4 @@ WHERE order_id IN (
     ORDER BY pay_by_ms, order_id
     LIMIT $2)
 RETURNING order_id, sale, sku, segment, buyer, request_id, quantity, amount_minor, currency, status, reason, created_at_ms,
-          pay_by_ms, settled_at_ms, intent, fingerprint, version
+          pay_by_ms, settled_at_ms, intent, fingerprint, version, metadata

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Gate, OrderState, SegmentSpec, StoredOrder,
+    Gate, Metadata, OrderState, SegmentSpec, StoredOrder,
     ids::{BuyerId, OrderId, RequestId},
 };
 
@@ -75,6 +75,9 @@ const EPOCH_RAISED: u8 = 13;
 const RETIRED: u8 = 14;
 const BEGUN: u8 = 15;
 const TICK: u8 = 16;
+/// An order with metadata is a kind of its own, with one text more: without, it costs no byte.
+const BOUGHT_WITH_METADATA: u8 = 17;
+const LOADED_WITH_METADATA: u8 = 18;
 
 /// What a rebuilt segment begins with, before its orders are loaded.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -106,11 +109,11 @@ pub(super) fn encode_tick(out: &mut Vec<u8>) {
 pub(super) fn encode_event(out: &mut Vec<u8>, segment: u32, event: &Event) {
     match event {
         Event::Bought { order } => {
-            head(out, BOUGHT, segment);
+            head(out, kind_of(order, BOUGHT, BOUGHT_WITH_METADATA), segment);
             put_order(out, order);
         }
         Event::Loaded { order } => {
-            head(out, LOADED, segment);
+            head(out, kind_of(order, LOADED, LOADED_WITH_METADATA), segment);
             out.push(order.state as u8);
             put_order(out, order);
         }
@@ -172,6 +175,13 @@ fn head(out: &mut Vec<u8>, kind: u8, segment: u32) {
     out.extend_from_slice(&segment.to_le_bytes());
 }
 
+fn kind_of(order: &StoredOrder, without: u8, with: u8) -> u8 {
+    match order.metadata {
+        None => without,
+        Some(_) => with,
+    }
+}
+
 fn put_order(out: &mut Vec<u8>, order: &StoredOrder) {
     out.extend_from_slice(&order.order.as_u128().to_le_bytes());
     out.extend_from_slice(&order.fingerprint.to_le_bytes());
@@ -180,6 +190,9 @@ fn put_order(out: &mut Vec<u8>, order: &StoredOrder) {
     out.extend_from_slice(&order.pay_by_ms.to_le_bytes());
     put_text(out, order.buyer.as_str());
     put_text(out, order.request.as_str());
+    if let Some(metadata) = &order.metadata {
+        put_text(out, metadata.as_str());
+    }
 }
 
 fn put_text(out: &mut Vec<u8>, text: &str) {
@@ -203,10 +216,10 @@ pub(super) fn decode(input: &mut &[u8]) -> Result<Record, String> {
         OPENED => return Ok(Record::Opened(json(input)?)),
         BEGUN => return Ok(Record::Begun(json(input)?)),
         TICK => return Ok(Record::Tick),
-        BOUGHT => Event::Bought {
-            order: order(input, OrderState::Reserved)?,
+        BOUGHT | BOUGHT_WITH_METADATA => Event::Bought {
+            order: order(input, OrderState::Reserved, kind == BOUGHT_WITH_METADATA)?,
         },
-        LOADED => {
+        LOADED | LOADED_WITH_METADATA => {
             let state = match take::<1>(input)?[0] {
                 0 => OrderState::Reserved,
                 1 => OrderState::Sold,
@@ -214,7 +227,7 @@ pub(super) fn decode(input: &mut &[u8]) -> Result<Record, String> {
                 other => return Err(format!("unknown order state {other}")),
             };
             Event::Loaded {
-                order: order(input, state)?,
+                order: order(input, state, kind == LOADED_WITH_METADATA)?,
             }
         }
         RELEASED => Event::Released {
@@ -260,7 +273,7 @@ pub(super) fn decode(input: &mut &[u8]) -> Result<Record, String> {
     Ok(Record::Event(segment, event))
 }
 
-fn order(input: &mut &[u8], state: OrderState) -> Result<StoredOrder, String> {
+fn order(input: &mut &[u8], state: OrderState, has_metadata: bool) -> Result<StoredOrder, String> {
     let order = OrderId::from_u128(u128::from_le_bytes(take(input)?));
     let fingerprint = u64::from_le_bytes(take(input)?);
     let quantity = u32::from_le_bytes(take(input)?);
@@ -268,6 +281,10 @@ fn order(input: &mut &[u8], state: OrderState) -> Result<StoredOrder, String> {
     let pay_by_ms = u64::from_le_bytes(take(input)?);
     let buyer = BuyerId::try_new(text(input)?).map_err(|e| e.to_string())?;
     let request = RequestId::try_new(text(input)?).map_err(|e| e.to_string())?;
+    let metadata = match has_metadata {
+        true => Some(Metadata::from_stored(text(input)?)?),
+        false => None,
+    };
     Ok(StoredOrder {
         order,
         buyer,
@@ -277,6 +294,7 @@ fn order(input: &mut &[u8], state: OrderState) -> Result<StoredOrder, String> {
         state,
         created_at_ms,
         pay_by_ms,
+        metadata,
     })
 }
 

@@ -15,7 +15,13 @@ fn order(raw: u128, quantity: u32, fingerprint: u64, state: OrderState) -> Store
         state,
         created_at_ms: 7,
         pay_by_ms: 9,
+        metadata: None,
     }
+}
+
+fn metadata(value: &str) -> Metadata {
+    let entries = [("k".to_owned(), value.to_owned())];
+    Metadata::try_new(entries).unwrap().unwrap()
 }
 
 fn spec() -> SegmentSpec {
@@ -52,8 +58,19 @@ fn event() -> impl Strategy<Value = Event> {
                 order: order(raw, quantity, fingerprint, OrderState::Reserved),
             }
         }),
-        (any::<u128>(), state).prop_map(|(raw, state)| Event::Loaded {
-            order: order(raw, 1, 2, state)
+        (any::<u128>(), state, any::<bool>()).prop_map(|(raw, state, has_metadata)| {
+            Event::Loaded {
+                order: StoredOrder {
+                    metadata: has_metadata.then(|| metadata("b 2")),
+                    ..order(raw, 1, 2, state)
+                },
+            }
+        }),
+        any::<u128>().prop_map(|raw| Event::Bought {
+            order: StoredOrder {
+                metadata: Some(metadata("\"ä\"")),
+                ..order(raw, 1, 2, OrderState::Reserved)
+            }
         }),
         any::<u32>().prop_map(|index| Event::Released { index }),
         any::<u32>().prop_map(|index| Event::Confirmed { index }),
@@ -88,6 +105,37 @@ proptest! {
     fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         let mut rest = bytes.as_slice();
         while !rest.is_empty() && decode(&mut rest).is_ok() {}
+    }
+}
+
+/// Journals on disks hold these bytes: an order without metadata is read as ever, and has not a byte more.
+#[test]
+fn the_bytes_of_orders_without_metadata_stay() {
+    let without = order(1, 2, 3, OrderState::Reserved);
+    let mut tail = [
+        1_u128.to_le_bytes().as_slice(),
+        &3_u64.to_le_bytes(),
+        &2_u32.to_le_bytes(),
+    ]
+    .concat();
+    tail.extend([7_u64.to_le_bytes(), 9_u64.to_le_bytes()].concat());
+    tail.extend(b"\x03\0\0\0b-1\x03\0\0\0r/1");
+    let known = |kind: &[u8]| [kind, tail.as_slice()].concat();
+    let bought = (
+        known(&[1, 5, 0, 0, 0]),
+        Event::Bought {
+            order: without.clone(),
+        },
+    );
+    let loaded = (
+        known(&[11, 5, 0, 0, 0, 0]),
+        Event::Loaded { order: without },
+    );
+    for (bytes, event) in [bought, loaded] {
+        let mut written = Vec::new();
+        encode_event(&mut written, 5, &event);
+        assert_eq!(written, bytes);
+        assert_eq!(decode(&mut bytes.as_slice()), Ok(Record::Event(5, event)));
     }
 }
 

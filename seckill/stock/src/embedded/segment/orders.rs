@@ -5,7 +5,7 @@ use ahash::RandomState;
 
 use super::{chunks::Chunked, index::Index, texts::Texts};
 use crate::{
-    OrderState, StoredOrder,
+    Metadata, OrderState, StoredOrder,
     ids::{BuyerId, OrderId, RequestId},
 };
 
@@ -17,7 +17,7 @@ pub(crate) struct Record {
     pub(crate) fingerprint: u64,
     pub(crate) created_at_ms: u64,
     pub(crate) pay_by_ms: u64,
-    /// Place of the request id in the texts.
+    /// Place of the request id in the texts; metadata, if the state says that there is any, is behind it.
     pub(crate) request: u64,
     /// Number of the buyer.
     pub(crate) buyer: u32,
@@ -26,6 +26,7 @@ pub(crate) struct Record {
 
 const STATE_MASK: u8 = 0b011;
 const ACKED: u8 = 0b100;
+const HAS_METADATA: u8 = 0b1000;
 
 fn state_of(byte: u8) -> Option<OrderState> {
     match byte & STATE_MASK {
@@ -48,7 +49,7 @@ fn byte_of(state: OrderState) -> u8 {
 #[derive(Clone, Default)]
 pub(crate) struct SharedOrders {
     pub(crate) records: Chunked<Record>,
-    /// State in two bits, and whether the queue entry was acknowledged.
+    /// State in two bits, whether the queue entry was acknowledged, and whether there is metadata.
     pub(crate) states: Chunked<u8>,
     /// Places of the buyers' names.
     pub(crate) buyers: Chunked<u64>,
@@ -93,6 +94,9 @@ impl Orders {
             }
             let request = orders.data.texts.get(record.request);
             let request = request.ok_or_else(|| format!("order {index} has no request id"))?;
+            if orders.has_metadata(index) && orders.data.texts.behind(record.request).is_none() {
+                return Err(format!("order {index} has no metadata"));
+            }
             let hash = orders
                 .hasher
                 .hash_one((orders.buyer_name(record.buyer), request));
@@ -170,17 +174,26 @@ impl Orders {
         });
         let request = order.request.as_str();
         let hash = self.hasher.hash_one((name, request));
+        let (place, has_metadata) = match &order.metadata {
+            None => (self.data.texts.push(request), 0),
+            Some(metadata) => {
+                let metadata = metadata.as_str();
+                (self.data.texts.push_with(request, metadata), HAS_METADATA)
+            }
+        };
         let record = Record {
             id: halves(order.order),
             fingerprint: order.fingerprint,
             created_at_ms: order.created_at_ms,
             pay_by_ms: order.pay_by_ms,
-            request: self.data.texts.push(request),
+            request: place,
             buyer,
             quantity: order.quantity,
         };
         let acked = if is_acked { ACKED } else { 0 };
-        self.data.states.push(byte_of(order.state) | acked);
+        self.data
+            .states
+            .push(byte_of(order.state) | acked | has_metadata);
         let index = self.data.records.push(record);
         self.by_request.insert(hash, index);
         self.by_id.insert(self.hasher.hash_one(record.id), index);
@@ -214,10 +227,23 @@ impl Orders {
         self.data.states.at(index) & ACKED != 0
     }
 
+    fn has_metadata(&self, index: u32) -> bool {
+        self.data.states.at(index) & HAS_METADATA != 0
+    }
+
     pub(super) fn set_acked(&mut self, index: u32) {
         self.data
             .states
             .set(index, self.data.states.at(index) | ACKED);
+    }
+
+    fn metadata(&self, index: u32, record: &Record) -> Option<Metadata> {
+        let text = self
+            .has_metadata(index)
+            .then(|| self.data.texts.behind(record.request))?;
+        Some(Metadata::known(text.expect(
+            "it was pushed with the request id, or checked when loaded",
+        )))
     }
 
     /// The order as callers see it.
@@ -233,6 +259,7 @@ impl Orders {
             state: self.state(index),
             created_at_ms: record.created_at_ms,
             pay_by_ms: record.pay_by_ms,
+            metadata: self.metadata(index, &record),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    Purchase,
+    Metadata, Purchase,
     ids::{OrderId, SaleId, SegmentId, SkuId},
 };
 
@@ -25,6 +25,7 @@ fn buy(segment: &mut Segment, n: u32) {
         request: format!("r{n}").parse().unwrap(),
         fingerprint: u64::from(n),
         quantity: 1,
+        metadata: None,
     };
     let event = segment.decide(segment.epoch(), 10, &purchase).unwrap();
     segment.apply(&event).unwrap();
@@ -76,6 +77,38 @@ fn the_words_of_a_snapshot_stay() {
     ];
     let known = serde_json::json!(["Selling", "Frozen", "Loading", "Retired"]);
     assert_eq!(serde_json::to_value(phases).unwrap(), known);
+}
+
+/// Snapshots on disks hold the states and texts of orders as they are in memory: without metadata, nothing of them has changed.
+#[test]
+fn an_order_without_metadata_has_not_a_byte_more() {
+    let mut segment = filled(1);
+    let (_, orders) = segment.shared();
+    assert_eq!(orders.texts.pages()[0].as_slice(), b"\x02b0\x02r0");
+    assert_eq!(
+        (orders.states.at(0), size_of::<orders::Record>()),
+        (0, orders::RECORD_LEN)
+    );
+    let metadata = Metadata::try_new([("k".to_owned(), "v".to_owned())]).unwrap();
+    let with = Purchase {
+        order: OrderId::from_u128(9),
+        buyer: "b0".parse().unwrap(),
+        request: "r1".parse().unwrap(),
+        fingerprint: 1,
+        quantity: 1,
+        metadata,
+    };
+    let event = segment.decide(segment.epoch(), 10, &with).unwrap();
+    segment.apply(&event).unwrap();
+    let (head, mut orders) = segment.shared();
+    assert_eq!(
+        orders.texts.pages()[0].as_slice(),
+        b"\x02b0\x02r0\x02r1\x09\0{\"k\":\"v\"}"
+    );
+    // A state that promises metadata where there is none is damage.
+    assert!(Segment::load(head.clone(), orders.clone()).is_ok());
+    orders.states.set(0, 0b1000);
+    assert!(Segment::load(head, orders).is_err());
 }
 
 #[test]
@@ -141,6 +174,7 @@ fn a_segment_is_forgotten_only_when_nothing_can_need_its_orders() {
         request: "r1".parse().unwrap(),
         fingerprint: 1,
         quantity: 1,
+        metadata: None,
     };
     assert_eq!(segment.decide(1, 10, &late), Err(crate::Verdict::Ended));
     assert!(!segment.may_retire(u64::MAX, 0), "once is enough");

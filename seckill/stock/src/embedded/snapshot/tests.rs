@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    OrderState, SegmentSpec, StoredOrder,
+    Lookup, Metadata, OrderState, SegmentSpec, StoredOrder,
     embedded::{
         journal::{Progress, RecoverError},
         record::Event,
@@ -32,10 +32,16 @@ fn segment(name: &str, orders: u32) -> Segment {
             state: OrderState::Reserved,
             created_at_ms: 5,
             pay_by_ms: 6,
+            metadata: (n % 5 == 4).then(|| metadata(n)),
         };
         segment.apply(&Event::Bought { order }).unwrap();
     }
     segment
+}
+
+fn metadata(n: u32) -> Metadata {
+    let entries = [("n".to_owned(), n.to_string().repeat(50))];
+    Metadata::try_new(entries).unwrap().unwrap()
 }
 
 fn capture() -> Capture {
@@ -72,6 +78,11 @@ fn everything_comes_back() {
         .map(|(head, data)| Segment::load(head, data).unwrap().snapshot())
         .collect();
     assert_eq!(counts, expected);
+    for n in [0, 4, 8_998, 8_999] {
+        let lookup = Lookup::Order(OrderId::from_u128(u128::from(n) << 70 | 1));
+        let found = segments[0].find(&lookup).unwrap();
+        assert_eq!(found.metadata, (n % 5 == 4).then(|| metadata(n)));
+    }
     let again = Capture {
         next: 42,
         clock_ms: 77,

@@ -3,18 +3,20 @@
 use fred::types::Value;
 
 use super::{
-    read_verdict,
+    Content, read_verdict,
     words::{Words, unreadable},
 };
 use crate::{CartLine, CartVerdict, StockError};
 
-/// `buyer request fingerprint {epoch order quantity}…`
+/// `buyer request fingerprint[metadata] {epoch order quantity}…`
 pub(crate) fn cart_args(lines: &[CartLine]) -> Vec<Value> {
     let first = &lines[0].purchase;
     let mut args: Vec<Value> = vec![
         first.buyer.as_str().into(),
         first.request.as_str().into(),
-        format!("{:016x}", first.fingerprint).into(),
+        Content(first.fingerprint, &first.metadata)
+            .to_string()
+            .into(),
     ];
     for line in lines {
         args.push(line.epoch.to_string().into());

@@ -2,7 +2,7 @@
 
 use fred::types::Value;
 
-use super::{number, open_args};
+use super::{Content, number, open_args};
 use crate::{OrderState, SegmentSpec, StockError, StoredOrder};
 
 /// Above it the versions of an epoch would pass 2^53. A rebuild a second would need twelve days.
@@ -37,7 +37,7 @@ pub(crate) fn move_args(
     Ok(args)
 }
 
-/// `epoch {id state quantity created pay_by fingerprint buyer request}…`
+/// `epoch {id state quantity created pay_by fingerprint[metadata] buyer request}…`
 pub(crate) fn load_args(epoch: u64, orders: &[StoredOrder]) -> Result<Vec<Value>, StockError> {
     let mut args = vec![epoch_arg(epoch)?];
     for order in orders {
@@ -52,7 +52,9 @@ pub(crate) fn load_args(epoch: u64, orders: &[StoredOrder]) -> Result<Vec<Value>
             order.quantity.to_string().into(),
             number(order.created_at_ms, "created_at_ms")?,
             number(order.pay_by_ms, "pay_by_ms")?,
-            format!("{:016x}", order.fingerprint).into(),
+            Content(order.fingerprint, &order.metadata)
+                .to_string()
+                .into(),
             order.buyer.as_str().into(),
             order.request.as_str().into(),
         ]);

@@ -7,7 +7,8 @@ use crate::{CartLine, Position};
 fn a_buyer_that_looks_like_a_poison_mark_is_still_an_order() {
     // "!" is a legal buyer, so the mark must only count at its place.
     let order = OrderId::from_u128(9);
-    let entries = read_entries(&format!("5-0 2 1 {order} R 1 10 20 00ff ! r1")).unwrap();
+    let entries =
+        read_entries(&format!("5-0 2 1 {order} R 1 10 20 00000000000000ff ! r1")).unwrap();
     assert_eq!(entries[0].order.as_ref().unwrap().buyer.as_str(), "!");
     let entries = read_entries("5-0 2 3 ! the entry has no order id").unwrap();
     assert_eq!(
@@ -39,6 +40,7 @@ fn an_unreadable_answer_is_an_error_and_not_a_panic() {
             request: "r".parse().unwrap(),
             fingerprint: 0,
             quantity: 1,
+            metadata: None,
         };
         assert!(read_verdicts(answer, &[purchase]).is_err(), "{answer:?}");
     }
@@ -62,6 +64,37 @@ fn an_unreadable_answer_is_an_error_and_not_a_panic() {
     );
 }
 
+/// Records in servers have this form: without metadata, they are read as ever.
+#[test]
+fn a_record_is_read_with_and_without_metadata() {
+    let entries =
+        [("k", "a b"), ("l", "\\ \"")].map(|(key, value)| (key.to_owned(), value.to_owned()));
+    let metadata = Metadata::try_new(entries).unwrap();
+    let content = Content(0xab, &metadata).to_string();
+    assert_eq!(
+        content,
+        r#"00000000000000ab{"k":"a\u0020b","l":"\\\u0020\""}"#
+    );
+    let read = |content: &str| {
+        let id = OrderId::from_u128(9);
+        read_found(&format!("{id} R 1 10 20 {content} ann r1"))
+    };
+    let with = read(&content).unwrap().unwrap();
+    assert_eq!((with.fingerprint, with.metadata), (0xab, metadata));
+    assert_eq!((with.buyer.as_str(), with.request.as_str()), ("ann", "r1"));
+    let without = read("00000000000000ab").unwrap().unwrap();
+    assert_eq!((without.fingerprint, without.metadata), (0xab, None));
+    assert_eq!(Content(0xab, &None).to_string(), "00000000000000ab");
+    for bad in [
+        "ab",
+        "00000000000000ab{",
+        "00000000000000abx",
+        "00000000000000ag",
+    ] {
+        assert!(read(bad).is_err(), "{bad}");
+    }
+}
+
 #[test]
 fn a_batch_is_written_into_one_buffer() {
     let purchase = |n: u64| Purchase {
@@ -70,6 +103,7 @@ fn a_batch_is_written_into_one_buffer() {
         request: "r-1".parse().unwrap(),
         fingerprint: 0xab,
         quantity: 12,
+        metadata: None,
     };
     let purchases = [purchase(1), purchase(2)];
     let args = buy_args(7, &purchases);
@@ -103,6 +137,7 @@ fn accepted_purchases_count_down_from_the_first_line() {
         request: "r-1".parse().unwrap(),
         fingerprint: 0xab,
         quantity,
+        metadata: None,
     });
     let verdicts = read_verdicts("9 4 50 60\nA\nP\nA", &purchases).unwrap();
     let accepted = |index: usize, remaining, version| Verdict::Accepted {
@@ -132,6 +167,7 @@ fn an_unreadable_cart_is_an_error_and_not_a_panic() {
             request: "r".parse().unwrap(),
             fingerprint: 0,
             quantity: 1,
+            metadata: None,
         };
         CartLine {
             segment,

@@ -2,7 +2,8 @@
 
 use std::str::{FromStr, SplitAsciiWhitespace};
 
-use crate::{OrderState, Position, StockError, StoredOrder};
+use super::FINGERPRINT;
+use crate::{Metadata, OrderState, Position, StockError, StoredOrder};
 
 /// An answer of the library that this version cannot read: another program owns the name, or the data was edited by hand.
 pub(super) fn unreadable(answer: &str) -> StockError {
@@ -44,7 +45,7 @@ impl<'a> Words<'a> {
         }
     }
 
-    /// `id state quantity created pay_by fingerprint buyer request`
+    /// `id state quantity created pay_by fingerprint[metadata] buyer request`
     pub(super) fn order(&mut self) -> Result<StoredOrder, StockError> {
         let order = self.next()?;
         let state = match self.text()? {
@@ -56,8 +57,14 @@ impl<'a> Words<'a> {
         let quantity = self.next()?;
         let created_at_ms = self.next()?;
         let pay_by_ms = self.next()?;
+        let content = self.text()?.split_at_checked(FINGERPRINT);
+        let (fingerprint, metadata) = content.ok_or_else(|| unreadable(self.line))?;
         let fingerprint =
-            u64::from_str_radix(self.text()?, 16).map_err(|_| unreadable(self.line))?;
+            u64::from_str_radix(fingerprint, 16).map_err(|_| unreadable(self.line))?;
+        let metadata = match metadata {
+            "" => None,
+            text => Some(Metadata::from_stored(text).map_err(|_| unreadable(self.line))?),
+        };
         Ok(StoredOrder {
             order,
             fingerprint,
@@ -65,6 +72,7 @@ impl<'a> Words<'a> {
             quantity,
             created_at_ms,
             pay_by_ms,
+            metadata,
             buyer: self.next()?,
             request: self.next()?,
         })

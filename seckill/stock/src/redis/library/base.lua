@@ -7,7 +7,8 @@
 --   meta      hash: the rules, the counters, the gate, the epoch, the state, the server
 --   buyers    hash: buyer -> "units first", his live units (reserved or sold) and his first order; kept when that is returned
 --   requests  hash: "buyer request" -> order id, of a buyer's orders after his first; kept too, so a late retry finds its tombstone
---   orders    hash: order id -> "state quantity created pay_by fingerprint buyer request"; state is R, S or X
+--   orders    hash: order id -> "state quantity created pay_by fingerprint[metadata] buyer request"; state is R, S or X, a fingerprint
+--             has 16 digits, and metadata is a JSON object in which no space stands as such
 --   moves     hash: "+ restock id" and "- withdrawal id" -> units
 --   stream    one entry {o = order id} for each accepted order, read by the consumer group `settlement`, never trimmed
 --
@@ -162,8 +163,8 @@ local function snapshot_of(keys, meta)
   return table.concat(words, ' ')
 end
 
--- "state quantity created pay_by fingerprint buyer request" in pieces, or nil. Times are not needed in here.
+-- An order's record in pieces, or nil. Times and metadata are not needed in here.
 local function parse(record)
-  local state, quantity, fingerprint, buyer = string.match(record, '^(%u) (%d+) %d+ %d+ (%x+) (%S+) %S+$')
+  local state, quantity, fingerprint, buyer = string.match(record, '^(%u) (%d+) %d+ %d+ (%x+)%S* (%S+) %S+$')
   return state, tonumber(quantity), fingerprint, buyer
 end

@@ -42,10 +42,10 @@ local function times_of(meta, now)
   return int(now) .. ' ' .. int(now + meta.pay_within)
 end
 
--- Digits at the beginning of a purchase's content; a space and "buyer request" follow.
+-- Digits at the beginning of a purchase's content. Metadata may follow, then a space and "buyer request".
 local FINGERPRINT = 16
 
--- args: epoch {order buyer content quantity}…, where content is "fingerprint buyer request". Answers "available version created pay_by"
+-- args: epoch {order buyer content quantity}…, where content is "fingerprint[metadata] buyer request". Answers "available version created pay_by"
 -- as they are before the first purchase, then a line for each: A takes its quantity off the one and adds 1 to the other.
 local function buy(keys, args)
   local count = (#args - 1) / 4
@@ -83,7 +83,7 @@ local function buy(keys, args)
     -- The same buyer, and the same request, may stand in one batch twice.
     local holder = fresh.holders[buyer] or holders[i]
     -- Who has no entry has no request either.
-    local request = holder and string.sub(content, FINGERPRINT + 2)
+    local request = holder and string.sub(content, string.find(content, ' ', FINGERPRINT, true) + 1)
     local holds, first, known, record, corruption = standing_of(keys, fresh, holder, request)
 
     if not quantity or quantity < 1 or quantity % 1 ~= 0 then

@@ -53,14 +53,14 @@ local function read_line(own, buyer, request)
   return fault
 end
 
--- keys: six a line. args: buyer request fingerprint {epoch order quantity}… Answers one line a line of the cart (A or R), or
+-- keys: six a line. args: buyer request fingerprint[metadata] {epoch order quantity}… Answers one line a line of the cart (A or R), or
 -- "X line verdict".
 local function buy_cart(keys, args)
   local count = #keys / KEYS_OF_SEGMENT
   if count < 1 or count % 1 ~= 0 or #args ~= 3 + 3 * count then
     return redis.error_reply('ERR penstock: a cart has 6 keys and 3 arguments a line')
   end
-  local buyer, fingerprint = args[1], args[3]
+  local buyer, content = args[1], args[3]
   local request = buyer .. ' ' .. args[2]
   local now = now_ms()
 
@@ -87,7 +87,7 @@ local function buy_cart(keys, args)
     end
   end
 
-  local replay = replay_of(lines, fingerprint)
+  local replay = replay_of(lines, string.sub(content, 1, FINGERPRINT))
   if replay then
     return replay
   end
@@ -107,7 +107,7 @@ local function buy_cart(keys, args)
   for line, own in ipairs(lines) do
     local times = times_of(own.meta, now)
     take(own.meta, own.quantity)
-    local record = 'R ' .. int(own.quantity) .. ' ' .. times .. ' ' .. fingerprint .. ' ' .. request
+    local record = 'R ' .. int(own.quantity) .. ' ' .. times .. ' ' .. content .. ' ' .. request
     add_order(own.fresh, own.id, record, buyer, int(own.holds + own.quantity), own.first, request)
     write_orders(own.keys, own.fresh)
     answers[line] = 'A ' .. int(own.meta.available) .. ' ' .. int(own.meta.version) .. ' ' .. times

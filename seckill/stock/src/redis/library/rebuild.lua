@@ -132,7 +132,7 @@ local function moves(keys, args)
   return ''
 end
 
--- args: epoch {id state quantity created pay_by fingerprint buyer request}…
+-- args: epoch {id state quantity created pay_by fingerprint[metadata] buyer request}…
 local function load(keys, args)
   local count = (#args - 1) / 8
   if count > MAX_BATCH or count % 1 ~= 0 then
