@@ -13,6 +13,8 @@ mod protocol;
 
 mod tunnel;
 
+mod unix_socket;
+
 mod forwarding;
 
 mod http;

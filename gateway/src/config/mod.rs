@@ -36,6 +36,7 @@ use seckill::api::identity::Identity;
 pub use settings::Inputs;
 use settings::{Problems, Section};
 
+pub(crate) use self::values::UNIX;
 pub use self::{
     admin::Admin,
     limit::{Limit, LimitKey},

@@ -115,7 +115,7 @@ fn route(section: Section<'_>, upstreams: &[Upstream], limits: &[Limit], max_bod
         name: name(&section, Some(default_name)).unwrap_or_default(),
         host,
         methods: methods(&section),
-        target: target(&section, upstreams),
+        target: target(&section, upstreams).unwrap_or(NOWHERE),
         limits: route_limits,
         allow_origins: origins(&section),
         max_body: section.size("max_body", 0..=1 << 40).unwrap_or(max_body),
@@ -188,61 +188,61 @@ fn methods(section: &Section<'_>) -> Vec<Method> {
     methods
 }
 
-fn target(section: &Section<'_>, upstreams: &[Upstream]) -> Target {
-    let upstream = section.text("upstream");
-    let handler = section.text("handler");
-    let to = section.parsed("to", "https, or http(s)://host", |text| {
+/// Stands where a route's target is a problem of its own: nothing else is found wrong with it.
+const NOWHERE: Target = Target::Redirect {
+    to: String::new(),
+    status: StatusCode::PERMANENT_REDIRECT,
+};
+
+/// `None` with a problem noted.
+fn target(section: &Section<'_>, upstreams: &[Upstream]) -> Option<Target> {
+    let (upstream, handler) = (section.text("upstream"), section.text("handler"));
+    let is_redirect = handler.as_deref() == Some("redirect");
+    let is_given = section.value("to").is_some() | section.value("status").is_some();
+    if is_given && !is_redirect {
+        section.problem("to", "has a meaning with handler = \"redirect\" only");
+    }
+    match (upstream, handler.as_deref()) {
+        (Some(name), None) => {
+            let at = upstreams.iter().position(|known| known.name == name);
+            if at.is_none() {
+                let names: Vec<&str> = upstreams.iter().map(|known| known.name.as_str()).collect();
+                let known = one_of(&name, &names);
+                section.problem("upstream", format_args!("no such [[upstream]]: {known}"));
+            }
+            at.map(Target::Upstream)
+        }
+        (None, Some("sales")) => Some(Target::Sales),
+        (None, Some("payments")) => Some(Target::Payments),
+        (None, Some("redirect")) => redirect(section),
+        (None, Some(other)) => {
+            section.problem("handler", one_of(other, &["sales", "payments", "redirect"]));
+            None
+        }
+        (None, None) | (Some(_), Some(_)) => {
+            section.problem("upstream", "a route needs either upstream or handler");
+            None
+        }
+    }
+}
+
+fn redirect(section: &Section<'_>) -> Option<Target> {
+    let form = "https, or http(s)://host";
+    section.require("to", form);
+    let to = section.parsed("to", form, |text| {
         let is_url = text.starts_with("https://") || text.starts_with("http://");
         let is_fine = text == "https" || (is_url && text.parse::<http::Uri>().is_ok());
         is_fine.then(|| text.trim_end_matches('/').to_owned())
     });
-    let status = section.integer("status", 301..=308_u16);
-    let is_redirect = handler.as_deref() == Some("redirect");
-    if !is_redirect && (section.value("to").is_some() || section.value("status").is_some()) {
-        section.problem("to", "has a meaning with handler = \"redirect\" only");
-    }
-    match (upstream, handler.as_deref()) {
-        (Some(name), None) => match upstreams.iter().position(|known| known.name == name) {
-            Some(at) => return Target::Upstream(at),
-            None => {
-                let names: Vec<&str> = upstreams.iter().map(|known| known.name.as_str()).collect();
-                section.problem(
-                    "upstream",
-                    format_args!("no such [[upstream]]: {}", one_of(&name, &names)),
-                );
-            }
-        },
-        (None, Some("sales")) => return Target::Sales,
-        (None, Some("payments")) => return Target::Payments,
-        (None, Some("redirect")) => {
-            section.require("to", "https, or http(s)://host");
-            let status = match status {
-                Some(301) => StatusCode::MOVED_PERMANENTLY,
-                Some(302) => StatusCode::FOUND,
-                Some(307) => StatusCode::TEMPORARY_REDIRECT,
-                None | Some(308) => StatusCode::PERMANENT_REDIRECT,
-                Some(_) => {
-                    section.problem("status", "must be 301, 302, 307 or 308");
-                    StatusCode::PERMANENT_REDIRECT
-                }
-            };
-            return Target::Redirect {
-                to: to.unwrap_or_default(),
-                status,
-            };
+    let status = match section.integer("status", 301..=308_u16) {
+        Some(301) => StatusCode::MOVED_PERMANENTLY,
+        Some(302) => StatusCode::FOUND,
+        Some(307) => StatusCode::TEMPORARY_REDIRECT,
+        None | Some(308) => StatusCode::PERMANENT_REDIRECT,
+        Some(_) => {
+            section.problem("status", "must be 301, 302, 307 or 308");
+            return None;
         }
-        (None, Some("static")) => {
-            section.problem(
-                "handler",
-                "not available yet: must be one of sales, payments, redirect",
-            );
-        }
-        (None, Some(other)) => {
-            section.problem("handler", one_of(other, &["sales", "payments", "redirect"]));
-        }
-        (None, None) | (Some(_), Some(_)) => {
-            section.problem("upstream", "a route needs either upstream or handler");
-        }
-    }
-    Target::Upstream(usize::MAX)
+    };
+    to.map(|to| Target::Redirect { to, status })
 }

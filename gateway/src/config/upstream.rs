@@ -6,7 +6,7 @@ use http::HeaderName;
 use limiter::breaker::BreakerConfig;
 use settings::{Section, one_of};
 
-use super::values::{host_port, is_token, name};
+use super::values::{ENDPOINT_FORM, endpoint_address, is_token, name};
 
 /// Twice a lost SYN's first retry.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -31,9 +31,6 @@ const POOL: Pool = Pool {
 
 const HOUR: Duration = Duration::from_secs(3600);
 const MILLISECOND: Duration = Duration::from_millis(1);
-
-/// Policies of the design that are not built yet. Naming one is a clear problem, not a surprise.
-const POLICIES_LATER: [&str; 4] = ["weighted", "least-requests", "p2c-ewma", "maglev"];
 
 /// The form of [`HashOn`] for messages.
 pub(super) const HASH_ON_FORMS: &str = "ip, header:NAME, cookie:NAME, path or query:NAME";
@@ -78,7 +75,7 @@ pub enum Policy {
 /// One server of an upstream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
-    /// `host:port`; names are looked up at every connect.
+    /// `host:port`, whose name is looked up at every connect, or `unix:/path`.
     pub address: String,
     /// Its share relative to the others.
     pub weight: u32,
@@ -209,13 +206,6 @@ fn policy(section: &Section<'_>) -> Policy {
             section.require("hash_on", HASH_ON_FORMS);
             Policy::RingHash(hash_on.unwrap_or(HashOn::Ip))
         }
-        Some(later) if POLICIES_LATER.contains(&later) => {
-            section.problem(
-                "policy",
-                "not available yet: must be one of round-robin, ring-hash",
-            );
-            Policy::RoundRobin
-        }
         Some(other) => {
             section.problem("policy", one_of(other, &["round-robin", "ring-hash"]));
             Policy::RoundRobin
@@ -233,8 +223,8 @@ fn endpoints(section: &Section<'_>) -> Vec<Endpoint> {
         );
     }
     for entry in entries {
-        entry.require("address", "host:port");
-        let address = entry.parsed("address", "host:port", host_port);
+        entry.require("address", ENDPOINT_FORM);
+        let address = entry.parsed("address", ENDPOINT_FORM, endpoint_address);
         let weight = entry.integer("weight", 1..=1000).unwrap_or(1);
         if let Some(address) = address {
             if endpoints.iter().any(|other| other.address == address) {

@@ -20,6 +20,27 @@ pub(super) fn host_port(text: &str) -> Option<String> {
     (host_is_fine && port != 0).then(|| text.to_owned())
 }
 
+/// What the address of an endpoint on the same machine begins with.
+pub(crate) const UNIX: &str = "unix:";
+
+/// What the kernel has room for in the address of a socket, and a NUL (`man 7 unix`).
+const UNIX_PATH_MAX: usize = 107;
+
+/// The form of [`endpoint_address`] for messages.
+pub(super) const ENDPOINT_FORM: &str = "host:port, or unix:/PATH with a path of at most 107 bytes";
+
+/// `host:port`, or `unix:` and the absolute path of a socket.
+pub(super) fn endpoint_address(text: &str) -> Option<String> {
+    let Some(path) = text.strip_prefix(UNIX) else {
+        return host_port(text);
+    };
+    let is_path = path.starts_with('/')
+        && !path.ends_with('/')
+        && path.len() <= UNIX_PATH_MAX
+        && !path.chars().any(char::is_control);
+    is_path.then(|| text.to_owned())
+}
+
 /// Names of cookies, query parameters, upstreams, routes and limits: no spaces, no separators.
 pub(super) fn is_token(text: &str) -> bool {
     !text.is_empty()
@@ -60,6 +81,24 @@ mod tests {
             "http://a:80",
         ] {
             assert!(host_port(bad).is_none(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_endpoint_may_be_the_socket_of_a_file() {
+        let longest = format!("unix:/{}", "a".repeat(UNIX_PATH_MAX - 1));
+        for good in ["127.0.0.1:3000", "unix:/run/shop.sock", &longest] {
+            assert_eq!(endpoint_address(good).as_deref(), Some(good));
+        }
+        let longer = format!("{longest}a");
+        for bad in [
+            "unix:",
+            "unix:shop.sock",
+            "unix:/run/",
+            "unix:/a\0b",
+            &longer,
+        ] {
+            assert_eq!(endpoint_address(bad), None, "{bad}");
         }
     }
 }

@@ -25,7 +25,6 @@ use hyper::{body::Incoming, client::conn::http1, upgrade::OnUpgrade};
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split},
-    net::TcpStream,
     sync::OwnedSemaphorePermit,
     time::{Instant, Sleep, sleep, sleep_until, timeout},
 };
@@ -122,19 +121,16 @@ pub(crate) async fn tunnel(
     walk.refusal().response()
 }
 
-async fn connect_to(address: &str, limit: Duration) -> Result<TcpStream, PoolError> {
-    let stream = timeout(limit, connect::connect(address))
-        .await
+async fn connect_to(address: &str, limit: Duration) -> Result<connect::Stream, PoolError> {
+    let stream = timeout(limit, connect::connect(address)).await;
+    stream
         .map_err(|_elapsed| PoolError::TimedOut)?
-        .map_err(PoolError::Connect)?;
-    // Messages are written whole.
-    stream.set_nodelay(true).map_err(PoolError::Connect)?;
-    Ok(stream)
+        .map_err(PoolError::Connect)
 }
 
 /// The connection holds its slot as long as it speaks HTTP: until the tunnel begins, or the answer that is none has been read.
 async fn handshake(
-    stream: TcpStream,
+    stream: connect::Stream,
     request: Request<Empty<Bytes>>,
     slot: Rc<Slot>,
 ) -> hyper::Result<Response<Incoming>> {

@@ -1,4 +1,5 @@
-//! Connecting by name: all addresses of it are tried, none of them alone may take the whole time.
+//! Connecting by name: all addresses of it are tried, none of them alone may take the whole time. Or to a server on this machine,
+//! by the path of its socket.
 //!
 //! The next address is tried when one fails, or has not answered for 250 ms, beside it; the first that answers wins (RFC 8305,
 //! section 5). Connects begin at different addresses in turn, so that a name of several servers spreads over them.
@@ -11,15 +12,50 @@ use std::{
 };
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use tokio::net::{TcpStream, lookup_host};
+use tokio::{
+    net::{TcpStream, UnixStream, lookup_host},
+    time::sleep,
+};
+use tokio_util::either::Either;
+
+use crate::config::UNIX;
 
 /// RFC 8305's recommendation.
 const STAGGER: Duration = Duration::from_millis(250);
 
+/// How soon a Unix socket whose queue of connections is full is tried again: at first, and at most. The kernel does that for TCP.
+const AGAIN: Duration = Duration::from_millis(1);
+const AGAIN_MAX: Duration = Duration::from_millis(32);
+
 static TURN: AtomicUsize = AtomicUsize::new(0);
 
-/// Connects to `host:port`. Names are looked up each time, so a server that moved is found.
-pub(crate) async fn connect(address: &str) -> io::Result<TcpStream> {
+/// What carries the bytes between this program and an endpoint.
+pub(crate) type Stream = Either<TcpStream, UnixStream>;
+
+/// Connects to `host:port` or `unix:/path`. The caller bounds the time. Names are looked up each time, so a server that moved is
+/// found.
+pub(crate) async fn connect(address: &str) -> io::Result<Stream> {
+    if let Some(path) = address.strip_prefix(UNIX) {
+        return connect_unix(path).await.map(Either::Right);
+    }
+    let stream = connect_tcp(address).await?;
+    // Requests and messages are written whole; waiting to fill a packet only adds latency.
+    stream.set_nodelay(true)?;
+    Ok(Either::Left(stream))
+}
+
+async fn connect_unix(path: &str) -> io::Result<UnixStream> {
+    let mut pause = AGAIN;
+    loop {
+        match UnixStream::connect(path).await {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => sleep(pause).await,
+            done => return done,
+        }
+        pause = (pause * 2).min(AGAIN_MAX);
+    }
+}
+
+async fn connect_tcp(address: &str) -> io::Result<TcpStream> {
     if let Ok(address) = address.parse::<SocketAddr>() {
         return TcpStream::connect(address).await;
     }
@@ -51,7 +87,7 @@ async fn connect_any(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
                 }
                 None => {}
             },
-            () = tokio::time::sleep(STAGGER), if left.len() > 0 => {
+            () = sleep(STAGGER), if left.len() > 0 => {
                 attempts.extend(left.next().map(|address| TcpStream::connect(*address)));
             }
         }
@@ -60,7 +96,7 @@ async fn connect_any(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
 
 #[cfg(test)]
 mod tests {
-    use tokio::net::{TcpListener, TcpSocket};
+    use tokio::net::{TcpListener, TcpSocket, UnixSocket};
 
     use super::*;
 
@@ -100,5 +136,31 @@ mod tests {
         );
         assert!(connect_any(&[refusing]).await.is_err());
         assert!(connect_any(&[]).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_of_a_unix_socket_is_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("shop.sock");
+        let address = format!("{UNIX}{}", path.display());
+        assert_eq!(
+            connect(&address).await.unwrap_err().kind(),
+            io::ErrorKind::NotFound
+        );
+        let socket = UnixSocket::new_stream().unwrap();
+        socket.bind(&path).unwrap();
+        let listener = socket.listen(1).unwrap();
+        let mut queue = Vec::new();
+        let full = loop {
+            match UnixStream::connect(&path).await {
+                Ok(stream) => queue.push(stream),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(full.kind(), io::ErrorKind::WouldBlock);
+        let mut connecting = Box::pin(connect(&address));
+        assert!(futures_util::poll!(&mut connecting).is_pending());
+        listener.accept().await.unwrap();
+        connecting.await.unwrap();
     }
 }

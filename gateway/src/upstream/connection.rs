@@ -18,12 +18,9 @@ use hyper::{
     client::conn::http1::{self, SendRequest},
 };
 use hyper_util::rt::TokioIo;
-use tokio::{
-    net::TcpStream,
-    time::{Instant, Sleep},
-};
+use tokio::time::{Instant, Sleep};
 
-use super::connect;
+use super::connect::{self, Stream};
 use crate::http::{RequestBody, upload::Stage};
 
 /// Responses with more header lines than this are refused: the shop's own mistake, bounded.
@@ -36,7 +33,7 @@ const BUFFER_MAX: usize = 64 << 10;
 /// A connection that can carry one request at a time.
 pub struct Connection {
     sender: SendRequest<RequestBody>,
-    driver: http1::Connection<TokioIo<TcpStream>, RequestBody>,
+    driver: http1::Connection<TokioIo<Stream>, RequestBody>,
     /// The driver has finished and must not be polled again.
     is_over: bool,
     timer: LazyTimer,
@@ -62,8 +59,6 @@ impl Connection {
     /// Connects and prepares.
     pub(super) async fn try_connect(address: &str) -> io::Result<Self> {
         let stream = connect::connect(address).await?;
-        // Requests are written whole; waiting to fill a packet only adds latency.
-        stream.set_nodelay(true)?;
         let (sender, driver) = http1::Builder::new()
             .max_headers(MAX_HEADERS)
             .max_buf_size(BUFFER_MAX)

@@ -82,7 +82,7 @@ impl Endpoint {
         }
     }
 
-    /// `host:port`.
+    /// `host:port` or `unix:/path`.
     pub fn address(&self) -> &str {
         &self.address
     }

@@ -84,9 +84,14 @@ async fn check(address: &str, path: &str, timeout: Duration) -> bool {
 /// Whether a GET answers 2xx or 3xx; `None` if it does not answer.
 async fn ask(address: &str, path: &str) -> Option<bool> {
     let stream = connect::connect(address).await.ok()?;
+    // A path is no host (RFC 9110, section 7.2).
+    let host = match address.starts_with(config::UNIX) {
+        true => "localhost",
+        false => address,
+    };
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.ok()?;
     let request = Request::get(path)
-        .header(HOST, address)
+        .header(HOST, host)
         .header("user-agent", "penstock-health")
         .body(Empty::<Bytes>::new())
         .ok()?;
