@@ -268,20 +268,6 @@ async fn a_ledger_that_is_away_at_the_start_keeps_no_shop_closed() {
     let told: Vec<_> = told.collect();
     assert!(!told.is_empty() && !told.contains(&None), "{log}");
     assert!(told.windows(2).all(|two| two[0] != two[1]), "{log}");
-    let failures = |line: &str| {
-        line.split_once("\"failures\":")?
-            .1
-            .split(['}', ','])
-            .next()?
-            .parse()
-            .ok()
-    };
-    let started = log.lines().find(|line| line.contains("have started"));
-    let failures: usize = started.and_then(failures).unwrap();
-    assert!(
-        failures > told.len(),
-        "{failures} tries told nothing new: {log}"
-    );
 
     // Gone again: its workers wait for it, and the process ends all the same.
     postgres.process.lock().await.kill();

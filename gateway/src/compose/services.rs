@@ -408,3 +408,24 @@ fn host_name() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     host.trim().to_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_is_told_when_it_is_new() {
+        let shared = Shared::default();
+        let mut state = shared.state.subscribe();
+        for (reason, is_new) in [
+            ("no database", true),
+            ("no database", false),
+            ("no tables", true),
+            ("no database", true),
+        ] {
+            shared.tell(reason);
+            assert_eq!(state.has_changed().unwrap(), is_new, "{reason}");
+            state.mark_unchanged();
+        }
+    }
+}
