@@ -442,3 +442,22 @@ async fn a_slow_upload_is_no_slow_shop() {
     assert!(took < 0.5, "{took}");
     gateway.stopped().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_with_too_many_header_lines_is_none() {
+    // With Content-Length, a hundred; the path says how many others.
+    let origin = Origin::scripted(|_, mut stream| async move {
+        while let Some(head) = read_head(&mut stream).await {
+            let path = head.split(' ').nth(1).unwrap();
+            let lines = "Set-Cookie: a=1\r\n".repeat(path[1..].parse().unwrap());
+            let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n{lines}\r\nok");
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        }
+    })
+    .await;
+    let gateway = Gateway::start(&shop(&[origin.address], "breaker = false\n")).await;
+    for (path, expected) in [("/99", 200), ("/100", 502), ("/99", 200)] {
+        assert_eq!(status(&gateway.get(path).await), expected, "{path}");
+    }
+    gateway.stopped().await;
+}

@@ -3,7 +3,7 @@
 
 use std::future::ready;
 
-use futures_util::future::Either;
+use futures_util::{FutureExt, future::Either};
 use http::{
     HeaderMap, HeaderValue, Method, Response, StatusCode,
     header::{
@@ -63,11 +63,11 @@ impl<S: Handle> Handle for Cors<S> {
             return Either::Right(Either::Left(ready(preflight(origin))));
         }
         let answer = self.inner.handle(exchange);
-        Either::Right(Either::Right(async move {
-            let mut response = answer.await;
+        // Mapped: an async block would have room for the future twice, where it is captured and where it is awaited.
+        Either::Right(Either::Right(answer.map(move |mut response| {
             mark(response.headers_mut(), origin);
             response
-        }))
+        })))
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::{future::ready, rc::Rc, sync::Arc};
 
-use futures_util::future::Either;
+use futures_util::{FutureExt, future::Either};
 use http::Response;
 use limiter::rate::Decision;
 
@@ -46,13 +46,13 @@ impl<S: Handle> Handle for RateLimit<S> {
         let answer = self.inner.handle(exchange);
         match reports.is_empty() {
             true => Either::Right(Either::Left(answer)),
-            false => Either::Right(Either::Right(async move {
-                let mut response = answer.await;
+            // Mapped: an async block would have room for the future twice, where it is captured and where it is awaited.
+            false => Either::Right(Either::Right(answer.map(move |mut response| {
                 for (bucket, remaining) in reports {
                     bucket.report(response.headers_mut(), remaining);
                 }
                 response
-            })),
+            }))),
         }
     }
 }

@@ -1,9 +1,9 @@
 //! Sends a request to an upstream: streams both bodies, and tries again where it may (see [`walk`](super::walk)).
 
-use std::{rc::Rc, time::Duration};
+use std::{pin::pin, rc::Rc, time::Duration};
 
 use http::{
-    HeaderMap, HeaderValue, Request, Response, StatusCode,
+    HeaderValue, Request, Response, StatusCode,
     header::{CONTENT_LENGTH, TRANSFER_ENCODING},
 };
 use http_body::Body as _;
@@ -33,8 +33,8 @@ const FRESH: Duration = Duration::from_millis(100);
 enum Sent {
     /// A response's header is here.
     Answered(Response<Incoming>, Lease),
-    /// No answer, and the request is intact.
-    Intact(Request<RequestBody>, Problem),
+    /// No answer, and the request is back, intact.
+    Intact(Problem),
     /// No answer, and the request is gone.
     Gone(Problem),
     /// Its client uploaded so slowly that the slot went to somebody else.
@@ -47,35 +47,40 @@ pub(crate) async fn forward(
     upstream: &Upstream,
     exchange: Exchange,
 ) -> Response<Body> {
-    let (limit, ahead) = exchange
-        .route
-        .as_ref()
-        .map_or((0, 0), |route| (route.max_body, route.request_buffer));
-    let server = proxy.server.read();
-    let share = client_share(exchange.client_ip);
-    let mut now = exchange.started;
-    let mut head = exchange.head;
+    let Exchange {
+        mut head,
+        body,
+        client,
+        client_ip,
+        route,
+        started,
+        ..
+    } = exchange;
+    let bounds = route.map_or((0, 0), |route| (route.max_body, route.request_buffer));
+    let (max_body, read_ahead) = bounds;
+    let share = client_share(client_ip);
+    let mut now = started;
     // By what the client sent, before it is rewritten.
-    let client = client_bits(exchange.client_ip);
-    let mut walk = Walk::new(upstream, &client, &head.headers, &head.uri);
-    let via = server.via.then_some(&*proxy.via);
-    rewrite_request(&mut head, &exchange.client, via);
-    let mut body = exchange
-        .body
-        .bounded(limit, server.body_timeout, server.min_rate);
-    drop(server);
+    let mut walk = Walk::new(upstream, &client_bits(client_ip), &head.headers, &head.uri);
+    let body = {
+        let server = proxy.server.read();
+        let via = server.via.then_some(&*proxy.via);
+        rewrite_request(&mut head, &client, via);
+        body.bounded(max_body, server.body_timeout, server.min_rate)
+    };
+    drop(client);
     let progress = body.progress();
-    if progress.is_some() {
+    let mut request = Some(Request::from_parts(head, body));
+    if let (Some(progress), Some(request)) = (&progress, &mut request) {
         // A client that uploads slowly holds nothing of the upstream meanwhile.
-        if body.read_ahead(ahead).await.is_err() {
-            return client_fault(progress.as_deref())
+        if request.body_mut().read_ahead(read_ahead).await.is_err() {
+            return client_fault(Some(progress))
                 .unwrap_or(Problem::BadRequest)
                 .response();
         }
         now = Instant::now();
-        frame_body(&mut head.headers, &body);
+        frame_body(request);
     }
-    let mut request = Request::from_parts(head, body);
     loop {
         let Some(attempt) = walk.next(now) else {
             if !walk.probe_ended().await {
@@ -103,7 +108,7 @@ pub(crate) async fn forward(
             now = Instant::now();
         }
         let began = now;
-        let sent = send_on(&attempt, lease, request, upstream, &share, now).await;
+        let sent = send_on(&attempt, lease, &mut request, upstream, &share, now).await;
         now = Instant::now();
         match sent {
             Sent::Answered(response, lease) => {
@@ -130,10 +135,7 @@ pub(crate) async fn forward(
                 walk.gone(attempt, problem, now);
                 return problem.response();
             }
-            Sent::Intact(intact, problem) => {
-                walk.failed(attempt, problem, now);
-                request = intact;
-            }
+            Sent::Intact(problem) => walk.failed(attempt, problem, now),
         }
     }
 }
@@ -143,7 +145,7 @@ pub(crate) async fn forward(
 async fn send_on(
     attempt: &Attempt<'_>,
     lease: Lease,
-    request: Request<RequestBody>,
+    request: &mut Option<Request<RequestBody>>,
     upstream: &Upstream,
     share: &ClientBits,
     now: Instant,
@@ -151,23 +153,20 @@ async fn send_on(
     let timeout = upstream.shared.config.response_timeout;
     let is_reused = lease.is_reused();
     let sent = send(lease, request, timeout, now).await;
-    let Sent::Intact(intact, problem) = sent else {
+    if !is_reused || !matches!(sent, Sent::Intact(_)) {
         return sent;
-    };
-    if !is_reused {
-        return Sent::Intact(intact, problem);
     }
     upstream.meters.retries.add();
     match attempt.pool.connect(share, Instant::now()).await {
-        Ok(lease) => send(lease, intact, timeout, Instant::now()).await,
-        Err(error) => Sent::Intact(intact, connect_problem(&error)),
+        Ok(lease) => send(lease, request, timeout, Instant::now()).await,
+        Err(error) => Sent::Intact(connect_problem(&error)),
     }
 }
 
 /// Sends once over a connection; once more on it only by way of [`Sent::Intact`].
 async fn send(
     mut lease: Lease,
-    request: Request<RequestBody>,
+    request: &mut Option<Request<RequestBody>>,
     timeout: Duration,
     now: Instant,
 ) -> Sent {
@@ -175,19 +174,28 @@ async fn send(
     // idle connection while the request was on its way. An endpoint does that when its keep-alive time is up, which is seconds, so
     // a connection that was idle for less than a tenth of one is not worth copying every header for: under load nearly all
     // connections are such. What is given up is the request that meets an endpoint's exit within its round trip; that is a 502.
-    let may_repeat = lease.idled() >= FRESH
-        && request.method().is_idempotent()
-        && request.body().is_end_stream();
-    let spare = may_repeat.then(|| copy_of(&request));
-    let answer = match request.body().progress() {
-        None => lease.send(request, timeout, now).await,
-        Some(progress) => {
-            let holder = Rc::clone(lease.holder());
-            holder.uploads(progress);
-            tokio::select! {
-                biased;
-                answer = lease.send(request, timeout, now) => answer,
-                () = holder.cut_off() => return Sent::Evicted,
+    let may_repeat = |request: &Request<RequestBody>| {
+        lease.idled() >= FRESH && request.method().is_idempotent() && request.body().is_end_stream()
+    };
+    let spare = request
+        .as_ref()
+        .filter(|request| may_repeat(request))
+        .map(|request| Box::new(copy_of(request)));
+    let progress = request
+        .as_ref()
+        .and_then(|request| request.body().progress());
+    let holder = Rc::clone(lease.holder());
+    let answer = {
+        let mut sending = pin!(lease.send(request, timeout, now));
+        match progress {
+            None => sending.as_mut().await,
+            Some(progress) => {
+                holder.uploads(progress);
+                tokio::select! {
+                    biased;
+                    answer = sending => answer,
+                    () = holder.cut_off() => return Sent::Evicted,
+                }
             }
         }
     };
@@ -201,10 +209,14 @@ async fn send(
         Err(SendError::Failed { error, unsent }) => {
             debug!(%error, "request failed");
             match (unsent, spare) {
-                (Some(request), _) => Sent::Intact(*request, Problem::BadGateway),
+                (Some(unsent), _) => {
+                    *request = Some(*unsent);
+                    Sent::Intact(Problem::BadGateway)
+                }
                 // Closed or reset before a byte of the answer. A malformed answer is not repeated.
-                (None, Some(head)) if !error.is_parse() => {
-                    Sent::Intact(head.map(|()| RequestBody::empty()), Problem::BadGateway)
+                (None, Some(spare)) if !error.is_parse() => {
+                    *request = Some(spare.map(|()| RequestBody::empty()));
+                    Sent::Intact(Problem::BadGateway)
                 }
                 (None, _) => Sent::Gone(Problem::BadGateway),
             }
@@ -214,11 +226,13 @@ async fn send(
 
 /// Says how the body is framed, in words that hyper's client takes whatever the method: by itself it sends the body of a GET or HEAD
 /// only if its length is known.
-fn frame_body(headers: &mut HeaderMap, body: &RequestBody) {
-    if headers.contains_key(CONTENT_LENGTH) {
+fn frame_body(request: &mut Request<RequestBody>) {
+    if request.headers().contains_key(CONTENT_LENGTH) {
         return;
     }
-    match body.whole() {
+    let whole = request.body().whole();
+    let headers = request.headers_mut();
+    match whole {
         Some(length) => headers.insert(CONTENT_LENGTH, HeaderValue::from(length)),
         None => headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked")),
     };

@@ -23,9 +23,6 @@ use tokio::time::{Instant, Sleep};
 use super::connect::{self, Stream};
 use crate::http::{RequestBody, upload::Stage};
 
-/// Responses with more header lines than this are refused: the shop's own mistake, bounded.
-const MAX_HEADERS: usize = 256;
-
 /// A response's body arrives in pieces of at most this, and a header must fit in it. hyper's default of 400 KiB would be what a slow
 /// reader has to take within `server.send_timeout`.
 const BUFFER_MAX: usize = 64 << 10;
@@ -59,8 +56,8 @@ impl Connection {
     /// Connects and prepares.
     pub(super) async fn try_connect(address: &str) -> io::Result<Self> {
         let stream = connect::connect(address).await?;
+        // hyper's own bound of header lines, 100, has its place on the stack. Any other is an allocation for each response.
         let (sender, driver) = http1::Builder::new()
-            .max_headers(MAX_HEADERS)
             .max_buf_size(BUFFER_MAX)
             .handshake(TokioIo::new(stream))
             .await
@@ -101,12 +98,15 @@ impl Connection {
     }
 
     /// Sends a request and waits for the response's header. `timeout` counts from the last piece of the request's body.
+    ///
+    /// The request is taken from where it is: as an argument, each function on the way would have room for it in its future.
     pub async fn send(
         &mut self,
-        request: Request<RequestBody>,
+        request: &mut Option<Request<RequestBody>>,
         timeout: Duration,
         now: Instant,
     ) -> Result<Response<Incoming>, SendError> {
+        let request = request.take().expect("a request to send");
         // `None` once the upload is over, and from the start if there is nothing to upload.
         let mut upload = request.body().progress();
         self.served += 1;
