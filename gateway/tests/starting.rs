@@ -1,4 +1,5 @@
-//! A process whose stores are away when it starts: the shop is served at once, the sale when they are there, without another start.
+//! A process whose stores are away when it starts: the shop is served at once, the sale when they are there, without another start. Over 500
+//! lines because all of it needs the one process below, with real stores that come and go.
 
 use std::{
     net::{SocketAddr, TcpListener},

@@ -13,7 +13,7 @@ const SWITCH: &[u8] =
     b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
 
 /// Tunnels, echoing, if it is asked to; any other request gets `ok`.
-async fn echoing() -> Origin {
+pub async fn echoing() -> Origin {
     Origin::scripted(|_, mut stream| async move {
         while let Some(head) = read_head(&mut stream).await {
             if header(&head, "upgrade").is_some() {
@@ -30,7 +30,7 @@ async fn echoing() -> Origin {
 }
 
 /// A client's end of a tunnel.
-async fn tunnel(gateway: &Gateway) -> TcpStream {
+pub async fn tunnel(gateway: &Gateway) -> TcpStream {
     let mut stream = TcpStream::connect(gateway.address()).await.unwrap();
     let handshake =
         "GET /chat HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
@@ -40,7 +40,7 @@ async fn tunnel(gateway: &Gateway) -> TcpStream {
     stream
 }
 
-async fn ping(stream: &mut TcpStream) {
+pub async fn ping(stream: &mut TcpStream) {
     stream.write_all(b"ping").await.unwrap();
     let mut pong = [0; 4];
     within(stream.read_exact(&mut pong)).await.unwrap();

@@ -4,12 +4,15 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional},
+    io::copy_bidirectional,
     net::{TcpStream, UnixListener},
     task::JoinHandle,
 };
 
-use crate::support::{Gateway, Origin, body, read_head, shop, status, within};
+use crate::{
+    support::{Gateway, Origin, body, shop, status, within},
+    tunnel::{echoing, ping, tunnel},
+};
 
 /// The socket of an origin: bytes go to its port and back.
 struct Socket {
@@ -113,28 +116,12 @@ async fn the_health_check_of_a_socket_asks_localhost() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_tunnel_leads_through_a_socket() {
-    let origin = Origin::scripted(|_, mut stream| async move {
-        read_head(&mut stream).await.unwrap();
-        let switch =
-            b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
-        stream.write_all(switch).await.unwrap();
-        let (mut from, mut to) = stream.split();
-        let _ = tokio::io::copy(&mut from, &mut to).await;
-    })
-    .await;
+    let origin = echoing().await;
     let (_folder, path) = place();
     let _socket = Socket::bind(&path, &origin);
     let gateway = Gateway::start(&shop_at(&path, "")).await;
-    let mut stream = TcpStream::connect(gateway.address()).await.unwrap();
-    let handshake =
-        "GET /chat HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
-    stream.write_all(handshake.as_bytes()).await.unwrap();
-    let answer = within(read_head(&mut stream)).await.unwrap();
-    assert_eq!(status(&answer), 101, "{answer}");
-    stream.write_all(b"ping").await.unwrap();
-    let mut pong = [0; 4];
-    within(stream.read_exact(&mut pong)).await.unwrap();
-    assert_eq!(&pong, b"ping");
+    let mut stream = tunnel(&gateway).await;
+    ping(&mut stream).await;
     drop(stream);
     gateway.stopped().await;
 }

@@ -59,8 +59,8 @@ struct Looks {
 }
 
 impl Looks {
-    /// What is to be told: what two looks in a row have found, once. Certificate and key are two files, and whoever replaces them may be
-    /// half way.
+    /// What is to be told: what two looks in a row have found, once. Certificate and key are two files, and one of them may not be
+    /// replaced yet.
     fn news(&mut self, found: Vec<(String, Difference)>) -> Vec<(String, Difference)> {
         let mut news = Vec::new();
         let mut next = HashMap::with_capacity(found.len());
